@@ -1,0 +1,125 @@
+"""``segcore devices``, ``models``, ``fetch`` and ``cases``: what there is, and getting what there is not."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import click
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from segcore.cli_options import EXIT_BAD_INPUT, fetch_settings, json_option, offline_option
+from segcore.errors import DownloadError
+
+GMACS_SHAPE = (520, 520)
+"""Height and width at which costs are listed: those of torchvision's own tables."""
+
+
+def _table(*columns: str) -> Table:
+    return Table(*columns, box=None, pad_edge=False, header_style="bold")
+
+
+def _megabytes(size: int | None) -> str:
+    return f"{size / 1e6:.1f} MB" if size else ""
+
+
+@click.command()
+@json_option
+def devices(as_json: bool) -> None:
+    """List CUDA, MPS and CPU as found, with what was found out about each."""
+    from segcore.devices import detect_device, find_devices
+
+    found = find_devices()
+    best = str(detect_device())
+    if as_json:
+        click.echo(json.dumps({"auto": best, "devices": [vars(info) for info in found]}, indent=2))
+        return
+    table = _table("device", "here", "detail", "memory")
+    for info in found:
+        mark = Text("yes", style="green") if info.available else Text("no", style="dim")
+        table.add_row(info.name, mark, Text(info.detail), _megabytes(info.memory_bytes))
+    console = Console()
+    console.print(table)
+    console.print(f"auto is {best}", highlight=False)
+
+
+@click.command()
+@json_option
+@offline_option
+def models(as_json: bool, offline: bool) -> None:
+    """List every model: parameters, multiply-accumulates of one 520x520 photo, weights, and whether they are here."""
+    from segcore import models as registry
+
+    settings = fetch_settings(offline)
+    rows = []
+    for name in registry.model_names():
+        status = registry.weights_status(name, settings)
+        rows.append(
+            {
+                "model": name,
+                "parameters": registry.parameter_count(name),
+                "gmacs": registry.gmacs(name, *GMACS_SHAPE),
+                "weights": status.name,
+                "size_bytes": status.size_bytes,
+                "path": str(status.path) if status.path else None,
+                "url": status.url,
+                "published": status.published,
+            }
+        )
+    if as_json:
+        click.echo(json.dumps({"gmacs_shape": GMACS_SHAPE, "models": rows}, indent=2))
+        return
+    table = _table("model")
+    for column in ("params", "GMACs", "weights"):
+        table.add_column(column, justify="right")
+    table.add_column("here")
+    for row in rows:
+        mark = Text("yes", style="green") if row["path"] else Text("no", style="yellow")
+        size = row["size_bytes"]
+        assert isinstance(size, int)
+        table.add_row(row["model"], f"{row['parameters'] / 1e6:.1f} M", f"{row['gmacs']:.1f}", _megabytes(size), mark)
+    console = Console()
+    console.print(table)
+    console.print(f"GMACs of one {GMACS_SHAPE[0]}x{GMACS_SHAPE[1]} photo, without auxiliary head.", highlight=False)
+    if any(row["path"] is None for row in rows):
+        console.print("`segcore fetch --model NAME` downloads what is not here.", highlight=False)
+
+
+@click.command()
+@click.option("--model", "model_names", multiple=True, help="Pretrained weights of this model (repeatable).")
+@click.option("--cases", "case_path", type=click.Path(path_type=Path), help="Photos and masks of these cases.")
+@click.option("--all", "everything", is_flag=True, help="fcn_resnet101 and the photos of cases/.")
+@offline_option
+def fetch(model_names: tuple[str, ...], case_path: Path | None, everything: bool, offline: bool) -> None:
+    """Download weights and reference photos into the cache; what is there and right is not fetched again."""
+    from segcore import models as registry
+    from segcore.cases import load_cases, resolve_image, resolve_mask
+
+    settings = fetch_settings(offline)
+    if everything:
+        model_names = tuple(dict.fromkeys([*model_names, "fcn_resnet101"]))
+        case_path = case_path or Path("cases")
+    if not model_names and case_path is None:
+        raise click.UsageError("nothing to fetch: name --model NAME, --cases DIR or --all")
+    jobs: list[tuple[str, Callable[[], Path | None]]] = [
+        (registry.check_name(name), lambda name=name: registry.fetch_weights(name, settings))  # type: ignore[misc]
+        for name in model_names
+    ]
+    for case in load_cases(case_path) if case_path else ():
+        jobs.append((case.name, lambda case=case: resolve_image(case, settings)))  # type: ignore[misc]
+        jobs.append((f"{case.name} mask", lambda case=case: resolve_mask(case, settings)))  # type: ignore[misc]
+    failed = 0
+    for label, job in jobs:
+        try:
+            path = job()
+        except DownloadError as error:
+            failed += 1
+            click.echo(f"segcore: {label}: {error}", err=True)
+        else:
+            if path is not None:
+                click.echo(f"{label}: {path}")
+    if failed:
+        raise click.exceptions.Exit(EXIT_BAD_INPUT)

@@ -1,0 +1,24 @@
+"""What several commands share: options, exit codes and settings made from them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from segcore.fetch import FetchSettings
+
+EXIT_BAD_INPUT = 2
+
+offline_option = click.option("--offline", is_flag=True, help="Never touch the network (also SEGCORE_OFFLINE=1).")
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
+
+
+def fetch_settings(offline: bool) -> FetchSettings:
+    """Return the environment's download settings, switched off line if asked for."""
+    from segcore.fetch import FetchSettings
+
+    settings = FetchSettings.from_env()
+    return replace(settings, offline=True) if offline else settings

@@ -1,0 +1,142 @@
+"""``segcore segment``: photos in, masks, overlays and a table out."""
+
+from __future__ import annotations
+
+import io
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import click
+from rich.console import Console
+from rich.progress import Progress
+from rich.table import Table
+from rich.text import Text
+
+from segcore.cli_options import EXIT_BAD_INPUT, fetch_settings, offline_option
+from segcore.errors import ImageError
+
+
+@dataclass(frozen=True)
+class Segmented:
+    """What became of one photo."""
+
+    photo: str
+    error: str | None = None
+    width: int = 0
+    height: int = 0
+    dominant: str = ""
+    fractions: dict[str, float] | None = None
+    mask: str | None = None
+    overlay: str | None = None
+    seconds: float = 0.0
+
+
+@click.command()
+@click.argument("photos", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option("--model", default="fcn_resnet101", show_default=True, help="Model name; see `segcore models`.")
+@click.option("--weights", default="pretrained", show_default=True, help="'pretrained', 'random' or a checkpoint.")
+@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, mps.")
+@click.option("--size", default=640, show_default=True, type=click.IntRange(1), help="Shorter side at model scale.")
+@click.option(
+    "--out", default="segmented", show_default=True, type=click.Path(path_type=Path, file_okay=False), help="Directory."
+)
+@click.option("--overlay/--no-overlay", default=True, show_default=True, help="Also write an overlay with a legend.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
+@offline_option
+def segment(
+    photos: tuple[Path, ...],
+    model: str,
+    weights: str,
+    device: str,
+    size: int,
+    out: Path,
+    overlay: bool,
+    as_json: bool,
+    offline: bool,
+) -> None:
+    """Segment PHOTOS into the 21 PASCAL VOC classes.
+
+    Writes NAME.mask.png, an indexed PNG in the photo's own size with the VOC palette, and NAME.overlay.png. A photo
+    that cannot be read is reported, the others go on, and the exit code is 2.
+    """
+    from segcore.pipeline import Segmenter
+
+    segmenter = Segmenter(model, weights=weights, device=device, size=size, settings=fetch_settings(offline))
+    names = _output_names(photos)
+    results = []
+    with Progress(console=Console(stderr=True), transient=True, disable=as_json or len(photos) < 2) as progress:
+        for photo, name in progress.track(list(zip(photos, names, strict=True)), description="segmenting"):
+            results.append(_segment_one(segmenter, photo, out / name, overlay))
+    if as_json:
+        about = {"model": model, "weights": vars(segmenter.weights), "device": segmenter.device.name, "size": size}
+        click.echo(json.dumps({**about, "photos": [vars(result) for result in results]}, indent=2))
+    else:
+        _print_table(results, weights, out)
+    for result in results:
+        if result.error:
+            click.echo(f"segcore: {result.error}", err=True)
+    if any(result.error for result in results):
+        raise click.exceptions.Exit(EXIT_BAD_INPUT)
+
+
+def _segment_one(segmenter: object, photo: Path, target: Path, overlay: bool) -> Segmented:
+    from segcore.files import atomic_write
+    from segcore.images import save_indexed_png
+    from segcore.pipeline import Segmenter
+    from segcore.report.legend import with_legend
+
+    assert isinstance(segmenter, Segmenter)
+    try:
+        result = segmenter(photo)
+    except ImageError as error:
+        return Segmented(str(photo), error=str(error))
+    target.parent.mkdir(parents=True, exist_ok=True)
+    mask = target.with_name(f"{target.name}.mask.png")
+    save_indexed_png(result.class_map, mask)
+    overlay_path = None
+    if overlay:
+        overlay_path = target.with_name(f"{target.name}.overlay.png")
+        buffer = io.BytesIO()
+        with_legend(result.overlay(), result.fractions).save(buffer, format="PNG")
+        atomic_write(overlay_path, buffer.getvalue())
+    height, width = result.class_map.shape
+    return Segmented(
+        photo=str(photo),
+        width=width,
+        height=height,
+        dominant=result.dominant,
+        fractions=result.fractions,
+        mask=str(mask),
+        overlay=str(overlay_path) if overlay_path else None,
+        seconds=sum(result.timings.values()),
+    )
+
+
+def _output_names(photos: tuple[Path, ...]) -> list[str]:
+    """Name outputs after the photos' stems; photos of one stem get -2, -3, ... so that none overwrites another."""
+    names: list[str] = []
+    for photo in photos:
+        name, number = photo.stem, 1
+        while name in names:
+            number += 1
+            name = f"{photo.stem}-{number}"
+        names.append(name)
+    return names
+
+
+def _print_table(results: list[Segmented], weights: str, out: Path) -> None:
+    console = Console()
+    table = Table("photo", "dominant", "classes", box=None, pad_edge=False, header_style="bold")
+    table.add_column("ms", justify="right")
+    for result in results:
+        if result.fractions is None:
+            table.add_row(Text(Path(result.photo).name), Text("unreadable", style="red"), "", "")
+            continue
+        shares = ", ".join(f"{name} {share:.1%}" for name, share in result.fractions.items())
+        table.add_row(Text(Path(result.photo).name), result.dominant, shares, f"{result.seconds * 1e3:.0f}")
+    console.print(table)
+    if weights == "random":
+        console.print("The weights are random: these classes mean nothing.", style="yellow")
+    written = sum(result.error is None for result in results)
+    console.print(Text(f"{written} of {len(results)} photos written to {out}/"))

@@ -1,0 +1,1 @@
+"""Datasets of photos with class masks."""

@@ -1,0 +1,206 @@
+"""Which models there are, where their weights come from, and loading them.
+
+Weights are ``pretrained`` (torchvision's ``DEFAULT``, or the file shipped for ``embedded``), ``random`` (seeded: for
+latency only) or the path of a checkpoint. Nothing falls back from one to another.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+from torchvision.models import get_model_builder, get_model_weights, list_models, segmentation
+
+from segcore.errors import IntegrityError, ModelError, nearest_hint
+from segcore.fetch import FetchSettings, cached_path, download_file, sha256_file, verify
+from segcore.labels import NUM_CLASSES
+from segcore.models import checkpoint
+
+RANDOM_SEED = 0
+EMBEDDED = "embedded"
+
+
+@dataclass(frozen=True)
+class WeightsInfo:
+    """Which weights a model carries."""
+
+    kind: Literal["pretrained", "random", "checkpoint"]
+    name: str
+    """Enum member, file name or ``seed 0``."""
+    sha256: str
+    """Of the file; of the state, in the order of its keys, where there is no file."""
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A network in evaluation mode on the CPU, without its auxiliary head."""
+
+    name: str
+    module: nn.Module
+    weights: WeightsInfo
+
+
+@dataclass(frozen=True)
+class WeightsStatus:
+    """Where the pretrained weights of a model are, or would come from."""
+
+    name: str
+    url: str | None
+    """None for weights that ship in the package."""
+    path: Path | None
+    """Where they lie, verified; None when they are not here."""
+    size_bytes: int | None
+    published: dict[str, float]
+    """Published figures by name (torchvision: ``miou``, ``pixel_acc``), if any."""
+
+
+@cache
+def model_names() -> tuple[str, ...]:
+    """Return every model name: ``embedded``, ``fcn_resnet101``, then torchvision's other segmentation builders."""
+    others = sorted(set(list_models(module=segmentation)) - {"fcn_resnet101"})
+    return (EMBEDDED, "fcn_resnet101", *others)
+
+
+def check_name(name: str) -> str:
+    """Return the name if there is such a model.
+
+    Raises:
+        ModelError: there is none; the message names the nearest.
+    """
+    if name not in model_names():
+        hint = nearest_hint(name, model_names())
+        raise ModelError(f"unknown model {name!r}{hint}; known: {', '.join(model_names())}")
+    return name
+
+
+def build(name: str, device: str = "cpu") -> nn.Module:
+    """Return the network with initial (random) weights, 21 classes, no auxiliary head; ``meta`` costs no memory."""
+    builder: Callable[..., nn.Module]
+    if check_name(name) == EMBEDDED:
+        from segcore.models import embedded
+
+        builder, options = embedded.embedded, {}
+    else:
+        builder = get_model_builder(name)
+        options = {"weights": None, "weights_backbone": None, "num_classes": NUM_CLASSES}
+        if not name.startswith("lraspp"):  # the only builder without an auxiliary head
+            options["aux_loss"] = False
+    with torch.device(device):
+        return builder(**options)
+
+
+def load(name: str, weights: str | Path = "pretrained", settings: FetchSettings | None = None) -> LoadedModel:
+    """Return a model with its weights.
+
+    Args:
+        name: one of `model_names`.
+        weights: ``pretrained``, ``random`` or the path of a checkpoint (``.pth``, ``.pt`` or ``.safetensors``).
+        settings: cache, mirrors and time-outs of the download; from the environment when None.
+
+    Raises:
+        ModelError: the name is unknown, or the checkpoint does not fit.
+        DownloadError: pretrained weights are not here and could not be fetched.
+    """
+    check_name(name)
+    if str(weights) == "random":
+        return _load_random(name)
+    if str(weights) == "pretrained":
+        return _load_embedded() if name == EMBEDDED else _load_pretrained(name, settings)
+    path = Path(weights)
+    module = build(name)
+    checkpoint.load_into(module, path, name)
+    return LoadedModel(name, module.eval(), WeightsInfo("checkpoint", path.name, sha256_file(path)))
+
+
+def _load_random(name: str) -> LoadedModel:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(RANDOM_SEED)
+        module = build(name).eval()
+    return LoadedModel(name, module, WeightsInfo("random", f"seed {RANDOM_SEED}", checkpoint.state_sha256(module)))
+
+
+def _load_embedded() -> LoadedModel:
+    from segcore.models import embedded
+
+    info = WeightsInfo("pretrained", embedded.WEIGHTS_PATH.name, embedded.WEIGHTS_SHA256)
+    return LoadedModel(EMBEDDED, embedded.load_embedded(), info)
+
+
+def _load_pretrained(name: str, settings: FetchSettings | None) -> LoadedModel:
+    default = _default_weights(name)
+    path = fetch_weights(name, settings)
+    module = build(name)
+    checkpoint.load_into(module, path, name)
+    return LoadedModel(name, module.eval(), WeightsInfo("pretrained", str(default), sha256_file(path)))
+
+
+def _default_weights(name: str) -> Any:
+    return get_model_weights(name).DEFAULT  # type: ignore[attr-defined]  # every weights enum has it
+
+
+def _hash_prefix(url: str) -> str:
+    """Torchvision's file names end in the first hex digits of their sha256: ``fcn_resnet101_coco-7ecb50ca.pth``."""
+    return Path(url).stem.rpartition("-")[2]
+
+
+def _in_torch_hub(url: str) -> Path | None:
+    """A file that torch.hub has already downloaded, if its bytes are right."""
+    path = Path(torch.hub.get_dir()) / "checkpoints" / Path(url).name
+    try:
+        verify(path, _hash_prefix(url))
+    except (OSError, IntegrityError):
+        return None
+    return path
+
+
+def weights_status(name: str, settings: FetchSettings | None = None) -> WeightsStatus:
+    """Say where the pretrained weights of a model are, without touching the network."""
+    if check_name(name) == EMBEDDED:
+        from segcore.models import embedded
+
+        path = embedded.WEIGHTS_PATH
+        return WeightsStatus(path.name, None, path, path.stat().st_size, {})
+    default = _default_weights(name)
+    url = default.url
+    found = _in_torch_hub(url) or cached_path(url, sha256=_hash_prefix(url), settings=settings)
+    published = default.meta["_metrics"]["COCO-val2017-VOC-labels"]
+    size = found.stat().st_size if found else round(default.meta["_file_size"] * (1 << 20))
+    return WeightsStatus(str(default), url, found, size, dict(published))
+
+
+def fetch_weights(name: str, settings: FetchSettings | None = None) -> Path:
+    """Return the path of the pretrained weights, downloading them if they are not here.
+
+    Raises:
+        DownloadError: they could not be fetched.
+    """
+    status = weights_status(name, settings)
+    if status.path is not None:
+        return status.path
+    assert status.url is not None  # what ships in the package has a path
+    return download_file(status.url, sha256=_hash_prefix(status.url), settings=settings)
+
+
+@cache
+def parameter_count(name: str) -> int:
+    """Return the number of parameters, without the auxiliary head."""
+    return sum(parameter.numel() for parameter in build(name, "meta").parameters())
+
+
+@cache
+def gmacs(name: str, height: int, width: int, batch: int = 1) -> float:
+    """Return giga multiply-accumulates of one forward pass: half of what torch's own FLOP counter counts.
+
+    Convolutions and matrix products count; element-wise work, normalisation and interpolation do not.
+    """
+    module = build(name, "meta").eval()
+    counter = FlopCounterMode(display=False)
+    with counter, torch.inference_mode():
+        module(torch.empty(batch, 3, height, width, device="meta"))
+    return counter.get_total_flops() / 2e9

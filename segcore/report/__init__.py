@@ -1,0 +1,1 @@
+"""How results are told: one file per medium, records in, text or pixels out."""

@@ -1,0 +1,49 @@
+"""A picture with a legend under it: colour, name and share of each class."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, ImageDraw, ImageFont
+
+from segcore.labels import VOC_CLASSES, VOC_PALETTE
+
+_MIN_WIDTH = 240
+"""Pixels: narrower pictures are set on a canvas of this width, so that a legend entry fits."""
+
+
+def with_legend(picture: npt.NDArray[np.uint8], fractions: Mapping[str, float]) -> Image.Image:
+    """Return the picture with a strip below that names its classes, largest share first.
+
+    Args:
+        picture: uint8 RGB (H, W, 3).
+        fractions: share of all pixels (0 to 1) by VOC class name; background is left out.
+    """
+    height, width = picture.shape[:2]
+    canvas_width = max(width, _MIN_WIDTH)
+    text_size = max(12, min(canvas_width, height) // 28)
+    font = ImageFont.load_default(text_size)
+    line, swatch, gap = round(text_size * 1.7), text_size, text_size // 2
+    entries = [(name, f"{name} {share:.1%}") for name, share in fractions.items() if name != VOC_CLASSES[0]]
+    entries = entries or [(VOC_CLASSES[0], "background only")]
+    rows: list[list[tuple[str, str, float]]] = [[]]
+    x = float(gap)
+    for name, text in entries:
+        needed = swatch + gap + font.getlength(text) + 2 * gap
+        if rows[-1] and x + needed > canvas_width:
+            rows.append([])
+            x = float(gap)
+        rows[-1].append((name, text, x))
+        x += needed
+    canvas = Image.new("RGB", (canvas_width, height + line * len(rows) + gap), "white")
+    canvas.paste(Image.fromarray(picture), ((canvas_width - width) // 2, 0))
+    draw = ImageDraw.Draw(canvas)
+    for number, row in enumerate(rows):
+        y = height + gap // 2 + number * line
+        for name, text, left in row:
+            colour = tuple(int(value) for value in VOC_PALETTE[VOC_CLASSES.index(name)])
+            draw.rectangle((left, y + (line - swatch) // 2, left + swatch, y + (line + swatch) // 2), colour, "black")
+            draw.text((left + swatch + gap, y + line // 2), text, fill="black", font=font, anchor="lm")
+    return canvas
