@@ -54,10 +54,9 @@ def models(as_json: bool, offline: bool) -> None:
     from segcore import models as registry
 
     settings = fetch_settings(offline)
-    rows = []
-    for name in registry.model_names():
-        status = registry.weights_status(name, settings)
-        rows.append(
+    found = [(registry.weights_status(name, settings), name) for name in registry.model_names()]
+    if as_json:
+        rows = [
             {
                 "model": name,
                 "parameters": registry.parameter_count(name),
@@ -68,23 +67,22 @@ def models(as_json: bool, offline: bool) -> None:
                 "url": status.url,
                 "published": status.published,
             }
-        )
-    if as_json:
+            for status, name in found
+        ]
         click.echo(json.dumps({"gmacs_shape": GMACS_SHAPE, "models": rows}, indent=2))
         return
     table = _table("model")
     for column in ("params", "GMACs", "weights"):
         table.add_column(column, justify="right")
     table.add_column("here")
-    for row in rows:
-        mark = Text("yes", style="green") if row["path"] else Text("no", style="yellow")
-        size = row["size_bytes"]
-        assert isinstance(size, int)
-        table.add_row(row["model"], f"{row['parameters'] / 1e6:.1f} M", f"{row['gmacs']:.1f}", _megabytes(size), mark)
+    for status, name in found:
+        parameters, cost = registry.parameter_count(name), registry.gmacs(name, *GMACS_SHAPE)
+        mark = Text("yes", style="green") if status.path else Text("no", style="yellow")
+        table.add_row(name, f"{parameters / 1e6:.1f} M", f"{cost:.1f}", _megabytes(status.size_bytes), mark)
     console = Console()
     console.print(table)
     console.print(f"GMACs of one {GMACS_SHAPE[0]}x{GMACS_SHAPE[1]} photo, without auxiliary head.", highlight=False)
-    if any(row["path"] is None for row in rows):
+    if any(status.path is None for status, _ in found):
         console.print("`segcore fetch --model NAME` downloads what is not here.", highlight=False)
 
 

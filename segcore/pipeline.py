@@ -46,6 +46,8 @@ IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 PREPROCESS = "shorter side bilinear antialias uint8, [0, 1], ImageNet mean and std"
 """Name of the convention; it changes whenever the numbers that reach the model would."""
+MAX_BATCH = 8
+"""Photos of a list that are held as tensors and logits at one time."""
 MAX_MODEL_PIXELS = 1 << 25
 """Of one photo at model scale: beyond this (a strip of 1 x 10000 at 640, say) logits alone would take gigabytes."""
 
@@ -192,20 +194,22 @@ class Segmenter:
         return self._session.options
 
     @overload
-    def __call__(self, image: Photo) -> SegmentationResult: ...
+    def __call__(self, image: Photo) -> SegmentationResult: ...  # type: ignore[overload-overlap]  # str is a Sequence
     @overload
     def __call__(self, image: Sequence[Photo]) -> list[SegmentationResult]: ...
     def __call__(self, image: Photo | Sequence[Photo]) -> SegmentationResult | list[SegmentationResult]:
-        """Segment a photo (path, PIL image or uint8 array), or a list of them in batches of equal shapes.
+        """Segment a photo (path, PIL image or uint8 array), or a list of them, those of one shape together.
 
         Raises:
             ImageError: a photo cannot be read.
         """
         if isinstance(image, str | Path | Image.Image | np.ndarray):
             return self.run([image])[0]
-        results = self.run(list(image))
-        for result in results:
-            _ = result.class_map  # lets go of the logits
+        results = []
+        for start in range(0, len(image), MAX_BATCH):
+            for result in self.run(image[start : start + MAX_BATCH]):
+                _ = result.class_map  # lets go of the logits
+                results.append(result)
         return results
 
     def run(

@@ -17,7 +17,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 from torchvision.models import get_model_builder, get_model_weights, list_models, segmentation
 
-from segcore.errors import IntegrityError, ModelError, nearest_hint
+from segcore.errors import ModelError, nearest_hint
 from segcore.fetch import FetchSettings, cached_path, download_file, sha256_file, verify
 from segcore.labels import NUM_CLASSES
 from segcore.models import checkpoint
@@ -141,7 +141,7 @@ def _load_pretrained(name: str, settings: FetchSettings | None) -> LoadedModel:
 
 
 def _default_weights(name: str) -> Any:
-    return get_model_weights(name).DEFAULT  # type: ignore[attr-defined]  # every weights enum has it
+    return get_model_weights(name).DEFAULT
 
 
 def _hash_prefix(url: str) -> str:
@@ -152,11 +152,7 @@ def _hash_prefix(url: str) -> str:
 def _in_torch_hub(url: str) -> Path | None:
     """A file that torch.hub has already downloaded, if its bytes are right."""
     path = Path(torch.hub.get_dir()) / "checkpoints" / Path(url).name
-    try:
-        verify(path, _hash_prefix(url))
-    except (OSError, IntegrityError):
-        return None
-    return path
+    return path if verify(path, _hash_prefix(url)) else None
 
 
 def weights_status(name: str, settings: FetchSettings | None = None) -> WeightsStatus:
