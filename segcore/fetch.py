@@ -19,7 +19,6 @@ import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Protocol
-from urllib.parse import urlsplit
 
 from filelock import FileLock
 
@@ -67,7 +66,7 @@ def _promise(sha256: str | None) -> str | None:
 
 def cache_name(url: str) -> str:
     """Return the file name of ``url`` in the cache: unique by its hash, readable by its last part."""
-    last = urlsplit(url).path.rstrip("/").rpartition("/")[2]
+    last = split_url(url).path.rstrip("/").rpartition("/")[2]
     readable = re.sub(r"[^A-Za-z0-9._-]+", "_", last)[-100:] or "download"
     return f"{hashlib.sha256(url.encode()).hexdigest()[:8]}-{readable}"
 

@@ -8,10 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-import queue
 import re
-import socket
-import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -24,6 +21,7 @@ import urllib3
 from urllib3.util.retry import Retry
 
 from segcore.errors import DownloadError, OfflineError, UsageError
+from segcore.reach import why_out_of_reach
 
 CHUNK_BYTES = 1 << 18
 MAX_REDIRECTS = 10
@@ -208,10 +206,20 @@ class Part:
         self._note.unlink(missing_ok=True)
 
 
+class _OneHop(requests.Session):
+    """A session that looks at no redirect: requests would read all of its body, however long, even unfollowed."""
+
+    def get_redirect_target(self, resp: requests.Response) -> str | None:
+        return None
+
+    def location(self, response: requests.Response) -> str | None:
+        return super().get_redirect_target(response)
+
+
 def download(source: Source, part: Part, settings: FetchSettings, report: Callable[[int, int | None], None]) -> bool:
     """Bring all bytes of ``source`` into ``part``; tell whether the last attempt resumed."""
     retry = Retry(total=settings.retries, backoff_factor=settings.backoff, backoff_max=MAX_WAIT_S)
-    with requests.Session() as session:
+    with _OneHop() as session:
         # Compressed on the way, neither sizes nor ranges nor hashes would be those of the file.
         session.headers.update({"Accept-Encoding": "identity", "User-Agent": "segcore"})
         while True:
@@ -220,8 +228,8 @@ def download(source: Source, part: Part, settings: FetchSettings, report: Callab
             except _TransientError as failure:
                 if not retry.total:
                     raise DownloadError(
-                        f"{source}: {failure} (attempt {settings.retries + 1} of as many); try again later: what "
-                        "arrived is kept and resumed where the server can"
+                        f"{source}: {failure}; given up after {settings.retries + 1} attempts, "
+                        "try again later: what arrived is kept and resumed where the server can"
                     ) from failure
                 retry = retry.increment("GET", source.actual, error=urllib3.exceptions.ProtocolError(str(failure)))
                 time.sleep(pause_before_retry(source, retry, failure.response))
@@ -245,7 +253,7 @@ def pause_before_retry(source: object, retry: Retry, response: requests.Response
 
 
 def _attempt(
-    session: requests.Session,
+    session: _OneHop,
     source: Source,
     part: Part,
     settings: FetchSettings,
@@ -334,26 +342,29 @@ def _chunks(response: requests.Response, settings: FetchSettings) -> Iterator[by
         raise _TransientError(f"the connection broke: {error}") from error
 
 
-def _open(
-    session: requests.Session, source: Source, headers: dict[str, str], settings: FetchSettings
-) -> requests.Response:
+def _open(session: _OneHop, source: Source, headers: dict[str, str], settings: FetchSettings) -> requests.Response:
     """Ask for ``source``, following redirects by hand, because each hop must be one that is allowed."""
     url = source.actual
     for _ in range(MAX_REDIRECTS + 1):
         response = _get(session, source, url, headers, settings)
-        target = session.get_redirect_target(response)
+        target = session.location(response)
         if target is None:
             return response
         response.close()
-        previous, url = url, urljoin(url, target)
+        try:
+            previous, url = url, urljoin(url, target)
+        except ValueError as error:
+            raise DownloadError(f"{source}: redirected to {target!r}, which is not a URL: {error}") from None
         source.check_hop(url, previous, settings)
     raise DownloadError(f"{source}: more than {MAX_REDIRECTS} redirects, the last to {_shown(url)}")
 
 
 def _get(
-    session: requests.Session, source: Source, url: str, headers: dict[str, str], settings: FetchSettings
+    session: _OneHop, source: Source, url: str, headers: dict[str, str], settings: FetchSettings
 ) -> requests.Response:
-    _require_reachable(source, url, settings)
+    reason = why_out_of_reach(url, settings.connect_timeout)
+    if reason is not None:
+        raise OfflineError(f"{source}: {reason}; {MEND}")
     timeouts = (settings.connect_timeout, settings.read_timeout)
     try:
         return session.get(url, headers=headers, stream=True, allow_redirects=False, timeout=timeouts)
@@ -376,55 +387,3 @@ def _cause(error: requests.RequestException) -> object:
     """Return the innermost reason that requests and urllib3 have wrapped."""
     inner = error.args[0] if error.args else error
     return getattr(inner, "reason", inner)
-
-
-_REACH: dict[tuple[str, int], str | None] = {}
-"""Per host and port asked in this process: why it was out of reach at first contact, or None."""
-
-
-def _require_reachable(source: Source, url: str, settings: FetchSettings) -> None:
-    """Notice a missing network at the first contact, and only once per host.
-
-    requests alone would try every address of the host for a whole time-out each, after a name look-up without any.
-    """
-    proxy = requests.utils.select_proxy(url, requests.utils.get_environ_proxies(url))
-    contact = split_url(proxy if proxy and "://" in proxy else f"http://{proxy}" if proxy else url)
-    host, port = contact.hostname or "", contact.port or {"https": 443, "http": 80}.get(contact.scheme, 1080)
-    if (host, port) not in _REACH:
-        # Where one host was out of reach, it is most likely the network: the others get less patience.
-        patience = settings.connect_timeout / (3 if any(_REACH.values()) else 1)
-        _REACH[host, port] = _why_unreachable(host, port, patience)
-    reason = _REACH[host, port]
-    if reason is not None:
-        raise OfflineError(f"{source}: {'proxy ' if proxy else ''}{host} is out of reach: {reason}; {MEND}")
-
-
-def _why_unreachable(host: str, port: int, timeout: float) -> str | None:
-    """Connect over IPv4 and IPv6 at once; return why neither answered within ``timeout`` seconds, or None."""
-    outcomes: queue.SimpleQueue[OSError | None] = queue.SimpleQueue()
-
-    def connect(family: socket.AddressFamily) -> None:
-        try:
-            kind, address = socket.getaddrinfo(host, port, family, socket.SOCK_STREAM)[0][1::3]
-            with socket.socket(family, kind) as probe:
-                probe.settimeout(timeout)
-                probe.connect(address)
-            outcomes.put(None)
-        except (OSError, UnicodeError) as error:
-            outcomes.put(error if isinstance(error, OSError) else socket.gaierror(str(error)))
-
-    # Daemons: a name look-up cannot be interrupted, and must not hold up the end of the process.
-    for family in (socket.AF_INET, socket.AF_INET6):
-        threading.Thread(target=connect, args=(family,), daemon=True).start()
-    deadline = time.monotonic() + timeout
-    errors: list[OSError] = []
-    while len(errors) < 2:
-        try:
-            error = outcomes.get(timeout=max(0.0, deadline - time.monotonic()))
-        except queue.Empty:
-            return f"no answer within {timeout:g} s"
-        if error is None:
-            return None
-        errors.append(error)
-    # A host with addresses of one family only fails to resolve in the other: that is not the reason.
-    return str(min(errors, key=lambda error: isinstance(error, socket.gaierror)))
