@@ -58,9 +58,11 @@ def _probe(host: str, port: int, timeout: float) -> str | None:
         try:
             error = outcomes.get(timeout=max(0.0, deadline - time.monotonic()))
         except queue.Empty:
-            return f"no answer within {timeout:g} s"
+            error = TimeoutError()
         if error is None:
             return None
+        if isinstance(error, TimeoutError):
+            return f"no answer within {timeout:.2g} s"
         errors.append(error)
     # A host with addresses of one family only fails to resolve in the other: that is not the reason.
     return str(min(errors, key=lambda error: isinstance(error, socket.gaierror)))
