@@ -65,7 +65,8 @@ def segment(
     segmenter = Segmenter(model, weights=weights, device=device, size=size, settings=fetch_settings(offline))
     names = _output_names(photos)
     results = []
-    with Progress(console=Console(stderr=True), transient=True, disable=as_json or len(photos) < 2) as progress:
+    stderr = Console(stderr=True)
+    with Progress(console=stderr, transient=True, disable=len(photos) < 2 or not stderr.is_terminal) as progress:
         for photo, name in progress.track(list(zip(photos, names, strict=True)), description="segmenting"):
             results.append(_segment_one(segmenter, photo, out / name, overlay))
     if as_json:
