@@ -1,0 +1,1 @@
+"""What the pytest plugin is made of; `segcore.pytest_plugin` is its door."""

@@ -1,0 +1,116 @@
+"""What the fixtures hand to a bench module: an item that can be checked or timed, and that records what came out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from pytest_benchmark.fixture import BenchmarkFixture
+
+from segcore import models
+from segcore.accuracy import describe_failure, judge, save_pictures
+from segcore.conditions import sample_doubts
+from segcore.measure import PipelineCall
+from segcore.pipeline import PREPROCESS, SegmentationResult, Segmenter
+from segcore.plugin.plan import PlanItem
+from segcore.plugin.session import BenchSession
+from segcore.record import AccuracyRecord, BenchmarkRecord, WeightsRecord
+
+
+@dataclass
+class BenchItem:
+    """One item of the plan with its model loaded and its photo at hand."""
+
+    plan: PlanItem
+    node: str
+    session: BenchSession
+
+    def __post_init__(self) -> None:
+        self.started_s = self.session.seconds_so_far
+        self.segmenter: Segmenter = self.session.supplies.segmenter(self.plan)
+        self.photo: Path | str = self.session.supplies.photo(self.plan.case)
+
+    def base_record(self, result: SegmentationResult) -> BenchmarkRecord:
+        """Return the record of what ran, still without what came out."""
+        plan, weights = self.plan, self.segmenter.weights
+        batch, _, height, width = result.input_shape
+        return BenchmarkRecord(
+            kind=plan.kind,
+            case=plan.case.name,
+            model=plan.model,
+            weights=WeightsRecord(kind=weights.kind, name=weights.name, sha256=weights.sha256),
+            runtime=plan.runtime,
+            runtime_options=self.segmenter.runtime_options,
+            precision=plan.precision,
+            device=plan.device,
+            size=plan.size,
+            batch=plan.batch,
+            input_shape=result.input_shape,
+            preprocess=PREPROCESS,
+            gmacs=models.gmacs(plan.model, height, width) * batch,
+            limits=plan.case.limits_for(model=plan.model, device=plan.device),
+            tags=plan.case.tags,
+            order=self.session.order[self.node],
+            started_s=round(self.started_s, 3),
+        )
+
+
+@dataclass
+class AccuracyItem(BenchItem):
+    """One photo held against its case's expectations."""
+
+    def check(self) -> AccuracyRecord:
+        """Segment the photo, record what was found, passed or not, and write class map, margins and overlay."""
+        result = self.segmenter.run([self.photo], margins=True)[0]
+        record = judge(self.plan.case, result)
+        record = save_pictures(result, record, self.session.file.pictures, self.plan.id, self.plan.case.name)
+        seconds = sum(result.timings.values())
+        found = self.base_record(result).model_copy(update={"accuracy": record})
+        self.session.add_accuracy(self.node, seconds, found)
+        return record
+
+    def explain(self, record: AccuracyRecord) -> str:
+        """Return what was wanted, what was found instead, and where to look."""
+        return describe_failure(self.plan.id, record, self.session.file.pictures)
+
+
+@dataclass
+class SpeedItem(BenchItem):
+    """One photo, or a batch of copies of it, to be timed: ``benchmark(item)``."""
+
+    benchmark: BenchmarkFixture
+
+    @cached_property
+    def call(self) -> PipelineCall:
+        """The timed call."""
+        return PipelineCall(self.segmenter, [self.photo] * self.plan.batch, self.plan.size, self._rounds_done)
+
+    def _rounds_done(self) -> int | None:
+        stats = self.benchmark.stats  # made when pytest-benchmark starts its rounds
+        return None if stats is None else len(stats.stats.data)
+
+    def warm_up(self) -> None:
+        """Call the pipeline until its lazily made caches have settled; start a new memory high-water mark."""
+        self.call.warm_up()
+        self.segmenter.device.reset_peak_memory()
+
+    def __call__(self) -> SegmentationResult:
+        """Run the pipeline once; return the result of the first photo."""
+        self.result = self.call()[0]
+        return self.result
+
+    def record(self) -> None:
+        """Put the record where pytest-benchmark keeps it; nothing was measured if benchmarks are disabled."""
+        stats = self.benchmark.stats
+        if stats is None or not stats.stats.data:
+            return
+        limits = self.plan.case.limits_for(model=self.plan.model, device=self.plan.device)
+        record = self.base_record(self.result).model_copy(
+            update={
+                "stages": self.call.stages(len(stats.stats.data), stats.iterations),
+                "peak_memory_bytes": self.segmenter.device.peak_memory_bytes(),
+                "warnings": sample_doubts(stats.stats.data),
+            }
+        )
+        self.benchmark.extra_info["segcore"] = record.model_dump(mode="json")

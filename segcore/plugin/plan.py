@@ -1,0 +1,126 @@
+"""Which items a bench run is made of, and how long it will take: pure functions of cases, options and devices."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from segcore.cases import Case
+from segcore.plugin.options import Choices, check_names
+from segcore.record import Kind
+
+LIGHT_MODEL = "embedded"
+SPEED_TAG = "speed"
+"""Models other than the light one are timed on the cases with this tag only, where any has it."""
+LIGHT_BATCHES = (1, 2, 4)
+HEAVY_BATCHES = (1, 2)
+KINDS: tuple[Kind, ...] = ("accuracy", "latency", "throughput")
+
+
+@dataclass(frozen=True)
+class PlanItem:
+    """One item to run; ``weights`` is still what was asked for (``auto``, ``pretrained``, ``random`` or a path)."""
+
+    kind: Kind
+    case: Case
+    model: str
+    runtime: str
+    precision: str
+    device: str
+    size: int
+    batch: int
+    weights: str
+
+    @property
+    def id(self) -> str:
+        """What stands in the brackets of the test's name, and of `BenchmarkRecord.key`."""
+        runtime = self.runtime if self.precision == "fp32" else f"{self.runtime}.{self.precision}"
+        batch = f"-b{self.batch}" if self.kind == "throughput" else ""
+        return f"{self.case.name}-{self.model}-{runtime}-{self.device}-{self.size}{batch}"
+
+    @property
+    def params(self) -> dict[str, object]:
+        """What `--benchmark-group-by=param:NAME` can name."""
+        return {
+            "case": self.case.name,
+            "model": self.model,
+            "runtime": self.runtime,
+            "precision": self.precision,
+            "device": self.device,
+            "size": self.size,
+            "batch": self.batch,
+        }
+
+    @property
+    def model_key(self) -> tuple[str, str, str, str, str]:
+        """Items that agree in this share one loaded model."""
+        return (self.model, self.weights, self.runtime, self.precision, self.device)
+
+
+def select_cases(cases: Sequence[Case], choices: Choices) -> tuple[Case, ...]:
+    """Return the cases asked for by name or tag.
+
+    Raises:
+        UsageError: a name or tag is not among the cases.
+    """
+    check_names("--segcore-case", choices.cases, (case.name for case in cases))
+    check_names("--segcore-tag", choices.tags, (tag for case in cases for tag in case.tags))
+    return tuple(
+        case
+        for case in cases
+        if (not choices.cases or case.name in choices.cases)
+        and (not choices.tags or set(choices.tags).intersection(case.tags))
+    )
+
+
+def plan_items(kind: Kind, cases: Sequence[Case], choices: Choices, devices: Iterable[str]) -> tuple[PlanItem, ...]:
+    """Return the items of one kind, in the order of the cases.
+
+    What the command line names goes for every case; else each case says on which models and at which sizes it runs.
+    Accuracy is judged on every case. Speed is measured on every case with the light model; with other models on the
+    cases tagged `speed`, and throughput then at the smallest size only: a case more tells little and takes long.
+    """
+    models = choices.models or tuple(dict.fromkeys(model for case in cases for model in case.models))
+    tagged = any(SPEED_TAG in case.tags for case in cases) and not choices.cases
+    items = []
+    for model in models:
+        for case in cases:
+            if not choices.models and model not in case.models:
+                continue
+            heavy = model != LIGHT_MODEL
+            if heavy and kind != "accuracy" and tagged and SPEED_TAG not in case.tags:
+                continue
+            sizes = choices.sizes or tuple(case.sizes)
+            if heavy and kind == "throughput" and not choices.sizes:
+                sizes = (min(sizes),)
+            batches = (1,) if kind != "throughput" else choices.batches or (HEAVY_BATCHES if heavy else LIGHT_BATCHES)
+            items += [
+                PlanItem(kind, case, model, runtime, precision, device, size, batch, choices.weights)
+                for device in devices
+                for runtime in choices.runtimes
+                for precision in choices.precisions
+                for size in sizes
+                for batch in batches
+            ]
+    return tuple(items)
+
+
+def run_order(items: Iterable[PlanItem]) -> dict[PlanItem, int]:
+    """Return the position of each item in a run that loads every model once: accuracy first, then speed."""
+    items = list(items)
+    model_keys = list(dict.fromkeys(item.model_key for item in items))
+    ordered = sorted(items, key=lambda item: (model_keys.index(item.model_key), KINDS.index(item.kind)))
+    return {item: position for position, item in enumerate(ordered)}
+
+
+def estimate_seconds(kind: Kind, call_s: float, min_rounds: int, max_time_s: float) -> float:
+    """Return about how long an item takes whose single call takes `call_s` seconds.
+
+    Warm-up, pytest-benchmark's own calibration call, its rounds and its last call for the result; an accuracy item
+    calls once and writes its pictures.
+    """
+    if kind == "accuracy":
+        return call_s + 0.3
+    warm_up = 1 if call_s >= 0.5 else 3
+    rounds = max(min_rounds, round(max_time_s / call_s + 0.5))
+    return (warm_up + 1 + rounds + 1) * call_s + 0.1
