@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import http.server
 import re
 import threading
@@ -10,6 +11,10 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+
+BODY = bytes(range(256)) * 1200  # larger than one chunk
+HALF = len(BODY) // 2
+SHA = hashlib.sha256(BODY).hexdigest()
 
 
 @dataclass(frozen=True)

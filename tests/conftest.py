@@ -1,0 +1,23 @@
+"""Fixtures of several test modules."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from segcore.fetch import FetchSettings
+from tests.http_server import MisbehavingServer
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[MisbehavingServer]:
+    monkeypatch.setenv("no_proxy", "127.0.0.1,localhost")
+    with MisbehavingServer() as server:
+        yield server
+
+
+@pytest.fixture
+def rules(tmp_path: Path) -> FetchSettings:
+    return FetchSettings(tmp_path / "cache", allowed_hosts=frozenset({"127.0.0.1"}), backoff=0.0, retries=3)
