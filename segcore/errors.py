@@ -12,6 +12,7 @@
     ├── ModelError               an unknown model, or weights that do not fit
     ├── DeviceError              a device or runtime that was asked for and is not there
     ├── DatasetError             a dataset whose layout or files are wrong
+    ├── ArmError                 an arm of the paired gate that could not run what it was asked to
     └── RecordError              a run file that cannot be read, written or understood
 
 A message says what went wrong, where, what was wanted, what was found and what to do next. Anything else that
@@ -62,6 +63,10 @@ class DeviceError(SegcoreError):
 
 class DatasetError(SegcoreError):
     """A dataset's layout or one of its files is wrong."""
+
+
+class ArmError(SegcoreError):
+    """An arm of the paired gate could not run what it was asked to."""
 
 
 class RecordError(SegcoreError):

@@ -1,0 +1,144 @@
+"""A worker process as the gate sees it: started, asked, and always ended."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import selectors
+import signal
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Protocol
+
+from segcore.errors import ArmError
+from segcore.paired.arms import Arm
+
+WORKER = Path(__file__).with_name("worker.py")
+IDLE = {"OMP_WAIT_POLICY": "PASSIVE", "KMP_BLOCKTIME": "0", "GOMP_SPINCOUNT": "0"}
+"""A waiting process must leave its cores to the one that is measured: OpenMP threads otherwise spin for a while."""
+PATIENCE_S = 600.0
+"""Longest wait for one answer: an import, a download of weights, a compilation or one turn of a slow model."""
+
+
+class Serving(Protocol):
+    """What the gate asks of a worker."""
+
+    def item(self) -> str | None:
+        """Wait for the next item that is loaded and can be run, and return its name; None when there are no more."""
+
+    def run(self, calls: int) -> list[int]:
+        """Call the item that many times; return the nanoseconds of each call."""
+
+    def next(self) -> None:
+        """Go on to the next item."""
+
+
+class Worker:
+    """One process of one arm. Use it in a ``with`` statement: at its end the process is gone, whatever happened."""
+
+    def __init__(self, arm: Arm, only: tuple[str, ...] | None = None) -> None:
+        self.arm = arm
+        self._only = only
+        self._buffer = b""
+
+    def __enter__(self) -> Worker:
+        path = [str(p) for p in (self.arm.code / "src", self.arm.code) if p.is_dir()] if self.arm.code else []
+        if os.environ.get("PYTHONPATH"):
+            path.append(os.environ["PYTHONPATH"])
+        environment = {**os.environ, **IDLE}
+        if path:
+            environment["PYTHONPATH"] = os.pathsep.join(path)
+        self._log = tempfile.TemporaryFile()
+        try:
+            self._process = subprocess.Popen(
+                [self.arm.python, "-P", str(WORKER)],
+                cwd=self.arm.cwd,
+                env=environment,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=self._log,
+                start_new_session=True,
+            )
+        except OSError as error:
+            raise ArmError(f"{self.arm.name} arm: {self.arm.python} cannot be started: {error.strerror}") from None
+        self._send(
+            args=self.arm.args,
+            only=self._only,
+            slowdown=self.arm.slowdown,
+            code=str(self.arm.code) if self.arm.code else None,
+            forbidden=[str(path) for path in self.arm.forbidden],
+        )
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.wait()
+        for stream in (self._process.stdin, self._process.stdout, self._log):
+            with contextlib.suppress(OSError):  # stdin may hold a line that nobody will read
+                if stream:
+                    stream.close()
+
+    def item(self) -> str | None:
+        """Wait for the next item that is loaded and can be run, and return its name; None when there are no more.
+
+        Raises:
+            ArmError: the arm failed, with what it said.
+        """
+        answer = self._receive()
+        return None if "done" in answer else str(answer["item"])
+
+    def run(self, calls: int) -> list[int]:
+        """Call the item that many times; return the nanoseconds of each call."""
+        self._send(run=calls)
+        times = self._receive()["ns"]
+        if len(times) != calls or not all(isinstance(t, int) and t > 0 for t in times):
+            raise ArmError(f"{self.arm.name} arm: wanted {calls} positive times, found {times}")
+        return list(times)
+
+    def next(self) -> None:
+        """Let the worker go on to its next item."""
+        self._send(next=True)
+
+    def _send(self, **message: object) -> None:
+        assert self._process.stdin
+        try:
+            self._process.stdin.write(json.dumps(message).encode() + b"\n")
+            self._process.stdin.flush()
+        except OSError:
+            raise self._failure("it ended") from None
+
+    def _receive(self) -> dict[str, Any]:
+        line = self._line(time.monotonic() + PATIENCE_S)
+        try:
+            message: dict[str, Any] = json.loads(line)
+        except ValueError:
+            raise self._failure(f"it answered {line[:200]!r}") from None
+        if "error" in message:
+            raise ArmError(f"{self.arm.name} arm: {message['error']}")
+        return message
+
+    def _line(self, deadline: float) -> bytes:
+        assert self._process.stdout
+        with selectors.DefaultSelector() as selector:
+            selector.register(self._process.stdout, selectors.EVENT_READ)
+            while b"\n" not in self._buffer:
+                if not selector.select(max(0.0, deadline - time.monotonic())):
+                    raise self._failure(f"no answer for {PATIENCE_S:.0f} s")
+                chunk = os.read(self._process.stdout.fileno(), 1 << 16)
+                if not chunk:
+                    raise self._failure("it ended")
+                self._buffer += chunk
+        line, _, self._buffer = self._buffer.partition(b"\n")
+        return line
+
+    def _failure(self, what: str) -> ArmError:
+        self._log.seek(0)
+        said = self._log.read().decode(errors="replace").strip().splitlines()
+        return ArmError(f"{self.arm.name} arm: {what}; it said: {' | '.join(said[-4:]) or 'nothing'}")
