@@ -193,6 +193,16 @@ class Segmenter:
         """Settings of the runtime, as they are recorded."""
         return self._session.options
 
+    def prepare(self, photo: RgbImage) -> torch.Tensor:
+        """Return what the model sees of a photo: uint8 RGB (H, W, 3) to float32 (3, h, w) with min(h, w) = size."""
+        return preprocess(photo, self.size)
+
+    def forward(self, batch: torch.Tensor) -> torch.Tensor:
+        """Return logits (B, 21, h, w), finished, on the device, for a batch (B, 3, h, w) from anywhere."""
+        logits = self._session.forward(self.device.put(batch))
+        self.device.synchronize()
+        return logits
+
     @overload
     def __call__(self, image: Photo) -> SegmentationResult: ...  # type: ignore[overload-overlap]  # str is a Sequence
     @overload
