@@ -70,9 +70,49 @@ class AccuracyRecord(Record):
     """JPEG of the photo, for reports."""
     overlay: str | None = None
 
+    @property
+    def passed(self) -> bool:
+        """Whether every expectation holds."""
+        return all(check.passed for check in self.checks)
+
 
 MARGIN_PNG_STEP = 1 / 32
 """One grey level of a stored margin map, in logits; 255 means 255 * step or more."""
+
+
+class WorstRecord(Record):
+    """One of the images that scored worst."""
+
+    name: str
+    miou: float
+    picture: str | None = None
+    """JPEG of photo, mask and prediction side by side; relative to the directory of the run file."""
+
+
+class DatasetRecord(Record):
+    """Accuracy over a dataset under one protocol, beyond what `AccuracyRecord` holds of it.
+
+    All figures are shares (0 to 1), by name: ``miou``, ``dice``, ``iou cat`` and so on (`segcore.metrics.SCORES`);
+    figures that are not defined (a class in neither masks nor predictions) are left out.
+    """
+
+    name: str
+    """For example ``voc-val``."""
+    sha256: str
+    """Of the names of the images asked for, in order."""
+    images: int
+    """How many were scored."""
+    failed: dict[str, str] = {}
+    """Reason by name of what could not be."""
+    protocol: str
+    scores: dict[str, float]
+    intervals: dict[str, tuple[float, float]]
+    """95 % confidence intervals by bootstrap over images."""
+    published: dict[str, float] = {}
+    """What the weights' publisher reports for this very dataset and protocol, where that is so."""
+    matrix: tuple[tuple[int, ...], ...] | None = None
+    """Pixels by target class and predicted class; None where figures are means over images."""
+    worst: tuple[WorstRecord, ...] = ()
 
 
 class BenchmarkRecord(Record):
@@ -100,6 +140,7 @@ class BenchmarkRecord(Record):
     """Giga multiply-accumulates of one forward pass of the whole batch."""
     peak_memory_bytes: int | None = None
     accuracy: AccuracyRecord | None = None
+    dataset: DatasetRecord | None = None
     limits: Limits = Limits()
     tags: tuple[str, ...] = ()
     order: int = 0
