@@ -1,0 +1,174 @@
+"""One self-contained HTML page from any run files: no network, works from disk, light and dark, prints.
+
+The page carries a Content-Security-Policy that allows its own style sheet and script by their hashes, pictures as data
+URIs, and nothing else: what a run file or a YAML file smuggles into a name could not run even if an escape were missed.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import markupsafe
+
+from segcore import __version__
+from segcore.errors import RecordError
+from segcore.files import atomic_write
+from segcore.gate.verdict import GateResult
+from segcore.record import CheckRecord, Run
+from segcore.report.charts import all_charts
+from segcore.report.pictures import changed_uri, fitted, mask_uri, photo_uri
+from segcore.report.story import ITEM_COLUMNS, CaseStory, Story, facts, item_rows, open_pictures, tell
+from segcore.report.wording import number
+
+PICTURE_SIDES = ((24, 640), (48, 480), (96, 320))
+"""Up to so many cases, pictures get so long a side; beyond, only the first cases have their pictures shown."""
+
+
+@dataclass(frozen=True)
+class LegendEntry:
+    """One class in the legend, and its place in the bar above it (0 to 100)."""
+
+    name: str
+    colour: str
+    share: str
+    before: str
+    start: float
+    width: float
+
+
+@dataclass(frozen=True)
+class Card:
+    """One case as the page shows it; pictures are data URIs, empty where there are none."""
+
+    title: str
+    subtitle: str
+    summary: str
+    passed: bool
+    photo: str
+    mask: str
+    changed: str
+    changed_words: str
+    width: int
+    height: int
+    legend: tuple[LegendEntry, ...]
+    checks: tuple[CheckRecord, ...]
+    scores: tuple[tuple[str, str], ...]
+    notes: tuple[str, ...]
+
+
+def write_html(runs: Sequence[Run], path: Path, baseline: Run | None = None, gate: GateResult | None = None) -> None:
+    """Write the page about some runs; the last run is the one that is judged.
+
+    Raises:
+        RecordError: the file cannot be written.
+    """
+    try:
+        atomic_write(path, render_html(tell(runs, baseline, gate)).encode())
+    except OSError as error:
+        raise RecordError(f"{path}: the report cannot be written: {error.strerror}; choose another --html") from None
+
+
+def render_html(story: Story) -> str:
+    """Return the page."""
+    css, js = (_asset(name) for name in ("page.css", "page.js"))
+    side = next((side for most, side in PICTURE_SIDES if len(story.cases) <= most), PICTURE_SIDES[-1][1])
+    shown = story.cases[: PICTURE_SIDES[-1][0]]
+    page: dict[str, Any] = {
+        "story": story,
+        "version": __version__,
+        "css": markupsafe.Markup(css),  # noqa: S704  # our own files
+        "js": markupsafe.Markup(js),  # noqa: S704
+        "css_hash": _hash(css),
+        "js_hash": _hash(js),
+        "troubles": story.troubles,
+        "cases": [_card(case, side) for case in shown],
+        "left_out": f"The first {len(shown)} of {len(story.cases)} cases." if len(shown) < len(story.cases) else "",
+        "charts": all_charts(story.all_runs),
+        "item_columns": ITEM_COLUMNS,
+        "item_rows": item_rows(story),
+        "origins": [(run, facts(run), _download(run)) for run in story.all_runs],
+    }
+    page["sections"] = [
+        (anchor, title)
+        for anchor, title, there in (
+            ("changed", "Changed", story.baseline), ("troubles", "Not measured", page["troubles"]),
+            ("cases", "Cases", page["cases"]), ("speed", "Speed", page["charts"]), ("items", "Items", True),
+            ("machine", "Machine", True),
+        ) if there
+    ]  # fmt: skip
+    return _environment().get_template("page.html.j2").render(page)
+
+
+def _environment() -> jinja2.Environment:
+    environment = jinja2.Environment(
+        loader=jinja2.FunctionLoader(_asset),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["number"] = number
+    environment.filters["moment"] = _moment
+    # Vega escapes the text it is given as data; nothing else may pass unescaped.
+    environment.filters["trusted_svg"] = markupsafe.Markup
+    return environment
+
+
+def _asset(name: str) -> str:
+    return (files("segcore.report") / "templates" / name).read_text(encoding="utf-8")
+
+
+def _hash(text: str) -> str:
+    return base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+
+
+def _moment(iso: str) -> str:
+    """``2026-11-22 10:30 UTC`` for a time that can be read, else the text as it is."""
+    try:
+        return datetime.fromisoformat(iso).strftime("%Y-%m-%d %H:%M %Z").strip()
+    except ValueError:
+        return iso
+
+
+def _card(case: CaseStory, side: int) -> Card:
+    seen = open_pictures(case)
+    picture = seen.photo if seen.photo is not None else seen.class_map
+    size = fitted(picture.shape[1], picture.shape[0], side) if picture is not None else (1, 1)
+    legend, start = [], 0.0
+    for share in case.shares:
+        before = "" if share.before is None or abs(share.before - share.share) < 5e-4 else f"{share.before:.1%}"
+        legend.append(LegendEntry(share.name, share.colour, f"{share.share:.1%}", before, start, 100 * share.share))
+        start += 100 * share.share
+    return Card(
+        title=case.title,
+        subtitle=case.subtitle,
+        summary=", ".join(f"{entry.name} {entry.share}" for entry in legend),
+        passed=case.accuracy.passed,
+        photo=photo_uri(seen.photo, size) if seen.photo is not None else "",
+        mask=mask_uri(seen.class_map, size) if seen.class_map is not None else "",
+        changed=changed_uri(seen.changed, size) if seen.changed is not None and seen.changed.any() else "",
+        changed_words=seen.changed_words,
+        width=size[0],
+        height=size[1],
+        legend=tuple(legend),
+        checks=case.accuracy.checks,
+        scores=case.scores,
+        notes=seen.notes,
+    )
+
+
+def _download(run: Run) -> str:
+    """The run file itself, as a data URI, so that the page stays one file."""
+    try:
+        data = run.path.read_bytes()
+    except OSError as error:
+        raise RecordError(f"{run.path}: cannot be read: {error.strerror}") from None
+    return f"data:application/json;base64,{base64.b64encode(data).decode()}"

@@ -1,0 +1,76 @@
+"""How numbers and items are written in every report."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from segcore.gate.verdict import Unit
+from segcore.record import BenchmarkRecord
+from segcore.stats import Interval
+
+
+def number(value: float) -> str:
+    """Return three significant digits without exponents: ``0.123``, ``12.3``, ``1,234``; ``n/a`` for NaN."""
+    if math.isnan(value):
+        return "n/a"
+    if not math.isfinite(value):
+        return "∞" if value > 0 else "-∞"
+    if value == round(value) and abs(value) < 1e15:
+        return f"{value:,.0f}"
+    digits = 2 - math.floor(math.log10(abs(value))) if value else 0
+    return f"{value:,.{min(max(digits, 0), 9)}f}"
+
+
+def milliseconds(seconds: float) -> str:
+    """Return seconds as ``12.3 ms``."""
+    return f"{number(seconds * 1e3)} ms"
+
+
+def value_words(value: float | None, unit: Unit) -> str:
+    """Return a value with its unit, a dash where there is none."""
+    if value is None:
+        return "–"
+    if unit == "share":
+        return f"{100 * value:.2f} %"
+    return f"{number(value)} {unit}".rstrip()
+
+
+def change_words(change: Interval | None, unit: Unit) -> str:
+    """Return a change with its interval in percent, or in percentage points where the values are shares."""
+    if change is None:
+        return ""
+    sign = "pp" if unit == "share" else "%"
+    middle = f"{100 * change.value:+.1f} {sign}"
+    if change.low == change.high:
+        return middle
+    return f"{middle} ({100 * change.low:+.1f} to {100 * change.high:+.1f})"
+
+
+def short_labels(infos: Sequence[BenchmarkRecord], without: Sequence[str] = ()) -> list[str]:
+    """Return a label per item, made of the properties in which the items differ, model first.
+
+    Args:
+        infos: the items shown together.
+        without: properties to leave out: ``case``, ``model``, ``runtime``, ``precision``, ``device``, ``size``,
+            ``batch``, ``kind``.
+    """
+    parts = [_parts(info) for info in infos]
+    varying = [name for name in _PARTS if name not in without and len({part[name] for part in parts}) > 1]
+    return [" ".join(part[name] for name in varying or ["model"]) for part in parts]
+
+
+_PARTS = ("model", "case", "runtime", "precision", "device", "size", "batch", "kind")
+
+
+def _parts(info: BenchmarkRecord) -> dict[str, str]:
+    return {
+        "model": info.model,
+        "case": info.case,
+        "runtime": info.runtime,
+        "precision": info.precision,
+        "device": info.device,
+        "size": f"@{info.size}",
+        "batch": f"b{info.batch}",
+        "kind": info.kind,
+    }
