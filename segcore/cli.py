@@ -17,6 +17,7 @@ EXIT_INTERRUPTED = 130
 # Name -> (home of the click command, one line of help). Kept here so that listing them imports nothing.
 COMMANDS: dict[str, tuple[str, str]] = {
     "segment": ("segcore.cli_segment:segment", "Segment photos: masks, overlays and a table of classes."),
+    "evaluate": ("segcore.cli_evaluate:evaluate", "Score a model on a dataset: mIoU and more, by protocol."),
     "devices": ("segcore.cli_inventory:devices", "List CUDA, MPS and CPU as found here."),
     "models": ("segcore.cli_inventory:models", "List models, their cost, and whether their weights are here."),
     "fetch": ("segcore.cli_inventory:fetch", "Download weights and reference photos ahead of time."),

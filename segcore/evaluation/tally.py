@@ -1,0 +1,118 @@
+"""Adding up the images of a dataset, with confidence intervals, in memory that does not grow with their number.
+
+Intervals are those of the Poisson bootstrap (Hanley and MacGibbon 2006; Chamandy et al. 2012, "Estimating Uncertainty
+for Massive Data Streams"): in each replicate an image counts k times, k drawn from Poisson(1), which for many images
+is the ordinary bootstrap over images without having to keep them. The draws depend only on the image's name and all
+sums are of integers, so neither the order of images nor the machine they were scored on changes a digit.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from segcore.evaluation.scoring import COUNT_CELLS, Counts, ImageScore, Scale, split_counts
+from segcore.labels import NUM_CLASSES
+from segcore.metrics import SCORES, Floats, scores
+from segcore.protocols import Protocol
+
+REPLICATES = 1000
+CONFIDENCE = 0.95
+_ONE = 1 << 40
+"""Scores of single images are summed in units of 2**-40: integers, so that their sum has no order."""
+
+
+def scale_of(protocol: Protocol) -> Scale:
+    """Return the size at which a protocol scores."""
+    return "model" if protocol.at_model_scale else "photo"
+
+
+class Sums:
+    """Running sums of one protocol, and of its bootstrap replicates."""
+
+    def __init__(self, protocol: Protocol) -> None:
+        self.protocol = protocol
+        cells = 2 * len(SCORES) if protocol.per_image else COUNT_CELLS
+        self._total = np.zeros(cells, dtype=np.int64)
+        self._replicates = np.zeros((cells, REPLICATES), dtype=np.int64)
+
+    def add(self, counts: Counts, weights: npt.NDArray[np.int64]) -> None:
+        """Add one image: its counts, int64 (504,), and how often each replicate drew it, int64 (1000,)."""
+        row = _fixed_point(scores(*split_counts(counts))) if self.protocol.per_image else counts
+        cells = np.flatnonzero(row)  # an image has a few classes, hence a few of the 504 cells
+        self._total[cells] += row[cells]
+        self._replicates[cells] += row[cells, None] * weights
+
+    def scores(self) -> Floats:
+        """Return the figures so far, float64 (27,), in the order of `SCORES`."""
+        return self._scores(self._total)
+
+    def intervals(self) -> Floats:
+        """Return the lower and upper ends of the percentile intervals, float64 (2, 27); NaN where undefined."""
+        replicates = self._scores(self._replicates.T)
+        ends = np.full((2, len(SCORES)), np.nan)
+        known = ~np.isnan(replicates).all(axis=0)
+        tail = 100 * (1 - CONFIDENCE) / 2
+        ends[:, known] = np.nanpercentile(replicates[:, known], [tail, 100 - tail], axis=0)
+        return ends
+
+    def matrix(self) -> tuple[tuple[int, ...], ...] | None:
+        """Return the confusion matrix as rows of integers, None for a mean over images."""
+        if self.protocol.per_image:
+            return None
+        return tuple(tuple(row) for row in split_counts(self._total)[0].tolist())
+
+    def _scores(self, rows: npt.NDArray[np.int64]) -> Floats:
+        if not self.protocol.per_image:
+            return scores(*split_counts(rows))
+        sums, images = rows[..., : len(SCORES)], rows[..., len(SCORES) :]
+        return np.where(images > 0, sums / np.maximum(images, 1) / _ONE, np.nan)
+
+
+def _fixed_point(values: Floats) -> npt.NDArray[np.int64]:
+    known = ~np.isnan(values)
+    return np.concatenate([np.rint(np.where(known, values, 0) * _ONE), known]).astype(np.int64)
+
+
+class Tally:
+    """Everything that is remembered of the images scored so far.
+
+    Args:
+        protocols: at least one; the first is the one that progress shows and images are ranked by the scale of.
+        worst: how many of the worst images to remember.
+    """
+
+    def __init__(self, protocols: Sequence[Protocol], worst: int) -> None:
+        self.sums = tuple(Sums(protocol) for protocol in protocols)
+        self.images = 0
+        self.forward_s = 0.0
+        self.predicted = np.zeros(NUM_CLASSES, dtype=np.int64)
+        """Scored pixels by predicted class, at the scale of the first protocol."""
+        self.failed: dict[str, str] = {}
+        self.worst: list[tuple[float, str]] = []
+        """Lowest image mIoU first, with the image's name; images without a scored pixel have none."""
+        self._keep = worst
+
+    def add(self, score: ImageScore) -> None:
+        """Add one image, or one failure."""
+        if score.error is not None:
+            self.failed[score.name] = score.error
+            return
+        self.images += 1
+        self.forward_s += score.forward_s
+        weights = np.random.default_rng(zlib.crc32(score.name.encode())).poisson(1, REPLICATES)
+        for sums in self.sums:
+            sums.add(score.counts[scale_of(sums.protocol)], weights)
+        matrix, boundary = split_counts(score.counts[scale_of(self.sums[0].protocol)])
+        self.predicted += matrix.sum(axis=0)
+        miou = float(scores(matrix, boundary)[SCORES.index("miou")])
+        if not np.isnan(miou):
+            self.worst = sorted([*self.worst, (miou, score.name)])[: self._keep]
+
+    @property
+    def running_miou(self) -> float:
+        """The mIoU of the first protocol over the images so far; NaN before the first."""
+        return float(self.sums[0].scores()[SCORES.index("miou")])
