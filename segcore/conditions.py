@@ -10,7 +10,7 @@ import gc
 import math
 import sys
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -158,12 +158,11 @@ def run_doubts(before: Reading, after: Reading, calibration_change: float | None
     return tuple(sentence for sentence, holds in doubts.items() if holds)
 
 
-def sample_doubts(samples: Sequence[float], percentiles: Iterable[float] = ()) -> tuple[str, ...]:
+def sample_doubts(samples: Sequence[float]) -> tuple[str, ...]:
     """Return what makes one item's samples doubtful, one sentence each.
 
     Args:
         samples: seconds per round, in the order measured.
-        percentiles: those that somebody asked for (50 to 100, exclusive).
     """
     n = len(samples)
     if n < MIN_ROUNDS:
@@ -178,16 +177,7 @@ def sample_doubts(samples: Sequence[float], percentiles: Iterable[float] = ()) -
     change = drift(values)
     if abs(change) > MAX_DRIFT:
         doubts.append(f"drifted by {100 * change:+.0f} % from first to last round")
-    for percentile in percentiles:
-        needed = rounds_for(percentile)
-        if n < needed:
-            doubts.append(f"p{percentile:g} needs {needed} rounds, there are {n}: raise --benchmark-max-time")
     return tuple(doubts)
-
-
-def rounds_for(percentile: float) -> int:
-    """Return the fewest rounds at which a percentile may be shown: two of them are expected above it."""
-    return math.ceil(2 / (1 - percentile / 100) - 1e-9)
 
 
 def drift(samples: Sequence[float] | np.ndarray[tuple[int, ...], np.dtype[np.float64]]) -> float:

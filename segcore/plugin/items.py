@@ -11,11 +11,13 @@ from pytest_benchmark.fixture import BenchmarkFixture
 from segcore import models
 from segcore.accuracy import describe_failure, judge, save_pictures
 from segcore.conditions import sample_doubts
+from segcore.limits import Limits
 from segcore.measure import PipelineCall
 from segcore.pipeline import PREPROCESS, SegmentationResult, Segmenter
 from segcore.plugin.plan import PlanItem
 from segcore.plugin.session import BenchSession
 from segcore.record import AccuracyRecord, BenchmarkRecord, WeightsRecord
+from segcore.stats import quantile_name, rounds_needed
 
 
 @dataclass
@@ -61,18 +63,16 @@ class AccuracyItem(BenchItem):
     """One photo held against its case's expectations."""
 
     def check(self) -> AccuracyRecord:
-        """Segment the photo, record what was found, passed or not, and write class map, margins and overlay."""
+        """Segment the photo; record what was found, whether it holds or not; write class map, margins and overlay."""
         result = self.segmenter.run([self.photo], margins=True)[0]
-        record = judge(self.plan.case, result)
-        record = save_pictures(result, record, self.session.file.pictures, self.plan.id, self.plan.case.name)
-        seconds = sum(result.timings.values())
-        found = self.base_record(result).model_copy(update={"accuracy": record})
-        self.session.add_accuracy(self.node, seconds, found)
-        return record
+        found = save_pictures(result, judge(self.plan.case, result), self.session.file.pictures, self.plan.id)
+        record = self.base_record(result).model_copy(update={"accuracy": found})
+        self.session.add_accuracy(self.node, sum(result.timings.values()), record)
+        return found
 
-    def explain(self, record: AccuracyRecord) -> str:
+    def explain(self, found: AccuracyRecord) -> str:
         """Return what was wanted, what was found instead, and where to look."""
-        return describe_failure(self.plan.id, record, self.session.file.pictures)
+        return describe_failure(found, self.session.file.pictures)
 
 
 @dataclass
@@ -101,16 +101,27 @@ class SpeedItem(BenchItem):
         return self.result
 
     def record(self) -> None:
-        """Put the record where pytest-benchmark keeps it; nothing was measured if benchmarks are disabled."""
+        """Put the record where pytest-benchmark keeps it, unless it was disabled or timing ended in an error."""
         stats = self.benchmark.stats
-        if stats is None or not stats.stats.data:
+        if stats is None or not stats.stats.data or self.benchmark.has_error:
             return
-        limits = self.plan.case.limits_for(model=self.plan.model, device=self.plan.device)
-        record = self.base_record(self.result).model_copy(
+        samples = stats.stats.data
+        record = self.base_record(self.result)
+        record = record.model_copy(
             update={
-                "stages": self.call.stages(len(stats.stats.data), stats.iterations),
+                "stages": self.call.stages(len(samples), stats.iterations),
                 "peak_memory_bytes": self.segmenter.device.peak_memory_bytes(),
-                "warnings": sample_doubts(stats.stats.data),
+                "warnings": (*sample_doubts(samples), *too_few_rounds(len(samples), record.limits)),
             }
         )
         self.benchmark.extra_info["segcore"] = record.model_dump(mode="json")
+
+
+def too_few_rounds(rounds: int, limits: Limits) -> tuple[str, ...]:
+    """Return for which quantiles that limits name the rounds are too few to bound them, one sentence each."""
+    quantiles = sorted({*limits.slowdowns, *limits.latencies_ms})
+    return tuple(
+        f"{quantile_name(q)} needs {rounds_needed(q)} rounds, there are {rounds}: raise --benchmark-max-time"
+        for q in quantiles
+        if rounds < rounds_needed(q)
+    )

@@ -39,6 +39,11 @@ class PlanItem:
         return f"{self.case.name}-{self.model}-{runtime}-{self.device}-{self.size}{batch}"
 
     @property
+    def key(self) -> str:
+        """Identity of the item across runs: that of its `BenchmarkRecord`."""
+        return f"{self.kind}[{self.id}]"
+
+    @property
     def params(self) -> dict[str, object]:
         """What `--benchmark-group-by=param:NAME` can name."""
         return {
@@ -105,12 +110,12 @@ def plan_items(kind: Kind, cases: Sequence[Case], choices: Choices, devices: Ite
     return tuple(items)
 
 
-def run_order(items: Iterable[PlanItem]) -> dict[PlanItem, int]:
-    """Return the position of each item in a run that loads every model once: accuracy first, then speed."""
+def run_order(items: Iterable[PlanItem]) -> dict[str, int]:
+    """Return each item's position, by its key, in a run that loads every model once: accuracy first, then speed."""
     items = list(items)
     model_keys = list(dict.fromkeys(item.model_key for item in items))
     ordered = sorted(items, key=lambda item: (model_keys.index(item.model_key), KINDS.index(item.kind)))
-    return {item: position for position, item in enumerate(ordered)}
+    return {item.key: position for position, item in enumerate(ordered)}
 
 
 def estimate_seconds(kind: Kind, call_s: float, min_rounds: int, max_time_s: float) -> float:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 import time
 from collections.abc import Mapping
 from dataclasses import replace
@@ -66,7 +65,7 @@ class BenchSession:
         """Reason by node id of what cannot run."""
         devices = dict.fromkeys(item.device for node, item in items.items() if node not in self.skips)
         self.calibration = tuple(calibrate(open_device(name)) for name in devices)
-        self.estimates = {node: SKIP_S if node in self.skips else self._estimate(i) for node, i in items.items()}
+        self.estimates = {i.key: SKIP_S if node in self.skips else self._estimate(i) for node, i in items.items()}
 
     def _estimate(self, item: PlanItem) -> float:
         rate = next(record.conv_gmacs_per_s for record in self.calibration if record.device == item.device)

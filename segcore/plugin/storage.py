@@ -13,7 +13,9 @@ from pytest_benchmark.session import BenchmarkSession
 from pytest_benchmark.storage.file import FileStorage
 
 from segcore.plugin.options import DEFAULT_STORAGE
-from segcore.store import DEFAULT_DIRECTORY, UNSAVED, next_run_path
+
+COLUMNS = ("min", "median", "iqr", "rounds")
+"""Of pytest-benchmark's table, where the user has not chosen any."""
 
 
 @dataclass(frozen=True)
@@ -58,6 +60,8 @@ def postpone_compare(config: pytest.Config) -> None:
 
 def settle_storage(config: pytest.Config, ours: bool) -> None:
     """Move pytest-benchmark's storage to ours if there are items of ours, and make up for a postponed comparison."""
+    from segcore.store import DEFAULT_DIRECTORY  # loads pydantic
+
     session = benchmark_session(config)
     if ours and default_storage(config):
         with contextlib.suppress(OSError):  # made by pytest-benchmark a moment ago; it stays if anything is in it
@@ -74,8 +78,12 @@ def take_over_saving(config: pytest.Config) -> RunFile:
     A run that nobody asked to save goes to ``unsaved.json``, in place of the one before. A storage that is no
     directory (Elasticsearch) is served by pytest-benchmark as ever, with our records in what it gets.
     """
+    from segcore.store import DEFAULT_DIRECTORY, UNSAVED
+
     session = benchmark_session(config)
     session.save_data = True
+    if config.option.benchmark_columns is None:  # ten columns are 200 characters
+        session.columns = list(COLUMNS)
     in_files = isinstance(session.storage, FileStorage)
     directory = session.storage.path if in_files else DEFAULT_DIRECTORY
     name = session.save or session.autosave
@@ -95,6 +103,8 @@ def take_over_saving(config: pytest.Config) -> RunFile:
 
 def _claim(directory: Path, name: str) -> Path:
     """The next number that no other run has; making the directory of its pictures settles who was first."""
+    from segcore.store import next_run_path
+
     while True:
         path = next_run_path(directory, name)
         try:

@@ -1,0 +1,12 @@
+"""Is the model still right? Every case's expectations, on every model and device.
+
+For example `pytest bench/test_accuracy.py -k chelsea`.
+"""
+
+from segcore.plugin.items import AccuracyItem
+
+
+def test_accuracy(accuracy_item: AccuracyItem) -> None:
+    """Dominant class, fractions, absences and IoU are as the case's YAML says."""
+    found = accuracy_item.check()
+    assert found.passed, accuracy_item.explain(found)

@@ -1,0 +1,59 @@
+"""From the command line to a plan: cases, models, devices and runtimes as they are, and names checked against them."""
+
+from __future__ import annotations
+
+from functools import cached_property
+
+from segcore import models
+from segcore.cases import Case, load_cases
+from segcore.devices import detect_device, find_devices
+from segcore.errors import UsageError
+from segcore.plugin.options import Choices, check_names
+from segcore.plugin.plan import PlanItem, plan_items, select_cases
+from segcore.record import Kind
+from segcore.runtimes import RUNTIMES
+
+
+class Collector:
+    """Makes the plan of each kind of item; looks at cases and devices once.
+
+    Args:
+        choices: the command line.
+
+    Raises:
+        UsageError: a model or runtime that does not exist is asked for.
+    """
+
+    def __init__(self, choices: Choices) -> None:
+        self.choices = choices
+        check_names("--segcore-model", choices.models, models.model_names())
+        check_names("--segcore-runtime", choices.runtimes, RUNTIMES)
+
+    @cached_property
+    def cases(self) -> tuple[Case, ...]:
+        """The cases asked for.
+
+        Raises:
+            CaseError: case files are wrong; the message lists every problem.
+            UsageError: there are none, or not those asked for.
+        """
+        for path in self.choices.case_dirs:
+            if not path.exists():
+                raise UsageError(f"no cases: {path} does not exist; name a directory of case files with --cases DIR")
+        cases = [case for path in self.choices.case_dirs for case in load_cases(path)]
+        return select_cases(cases, self.choices)
+
+    @cached_property
+    def devices(self) -> tuple[str, ...]:
+        """The devices asked for, else every one available.
+
+        Raises:
+            DeviceError: one that was asked for is not available.
+        """
+        if self.choices.devices:
+            return tuple(dict.fromkeys(str(detect_device(name)) for name in self.choices.devices))
+        return tuple(info.name for info in find_devices() if info.available)
+
+    def items(self, kind: Kind) -> tuple[PlanItem, ...]:
+        """Return the items of one kind."""
+        return plan_items(kind, self.cases, self.choices, self.devices)

@@ -1,0 +1,185 @@
+"""A run as tables for a terminal: what was seen, how fast it was, what was skipped. Pure: a run in, text out.
+
+Nothing is cut off, however narrow the terminal: long names are folded. What is the same in all rows of a table is said
+once, above it. Names come from YAML and run files of other people: they are escaped.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from statistics import median
+
+import numpy as np
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from segcore.record import AccuracyRecord, Benchmark, BenchmarkRecord, Run
+from segcore.report.wording import number
+from segcore.stats import rounds_needed, usable
+
+Cells = tuple[str, ...]
+PERCENTILES = (0.5, 0.9, 0.99)
+MARKS = {True: "[green]passed[/]", False: "[bold red]FAILED[/]"}
+NOTHING = "-"
+
+_IDENTITY: dict[str, Callable[[BenchmarkRecord], str]] = {
+    "case": lambda info: info.case,
+    "model": lambda info: info.model if info.weights.kind == "pretrained" else f"{info.model} ({info.weights.kind})",
+    "runtime": lambda info: info.runtime,
+    "precision": lambda info: info.precision,
+    "device": lambda info: info.device,
+    "size": lambda info: str(info.size),
+}
+_ALWAYS = ("case", "model", "size")
+
+
+def render(run: Run, *, width: int = 100, color: bool = False) -> str:
+    """Return the tables of a run.
+
+    Args:
+        run: as read from its file.
+        width: columns of the terminal.
+        color: with escape sequences for a terminal, or plain.
+    """
+    out = io.StringIO()
+    console = Console(
+        file=out, width=width, force_terminal=color, color_system="standard" if color else None, highlight=False
+    )
+    for title, kind, make in (
+        ("Accuracy", "accuracy", _accuracy_rows),
+        ("Latency, ms", "latency", _latency_rows),
+        ("Throughput, photos per second", "throughput", _throughput_rows),
+    ):
+        benchmarks = [benchmark for benchmark in run.benchmarks if benchmark.info.kind == kind]
+        if benchmarks:
+            header, rows = make(benchmarks)
+            _print_table(console, title, [b.info for b in _leaders(benchmarks)], header, rows)
+    _print_outcomes(console, run)
+    return out.getvalue()
+
+
+def _leaders(benchmarks: Sequence[Benchmark]) -> list[Benchmark]:
+    """One benchmark per row: throughput has its batches side by side."""
+    seen: dict[tuple[str, ...], Benchmark] = {}
+    for benchmark in benchmarks:
+        seen.setdefault(_row_key(benchmark), benchmark)
+    return list(seen.values())
+
+
+def _row_key(benchmark: Benchmark) -> tuple[str, ...]:
+    return tuple(name(benchmark.info) for name in _IDENTITY.values())
+
+
+def _print_table(
+    console: Console, title: str, infos: Sequence[BenchmarkRecord], header: Sequence[str], rows: Sequence[Cells]
+) -> None:
+    columns = {name: [of(info) for info in infos] for name, of in _IDENTITY.items()}
+    varying = [name for name in _IDENTITY if len(set(columns[name])) > 1 or (name in _ALWAYS and len(infos) == 1)]
+    common = ", ".join(f"{name} {columns[name][0]}" for name in _IDENTITY if name not in varying)
+    console.print(f"\n[bold]{escape(title)}[/]" + (f" ({escape(common)})" if common else ""))
+    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
+    for name in varying:
+        table.add_column(name, overflow="fold", justify="right" if name == "size" else "left")
+    for name in header:
+        table.add_column(name, overflow="fold", justify="left" if name in {"dominant", "result"} else "right")
+    for index, cells in enumerate(rows):
+        table.add_row(*(escape(columns[name][index]) for name in varying), *cells)
+    console.print(table)
+
+
+def _accuracy_rows(benchmarks: Sequence[Benchmark]) -> tuple[Cells, list[Cells]]:
+    records = [b.info.accuracy or AccuracyRecord(dominant=NOTHING, fractions={}) for b in benchmarks]
+    scored = any(record.miou is not None for record in records)
+    rows = []
+    for record in records:
+        held = sum(check.passed for check in record.checks)
+        share = record.fractions.get(record.dominant)
+        cells = [
+            escape(record.dominant),
+            NOTHING if share is None else f"{100 * share:.1f}",
+            f"{held}/{len(record.checks)}",
+            MARKS[held == len(record.checks)],
+        ]
+        if scored:
+            cells.insert(2, NOTHING if record.miou is None else f"{100 * record.miou:.1f}")
+        rows.append(tuple(cells))
+    return ("dominant", "%", *(("mIoU %",) if scored else ()), "checks", "result"), rows
+
+
+def _latency_rows(benchmarks: Sequence[Benchmark]) -> tuple[Cells, list[Cells]]:
+    shown = [q for q in PERCENTILES if q == 0.5 or any(len(b.samples) >= rounds_needed(q) for b in benchmarks)]
+    rows = []
+    for benchmark in benchmarks:
+        forward = benchmark.info.stages.get("forward")
+        seconds = _percentile(benchmark, 0.5)
+        share = 100 * median(forward) / seconds if forward and seconds else None
+        cells = [_milliseconds(_percentile(benchmark, q)) for q in shown]
+        cells += [NOTHING if share is None else f"{share:.0f}", str(len(benchmark.samples))]
+        rows.append(tuple(cells))
+    return (*(f"p{100 * q:g}" for q in shown), "forward %", "rounds"), rows
+
+
+def _percentile(benchmark: Benchmark, q: float) -> float | None:
+    """Seconds; None where the rounds are too few to bound the percentile on both sides, the median aside."""
+    if not usable(benchmark.samples) or (q != 0.5 and len(benchmark.samples) < rounds_needed(q)):
+        return None
+    return float(np.quantile(benchmark.samples, q, method="hazen"))
+
+
+def _milliseconds(seconds: float | None) -> str:
+    return NOTHING if seconds is None else number(seconds * 1e3)
+
+
+def _throughput_rows(benchmarks: Sequence[Benchmark]) -> tuple[Cells, list[Cells]]:
+    batches = sorted({benchmark.info.batch for benchmark in benchmarks})
+    by_row: dict[tuple[str, ...], dict[int, str]] = defaultdict(dict)
+    for benchmark in benchmarks:
+        seconds = _percentile(benchmark, 0.5)
+        by_row[_row_key(benchmark)][benchmark.info.batch] = (
+            number(benchmark.info.batch / seconds) if seconds else NOTHING
+        )
+    rows = [tuple(cells.get(batch, NOTHING) for batch in batches) for cells in by_row.values()]
+    return tuple(f"batch {batch}" for batch in batches), rows
+
+
+def _print_outcomes(console: Console, run: Run) -> None:
+    """Skips and errors grouped by reason, items with doubts, doubts about the whole run."""
+    for outcome, style in (("error", "bold red"), ("skipped", "yellow")):
+        by_reason: dict[str, list[str]] = defaultdict(list)
+        for record in run.record.outcomes:
+            if record.outcome == outcome:
+                by_reason[record.reason].append(record.key or record.item)
+        for reason, keys in by_reason.items():
+            console.print(f"\n[{style}]{len(keys)} {outcome}[/]: {escape(reason)}\n  {escape(_some(keys))}")
+    lines = [*run.record.warnings, *_item_doubts(run)]
+    if lines:
+        console.print("\n[yellow]Doubtful:[/]")
+    for line in lines:
+        console.print(f"  {escape(line)}")
+    if not run.record.complete:
+        console.print("\n[yellow]Incomplete:[/] the run was interrupted; what it had measured is kept")
+
+
+def _item_doubts(run: Run) -> list[str]:
+    """One line per kind of doubt: how many items have it, and the one with the largest figure."""
+    kinds: dict[str, list[tuple[float, str, str]]] = defaultdict(list)
+    for benchmark in run.benchmarks:
+        for warning in benchmark.info.warnings:
+            figures = [abs(float(figure)) for figure in re.findall(r"[-+]?\d+(?:\.\d+)?", warning)]
+            kinds[re.sub(r"[-+]?\d+(?:\.\d+)?", "#", warning)].append(
+                (max(figures, default=0), warning, benchmark.info.key)
+            )
+    lines = []
+    for found in kinds.values():
+        _, warning, key = max(found)
+        lines.append(f"{key}: {warning}" + (f" (likewise {len(found) - 1} more)" if len(found) > 1 else ""))
+    return lines
+
+
+def _some(keys: Sequence[str], most: int = 3) -> str:
+    more = f" and {len(keys) - most} more" if len(keys) > most else ""
+    return ", ".join(keys[:most]) + more
