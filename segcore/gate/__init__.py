@@ -104,13 +104,12 @@ class _Judging:
         if before.key in self.drift:
             yield judge_drift(after, self.drift[before.key], limits)
         else:
-            yield judge_dominant(before, after)
+            yield from judge_dominant(before, after)
 
     def _absolute(self, after: Arm) -> Iterator[Row]:
         if after[0].info.kind in TIMED:
             yield from judge_absolute(_samples(after), after[0].info, *self._known(after))
-        limits = after[0].info.limits.over(self.defaults)
-        yield from _worst_of_each(row for b in after for row in judge_expectations(b.info, limits))
+        yield from _worst_of_each(row for b in after for row in judge_expectations(b.info))
 
     def _known(self, after: Arm) -> tuple[Limits, ProcessNoise]:
         info = after[0].info
@@ -140,7 +139,7 @@ def _samples(arm: Arm) -> list[tuple[float, ...]]:
 
 
 def _moved(old: Mapping[str, Arm], new: Mapping[str, Arm]) -> dict[str, str]:
-    """Pair items that are in one arm only and differ only in device, runtime or precision: incomparable, not missing."""
+    """Pair items that only one arm has and that differ in device, runtime or precision: incomparable, not missing."""
 
     def same(info: BenchmarkRecord) -> tuple[object, ...]:
         return (info.kind, info.case, info.model, info.size, info.batch)

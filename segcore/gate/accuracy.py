@@ -67,6 +67,13 @@ def judge_drift(info: BenchmarkRecord, drift: Drift | str, limits: Limits) -> Ro
     )
 
 
+def judge_dominant(old: BenchmarkRecord, new: BenchmarkRecord) -> Iterator[Row]:
+    """Yield a row on the dominant class, where there are neither expectations nor class maps that say more."""
+    if old.accuracy and new.accuracy and not new.accuracy.checks:
+        before, after = old.accuracy.dominant, new.accuracy.dominant
+        yield Row(new.key, "dominant class", "pass" if before == after else "regressed", f"was {before}, is {after}")
+
+
 def scores(accuracy: AccuracyRecord | None) -> dict[str, float]:
     """Return the scores of a record by the names that rows call them."""
     if accuracy is None:

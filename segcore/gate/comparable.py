@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from pydantic import BaseModel
 
-from segcore.record import BenchmarkRecord, MachineRecord
+from segcore.record import BenchmarkRecord, DatasetRecord, MachineRecord
 
 _SPEED_FIELDS = ("batch", "input_shape", "runtime_options")
 _LISTS = ("instruction_sets", "torch_build")
 """Of many parts, of which only those that changed are named."""
+_DATASET_FIELDS = ("name", "protocol", "sha256", "images")
+_NO_DATASET = DatasetRecord(name="none", sha256="none", images=0, protocol="none", scores={}, intervals={})
 _COMMON_FIELDS = ("runtime", "precision", "device", "preprocess")
 
 
@@ -22,9 +24,12 @@ def item_differences(old: BenchmarkRecord, new: BenchmarkRecord, *, speed: bool)
     found = _differences(old, new, _COMMON_FIELDS + (_SPEED_FIELDS if speed else ()))
     if (old.weights.kind, old.weights.sha256) != (new.weights.kind, new.weights.sha256):
         found += (f"weights were {_weights(old)}, are {_weights(new)}",)
-    before, after = old.accuracy, new.accuracy
-    if not speed and before and after and before.metric != after.metric:
-        found += (f"metric convention was {before.metric}, is {after.metric}",)
+    if speed:
+        return found
+    if old.accuracy and new.accuracy:
+        found += _differences(old.accuracy, new.accuracy, ("metric",))
+    if old.dataset or new.dataset:
+        found += _differences(old.dataset or _NO_DATASET, new.dataset or _NO_DATASET, _DATASET_FIELDS)
     return found
 
 

@@ -86,15 +86,19 @@ def _reason(full: Interval, within: Interval, limit: float, q: float, arms: Sequ
     if _held_against(full, limit) != "inconclusive":
         return known
     rounds = min(len(samples) for arm in arms for samples in arm)
-    if not math.isfinite(full.low) or not math.isfinite(full.high):
+    if not math.isfinite(full.low + full.high):
         needed = max(rounds_needed(q), rounds + 1)
         return f"{rounds} rounds cannot bound the {quantile_name(q)}: about {needed} would, more if they are correlated"
     distance = abs(limit - full.value)
-    side = (lambda i: i.high - i.value) if full.value < limit else (lambda i: i.value - i.low)
-    between = math.sqrt(max(0.0, side(full) ** 2 - side(within) ** 2))
+    total, inner = (
+        (full.high - full.value, within.high - within.value)
+        if full.value < limit
+        else (full.value - full.low, within.value - within.low)
+    )
+    between = math.sqrt(max(0.0, total**2 - inner**2))
     if distance > between:
-        needed = math.ceil(rounds * side(within) ** 2 / (distance**2 - between**2))
-        return f"about {max(1, needed - rounds)} more rounds would decide, at the {rounds} rounds' spread; {known}"
+        needed = math.ceil(rounds * inner**2 / (distance**2 - between**2))
+        return f"about {max(1, needed - rounds)} more rounds would decide, at the spread of these {rounds}; {known}"
     processes = processes_needed(distance, noise)
     if processes is None:
         return f"too near the limit for any number of rounds or processes; {known}"

@@ -64,6 +64,7 @@ class Worker:
                 start_new_session=True,
             )
         except OSError as error:
+            self._log.close()
             raise ArmError(f"{self.arm.name} arm: {self.arm.python} cannot be started: {error.strerror}") from None
         self._send(
             args=self.arm.args,
@@ -121,7 +122,7 @@ class Worker:
         except ValueError:
             raise self._failure(f"it answered {line[:200]!r}") from None
         if "error" in message:
-            raise ArmError(f"{self.arm.name} arm: {message['error']}")
+            raise self._failure(message["error"])
         return message
 
     def _line(self, deadline: float) -> bytes:
@@ -140,5 +141,5 @@ class Worker:
 
     def _failure(self, what: str) -> ArmError:
         self._log.seek(0)
-        said = self._log.read().decode(errors="replace").strip().splitlines()
-        return ArmError(f"{self.arm.name} arm: {what}; it said: {' | '.join(said[-4:]) or 'nothing'}")
+        lines = [line.strip() for line in self._log.read().decode(errors="replace").splitlines() if line.strip()]
+        return ArmError(f"{self.arm.name} arm: {what}; its last lines: {' | '.join(lines[-4:]) or 'none'}")

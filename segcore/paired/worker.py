@@ -141,7 +141,12 @@ class Paired:
             request = self._channel.receive()
             if "run" not in request:
                 pytest.skip(MEASURED)
-            self._channel.send(ns=self._time(call, request["run"]))
+            try:
+                times = self._time(call, request["run"])
+            except Exception as error:
+                self._channel.send(error=f"{self._item} failed: {type(error).__name__}: {error}")
+                raise
+            self._channel.send(ns=times)
 
     def _time(self, call: Callable[[], object], calls: int) -> list[int]:
         gc.collect()
@@ -184,17 +189,17 @@ def serve_benchmarks(plugin: Paired) -> None:
 def foreign_modules(forbidden: list[str], bench: Path) -> list[str]:
     """Return what was imported from trees that this arm must not touch, the bench itself left aside."""
     found = []
-    for name, path in _imported():
-        if path.is_relative_to(bench) or "site-packages" in path.parts or path == Path(__file__).resolve():
-            continue
-        if any(path.is_relative_to(tree) for tree in forbidden):
+    for name, path in _imported(bench):
+        if "site-packages" not in path.parts and any(path.is_relative_to(tree) for tree in forbidden):
             found.append(f"{name} ({path})")
     return sorted(found)
 
 
-def _imported() -> list[tuple[str, Path]]:
+def _imported(bench: Path) -> list[tuple[str, Path]]:
+    """Return name and file of every module but the bench's and this one."""
     files = [(name, getattr(module, "__file__", None)) for name, module in list(sys.modules.items())]
-    return [(name, Path(file).resolve()) for name, file in files if file]
+    paths = [(name, Path(file).resolve()) for name, file in files if file]
+    return [(n, path) for n, path in paths if not path.is_relative_to(bench) and path != Path(__file__).resolve()]
 
 
 def _last_line(longrepr: object) -> str:
@@ -215,14 +220,15 @@ def main() -> int:
     if burner:
         burner.install()
     code = pytest.main([*start["args"], "-q", "-p", "no:cacheprovider"], plugins=[plugin])
-    foreign = foreign_modules(start["forbidden"], Path(start["args"][0]).resolve())
+    bench = Path(start["args"][0]).resolve()
+    foreign = foreign_modules(start["forbidden"], bench)
     if plugin.problems:
         channel.send(error="; ".join(plugin.problems))
     elif not plugin.served:
         channel.send(error=f"pytest served no benchmark (exit code {int(code)}): {' '.join(start['args'])}")
     elif foreign:
         channel.send(error=f"it imported code that is not its own: {', '.join(foreign[:3])}")
-    elif start["code"] and not any(path.is_relative_to(start["code"]) for _, path in _imported()):
+    elif start["code"] and not any(path.is_relative_to(start["code"]) for _, path in _imported(bench)):
         channel.send(error=f"it imported nothing from its worktree {start['code']}: the code under test is not there")
     else:
         channel.send(done=True)

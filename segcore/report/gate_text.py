@@ -1,4 +1,4 @@
-"""The gate's verdicts as text: a terminal table, GitHub markdown, GitHub annotations and JSON. Pure: results in, text out.
+"""The gate's verdicts as text: terminal table, GitHub markdown and annotations, JSON. Pure: results in, text out.
 
 Names come from YAML and run files of other people's branches: everything is escaped for the medium that it goes to.
 """
@@ -88,7 +88,7 @@ def markdown(result: GateResult) -> str:
     return "\n".join(_fit(parts, MAX_MARKDOWN - 1000) + (_fit(folded, room) if rest and room > 0 else []) + foot)
 
 
-def annotations(result: GateResult) -> str:
+def workflow_commands(result: GateResult) -> str:
     """Return GitHub workflow commands, one for each row that did not pass: errors, or warnings where undecided."""
     lines = []
     for row in _worst_first(result):

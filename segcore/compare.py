@@ -1,0 +1,174 @@
+"""Devices and machines side by side: latency, throughput and efficiency of the same work in any number of runs."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from segcore.errors import UsageError, nearest_hint
+from segcore.record import Benchmark, BenchmarkRecord, Run
+from segcore.stats import log_quantile, usable
+
+TIMED = ("latency", "throughput")
+
+
+@dataclass(frozen=True)
+class Column:
+    """One device in one run."""
+
+    label: str
+    """Run and device, for example ``laptop-1a2b3c4 cpu``."""
+    machine: str
+    """Processor, or accelerator, by product name."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """What one column did of one row."""
+
+    seconds: float
+    """Of one call: the geometric mean over the row's cases of their medians."""
+    images_per_s: float
+    gmacs_per_s: float | None
+    """Achieved in the forward pass; None where the model's cost is not known."""
+    efficiency: float | None
+    """That as a share of the matrix product that the run's calibration reached on the same device."""
+    ratio: float | None
+    """Speed relative to the reference column, above 1 is faster; None where that has no such row."""
+    best: bool
+    """No other column did the row in less time."""
+
+
+@dataclass(frozen=True)
+class Line:
+    """One kind of work: the same cases, model, size and batch, in each column that did it."""
+
+    kind: str
+    model: str
+    runtime: str
+    size: int
+    batch: int
+    cases: tuple[str, ...]
+    """Those that every column of the row has: more would not be the same work."""
+    cells: Mapping[str, Cell]
+    """By column label; columns that did not do it are absent."""
+
+    @property
+    def title(self) -> str:
+        """Kind, model, size and batch in words."""
+        batch = f" batch {self.batch}" if self.kind == "throughput" else ""
+        runtime = "" if self.runtime == "torch" else f" {self.runtime}"
+        return f"{self.kind} {self.model}{runtime} @{self.size}{batch}"
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """The table."""
+
+    columns: tuple[Column, ...]
+    lines: tuple[Line, ...]
+    reference: str
+    """Label of the column that ratios refer to."""
+
+
+def compare(runs: Sequence[Run], reference: str | None = None) -> Comparison:
+    """Return what the runs have in common and apart.
+
+    Args:
+        runs: at least one.
+        reference: label, or run name, of the column that ratios refer to; the first when None.
+
+    Raises:
+        UsageError: there is no such column, or nothing was timed.
+    """
+    names = _labels(runs)
+    columns: dict[str, Column] = {}
+    found: dict[tuple[str, str, str, int, int], dict[str, dict[str, tuple[Run, Benchmark]]]] = {}
+    for run, name in zip(runs, names, strict=True):
+        for benchmark in run.benchmarks:
+            info = benchmark.info
+            if info.kind in TIMED and usable(benchmark.samples):
+                label = f"{name} {info.device}"
+                columns.setdefault(label, Column(label, _machine(run, info.device)))
+                key = (info.kind, info.model, _runtime(info), info.size, info.batch)
+                found.setdefault(key, {}).setdefault(label, {})[info.case] = (run, benchmark)
+    if not columns:
+        raise UsageError(f"nothing was timed in {', '.join(str(run.path) for run in runs)}: no table to make")
+    chosen = _reference(reference, columns)
+    lines = tuple(_line(key, cells, chosen) for key, cells in sorted(found.items()))
+    return Comparison(tuple(columns.values()), lines, chosen)
+
+
+def achieved(run: Run, benchmark: Benchmark) -> tuple[float, float] | None:
+    """Return GMAC/s of the forward pass, and its share of the calibrated matrix product; None where unknown."""
+    info = benchmark.info
+    forward = info.stages.get("forward") or benchmark.samples
+    peak = next((c.matmul_gmacs_per_s for c in run.record.calibration if c.device == info.device), math.nan)
+    if info.gmacs is None or not math.isfinite(info.gmacs) or not usable(forward) or not 0 < peak < math.inf:
+        return None
+    rate = info.gmacs / math.exp(log_quantile(forward, 0.5))
+    return rate, rate / peak
+
+
+def _line(
+    key: tuple[str, str, str, int, int], found: Mapping[str, Mapping[str, tuple[Run, Benchmark]]], reference: str
+) -> Line:
+    kind, model, runtime, size, batch = key
+    shared = set.intersection(*(set(cases) for cases in found.values()))
+    # Columns without a common case are shown by what they have; a ratio would compare different photos.
+    seconds, rates = {}, {}
+    for label, by_case in found.items():
+        cases = sorted(shared or by_case)
+        logs = [log_quantile(by_case[case][1].samples, 0.5) for case in cases]
+        seconds[label] = math.exp(sum(logs) / len(logs))
+        each = [achieved(*by_case[case]) for case in cases]
+        known = [value for value in each if value is not None]
+        rates[label] = _geometric(known) if len(known) == len(each) else (None, None)
+    fastest = min(seconds.values())
+    cells = {
+        label: Cell(
+            seconds=value,
+            images_per_s=batch / value,
+            gmacs_per_s=rates[label][0],
+            efficiency=rates[label][1],
+            ratio=seconds[reference] / value if shared and reference in seconds else None,
+            best=bool(shared) and value == fastest and len(seconds) > 1,
+        )
+        for label, value in seconds.items()
+    }
+    return Line(kind, model, runtime, size, batch, tuple(sorted(shared)), cells)
+
+
+def _geometric(pairs: Sequence[tuple[float, float]]) -> tuple[float, float]:
+    logs = [(math.log(a), math.log(b)) for a, b in pairs]
+    return math.exp(sum(a for a, _ in logs) / len(logs)), math.exp(sum(b for _, b in logs) / len(logs))
+
+
+def _runtime(info: BenchmarkRecord) -> str:
+    precision = "" if info.precision == "fp32" else f".{info.precision}"
+    weights = " (random weights)" if info.weights.kind == "random" else ""
+    return f"{info.runtime}{precision}{weights}"
+
+
+def _labels(runs: Sequence[Run]) -> list[str]:
+    names = [run.name for run in runs]
+    return [name if names.count(name) == 1 else f"{name}#{names[: n + 1].count(name)}" for n, name in enumerate(names)]
+
+
+def _machine(run: Run, device: str) -> str:
+    machine = run.record.machine
+    if device.startswith("cpu") or not machine.gpus:
+        return f"{machine.cpu}, {machine.intra_op_threads} threads"
+    index = int(device.partition(":")[2] or 0)
+    return machine.gpus[min(index, len(machine.gpus) - 1)].name
+
+
+def _reference(wanted: str | None, columns: Mapping[str, Column]) -> str:
+    if wanted is None:
+        return next(iter(columns))
+    for label in columns:
+        if wanted in (label, label.rpartition(" ")[0]):
+            return label
+    hint = nearest_hint(wanted, columns)
+    raise UsageError(f"no column {wanted!r}{hint}; the columns are: {', '.join(columns)}")

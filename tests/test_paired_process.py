@@ -1,0 +1,191 @@
+"""Real git worktrees, real processes, a real pytest in each; only the bench is small."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import psutil
+import pytest
+
+from segcore.errors import ArmError, UsageError
+from segcore.paired import session
+from segcore.paired.arms import Arm, repository_of, untracked, worktrees
+from segcore.paired.process import Worker
+from segcore.paired.session import Settings, run_paired
+
+WIDGET = """
+def work():
+    return sum(i * i for i in range({size}))
+"""
+BENCH = """
+import pytest, widget
+
+def test_work(benchmark):
+    assert benchmark(widget.work) is not None
+
+def test_pedantic(benchmark):
+    benchmark.pedantic(widget.work, rounds=3)
+
+def test_without_a_benchmark():
+    raise AssertionError("is not run")
+"""
+
+
+def git(repository: Path, *words: str) -> str:
+    command = ["git", "-c", "user.name=t", "-c", "user.email=t@localhost", *words]
+    return subprocess.run(command, cwd=repository, check=True, capture_output=True, text=True).stdout.strip()
+
+
+@pytest.fixture
+def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A repository whose head does six times the work of its first commit, the change not committed."""
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "tmp"))
+    (tmp_path / "tmp").mkdir()
+    monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")  # twice as fast to start
+    monkeypatch.setenv("PYTEST_PLUGINS", "pytest_benchmark.plugin")
+    repository = tmp_path / "project"
+    (repository / "bench").mkdir(parents=True)
+    (repository / "widget.py").write_text(WIDGET.format(size=4000))
+    (repository / "bench" / "test_widget.py").write_text(BENCH)
+    (repository / "pytest.ini").write_text("[pytest]\n")
+    git(repository, "init", "-q")
+    git(repository, "add", ".")
+    git(repository, "commit", "-qm", "first")
+    (repository / "widget.py").write_text(WIDGET.format(size=24000))
+    return repository
+
+
+def arms(repository: Path, base: Path, head: Path) -> tuple[Arm, Arm]:
+    return (
+        Arm("base", ("bench",), head, base, forbidden=(repository, head)),
+        Arm("head", ("bench",), head, head, forbidden=(repository, base)),
+    )
+
+
+def test_a_slowdown_between_two_revisions_is_found(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(session, "TURN_S", 0.002)
+    monkeypatch.setattr(session, "BLOCK_S", 0.1)
+    with worktrees(repository, "HEAD") as (base, head):
+        result = run_paired(*arms(repository, base, head), Settings(0.5, budget_s=300.0))
+        assert base.parent.is_dir()
+    assert {item.head_name.rpartition("::")[2]: item.state.decision for item in result.items} == {
+        "test_work": "regressed",
+        "test_pedantic": "regressed",
+    }
+    assert result.items[0].head_s > 3 * result.items[0].base_s
+    assert not base.parent.exists()
+    assert git(repository, "worktree", "list").count("\n") == 0
+    assert git(repository, "stash", "list") == ""
+
+
+def test_worktrees_hold_the_revision_and_the_uncommitted_state(repository: Path) -> None:
+    with worktrees(repository, "HEAD") as (base, head):
+        assert "4000" in (base / "widget.py").read_text()
+        assert "24000" in (head / "widget.py").read_text()
+    assert "24000" in (repository / "widget.py").read_text()
+
+
+def test_worktrees_are_gone_after_an_interrupt(repository: Path) -> None:
+    with pytest.raises(KeyboardInterrupt), worktrees(repository, "HEAD") as (base, _):
+        raise KeyboardInterrupt
+    assert not base.parent.exists()
+    assert git(repository, "worktree", "list").count("\n") == 0
+
+
+def test_an_unknown_revision_is_named(repository: Path) -> None:
+    with pytest.raises(UsageError, match="no revision 'nonsense'"), worktrees(repository, "nonsense"):
+        pass
+
+
+def test_outside_of_git_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
+    with pytest.raises(UsageError, match="not a git repository"):
+        repository_of(tmp_path)
+
+
+def test_what_git_does_not_know_is_listed(repository: Path) -> None:
+    (repository / "bench" / "test_new.py").write_text("")
+    assert untracked(repository) == ("bench/test_new.py",)
+    assert repository_of(repository / "bench") == repository.resolve()
+
+
+def _head(repository: Path) -> Arm:
+    return Arm("head", ("bench",), repository, repository)
+
+
+def _edit(path: str, text: str) -> Callable[[Path], Arm]:
+    def change(repository: Path) -> Arm:
+        (repository / path).write_text(text)
+        return _head(repository)
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("prepare", "message"),
+    [
+        (_edit("widget.py", "raise ImportError('no such kernel')"), "test_widget.py cannot be collected"),
+        (_edit("widget.py", "def work(): raise ValueError('broken')"), "test_work failed: ValueError: broken"),
+        (_edit("bench/test_widget.py", "import pytest\ndef test_a(benchmark): pytest.skip('GPU')"), "skipped.*GPU"),
+        (_edit("bench/test_widget.py", "import widget\ndef test_a(): pass"), "served no benchmark"),
+        (_edit("bench/test_widget.py", "import os\ndef test_a(benchmark): benchmark(os._exit, 3)"), "it ended"),
+        (_edit("bench/test_widget.py", "def test_a(benchmark): benchmark.pedantic(len, setup=list)"), "setup function"),
+        (_edit("bench/test_widget.py", "def test_a(benchmark): benchmark(len, 'a')"), "nothing from its worktree"),
+        (lambda r: Arm("head", ("bench", "--nonsense"), r, r), "served no benchmark .exit code 4."),
+        (lambda r: Arm("base", ("bench",), r, r, forbidden=(r,)), "base arm: .* code that is not its own: widget"),
+        (lambda r: Arm("head", ("bench",), r, r, python=str(r / "python")), "cannot be started"),
+    ],
+)  # fmt: skip
+def test_an_arm_that_cannot_run_is_an_error(repository: Path, prepare: Callable[[Path], Arm], message: str) -> None:
+    with pytest.raises(ArmError, match=message):
+        run_through(prepare(repository))
+
+
+def run_through(arm: Arm) -> None:
+    with Worker(arm) as worker:
+        while worker.item():
+            worker.run(1)
+            worker.next()
+
+
+def test_a_worker_serves_only_the_items_that_are_wanted(repository: Path) -> None:
+    with Worker(_head(repository), ("bench/test_widget.py::test_pedantic",)) as worker:
+        assert worker.item() == "bench/test_widget.py::test_pedantic"
+        assert len(worker.run(3)) == 3
+        worker.next()
+        assert worker.item() is None
+
+
+def test_a_worker_is_gone_when_the_gate_is_interrupted(repository: Path) -> None:
+    running: list[psutil.Process] = []
+
+    def interrupted() -> None:
+        with Worker(_head(repository)) as worker:
+            worker.item()
+            running.extend(p for p in psutil.Process().children() if any("worker.py" in word for word in p.cmdline()))
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    assert running
+    assert not any(p.is_running() for p in running)
+
+
+def test_a_worker_ends_when_the_gate_is_killed(repository: Path) -> None:
+    """Even kill -9 leaves no process behind: the worker reads the end of its input."""
+    program = (
+        "import os, sys\nfrom pathlib import Path\n"
+        "from segcore.paired.arms import Arm\nfrom segcore.paired.process import Worker\n"
+        f"repository = Path({str(repository)!r})\n"
+        "worker = Worker(Arm('head', ('bench',), repository, repository)).__enter__()\n"
+        "worker.item(); print(worker._process.pid, flush=True); os.kill(os.getpid(), 9)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False, env=os.environ)
+    assert done.returncode == -9, done.stderr
+    with contextlib.suppress(psutil.NoSuchProcess):
+        psutil.Process(int(done.stdout)).wait(timeout=30)
