@@ -18,6 +18,7 @@ EXIT_INTERRUPTED = 130
 COMMANDS: dict[str, tuple[str, str]] = {
     "segment": ("segcore.cli_segment:segment", "Segment photos: masks, overlays and a table of classes."),
     "evaluate": ("segcore.cli_evaluate:evaluate", "Score a model on a dataset: mIoU and more, by protocol."),
+    "report": ("segcore.cli_report:report", "Show run files: a page, a pull-request comment, or tables here."),
     "devices": ("segcore.cli_inventory:devices", "List CUDA, MPS and CPU as found here."),
     "models": ("segcore.cli_inventory:models", "List models, their cost, and whether their weights are here."),
     "fetch": ("segcore.cli_inventory:fetch", "Download weights and reference photos ahead of time."),

@@ -131,7 +131,7 @@ def distribution(runs: Sequence[Run]) -> Chart | None:
     items = timed_items(runs, lambda b: b.info.kind == "latency")
     if not items:
         return None
-    rows = [
+    rows: list[Spec] = [
         {"item": item.label, "run": item.run_name, "ms": seconds * 1e3,
          "label": f"{item.title}, round {index + 1}: {milliseconds(seconds)}"}
         for item in items
@@ -143,7 +143,7 @@ def distribution(runs: Sequence[Run]) -> Chart | None:
                      "description": nominal("label"), "color": colour("run", rows)},
     }  # fmt: skip
     quantiles = (0.0, 0.25, 0.5, 0.75, 1.0)
-    table = [
+    table: list[Cells] = [
         (i.label, i.run_name, *(float(v) * 1e3 for v in np.quantile(i.benchmark.samples, quantiles))) for i in items
     ]
     columns = ("item", "run", "least, ms", "quartile, ms", "median, ms", "quartile, ms", "most, ms")
@@ -175,8 +175,9 @@ def stages(runs: Sequence[Run]) -> Chart | None:
         },
     }
     table = tuple((r["item"], r["run"], r["stage"], float(r["ms"])) for r in rows)
-    several = "; one bar per run, in the order of the legend above" if len({r["run"] for r in rows}) > 1 else ""
-    caption = f"Where the time of one call goes{several}."
+    names = list(dict.fromkeys(r["run"] for r in rows))
+    several = f" One bar per run, from top to bottom: {', '.join(names)}." if len(names) > 1 else ""
+    caption = f"Where the time of one call goes.{several}"
     return Chart("stages", "Stages", caption, draw(rows, spec), ("item", "run", "stage", "median, ms"), table)
 
 
@@ -271,10 +272,10 @@ def trade_off(runs: Sequence[Run]) -> Chart | None:
     rows: list[Spec] = []
     for (run_name, model, *rest), (scores, seconds) in groups.items():
         if scores and seconds:
-            way = " ".join((model, *rest)) + (f", {run_name}" if len(runs) > 1 else "")
+            name = " ".join((model, *rest)) + (f", {run_name}" if len(runs) > 1 else "")
             score, mid = 100 * statistics.fmean(scores), statistics.median(seconds)
-            label = f"{way}: {score:.1f} % at {milliseconds(mid)}"
-            rows.append({"way": way, "model": model, "ms": mid * 1e3, "score": score, "label": label})
+            label = f"{name}: {score:.1f} % at {milliseconds(mid)}"
+            rows.append({"way": name, "model": model, "ms": mid * 1e3, "score": score, "label": label})
     if not rows:
         return None
     spec = {
@@ -356,7 +357,8 @@ def over_time(runs: Sequence[Run]) -> Chart | None:
     ring = {"type": "point", "size": 220, "filled": False, "strokeWidth": 2, "color": "var(--bad)", "opacity": 1}
     spec = {
         "encoding": {
-            "x": {"field": "place", "type": "quantitative", "title": "run, oldest first", "axis": {"tickMinStep": 1, "format": "d"}},
+            "x": {"field": "place", "type": "quantitative", "title": "run, oldest first",
+                  "axis": {"tickMinStep": 1, "format": "d"}},
             "y": {"field": "percent", "type": "quantitative", "title": "of its first run, %", "scale": {"zero": False}},
             "description": nominal("label"),
         },

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from importlib.resources import files
@@ -21,11 +20,11 @@ import markupsafe
 from segcore import __version__
 from segcore.errors import RecordError
 from segcore.files import atomic_write
-from segcore.gate.verdict import GateResult
 from segcore.record import CheckRecord, Run
 from segcore.report.charts import all_charts
 from segcore.report.pictures import changed_uri, fitted, mask_uri, photo_uri
-from segcore.report.story import ITEM_COLUMNS, CaseStory, Story, facts, item_rows, open_pictures, tell
+from segcore.report.story import CaseStory, Story, open_pictures
+from segcore.report.tables import dataset_tables, facts, items_table, side_by_side
 from segcore.report.wording import number
 
 PICTURE_SIDES = ((24, 640), (48, 480), (96, 320))
@@ -64,16 +63,16 @@ class Card:
     notes: tuple[str, ...]
 
 
-def write_html(runs: Sequence[Run], path: Path, baseline: Run | None = None, gate: GateResult | None = None) -> None:
-    """Write the page about some runs; the last run is the one that is judged.
+def write_html(story: Story, path: Path) -> None:
+    """Write the page.
 
     Raises:
         RecordError: the file cannot be written.
     """
     try:
-        atomic_write(path, render_html(tell(runs, baseline, gate)).encode())
+        atomic_write(path, render_html(story).encode())
     except OSError as error:
-        raise RecordError(f"{path}: the report cannot be written: {error.strerror}; choose another --html") from None
+        raise RecordError(f"{path}: the report cannot be written: {error.strerror}; choose another place") from None
 
 
 def render_html(story: Story) -> str:
@@ -88,20 +87,21 @@ def render_html(story: Story) -> str:
         "js": markupsafe.Markup(js),  # noqa: S704
         "css_hash": _hash(css),
         "js_hash": _hash(js),
-        "troubles": story.troubles,
         "cases": [_card(case, side) for case in shown],
         "left_out": f"The first {len(shown)} of {len(story.cases)} cases." if len(shown) < len(story.cases) else "",
         "charts": all_charts(story.all_runs),
-        "item_columns": ITEM_COLUMNS,
-        "item_rows": item_rows(story),
+        "items": items_table(story),
+        "compared": side_by_side(story.all_runs),
+        "datasets": dataset_tables(story.current, story.baseline),
         "origins": [(run, facts(run), _download(run)) for run in story.all_runs],
     }
     page["sections"] = [
         (anchor, title)
         for anchor, title, there in (
-            ("changed", "Changed", story.baseline), ("troubles", "Not measured", page["troubles"]),
-            ("cases", "Cases", page["cases"]), ("speed", "Speed", page["charts"]), ("items", "Items", True),
-            ("machine", "Machine", True),
+            ("changed", "Changed", story.baseline), ("troubles", "Not measured", story.troubles),
+            ("cases", "Cases", page["cases"]), ("datasets", "Datasets", page["datasets"]),
+            ("compared", "Side by side", page["compared"]), ("speed", "Speed", page["charts"]),
+            ("items", "Items", True), ("machine", "Machine", True),
         ) if there
     ]  # fmt: skip
     return _environment().get_template("page.html.j2").render(page)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,21 +10,18 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from segcore.compare import achieved
 from segcore.drift import pixel_drift
 from segcore.errors import RecordError
 from segcore.gate.verdict import VERDICTS, GateResult, Row
 from segcore.labels import NUM_CLASSES, VOC_CLASSES, voc_colormap
-from segcore.record import AccuracyRecord, Benchmark, CheckRecord, OutcomeRecord, Run
-from segcore.report.charts import Cells, accuracy_score, run_labels
+from segcore.record import AccuracyRecord, Benchmark, OutcomeKind, OutcomeRecord, Run
 from segcore.report.pictures import load_indices, load_photo
-from segcore.report.wording import change_words, number, value_words
-from segcore.stats import rounds_needed, usable
+from segcore.report.wording import change_words, value_words
 
 Tone = Literal["good", "warn", "bad"]
 TONES: dict[str, Tone] = {
-    "pass": "good", "improved": "good", "passed": "good", "inconclusive": "warn", "incomparable": "warn", "skipped": "warn",
-    "regressed": "bad", "missing": "bad", "failed": "bad", "error": "bad",
+    "pass": "good", "improved": "good", "inconclusive": "warn", "incomparable": "warn", "regressed": "bad",
+    "missing": "bad",
 }  # fmt: skip
 
 
@@ -101,6 +97,9 @@ class Story:
     changed: tuple[Changed, ...]
     warnings: tuple[str, ...]
     troubles: tuple[OutcomeRecord, ...]
+    """What did not pass: failed, in error or skipped, with the reason."""
+    doubts: tuple[tuple[str, str], ...]
+    """Items whose figures are doubtful, and why."""
     cases: tuple[CaseStory, ...]
 
     @property
@@ -139,6 +138,7 @@ def tell(runs: Sequence[Run], baseline: Run | None = None, gate: GateResult | No
         changed=tuple(_changed(row) for row in rows if row.verdict != "pass"),
         warnings=tuple(dict.fromkeys(warnings)),
         troubles=tuple(o for o in record.outcomes if o.outcome != "passed"),
+        doubts=tuple((b.info.key, warning) for b in current.benchmarks for warning in b.info.warnings),
         cases=_cases(current, baseline),
     )
 
@@ -151,7 +151,7 @@ def headline(run: Run, gate: GateResult | None = None) -> Headline:
         return Headline(word, f"{word}: {counts or 'nothing was judged'}", tone)
     counts_by = Counter(outcome.outcome for outcome in run.record.outcomes)
     unmet = [b for b in run.benchmarks if b.info.accuracy and not all(c.passed for c in b.info.accuracy.checks)]
-    order = ("failed", "error", "passed", "skipped")
+    order: tuple[OutcomeKind, ...] = ("failed", "error", "passed", "skipped")
     counts = ", ".join(f"{counts_by[kind]} {kind}" for kind in order if counts_by[kind])
     counts = counts or f"{len(run.benchmarks)} item{'s' * (len(run.benchmarks) != 1)} measured"
     if unmet and not counts_by["failed"]:
@@ -209,7 +209,7 @@ def _cases(run: Run, baseline: Run | None) -> tuple[CaseStory, ...]:
 
 def open_pictures(case: CaseStory) -> Pictures:
     """Return the pictures of a case; whatever cannot be read is said in the notes."""
-    notes: list[str] = list(case.benchmark.info.warnings)
+    notes: list[str] = []
     photo = class_map = changed = None
     words = ""
     accuracy = case.accuracy
@@ -259,67 +259,3 @@ def _scores(accuracy: AccuracyRecord) -> tuple[tuple[str, str], ...]:
     found += [(f"IoU {name}", value) for name, value in (accuracy.iou or {}).items()]
     scores = [(name, f"{100 * value:.1f} %") for name, value in found if value is not None]
     return tuple(scores + ([("convention", accuracy.metric)] if accuracy.metric and scores else []))
-
-
-ITEM_COLUMNS = (
-    "item", "run", "verdict", "median, ms", "p95, ms", "images/s", "rounds", "GMAC/s", "of peak, %", "memory, MB",
-    "score, %",
-)  # fmt: skip
-
-
-def item_rows(story: Story) -> tuple[Cells, ...]:
-    """Return one row per item and run under `ITEM_COLUMNS`, NaN where there is no such number."""
-    gate_rows = sorted(story.gate.rows if story.gate else (), key=lambda row: -VERDICTS.index(row.verdict))
-    worst = {row.item: row.verdict for row in gate_rows}
-    rows: list[Cells] = []
-    for run, name in zip(story.all_runs, run_labels(story.all_runs), strict=True):
-        outcomes = {o.key: o.outcome for o in run.record.outcomes if o.key}
-        for b in run.benchmarks:
-            verdict = worst.get(b.info.key) if run is story.current else None
-            rows.append((b.info.key, name, verdict or outcomes.get(b.info.key, ""), *_figures(run, b)))
-    return tuple(rows)
-
-
-def _figures(run: Run, benchmark: Benchmark) -> tuple[float, ...]:
-    info, samples, score = benchmark.info, benchmark.samples, accuracy_score(benchmark)
-    memory = info.peak_memory_bytes / 1e6 if info.peak_memory_bytes else math.nan
-    median = p95 = images = rate = share = math.nan
-    if info.kind in ("latency", "throughput") and usable(samples):
-        median = float(np.median(samples))
-        images = info.batch / median
-        p95 = float(np.quantile(samples, 0.95, method="hazen")) if len(samples) >= rounds_needed(0.95) else math.nan
-        rate, share = achieved(run, benchmark) or (math.nan, math.nan)
-    shown_score = math.nan if score is None else 100 * score
-    return median * 1e3, p95 * 1e3, images, float(len(samples)), rate, 100 * share, memory, shown_score
-
-
-def facts(run: Run) -> tuple[tuple[str, str], ...]:
-    """Return where and with what a run took place, as names and values."""
-    record, machine = run.record, run.record.machine
-    found = [
-        ("started", record.started),
-        ("took", f"{number(record.duration_s)} s"),
-        ("command", " ".join(record.command)),
-        ("processor", machine.cpu),
-        ("cores", f"{machine.cores_usable} usable of {machine.cores_physical or 'unknown'} physical"),
-        ("CPU quota", "none" if machine.cgroup_cpus is None else f"{machine.cgroup_cpus:g} processors"),
-        ("memory", f"{machine.memory_bytes / 2**30:.1f} GiB"),
-        ("instruction sets", " ".join(machine.instruction_sets)),
-        *(("accelerator", f"{gpu.name}, driver {gpu.driver}") for gpu in machine.gpus),
-        ("system", f"{machine.system}, {machine.python}"),
-        ("threads", f"{machine.intra_op_threads} within, {machine.inter_op_threads} between operators"),
-        *machine.thread_settings.items(),
-        ("torch build", machine.torch_build),
-        *((f"peak of {c.device}", _peak(c.matmul_gmacs_per_s, c.conv_gmacs_per_s, c.copy_gbytes_per_s))
-          for c in record.calibration),
-        *record.conditions.items(),
-        *record.versions.items(),
-    ]  # fmt: skip
-    if record.git:
-        found.append(("commit", record.git.commit + (", with local changes" if record.git.dirty else "")))
-        found.append(("branch", record.git.branch or "detached"))
-    return tuple(found)
-
-
-def _peak(matmul: float, conv: float, copy: float) -> str:
-    return f"matrix product {number(matmul)}, convolution {number(conv)} GMAC/s, copy {number(copy)} GB/s"

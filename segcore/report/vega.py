@@ -1,8 +1,9 @@
 """Vega-Lite specifications in the report's own style, and their drawing as SVG.
 
-Drawn inside ``vl-convert`` (the Vega project's own converter: one wheel with the engine in it, no network, no browser).
-The page gets plain SVG, which prints, scales and takes its colours from the page's CSS variables, light or dark, where a
-charting script would add 0.5 to 4.5 MB to every report. Names reach Vega as data, never as expressions or markup.
+Drawn inside ``vl-convert`` (the Vega project's own converter: one wheel with the engine in it, no network, no
+browser). The page gets plain SVG, which prints, scales and takes its colours from the page's CSS variables, light or
+dark, where a charting script would add 0.5 to 4.5 MB to every report. Names reach Vega as data, never as expressions
+or markup.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ Spec = dict[str, Any]
 
 WIDE, NARROW = 960, 470
 """Pixels: charts that take the page's width, and those that stand two abreast."""
-LANE, SUBLANE = 28, 14
+LANE, SUBLANE = 28, 13
 """Pixels per item, and per run within an item."""
 
 CONFIG: Spec = {
@@ -27,9 +28,9 @@ CONFIG: Spec = {
     "background": None,
     "view": {"stroke": None},
     "axis": {
-        "labelColor": "var(--soft)", "titleColor": "var(--soft)", "gridColor": "var(--line)", "tickColor": "var(--line)",
-        "domainColor": "var(--line)", "labelFontSize": 12, "titleFontSize": 12, "titleFontWeight": "normal",
-        "labelLimit": 260, "titlePadding": 8,
+        "labelColor": "var(--soft)", "titleColor": "var(--soft)", "gridColor": "var(--line)",
+        "tickColor": "var(--line)", "domainColor": "var(--line)", "labelFontSize": 12, "titleFontSize": 12,
+        "titleFontWeight": "normal", "labelLimit": 260, "titlePadding": 8,
     },
     "axisY": {"domain": False, "ticks": False, "labelPadding": 8},
     "legend": {"labelColor": "var(--ink)", "labelFontSize": 12, "symbolOpacity": 1, "symbolStrokeWidth": 0},
@@ -50,7 +51,9 @@ def draw(rows: Sequence[Spec], spec: Spec, *, width: int = WIDE, height: int | N
     known = [row for row in rows if all(math.isfinite(v) for v in row.values() if isinstance(v, float))]
     if height is None:
         several = "yOffset" in json.dumps(spec)
-        sized: Spec = {"height": {"step": SUBLANE, "for": "position"} if several else {"step": LANE}}
+        sized: Spec = {"height": {"step": SUBLANE, "for": "offset"} if several else {"step": LANE}}
+        # Where Arial and its like are missing, labels come out wider than they were measured: room for that.
+        sized["padding"] = {"left": 30, "right": 8, "top": 4, "bottom": 4}
     else:
         sized = {"height": height}
     whole = {"width": width, **sized, "autosize": {"type": "fit-x", "contains": "padding"}, "config": CONFIG}
@@ -95,5 +98,5 @@ def quantity(field: str, title: str, values: Sequence[float], *, log: bool | Non
 def _ticks(low: float, high: float) -> list[float]:
     """1, 2 and 5 of each decade; only 1 where there are many decades."""
     decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
-    steps = (1, 2, 5) if len(decades) < 5 else (1,)
+    steps = (1, 2, 5) if high / low < 1e4 else (1,)
     return [tick for d in decades for s in steps if low <= (tick := float(f"{s}e{d}")) <= high]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 
 from segcore.gate.verdict import Unit
@@ -27,10 +28,23 @@ def milliseconds(seconds: float) -> str:
     return f"{number(seconds * 1e3)} ms"
 
 
+def plain(text: str) -> str:
+    """Return text without control characters: a name must not move a terminal's cursor, nor start a line of its own."""
+    return re.sub(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+", " ", text)
+
+
+def markdown_text(text: str) -> str:
+    """Return text for a markdown paragraph or table cell: no markup, HTML, mention, reference or link survives."""
+    flat = re.sub(r"\s+", " ", plain(text))
+    flat = flat.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    flat = re.sub(r"([\\`*_{}\[\]()!|~$])", r"\\\1", flat)
+    return re.sub(r"(?<=[@#])(?=\w)|(?<=://)(?=\w)|(?<=www)(?=\.)", "<!-- -->", flat)
+
+
 def value_words(value: float | None, unit: Unit) -> str:
-    """Return a value with its unit, a dash where there is none."""
+    """Return a value with its unit, nothing where there is none."""
     if value is None:
-        return "–"
+        return ""
     if unit == "share":
         return f"{100 * value:.2f} %"
     return f"{number(value)} {unit}".rstrip()

@@ -1,0 +1,93 @@
+"""The report for a terminal: the verdict, what changed, small pictures, the tables; within the terminal's width."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rich.console import Console
+from rich.table import Table as Grid
+from rich.text import Text
+
+from segcore.labels import voc_colormap
+from segcore.report import terminal
+from segcore.report.halfblock import half_blocks
+from segcore.report.story import CaseStory, Changed, Story, open_pictures
+from segcore.report.tables import Table, dataset_tables, side_by_side
+from segcore.report.wording import number, plain
+
+STYLES = {"good": "bold green", "bad": "bold red", "warn": "bold yellow"}
+
+
+def print_story(story: Story, console: Console, *, quiet: bool = False) -> None:
+    """Print the story: with `quiet` the verdict alone, pictures only where the terminal has colours enough."""
+    console.print(Text(plain(story.headline.line), STYLES[story.headline.tone]))
+    if quiet:
+        return
+    for sentence in story.warnings:
+        console.print(Text(plain(sentence), "yellow"))
+    coloured = console.color_system is not None
+    _print_changes(story.changed, console)
+    if console.color_system in ("256", "truecolor"):
+        for case in story.cases:
+            _print_case(case, console)
+    for dataset in dataset_tables(story.current, story.baseline):
+        _print_table(dataset, console)
+    compared = side_by_side(story.all_runs)
+    if compared:
+        _print_table(compared, console)
+    console.print(Text.from_ansi(terminal.render(story.current, width=console.width, color=coloured)), soft_wrap=True)
+
+
+def _print_changes(changes: Sequence[Changed], console: Console) -> None:
+    """Item by item, each reason once."""
+    grid = Grid.grid(padding=(0, 2, 0, 0))
+    said: set[str] = set()
+    for change in changes:
+        text = Text(plain(change.name), "bold")
+        figures = [f"{change.was} -> {change.now}" if change.was else change.now, change.change]
+        figures += [f"limit {change.limit}"] if change.limit else []
+        text.append("\n" + plain(", ".join(filter(None, figures))), "not bold")
+        if change.reason not in said:
+            text.append("\n" + plain(change.reason), "not bold dim")
+        said.add(change.reason)
+        grid.add_row(Text(change.verdict, STYLES[change.tone]), text)
+    if changes:
+        console.print(grid)
+        console.print()
+
+
+def _print_case(case: CaseStory, console: Console) -> None:
+    pictures = open_pictures(case)
+    columns = min(36, (console.width - 4) // 2)
+    grid = Grid.grid(padding=(0, 2, 0, 0))
+    cells = []
+    if pictures.photo is not None:
+        cells.append(half_blocks(pictures.photo, columns))
+    if pictures.class_map is not None:
+        cells.append(half_blocks(voc_colormap()[pictures.class_map], columns, smooth=False))
+    console.print(Text(plain(f"{case.title}: {case.subtitle}"), "bold"))
+    if cells:
+        grid.add_row(*cells)
+        console.print(grid)
+    legend = Text()
+    for share in case.shares:
+        legend.append("██ ", share.colour).append(f"{plain(share.name)} {share.share:.1%}   ")
+    console.print(legend)
+    for note in filter(None, (pictures.changed_words, *pictures.notes)):
+        console.print(Text(plain(note), "yellow"))
+    console.print()
+
+
+def _print_table(table: Table, console: Console) -> None:
+    grid = Grid(box=None, pad_edge=False, header_style="bold")
+    for place, column in enumerate(table.columns):
+        numeric = bool(table.rows) and not isinstance(table.rows[0][place], str)
+        grid.add_column(Text(plain(column)), justify="right" if numeric else "left", overflow="fold")
+    for row in table.rows:
+        grid.add_row(*(Text(plain(cell) if isinstance(cell, str) else number(cell)) for cell in row))
+    if table.title:
+        console.print(Text(plain(table.title), "bold"))
+    console.print(grid)
+    for note in table.notes:
+        console.print(Text(plain(note), "dim"))
+    console.print()

@@ -1,0 +1,97 @@
+"""A pull-request comment or step summary: the verdict, what changed, and the rest folded; below GitHub's size limit.
+
+Names, reasons and paths are other people's: they are escaped so that no markup, HTML, mention or link survives.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from segcore.errors import RecordError
+from segcore.files import atomic_write
+from segcore.report import gate_text
+from segcore.report.gate_text import MAX_MARKDOWN
+from segcore.report.story import Story
+from segcore.report.tables import dataset_tables, facts, items_table, side_by_side
+from segcore.report.wording import markdown_text, number
+
+ICONS = {"good": "✅", "bad": "❌", "warn": "❔"}
+
+
+def write_markdown(story: Story, path: Path) -> None:
+    """Write the comment.
+
+    Raises:
+        RecordError: the file cannot be written.
+    """
+    try:
+        atomic_write(path, render_markdown(story).encode())
+    except OSError as error:
+        raise RecordError(f"{path}: the report cannot be written: {error.strerror}; choose another place") from None
+
+
+def render_markdown(story: Story) -> str:
+    """Return the comment, at most `MAX_MARKDOWN` characters; what does not fit is counted in its last line."""
+    record = story.current.record
+    commit = f", commit {record.git.commit[:10]}" if record.git else ""
+    about = f"{story.current.name}{commit}, {record.machine.cpu}"
+    if story.gate is not None:
+        top = [gate_text.markdown(story.gate)]
+    else:
+        top = [f"### {ICONS[story.headline.tone]} segcore: {markdown_text(story.headline.line)}", ""]
+    top += [markdown_text(about), ""]
+    top += [f"> ⚠️ {markdown_text(sentence)}\n" for sentence in story.warnings]
+    text = "\n".join(top)
+    left_out = []
+    for title, lines in _sections(story):
+        section = f"\n<details><summary>{markdown_text(title)}</summary>\n\n" + "\n".join(lines) + "\n\n</details>\n"
+        if len(text) + len(section) > MAX_MARKDOWN - 500:
+            left_out.append(title)
+        else:
+            text += section
+    if left_out:
+        text += f"\nToo long for here: {markdown_text(', '.join(left_out))}; see the run's HTML report.\n"
+    return text
+
+
+def _sections(story: Story) -> Iterable[tuple[str, list[str]]]:
+    """Titles and lines of what is folded, most wanted first."""
+    if story.troubles:
+        rows = [(o.outcome, o.item, o.reason) for o in story.troubles]
+        yield f"{len(rows)} not measured or failed", _table(("outcome", "item", "reason"), rows)
+    if story.cases:
+        cells = [
+            (
+                ICONS["good" if check.passed else "bad"],
+                f"{case.title}, {case.subtitle}",
+                check.name,
+                check.wanted,
+                check.found,
+            )
+            for case in story.cases
+            for check in case.accuracy.checks
+        ]
+        yield f"{len(story.cases)} cases: expected and found", _table(("", "case", "", "expected", "found"), cells)
+    for dataset in dataset_tables(story.current, story.baseline):
+        yield dataset.title, _table(dataset.columns, dataset.rows)
+    compared = side_by_side(story.all_runs)
+    if compared:
+        yield "Side by side", _table(compared.columns, compared.rows)
+    items = items_table(story)
+    yield f"{len(items.rows)} items", _table(items.columns, items.rows)
+    if story.doubts:
+        yield f"{len(story.doubts)} doubts about the figures", _table(("item", "doubt"), story.doubts)
+    yield "Where and with what", _table(("", ""), facts(story.current))
+
+
+def _table(columns: Sequence[str], rows: Sequence[Sequence[str | float]]) -> list[str]:
+    lines = ["| " + " | ".join(columns) + " |", "|" + " --- |" * len(columns)]
+    return lines + ["| " + " | ".join(_cell(cell) for cell in row) + " |" for row in rows]
+
+
+def _cell(cell: str | float) -> str:
+    if isinstance(cell, str):
+        return markdown_text(cell)
+    return "" if math.isnan(cell) else number(cell)
