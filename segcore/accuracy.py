@@ -22,17 +22,21 @@ JPEG_QUALITY = 90
 SHOWN_CLASSES = 5
 
 
-def judge(case: Case, result: SegmentationResult) -> AccuracyRecord:
+def judge(case: Case, result: SegmentationResult, mask: Path | None = None) -> AccuracyRecord:
     """Return what was seen in a photo, with a check for every expectation of its case.
+
+    Args:
+        case: with its expectations.
+        result: of its photo.
+        mask: file of its ground truth, if it has one.
 
     Raises:
         ImageError: the ground-truth mask cannot be read.
         DatasetError: the mask and the photo do not fit.
     """
-    expect = case.expect
     record = AccuracyRecord(dominant=result.dominant, fractions=result.fractions)
-    if expect.ground_truth is not None:
-        matrix = confusion_matrix(load_mask(expect.ground_truth), result.class_map)
+    if mask is not None:
+        matrix = confusion_matrix(load_mask(mask), result.class_map)
         scored = {name: float(v) for name, v in zip(VOC_CLASSES, iou_per_class(matrix), strict=True) if not np.isnan(v)}
         record = record.model_copy(
             update={
@@ -60,7 +64,7 @@ def _checks(case: Case, record: AccuracyRecord) -> Iterator[CheckRecord]:
     for name in expect.absent:
         share = record.fractions.get(name, 0.0)
         yield CheckRecord(name=f"absence of {name}", wanted="0 %", found=_percent(share), passed=share == 0.0)
-    for name, least in (expect.min_iou or {}).items():
+    for name, least in expect.min_iou.items():
         yield _bounded(f"IoU of {name}", (record.iou or {}).get(name, math.nan), least, None)
     if expect.min_miou is not None:
         yield _bounded("mIoU", math.nan if record.miou is None else record.miou, expect.min_miou, None)

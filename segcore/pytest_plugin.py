@@ -20,8 +20,13 @@ if TYPE_CHECKING:
     from segcore.plugin.hooks import BenchHooks
     from segcore.plugin.items import AccuracyItem, SpeedItem
     from segcore.plugin.plan import PlanItem
+    from segcore.record import Kind
 
-FIXTURES = ("accuracy_item", "latency_item", "throughput_item")
+FIXTURES: dict[str, Kind] = {
+    "accuracy_item": "accuracy",
+    "latency_item": "latency",
+    "throughput_item": "throughput",
+}
 HOOKS = "segcore-bench"
 """Name of the plugin that is registered for the run when there are items of ours."""
 
@@ -48,11 +53,11 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Make one test per item of the plan out of a function that uses one of our fixtures."""
-    for fixture in FIXTURES:
+    for fixture, kind in FIXTURES.items():
         if fixture in metafunc.fixturenames:
             items: tuple[PlanItem, ...] = ()
             try:
-                items = _collector(metafunc.config).items(fixture.removesuffix("_item"))
+                items = _collector(metafunc.config).items(kind)
             except SegcoreError as error:
                 metafunc.config.stash[_ERROR] = error  # raised here, it would be shown as a traceback per module
             metafunc.parametrize(fixture, items, indirect=True, ids=[item.id for item in items])
@@ -78,8 +83,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if _COLLECTOR in config.stash:
         from segcore.plugin.plan import run_order
 
-        order = run_order(plan for item in items if (plan := _plan_of(item)) is not None)
-        items.sort(key=lambda item: order[plan.key] if (plan := _plan_of(item)) is not None else -1)
+        plans = {item: plan for item in items if (plan := _plan_of(item)) is not None}
+        order = run_order(plans.values())
+        items.sort(key=lambda item: order[plans[item].key] if item in plans else -1)
 
 
 @pytest.hookimpl(tryfirst=True)

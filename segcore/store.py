@@ -6,6 +6,7 @@ A run file is pytest-benchmark's own JSON with segcore's records inside; see `se
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
@@ -183,6 +184,9 @@ def benchmark_entry(
     stats = Stats()
     for seconds in samples:
         stats.update(seconds)
+    # Python's statistics stumble over what is not finite.
+    finite = all(math.isfinite(seconds) for seconds in samples)
+    figures = stats.as_dict() if finite else dict.fromkeys(Stats.fields, math.nan)
     return {
         "group": info.kind,
         "name": name,
@@ -191,7 +195,7 @@ def benchmark_entry(
         "param": name.partition("[")[2].removesuffix("]") or None,
         "extra_info": {"segcore": info.model_dump(mode="json")},
         "options": {},
-        "stats": {**stats.as_dict(), "data": list(samples), "iterations": 1},
+        "stats": {**figures, "data": list(samples), "iterations": 1},
     }
 
 

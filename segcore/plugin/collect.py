@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import cached_property
+from pathlib import Path
 
 from segcore import models
 from segcore.cases import Case, load_cases
@@ -41,6 +42,11 @@ class Collector:
             if not path.exists():
                 raise UsageError(f"no cases: {path} does not exist; name a directory of case files with --cases DIR")
         cases = [case for path in self.choices.case_dirs for case in load_cases(path)]
+        files: dict[str, Path] = {}
+        for case in cases:  # within one directory the loader has seen to it
+            if case.name in files:
+                raise UsageError(f"two cases are named {case.name}: in {files[case.name]} and in {case.source_file}")
+            files[case.name] = case.source_file
         return select_cases(cases, self.choices)
 
     @cached_property

@@ -31,7 +31,7 @@ class BenchItem:
     def __post_init__(self) -> None:
         self.started_s = self.session.seconds_so_far
         self.segmenter: Segmenter = self.session.supplies.segmenter(self.plan)
-        self.photo: Path | str = self.session.supplies.photo(self.plan.case)
+        self.photo: Path = self.session.supplies.photo(self.plan.case)
 
     def base_record(self, result: SegmentationResult) -> BenchmarkRecord:
         """Return the record of what ran, still without what came out."""
@@ -51,7 +51,13 @@ class BenchItem:
             input_shape=result.input_shape,
             preprocess=PREPROCESS,
             gmacs=models.gmacs(plan.model, height, width) * batch,
-            limits=plan.case.limits_for(model=plan.model, device=plan.device),
+            limits=plan.case.limits_for(
+                model=plan.model,
+                device=plan.device,
+                runtime=plan.runtime,
+                precision=plan.precision,
+                size=plan.size,
+            ),
             tags=plan.case.tags,
             order=self.session.order[self.node],
             started_s=round(self.started_s, 3),
@@ -65,7 +71,8 @@ class AccuracyItem(BenchItem):
     def check(self) -> AccuracyRecord:
         """Segment the photo; record what was found, whether it holds or not; write class map, margins and overlay."""
         result = self.segmenter.run([self.photo], margins=True)[0]
-        found = save_pictures(result, judge(self.plan.case, result), self.session.file.pictures, self.plan.id)
+        found = judge(self.plan.case, result, self.session.supplies.mask(self.plan.case))
+        found = save_pictures(result, found, self.session.file.pictures, self.plan.id)
         record = self.base_record(result).model_copy(update={"accuracy": found})
         self.session.add_accuracy(self.node, sum(result.timings.values()), record)
         return found

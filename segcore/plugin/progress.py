@@ -69,7 +69,7 @@ class LiveLine:
         self.active = reporter.verbosity == 0
         self._in_place = self.active and reporter.isatty
         if self.active:
-            reporter.showfspath = False  # its letters after the file's name would be torn apart by our line
+            reporter.showfspath = False  # a file's name with letters behind it would be torn apart by our line
 
     def start(self, item: str) -> None:
         """An item begins."""

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import gc
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
 from segcore import models
-from segcore.cases import Case, resolve_image
+from segcore.cases import Case, resolve_image, resolve_mask
 from segcore.errors import DownloadError
 from segcore.fetch import FetchSettings
 from segcore.pipeline import Segmenter
@@ -21,7 +22,7 @@ class Supplies:
         self.settings = settings
         self.random_models: dict[str, str] = {}
         """Reason by model of why it runs on random weights."""
-        self._photos: dict[str, Path | DownloadError] = {}
+        self._files: dict[tuple[str, str], Path | DownloadError] = {}
         self._weights: dict[str, str] = {}
         self._loaded: tuple[tuple[str, ...], Segmenter] | None = None
 
@@ -32,8 +33,13 @@ class Supplies:
         self._settle_weights(item)
         if item.kind == "accuracy" and item.model in self.random_models:
             return f"{item.model} has random weights, which say nothing of accuracy: {self.random_models[item.model]}"
-        photo = self._find_photo(item.case)
-        return str(photo) if isinstance(photo, DownloadError) else ""
+        try:
+            self.photo(item.case)
+            if item.kind == "accuracy":
+                self.mask(item.case)
+        except DownloadError as error:
+            return str(error)
+        return ""
 
     def _settle_weights(self, item: PlanItem) -> None:
         if item.model in self._weights:
@@ -48,20 +54,33 @@ class Supplies:
                 self._weights[item.model] = "random"
                 self.random_models[item.model] = f"{error}; mend it with: segcore fetch --model {item.model}"
 
-    def _find_photo(self, case: Case) -> Path | DownloadError:
-        if case.name not in self._photos:
-            try:
-                self._photos[case.name] = resolve_image(case, self.settings)
-            except DownloadError as error:
-                self._photos[case.name] = error
-        return self._photos[case.name]
-
     def photo(self, case: Case) -> Path:
-        """Return the photo of a case for which `why_not` found nothing."""
-        photo = self._find_photo(case)
-        if isinstance(photo, DownloadError):
-            raise photo
-        return photo
+        """Return the photo of a case.
+
+        Raises:
+            DownloadError, CaseError, ImageError: it cannot be had.
+        """
+        return self._once(case.name, "photo", lambda: resolve_image(case, self.settings))
+
+    def mask(self, case: Case) -> Path | None:
+        """Return the ground-truth mask of a case, None if it has none; raises like `photo`."""
+        if case.expect.ground_truth is None:
+            return None
+        return self._once(case.name, "mask", lambda: resolve_mask(case, self.settings))
+
+    def _once(self, case: str, what: str, find: Callable[[], Path | None]) -> Path:
+        if (case, what) not in self._files:
+            try:
+                found = find()
+            except DownloadError as error:
+                self._files[case, what] = error
+            else:
+                assert found is not None
+                self._files[case, what] = found
+        file = self._files[case, what]
+        if isinstance(file, DownloadError):
+            raise file
+        return file
 
     def segmenter(self, item: PlanItem) -> Segmenter:
         """Return the item's model at the item's size.
