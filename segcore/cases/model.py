@@ -61,8 +61,8 @@ def refuse(conflicts: Iterable[Conflict]) -> None:
 
 def voc_name(value: object) -> str:
     """Return the VOC name for a name, alias or index as it stands in a case file."""
-    if not isinstance(value, str | int):
-        raise PydanticCustomError("class_name", "should be the name or index of a VOC class")
+    if isinstance(value, bool) or not isinstance(value, str | int):
+        raise PydanticCustomError("class_type", "should be the name or index of a VOC class")
     try:
         return VOC_CLASSES[class_index(value)]
     except UsageError as error:

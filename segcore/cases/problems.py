@@ -12,7 +12,7 @@ from segcore.cases.model import PATTERNS, voc_name
 from segcore.cases.yaml_source import Located, Place, Problem
 from segcore.errors import nearest_hint
 
-_BOOLEANS = ("yes", "no", "on", "off")
+_BOOLEANS = ("yes", "no", "on", "off", "true", "false")
 _WORDS = {
     "model_type": "should be a mapping",
     "model_attributes_type": "should be a mapping",
@@ -22,6 +22,7 @@ _WORDS = {
     "int_type": "should be a whole number",
     "float_type": "should be a number",
     "finite_number": "should be a finite number",
+    "class_type": "should be the name or index of a VOC class",
     "string_too_short": "should not be empty",
     "too_short": "should not be empty",
 }
@@ -41,35 +42,39 @@ def problems_of(error: ValidationError, node: Located, file: Path, model: type[B
         loc = found["loc"]
         if found["type"] == "conflict":
             for below, words in found["ctx"]["conflicts"]:
-                yield Problem(file, *_place(node, (*loc, *below)), f"{_label(loc)}{words}")
+                yield Problem(file, *_key_place(node, (*loc, *below)), f"{_label(loc)}{words}")
         elif found["type"] == "extra_forbidden":
             valid = sorted(_model_at(model, loc[:-1]).model_fields)
             what = f"{_label(loc[:-1])}unknown key {str(loc[-1])!r}{nearest_hint(str(loc[-1]), valid)}"
-            yield Problem(file, *_place(node, loc), what, f"valid keys are {', '.join(valid)}")
+            yield Problem(file, *_key_place(node, loc), what, f"valid keys are {', '.join(valid)}")
         elif found["type"] == "missing":
-            yield Problem(file, *_place(node, loc[:-1]), f"{_label(loc[:-1])}{loc[-1]} is missing", f"add `{loc[-1]}:`")
-        else:
+            place = _follow(node, loc[:-1])[0].place
+            yield Problem(file, *place, f"{_label(loc[:-1])}{loc[-1]} is missing", f"add `{loc[-1]}:`")
+        elif found["type"] != "too_short" or not _follow(node, loc)[0].children:  # else each item has its own problem
             yield _of_value(found, node, file)
 
 
 def _of_value(found: Any, node: Located, file: Path) -> Problem:
-    loc, ctx = found["loc"], found.get("ctx", {})
-    words = _WORDS.get(found["type"], found["msg"].replace("Input should", "should"))
-    if found["type"] == "string_pattern_mismatch":
-        words = f"should be {PATTERNS[ctx['pattern']]}"
+    loc, kind = found["loc"], found["type"]
+    words = _WORDS.get(kind, found["msg"].replace("Input should", "should"))
+    if kind == "string_pattern_mismatch":
+        words = f"should be {PATTERNS[found['ctx']['pattern']]}"
     if loc[-1:] == ("[key]",):
-        return Problem(file, *_place(node, loc[:-1]), f"{_label(loc[:-2])}{words}")
-    value, _ = _follow(node, loc)
-    raw = f"the text {found['input']!r}" if isinstance(found["input"], str) else value.raw
-    shown = "a mapping" if value.keys else "a list" if value.children else raw or "nothing"
+        return Problem(file, *_key_place(node, loc[:-1]), f"{_label(loc[:-2])}{words}")
+    value = _follow(node, loc)[0]
+    if kind not in ("class_name", "twice"):  # which say what they found
+        words += f", found {_shown(value, found['input'])}"
     hint = ""
-    if isinstance(found["input"], bool) and value.raw and value.raw.lower() in _BOOLEANS:
-        hint = f"YAML takes {value.raw} for a boolean: put it in quotes if it is meant as text"
-    elif found["type"] == "string_type" and value.raw:
-        hint = f"put it in quotes: '{value.raw}'"
-    if found["type"] in ("class_name", "twice"):
-        return Problem(file, *_place(node, loc), f"{_label(loc)}{words}", hint)
-    return Problem(file, *_place(node, loc), f"{_label(loc)}{words}, found {shown}", hint)
+    if kind in ("string_type", "class_type") and value.raw:
+        boolean = f"YAML takes {value.raw} for a boolean: " if value.raw.lower() in _BOOLEANS else ""
+        hint = f"{boolean}put it in quotes if it is meant as text: '{value.raw}'"
+    return Problem(file, *value.place, f"{_label(loc)}{words}", hint)
+
+
+def _shown(value: Located, found: object) -> str:
+    if value.raw is not None:
+        return f"the text {found!r}" if isinstance(found, str) else value.raw or "nothing"
+    return "a mapping" if isinstance(value.value, dict) else "a list"
 
 
 def _label(loc: Loc) -> str:
@@ -109,9 +114,10 @@ def _same_class(key: str, name: str | int) -> bool:
         return False
 
 
-def _place(node: Located, loc: Loc) -> Place:
-    """Return where the value at `loc` stands; of an unknown or class key, where the key stands."""
+def _key_place(node: Located, loc: Loc) -> Place:
+    """Return where the key at the end of `loc` stands, or the nearest there is above it."""
     parent, rest = _follow(node, loc[:-1])
-    if loc and not rest and isinstance(loc[-1], str) and loc[-1] in parent.keys:
-        return parent.keys[loc[-1]]
+    for key, place in parent.keys.items() if loc and not rest else ():
+        if key == loc[-1] or _same_class(key, loc[-1]):
+            return place
     return _follow(node, loc)[0].place

@@ -140,7 +140,9 @@ class _Loader(yaml.SafeLoader):
                 self._refuse(event, f"has an anchor, &{event.anchor}", "leave it away: there are no aliases here")
                 event.anchor = None
             if event.tag is not None:
-                self._refuse(event, f"has a tag, {event.tag}", "leave it away: case files are plain data")
+                self._refuse(
+                    event, f"has a tag, {event.tag.replace(_TAG, '!!')}", "leave it away: case files are plain data"
+                )
                 event.tag = None
         self._depth += 1
         if self._depth > MAX_DEPTH:
