@@ -12,26 +12,32 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from segcore.cases import Case, load_cases
+    from segcore.datasets import open_dataset
     from segcore.decode import decode_segmap
     from segcore.devices import detect_device
     from segcore.errors import SegcoreError
+    from segcore.evaluation import Evaluation, evaluate
     from segcore.fetch import download_file
     from segcore.pipeline import SegmentationResult, Segmenter, segment_image
 
 _HOMES = {
     "Case": "segcore.cases",
+    "Evaluation": "segcore.evaluation",
     "SegcoreError": "segcore.errors",
     "SegmentationResult": "segcore.pipeline",
     "Segmenter": "segcore.pipeline",
     "decode_segmap": "segcore.decode",
     "detect_device": "segcore.devices",
     "download_file": "segcore.fetch",
+    "evaluate": "segcore.evaluation",
     "load_cases": "segcore.cases",
+    "open_dataset": "segcore.datasets",
     "segment_image": "segcore.pipeline",
 }
 
 __all__ = [
     "Case",
+    "Evaluation",
     "SegcoreError",
     "SegmentationResult",
     "Segmenter",
@@ -39,7 +45,9 @@ __all__ = [
     "decode_segmap",
     "detect_device",
     "download_file",
+    "evaluate",
     "load_cases",
+    "open_dataset",
     "segment_image",
 ]
 

@@ -26,6 +26,8 @@ def save_worst(
         OSError: the directory cannot be written to.
     """
     saved = []
+    for stale in directory.glob("[0-9][0-9]-*.jpg"):  # of an earlier evaluation of the same name
+        stale.unlink()
     for rank, record in enumerate(worst, start=1):
         photo, target = dataset.load(dataset.names.index(record.name))
         with torch.inference_mode():
