@@ -5,14 +5,10 @@ Names come from YAML and run files of other people's branches: everything is esc
 
 from __future__ import annotations
 
-import io
 import math
 import re
+from collections.abc import Callable
 from typing import Any
-
-from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
 
 from segcore.gate.verdict import EXIT_CODES, VERDICTS, GateResult, Row
 from segcore.stats import CONFIDENCE, Interval
@@ -35,30 +31,41 @@ def headline(result: GateResult) -> str:
     return f"gate {outcome}: {result.current} against {result.baseline}: {counts}"
 
 
-def render(result: GateResult, *, width: int = 100, color: bool = False) -> str:
-    """Return the table for a terminal, worst first, with a line of reason for whatever did not pass."""
-    table = Table(box=None, pad_edge=False, header_style="bold", show_edge=False)
-    for name in ("item", "what", "old", "new", "change", "limit", "verdict"):
-        numeric = name in ("old", "new", "change", "limit")
-        table.add_column(name, overflow="fold", justify="right" if numeric else "left", no_wrap=numeric)
-    rows = _worst_first(result)
-    for row in rows:
-        cells = [row.item, row.aspect, _value(row, row.old), _value(row, row.new), change_text(row), row.limit]
-        table.add_row(*map(escape, cells), f"[{STYLES[row.verdict]}]{row.verdict}[/]")
-    out = io.StringIO()
-    console = Console(file=out, width=width, force_terminal=color, color_system="standard" if color else None)
-    if rows:
-        console.print(table)
-    for row in rows:
-        if row.verdict not in ("pass", "improved"):
-            style = STYLES[row.verdict]
-            console.print(
-                f"[{style}]{row.verdict}[/] {escape(f'{row.item} {row.aspect}: {row.reason}')}", highlight=False
-            )
-    for note in result.notes:
-        console.print(f"note: {escape(note)}", highlight=False)
-    console.print(f"[bold]{escape(headline(result))}[/]", highlight=False)
-    return out.getvalue()
+def render(result: GateResult, *, color: bool = False) -> str:
+    """Return the table for a terminal: item by item, worst first, the reasons as footnotes; 80 columns mostly do."""
+    paint = _painter(color)
+    reasons: dict[str, int] = {}
+    cells: list[tuple[Row, tuple[str, ...], str]] = []
+    for row in _worst_first(result):
+        note = f"[{reasons.setdefault(row.reason, len(reasons) + 1)}]" if EXIT_CODES[row.verdict] else ""
+        texts = (row.aspect, _value(row, row.old), _value(row, row.new), change_text(row), row.limit)
+        cells.append((row, tuple(_plain(text) for text in texts), note))
+    widths = [max((len(texts[n]) for _, texts, _ in cells), default=0) for n in range(5)]
+    lines: list[str] = []
+    for item in dict.fromkeys(row.item for row, _, _ in cells):
+        lines.append(paint(_plain(item), "bold"))
+        for row, texts, note in cells:
+            if row.item == item:
+                columns = [texts[0].ljust(widths[0]), *(t.rjust(w) for t, w in zip(texts[1:], widths[1:], strict=True))]
+                verdict = paint(row.verdict, STYLES[row.verdict])
+                lines.append(f"  {'  '.join(columns)}  {verdict} {note}".rstrip())
+    if cells:
+        names = ("what", "old", "new", f"change [{CONFIDENCE:.0%} interval]", "limit")
+        head = [names[0].ljust(widths[0]), *(n.rjust(w) for n, w in zip(names[1:], widths[1:], strict=True))]
+        lines.insert(0, f"  {'  '.join(head)}  verdict")
+    lines += [f"[{number}] {_plain(reason)}" for reason, number in reasons.items()]
+    lines += [f"note: {_plain(note)}" for note in result.notes]
+    return "\n".join([*lines, paint(_plain(headline(result)), "bold")]) + "\n"
+
+
+def _painter(color: bool) -> Callable[[str, str], str]:
+    codes = {"bold": "1", "bold red": "1;31", "yellow": "33", "bold green": "1;32", "green": "32"}
+    return lambda text, style: f"\x1b[{codes[style]}m{text}\x1b[0m" if color else text
+
+
+def _plain(text: str) -> str:
+    """Drop control characters: a name must not move the cursor, nor start a line of its own."""
+    return re.sub(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+", " ", text)
 
 
 def markdown(result: GateResult) -> str:
@@ -154,7 +161,7 @@ def _worst_first(result: GateResult) -> list[Row]:
 def _value(row: Row, value: float | None) -> str:
     if value is None:
         return ""
-    return f"{value:.4f}" if row.unit == "share" else f"{value:.4g} {row.unit}"
+    return f"{value:.4f}" if row.unit == "share" else f"{value:#.4g}".rstrip(".") + f" {row.unit}"
 
 
 def _bounds(interval: Interval) -> str:
@@ -168,7 +175,7 @@ def _finite(value: float | None) -> float | None:
 
 def _md(text: str) -> str:
     """Escape text for a cell of a markdown table: no markup, HTML, mention or reference survives."""
-    flat = re.sub(r"\s+", " ", text)
+    flat = re.sub(r"\s+", " ", _plain(text))
     flat = flat.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
     flat = re.sub(r"([\\`*_{}\[\]()!|~$])", r"\\\1", flat)
     return re.sub(r"(?<=[@#])(?=\w)|(?<=://)(?=\w)|(?<=www)(?=\.)", "<!-- -->", flat)

@@ -1,0 +1,99 @@
+from __future__ import annotations
+
+import pytest
+
+from segcore.compare import compare
+from segcore.errors import UsageError
+from segcore.record import CalibrationRecord, GpuRecord, WeightsRecord
+from tests.factories import make_machine
+from tests.judged_runs import a_run, an_item, steady
+
+PEAK = CalibrationRecord(device="cpu", matmul_gmacs_per_s=200.0, conv_gmacs_per_s=150.0, copy_gbytes_per_s=10.0)
+
+
+def test_work_shared_by_all_columns_is_compared_case_by_case() -> None:
+    laptop = a_run(an_item(steady(0.04)), an_item(steady(0.09), case="dog"), an_item(case="only here"), name="laptop")
+    server = a_run(an_item(steady(0.02)), an_item(steady(0.03), case="dog"), name="server")
+    table = compare([laptop, server])
+    (line,) = table.lines
+    assert (line.title, line.cases) == ("latency embedded @320", ("cat", "dog"))
+    assert [column.label for column in table.columns] == ["laptop cpu", "server cpu"]
+    assert line.cells["laptop cpu"].seconds == pytest.approx(0.06, rel=0.01)
+    assert line.cells["server cpu"].ratio == pytest.approx(0.06 / 0.0245, rel=0.02)
+    assert line.cells["laptop cpu"].ratio == 1.0
+    assert (line.cells["laptop cpu"].best, line.cells["server cpu"].best) == (False, True)
+
+
+def test_the_reference_is_chosen_by_run_or_by_column() -> None:
+    runs = [a_run(an_item(steady(0.04)), name="a"), a_run(an_item(steady(0.02)), name="b")]
+    for reference in ("b", "b cpu"):
+        table = compare(runs, reference)
+        assert table.reference == "b cpu"
+        assert table.lines[0].cells["a cpu"].ratio == pytest.approx(0.5, rel=0.01)
+    with pytest.raises(UsageError, match=r"no column 'b cup' \(did you mean 'b cpu'\?\)"):
+        compare(runs, "b cup")
+
+
+def test_efficiency_is_a_share_of_what_the_same_session_calibrated() -> None:
+    item = an_item(steady(0.2), gmacs=10.0, stages={"forward": steady(0.1)})
+    cell = compare([a_run(item, calibration=(PEAK,))]).lines[0].cells["run cpu"]
+    assert cell.gmacs_per_s == pytest.approx(100, rel=0.01)
+    assert cell.efficiency == pytest.approx(0.5, rel=0.01)
+
+
+@pytest.mark.parametrize(
+    ("item", "calibration"),
+    [
+        (an_item(gmacs=None), (PEAK,)),
+        (an_item(gmacs=10.0), ()),
+        (an_item(gmacs=10.0), (PEAK.model_copy(update={"device": "cuda"}),)),
+        (an_item(gmacs=10.0), (PEAK.model_copy(update={"matmul_gmacs_per_s": 0.0}),)),
+        (an_item(gmacs=float("nan")), (PEAK,)),
+    ],
+)
+def test_unknown_efficiency_is_absent_not_zero(item: object, calibration: tuple[CalibrationRecord, ...]) -> None:
+    assert compare([a_run(item, calibration=calibration)]).lines[0].cells["run cpu"].efficiency is None  # type: ignore[arg-type]
+
+
+def test_kinds_of_work_that_differ_are_lines_of_their_own() -> None:
+    random = WeightsRecord(kind="random", name="0", sha256="cd" * 32)
+    run = a_run(
+        an_item(),
+        an_item(size=640),
+        an_item(precision="int8", runtime="openvino"),
+        an_item(model="fcn_resnet101", weights=random),
+        an_item(steady(0.2), kind="throughput", batch=4),
+        an_item(kind="accuracy"),
+    )
+    table = compare([run])
+    assert [line.title for line in table.lines] == [
+        "latency embedded openvino.int8 @320",
+        "latency embedded @320",
+        "latency embedded @640",
+        "latency fcn_resnet101 torch (random weights) @320",
+        "throughput embedded @320 batch 4",
+    ]
+    assert table.lines[-1].cells["run cpu"].images_per_s == pytest.approx(20, rel=0.01)
+    assert not any(cell.best for line in table.lines for cell in line.cells.values())
+
+
+def test_columns_without_a_common_case_have_no_ratio() -> None:
+    line = compare([a_run(an_item(case="a"), name="x"), a_run(an_item(case="b"), name="y")]).lines[0]
+    assert line.cases == ()
+    assert {cell.ratio for cell in line.cells.values()} == {None}
+
+
+def test_devices_of_one_run_are_columns_and_equal_names_are_told_apart() -> None:
+    gpu = make_machine().model_copy(update={"gpus": (GpuRecord(name="H100", driver="550"),)})
+    run = a_run(an_item(), an_item(device="cuda"), machine=gpu)
+    assert [(c.label, c.machine) for c in compare([run, run]).columns] == [
+        ("run#1 cpu", "Imaginary CPU (family 6), 2 threads"),
+        ("run#1 cuda", "H100"),
+        ("run#2 cpu", "Imaginary CPU (family 6), 2 threads"),
+        ("run#2 cuda", "H100"),
+    ]
+
+
+def test_nothing_timed_is_an_error() -> None:
+    with pytest.raises(UsageError, match="nothing was timed in run"):
+        compare([a_run(an_item(kind="accuracy"), an_item((float("nan"),)))])
