@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 from rich.console import Console
@@ -13,6 +15,9 @@ from rich.text import Text
 
 from segcore.cli_options import EXIT_BAD_INPUT, fetch_settings, json_option, offline_option
 from segcore.errors import DownloadError
+
+if TYPE_CHECKING:
+    from segcore.cases import Case
 
 GMACS_SHAPE = (520, 520)
 """Height and width at which costs are listed: those of torchvision's own tables."""
@@ -103,12 +108,11 @@ def fetch(model_names: tuple[str, ...], case_path: Path | None, everything: bool
     if not model_names and case_path is None:
         raise click.UsageError("nothing to fetch: name --model NAME, --cases DIR or --all")
     jobs: list[tuple[str, Callable[[], Path | None]]] = [
-        (registry.check_name(name), lambda name=name: registry.fetch_weights(name, settings))  # type: ignore[misc]
-        for name in model_names
+        (registry.check_name(name), partial(registry.fetch_weights, name, settings)) for name in model_names
     ]
     for case in load_cases(case_path) if case_path else ():
-        jobs.append((case.name, lambda case=case: resolve_image(case, settings)))  # type: ignore[misc]
-        jobs.append((f"{case.name} mask", lambda case=case: resolve_mask(case, settings)))  # type: ignore[misc]
+        jobs.append((case.name, partial(resolve_image, case, settings)))
+        jobs.append((f"{case.name} mask", partial(resolve_mask, case, settings)))
     failed = 0
     for label, job in jobs:
         try:
@@ -121,3 +125,42 @@ def fetch(model_names: tuple[str, ...], case_path: Path | None, everything: bool
                 click.echo(f"{label}: {path}")
     if failed:
         raise click.exceptions.Exit(EXIT_BAD_INPUT)
+
+
+@click.command()
+@click.argument("path", default="cases", type=click.Path(path_type=Path))
+@click.option("--check", is_flag=True, help="Only validate; exit code 2 when anything is wrong.")
+@click.option("--schema", is_flag=True, help="Print the JSON Schema that editors complete cases with.")
+@json_option
+def cases(path: Path, check: bool, schema: bool, as_json: bool) -> None:
+    """List the cases of PATH (a file or a directory), or report everything that is wrong with them."""
+    from segcore.cases import check_cases, json_schema
+
+    if schema:
+        click.echo(json.dumps(json_schema(), indent=2))
+        return
+    found, problems = check_cases(path)
+    if as_json:
+        listed = [case.model_dump(mode="json", exclude_defaults=True) for case in found]
+        wrong = [{**vars(problem), "file": str(problem.file)} for problem in problems]
+        click.echo(json.dumps({"cases": listed, "problems": wrong}, indent=2))
+    else:
+        for problem in problems:
+            click.echo(str(problem), err=True)
+        if check and not problems:
+            click.echo(f"{len(found)} cases, nothing wrong")
+        elif not check:
+            _print_cases(found)
+    if problems:
+        raise click.exceptions.Exit(EXIT_BAD_INPUT)
+
+
+def _print_cases(found: Sequence[Case]) -> None:
+    table = _table("case", "photo", "expected", "sizes", "tags")
+    for case in found:
+        expected = case.expect.dominant or ", ".join(case.expect.classes)
+        sizes = ", ".join(map(str, case.sizes))
+        source = case.image.resource or case.image.path or (case.image.url or "").rpartition("/")[2]
+        row = [case.name, source, f"skipped: {case.skip_reason}" if case.skip_reason else expected, sizes]
+        table.add_row(*map(Text, [*row, ", ".join(case.tags)]))
+    Console().print(table)

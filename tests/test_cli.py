@@ -12,8 +12,10 @@ from PIL import Image
 
 from segcore import __version__
 from segcore.cli import COMMANDS, cli
+from segcore.fetch import sha256_file
 from segcore.images import load_mask, resource_path
 from segcore.labels import NUM_CLASSES, VOC_PALETTE
+from tests.http_server import MisbehavingServer, Reply
 
 FAST = ["--model", "lraspp_mobilenet_v3_large", "--weights", "random", "--size", "64", "--device", "cpu"]
 
@@ -155,3 +157,70 @@ def test_fetch_without_a_network_names_each_thing_it_could_not_get(
     assert len(result.stderr.splitlines()) == 2
     assert "fcn_resnet101" in result.stderr
     assert result.stdout.startswith("embedded: ")
+
+
+def test_fetch_fills_the_cache_from_a_mirror_and_then_asks_nobody(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, server: MisbehavingServer
+) -> None:
+    photo = resource_path("skimage:chelsea.png")
+    server.reply("/cat.png", Reply(photo.read_bytes()))
+    (tmp_path / "cases").mkdir()
+    (tmp_path / "cases" / "cat.yaml").write_text(
+        f"name: cat\nimage: {{url: 'https://photos.example/cat.png', sha256: {sha256_file(photo)}}}\n"
+        "expect: {dominant: cat}\n"
+    )
+    monkeypatch.setenv("SEGCORE_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("SEGCORE_MIRRORS", f"https://photos.example/={server.url('/')}")
+    for arguments in ([], ["--offline"]):
+        result = run("fetch", "--cases", tmp_path / "cases", *arguments)
+        assert result.exit_code == 0, result.output
+        assert Path(result.stdout.removeprefix("cat: ").strip()).read_bytes() == photo.read_bytes()
+    assert len(server.headers_of("/cat.png")) == 1
+
+
+SHIPPED = Path(__file__).parent.parent / "cases"
+REFERENCE_PHOTOS = SHIPPED.parent.parent / "shared" / "reference-images"
+
+
+@pytest.mark.skipif(not REFERENCE_PHOTOS.is_dir(), reason="the reference photos are not beside the checkout")
+def test_every_shipped_photo_arrives_through_a_mirror_with_its_pinned_hash(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, server: MisbehavingServer
+) -> None:
+    mirrors = []
+    for entry in json.loads((REFERENCE_PHOTOS / "manifest.json").read_text()):
+        server.reply(f"/{entry['file']}", Reply((REFERENCE_PHOTOS / entry["file"]).read_bytes()))
+        mirrors.append(f"{entry['url']}={server.url('/' + entry['file'])}")
+    monkeypatch.setenv("SEGCORE_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("SEGCORE_MIRRORS", "\n".join(mirrors))
+    result = run("fetch", "--cases", SHIPPED)
+    assert result.exit_code == 0, result.output
+    assert len(server.asked) == len(mirrors) == 7
+    assert "fcn-demo mask: " in result.stdout
+
+
+def test_cases_lists_what_is_shipped() -> None:
+    result = run("cases", SHIPPED)
+    assert result.exit_code == 0
+    for name in ("astronaut", "camera", "chelsea", "motorcycle", "fcn-demo", "hub-samoyed"):
+        assert f"\n{name} " in result.stdout
+    assert max(map(len, result.stdout.splitlines())) <= 80
+    assert run("cases", SHIPPED, "--check").stdout == "10 cases, nothing wrong\n"
+    spoken = json.loads(run("cases", SHIPPED, "--json").stdout)
+    assert spoken["problems"] == []
+    assert len(spoken["cases"]) == 10
+
+
+def test_cases_reports_every_problem_with_its_place(tmp_path: Path) -> None:
+    bad = tmp_path / "bad.yaml"
+    bad.write_text("name: one\nimage: {resource: 'skimage:chelsea.png'}\nexpcet: {}\nsizes: [0]\n")
+    result = run("cases", tmp_path, "--check")
+    assert result.exit_code == 2
+    assert f"{bad}:3:1: " in result.stderr
+    assert "expect" in result.stderr
+    assert f"{bad}:4:" in result.stderr
+    spoken = json.loads(run("cases", tmp_path, "--json").stdout)
+    assert {problem["line"] for problem in spoken["problems"]} == {3, 4}
+
+
+def test_the_schema_is_json() -> None:
+    assert json.loads(run("cases", "--schema").stdout)["$schema"].startswith("https://json-schema.org/")

@@ -1,16 +1,20 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import save_file
+from torchvision.models import get_model
+from torchvision.models.segmentation import LRASPP_MobileNet_V3_Large_Weights
 
 from segcore import models
 from segcore.errors import ModelError, OfflineError
-from segcore.fetch import FetchSettings
+from segcore.fetch import FetchSettings, cache_name, sha256_file
 from segcore.models import checkpoint
+from tests.http_server import MisbehavingServer, Reply
 
 SMALL = "lraspp_mobilenet_v3_large"
 
@@ -157,40 +161,54 @@ def test_pretrained_weights_that_are_not_here_are_never_replaced(settings: Fetch
     assert status.published == {"miou": 63.7, "pixel_acc": 91.9}
 
 
-@pytest.mark.parametrize("home", ["segcore", "torch hub"])
-def test_pretrained_weights_are_found_where_they_were_put(
-    home: str, settings: FetchSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A file of the published form: the real state of keys, auxiliary head included, under a name with its hash."""
-    from torchvision.models import get_model
-    from torchvision.models.segmentation import LRASPP_MobileNet_V3_Large_Weights
-
+@pytest.fixture
+def published(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A file of the form that torchvision publishes: its keys, an auxiliary head, its name ending in its hash."""
     state = get_model(SMALL, weights=None, weights_backbone=None, num_classes=21).state_dict()
     state["aux_classifier.0.weight"] = torch.zeros(1)
     made = tmp_path / "made.pth"
     torch.save(state, made)
-    digest = hashlib.sha256(made.read_bytes()).hexdigest()
-    url = f"https://weights.example/lraspp-{digest[:8]}.pth"
-    monkeypatch.setattr(
-        models, "_default_weights", lambda name: _Default(url, LRASPP_MobileNet_V3_Large_Weights.DEFAULT)
-    )
-    if home == "segcore":
-        from segcore.fetch import cache_name
+    path = tmp_path / "www" / f"lraspp-{hashlib.sha256(made.read_bytes()).hexdigest()[:8]}.pth"
+    path.parent.mkdir()
+    made.rename(path)
+    default = _Default(f"https://weights.example/models/{path.name}", LRASPP_MobileNet_V3_Large_Weights.DEFAULT)
+    monkeypatch.setattr(models, "_default_weights", lambda name: default)
+    return path
 
-        target = settings.cache_dir / cache_name(url)
-    else:
-        target = tmp_path / "torch" / "hub" / "checkpoints" / f"lraspp-{digest[:8]}.pth"
+
+@pytest.mark.parametrize("home", ["segcore", "torch hub"])
+def test_pretrained_weights_are_found_where_they_were_put(
+    home: str, published: Path, settings: FetchSettings, tmp_path: Path
+) -> None:
+    name = cache_name(f"https://weights.example/models/{published.name}")
+    folder = settings.cache_dir if home == "segcore" else tmp_path / "torch" / "hub" / "checkpoints"
+    target = folder / (name if home == "segcore" else published.name)
     target.parent.mkdir(parents=True)
-    made.rename(target)
+    published.rename(target)
     assert models.weights_status(SMALL, settings).path == target
     loaded = models.load(SMALL, "pretrained", settings)
     assert loaded.weights.kind == "pretrained"
-    assert loaded.weights.sha256 == digest
+    assert loaded.weights.sha256 == sha256_file(target)
     target.write_bytes(b"damaged")
     assert models.weights_status(SMALL, settings).path is None
 
 
+def test_pretrained_weights_are_fetched_once_checked_and_loaded(
+    published: Path, settings: FetchSettings, server: MisbehavingServer
+) -> None:
+    server.reply(f"/{published.name}", Reply(status=500), Reply(published.read_bytes()))
+    online = replace(
+        settings, offline=False, mirrors=(("https://weights.example/models/", server.url("/")),), backoff=0.0
+    )
+    first = models.load(SMALL, "pretrained", online)
+    second = models.load(SMALL, "pretrained", online)
+    assert first.weights == second.weights
+    assert first.weights.sha256 == sha256_file(published)
+    assert len(server.headers_of(f"/{published.name}")) == 2  # the 500, then the file; never again
+    assert first.module(torch.zeros(1, 3, 32, 32))["out"].shape == (1, 21, 32, 32)
+
+
 class _Default:
-    def __init__(self, url: str, real: object) -> None:
+    def __init__(self, url: str, real: LRASPP_MobileNet_V3_Large_Weights) -> None:
         self.url = url
-        self.meta = real.meta  # type: ignore[attr-defined]
+        self.meta = real.meta
