@@ -175,3 +175,34 @@ def drawn_mask(height: int, width: int, label: int, shift: int = 0) -> npt.NDArr
     y, x = np.mgrid[:height, :width]
     inside = ((y / height - 0.55) / 0.4) ** 2 + (((x - shift) / width - 0.5) / 0.3) ** 2 <= 1
     return np.where(inside, label, 0).astype(np.uint8)
+
+
+HOSTILE = "</script><script>window.pwned=1</script><img src=x onerror=window.pwned=1>\"'`|@all {{7*7}} \x1b[2J"
+"""What a name from a pull request might be: it breaks out of scripts, attributes, markdown, templates and terminals."""
+_KEPT = ("kind", "outcome", "key", "photo", "class_map")
+"""Fields whose values are chosen from a list, must stay different from item to item, or name a file."""
+
+
+def make_hostile(run: Run) -> Run:
+    """Save a copy of a run in which every text is `HOSTILE`, and return it as read again."""
+    record = RunRecord.model_validate(_poisoned(run.record.model_dump()))
+    benchmarks = tuple(
+        Benchmark(name=HOSTILE, samples=b.samples, info=BenchmarkRecord.model_validate(_poisoned(b.info.model_dump())))
+        for kind in ("latency", "throughput", "accuracy")
+        for b in [next(b for b in run.benchmarks if b.info.kind == kind)]
+    )
+    hostile = Run(path=run.path.with_name("hostile.json"), record=record, benchmarks=benchmarks)
+    save_run(hostile)
+    return load_run(hostile.path)
+
+
+def _poisoned(value: object, name: str = "") -> object:
+    if isinstance(value, str) and name not in _KEPT:
+        return HOSTILE
+    if isinstance(value, dict):
+        # The field names of a record must stay; those of free mappings are text like any other.
+        free = name in ("versions", "conditions", "thread_settings", "fractions", "stages", "runtime_options")
+        return {HOSTILE if free else key: _poisoned(inner, "" if free else key) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_poisoned(inner) for inner in value]
+    return value

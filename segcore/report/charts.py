@@ -16,7 +16,7 @@ from segcore.compare import achieved
 from segcore.history import history
 from segcore.record import Benchmark, Run
 from segcore.report.vega import NARROW, Spec, colour, draw, lanes, nominal, quantity
-from segcore.report.wording import milliseconds, number, short_labels
+from segcore.report.wording import milliseconds, number, short_labels, shortened
 from segcore.stats import Interval, quantile_interval, usable
 
 MAX_MARKS = 1500
@@ -85,7 +85,9 @@ def timed_items(
 def run_labels(runs: Sequence[Run]) -> tuple[str, ...]:
     """Return the runs' names, numbered where two have the same."""
     names = [run.name for run in runs]
-    return tuple(n if names.count(n) == 1 else f"{n} #{names[: i + 1].count(n)}" for i, n in enumerate(names))
+    return tuple(
+        shortened([n if names.count(n) == 1 else f"#{names[: i + 1].count(n)} {n}" for i, n in enumerate(names)])
+    )
 
 
 def all_charts(runs: Sequence[Run]) -> tuple[Chart, ...]:

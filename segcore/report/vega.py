@@ -15,6 +15,8 @@ from typing import Any
 
 import vl_convert
 
+from segcore.report.wording import plain
+
 Spec = dict[str, Any]
 
 WIDE, NARROW = 960, 470
@@ -22,6 +24,8 @@ WIDE, NARROW = 960, 470
 LANE, SUBLANE = 28, 13
 """Pixels per item, and per run within an item."""
 
+# Limits of labels are off: Vega cuts between the halves of a surrogate pair, which vl-convert then refuses. What comes
+# here is short already (`segcore.report.wording.shortened`).
 CONFIG: Spec = {
     # Liberation Sans, which vl-convert brings along, is as wide as Arial: labels fit where they were measured to.
     "font": "Arial, Liberation Sans, sans-serif",
@@ -30,7 +34,7 @@ CONFIG: Spec = {
     "axis": {
         "labelColor": "var(--soft)", "titleColor": "var(--soft)", "gridColor": "var(--line)",
         "tickColor": "var(--line)", "domainColor": "var(--line)", "labelFontSize": 12, "titleFontSize": 12,
-        "titleFontWeight": "normal", "labelLimit": 260, "titlePadding": 8,
+        "titleFontWeight": "normal", "labelLimit": 0, "titlePadding": 8,
     },
     "axisY": {"domain": False, "ticks": False, "labelPadding": 8},
     "legend": {"labelColor": "var(--ink)", "labelFontSize": 12, "symbolOpacity": 1, "symbolStrokeWidth": 0},
@@ -57,8 +61,18 @@ def draw(rows: Sequence[Spec], spec: Spec, *, width: int = WIDE, height: int | N
     else:
         sized = {"height": height}
     whole = {"width": width, **sized, "autosize": {"type": "fit-x", "contains": "padding"}, "config": CONFIG}
-    svg: str = vl_convert.vegalite_to_svg(json.dumps({**whole, "data": {"values": known}, **spec}), vl_version="6.4")
+    text = json.dumps(_cleaned({**whole, "data": {"values": known}, **spec}))
+    svg: str = vl_convert.vegalite_to_svg(text, vl_version="6.4")
     return svg
+
+
+def _cleaned(value: Any) -> Any:
+    """Without control characters: vl-convert 1.9 aborts the whole process at the first it meets in a text."""
+    if isinstance(value, str):
+        return plain(value)
+    if isinstance(value, dict):
+        return {key: _cleaned(inner) for key, inner in value.items()}
+    return [_cleaned(inner) for inner in value] if isinstance(value, list | tuple) else value
 
 
 def nominal(field: str, **more: object) -> Spec:
@@ -79,7 +93,7 @@ def lanes(rows: Sequence[Spec]) -> Spec:
 def colour(field: str, rows: Sequence[Spec], columns: int = 4) -> Spec:
     """Return the encoding of names by colour, with a legend where there is more than one name."""
     names = list(dict.fromkeys(row[field] for row in rows))
-    legend = {"orient": "top", "title": None, "columns": columns, "labelLimit": 210, "columnPadding": 24}
+    legend = {"orient": "top", "title": None, "columns": columns, "labelLimit": 0, "columnPadding": 24}
     return nominal(field, scale={"domain": names}, legend=legend if len(names) > 1 else None)
 
 

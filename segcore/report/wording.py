@@ -28,9 +28,13 @@ def milliseconds(seconds: float) -> str:
     return f"{number(seconds * 1e3)} ms"
 
 
+MAX_LABEL = 40
+_CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff\ufdd0-\ufdef\ufffe\uffff]+")
+
+
 def plain(text: str) -> str:
-    """Return text without control characters: a name must not move a terminal's cursor, nor start a line of its own."""
-    return re.sub(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+", " ", text)
+    """Return text without what controls terminals, lines, the direction of writing, or is no character at all."""
+    return _CONTROLS.sub(" ", text)
 
 
 def markdown_text(text: str) -> str:
@@ -71,7 +75,18 @@ def short_labels(infos: Sequence[BenchmarkRecord], without: Sequence[str] = ()) 
     """
     parts = [_parts(info) for info in infos]
     varying = [name for name in _PARTS if name not in without and len({part[name] for part in parts}) > 1]
-    return [" ".join(part[name] for name in varying or ["model"]) for part in parts]
+    return shortened([" ".join(part[name] for name in varying or ["model"]) for part in parts])
+
+
+def shortened(labels: Sequence[str], most: int = MAX_LABEL) -> list[str]:
+    """Return labels of at most about `most` characters: the same for the same, different for different ones."""
+    found: dict[str, str] = {}
+    for label in labels:
+        clean = plain(label)
+        short = clean if len(clean) <= most else f"{clean[: most - 1]}…"
+        same = sum(other == short or other.startswith(f"{short} #") for other in found.values())
+        found.setdefault(label, f"{short} #{same + 1}" if same else short)
+    return [found[label] for label in labels]
 
 
 _PARTS = ("model", "case", "runtime", "precision", "device", "size", "batch", "kind")
