@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+from playwright.sync_api import Browser, Locator, Page, sync_playwright
 
 from segcore.drift import run_drift
 from segcore.gate import judge
@@ -16,7 +17,6 @@ from segcore.report.html import write_html
 from segcore.report.story import tell
 from tests.factories import make_hostile, make_run
 
-sync_api = pytest.importorskip("playwright.sync_api", reason="Playwright is not installed: pip install -e '.[test]'")
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium: apt-get install chromium")
 
@@ -30,7 +30,7 @@ ARGUMENTS = (
 class Seen:
     """A page, and what it did that it must not do."""
 
-    page: sync_api.Page
+    page: Page
     requests: list[str] = field(default_factory=list)
     complaints: list[str] = field(default_factory=list)
 
@@ -49,14 +49,14 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def browser() -> Iterator[sync_api.Browser]:
-    with sync_api.sync_playwright() as playwright:
+def browser() -> Iterator[Browser]:
+    with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=list(ARGUMENTS))
         yield browser
         browser.close()
 
 
-def visit(browser: sync_api.Browser, path: Path, **options: object) -> Seen:
+def visit(browser: Browser, path: Path, **options: object) -> Seen:
     context = browser.new_context(**options, offline=True)  # type: ignore[arg-type]  # Playwright's own keywords
     seen = Seen(context.new_page())
     seen.page.on("request", lambda request: seen.requests.append(request.url))
@@ -68,7 +68,7 @@ def visit(browser: sync_api.Browser, path: Path, **options: object) -> Seen:
 
 
 @pytest.fixture
-def seen(browser: sync_api.Browser, pages: Path) -> Iterator[Seen]:
+def seen(browser: Browser, pages: Path) -> Iterator[Seen]:
     """The good page at desktop size; afterwards: no complaint, and no request but for the page itself."""
     seen = visit(browser, pages / "good.html", viewport={"width": 1200, "height": 900})
     yield seen
@@ -77,7 +77,7 @@ def seen(browser: sync_api.Browser, pages: Path) -> Iterator[Seen]:
     assert [url for url in seen.requests if not url.startswith("data:")] == [(pages / "good.html").as_uri()]
 
 
-def clipped(stage: sync_api.Locator) -> str:
+def clipped(stage: Locator) -> str:
     return str(stage.locator(".mask").evaluate("element => getComputedStyle(element).clipPath"))
 
 
@@ -113,7 +113,7 @@ def test_views_of_a_case(seen: Seen) -> None:
     assert card.locator(".mask").evaluate("element => getComputedStyle(element).opacity") == "1"
 
 
-def shown_numbers(page: sync_api.Page, column: int) -> list[str]:
+def shown_numbers(page: Page, column: int) -> list[str]:
     cells = page.locator(f"#all-items tbody tr:visible td:nth-child({column})")
     return list(cells.evaluate_all("cells => cells.map(cell => cell.dataset.value)"))
 
@@ -224,7 +224,7 @@ CONTRAST = """() => {
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
-def test_contrast(browser: sync_api.Browser, pages: Path, theme: str) -> None:
+def test_contrast(browser: Browser, pages: Path, theme: str) -> None:
     seen = visit(browser, pages / "good.html", color_scheme=theme)
     seen.page.evaluate("document.querySelectorAll('details').forEach(details => details.open = true)")
     found = seen.page.evaluate(CONTRAST)
@@ -234,14 +234,14 @@ def test_contrast(browser: sync_api.Browser, pages: Path, theme: str) -> None:
 
 
 @pytest.mark.parametrize("width", [320, 390, 768])
-def test_narrow_screens_do_not_scroll_sideways(browser: sync_api.Browser, pages: Path, width: int) -> None:
+def test_narrow_screens_do_not_scroll_sideways(browser: Browser, pages: Path, width: int) -> None:
     for name in ("good.html", "hostile.html"):
         seen = visit(browser, pages / name, viewport={"width": width, "height": 800})
         assert seen.page.evaluate("document.documentElement.scrollWidth") == width
         seen.page.context.close()
 
 
-def test_print(browser: sync_api.Browser, pages: Path) -> None:
+def test_print(browser: Browser, pages: Path) -> None:
     seen = visit(browser, pages / "good.html", color_scheme="dark")
     seen.page.emulate_media(media="print", color_scheme="dark")
     assert seen.page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
@@ -251,7 +251,7 @@ def test_print(browser: sync_api.Browser, pages: Path) -> None:
     seen.page.context.close()
 
 
-def test_hostile_run_cannot_act(browser: sync_api.Browser, pages: Path) -> None:
+def test_hostile_run_cannot_act(browser: Browser, pages: Path) -> None:
     seen = visit(browser, pages / "hostile.html")
     seen.page.locator(".slider").first.focus()
     seen.page.keyboard.press("ArrowRight")
