@@ -15,7 +15,7 @@ import pytest
 from segcore.errors import ArmError, UsageError
 from segcore.paired import session
 from segcore.paired.arms import Arm, repository_of, untracked, worktrees
-from segcore.paired.process import Worker
+from segcore.paired.process import Offer, Worker
 from segcore.paired.session import Settings, run_paired
 
 WIDGET = """
@@ -155,7 +155,7 @@ def run_through(arm: Arm) -> None:
 
 def test_a_worker_serves_only_the_items_that_are_wanted(repository: Path) -> None:
     with Worker(_head(repository), ("bench/test_widget.py::test_pedantic",)) as worker:
-        assert worker.item() == "bench/test_widget.py::test_pedantic"
+        assert worker.item() == Offer("bench/test_widget.py::test_pedantic")
         assert len(worker.run(3)) == 3
         worker.next()
         assert worker.item() is None
@@ -180,7 +180,7 @@ def test_a_worker_ends_when_the_gate_is_killed(repository: Path) -> None:
     """Even kill -9 leaves no process behind: the worker reads the end of its input."""
     program = (
         "import os, sys\nfrom pathlib import Path\n"
-        "from segcore.paired.arms import Arm\nfrom segcore.paired.process import Worker\n"
+        "from segcore.paired.arms import Arm\nfrom segcore.paired.process import Offer, Worker\n"
         f"repository = Path({str(repository)!r})\n"
         "worker = Worker(Arm('head', ('bench',), repository, repository)).__enter__()\n"
         "worker.item(); print(worker._process.pid, flush=True); os.kill(os.getpid(), 9)"

@@ -11,6 +11,7 @@ import pytest
 
 from segcore.errors import ArmError
 from segcore.paired.arms import Arm
+from segcore.paired.process import Offer
 from segcore.paired.sequential import LOOKS, MAX_BLOCKS
 from segcore.paired.session import (
     MAX_ALTERNATIONS,
@@ -34,6 +35,7 @@ class Machine:
     between: float = 0.01
     within: float = 0.02
     start_s: float = 2.0
+    limits: dict[str, float] = field(default_factory=dict)
     now: float = 0.0
     started: list[tuple[str, tuple[str, ...] | None]] = field(default_factory=list)
     turns: list[str] = field(default_factory=list)
@@ -56,8 +58,8 @@ class FakeWorker:
         self._machine, self._arm, self._names = machine, arm, names
         self._process = math.exp(machine.rng.normal(0, machine.between))
 
-    def item(self) -> str | None:
-        return self._names[0] if self._names else None
+    def item(self) -> Offer | None:
+        return Offer(self._names[0], self._machine.limits.get(self._names[0])) if self._names else None
 
     def run(self, calls: int) -> list[int]:
         m = self._machine
@@ -100,8 +102,8 @@ def test_each_item_gets_its_own_verdict_and_decided_ones_stop() -> None:
 
 
 def test_the_limit_of_an_item_comes_before_the_general_one() -> None:
-    machine = Machine({"base": {"a": 0.05, "b": 0.05}, "head": {"a": 0.058, "b": 0.058}})
-    result = gate(machine, Settings(0.05, 1e6, item_limits={"b": 0.5}))
+    machine = Machine({"base": {"a": 0.05, "b": 0.05}, "head": {"a": 0.058, "b": 0.058}}, limits={"b": 0.5})
+    result = gate(machine, Settings(0.05, 1e6))
     assert decisions(result) == {"a": "regressed", "b": "pass"}
 
 

@@ -10,6 +10,7 @@ import signal
 import subprocess
 import tempfile
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol
@@ -24,11 +25,20 @@ PATIENCE_S = 600.0
 """Longest wait for one answer: an import, a download of weights, a compilation or one turn of a slow model."""
 
 
+@dataclass(frozen=True)
+class Offer:
+    """An item that is loaded and can be run."""
+
+    name: str
+    limit: float | None = None
+    """Largest slowdown that its case allows, None where it leaves that open."""
+
+
 class Serving(Protocol):
     """What the gate asks of a worker."""
 
-    def item(self) -> str | None:
-        """Wait for the next item that is loaded and can be run, and return its name; None when there are no more."""
+    def item(self) -> Offer | None:
+        """Wait for the next item that is loaded and can be run; None when there are no more."""
 
     def run(self, calls: int) -> list[int]:
         """Call the item that many times; return the nanoseconds of each call."""
@@ -53,6 +63,7 @@ class Worker:
         if path:
             environment["PYTHONPATH"] = os.pathsep.join(path)
         self._log = tempfile.TemporaryFile()
+        self._scratch = tempfile.TemporaryDirectory(prefix="segcore-worker-")
         try:
             self._process = subprocess.Popen(
                 [self.arm.python, "-P", str(WORKER)],
@@ -65,9 +76,11 @@ class Worker:
             )
         except OSError as error:
             self._log.close()
+            self._scratch.cleanup()
             raise ArmError(f"{self.arm.name} arm: {self.arm.python} cannot be started: {error.strerror}") from None
         self._send(
-            args=self.arm.args,
+            # Calibration is not wanted here, and no run file in the user's store.
+            args=(*self.arm.args, "--benchmark-disable", f"--benchmark-storage=file://{self._scratch.name}"),
             only=self._only,
             slowdown=self.arm.slowdown,
             code=str(self.arm.code) if self.arm.code else None,
@@ -85,15 +98,16 @@ class Worker:
             with contextlib.suppress(OSError):  # stdin may hold a line that nobody will read
                 if stream:
                     stream.close()
+        self._scratch.cleanup()
 
-    def item(self) -> str | None:
-        """Wait for the next item that is loaded and can be run, and return its name; None when there are no more.
+    def item(self) -> Offer | None:
+        """Wait for the next item that is loaded and can be run; None when there are no more.
 
         Raises:
             ArmError: the arm failed, with what it said.
         """
         answer = self._receive()
-        return None if "done" in answer else str(answer["item"])
+        return None if "done" in answer else Offer(answer["item"], answer["limit"])
 
     def run(self, calls: int) -> list[int]:
         """Call the item that many times; return the nanoseconds of each call."""

@@ -5,15 +5,17 @@ from __future__ import annotations
 import math
 import statistics
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import NoReturn
 
 from segcore.errors import ArmError
+from segcore.gate.verdict import GateResult, Row
 from segcore.paired.arms import Arm
 from segcore.paired.process import Serving, Worker
-from segcore.paired.sequential import MAX_BLOCKS, Look, is_look, look
+from segcore.paired.sequential import MAX_BLOCKS, Look, blocks_needed, is_look, look, smallest_visible
+from segcore.stats import Interval
 
 WARMUP_CALLS = 3
 TURN_S = 0.1
@@ -29,11 +31,10 @@ BUDGET_S = 300.0
 class Settings:
     """What the user decides."""
 
-    limit: float
-    """Largest allowed slowdown, 0.05 for 5 %."""
+    limit: float = 0.05
+    """Largest allowed slowdown of items whose case does not say, 0.05 for 5 %."""
     budget_s: float | None = None
     """Of the whole gate; None is `BUDGET_S` for each item."""
-    item_limits: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -150,38 +151,48 @@ def _finished(item: _Progress) -> PairedItem:
     )
 
 
-def _run_block(left: Serving, right: Serving, *, head_first: bool, same_names: bool) -> list[tuple[str, str, Block]]:
-    """Measure every item that a process of each arm serves; return the names in both arms with what was found.
+@dataclass(frozen=True)
+class _Found:
+    """What one pair of processes showed of one item."""
+
+    base_name: str
+    head_name: str
+    limit: float | None
+    block: Block
+
+
+def _run_block(left: Serving, right: Serving, *, head_first: bool, same_names: bool) -> list[_Found]:
+    """Measure every item that a process of each arm serves.
 
     Items come in the bench's order in both arms, so the n-th of one is the n-th of the other; their names must agree
     unless the arms have different options.
     """
-    found: list[tuple[str, str, Block]] = []
+    found: list[_Found] = []
     while True:
-        names = (left.item(), right.item())
-        if names[0] is None and names[1] is None:
+        base, head = left.item(), right.item()
+        if base is None and head is None:
             return found
-        if names[0] is None or names[1] is None or (same_names and names[0] != names[1]):
-            _refuse_pair(*names)
-        found.append((names[0], names[1], alternate(left, right, head_first=head_first)))
+        if base is None or head is None or (same_names and base.name != head.name):
+            _refuse_pair(base.name if base else None, head.name if head else None)
+        block = alternate(left, right, head_first=head_first)
+        found.append(_Found(base.name, head.name, head.limit, block))
         left.next()
         right.next()
 
 
-def _merge(
-    items: list[_Progress], undecided: list[_Progress], found: list[tuple[str, str, Block]], settings: Settings
-) -> None:
+def _merge(items: list[_Progress], undecided: list[_Progress], found: list[_Found], settings: Settings) -> None:
     """Add a block to the items it was to measure; the first one finds out which items there are."""
     if not items:
-        undecided = [_Progress(a, b, settings.item_limits.get(b, settings.limit)) for a, b, _ in found]
+        undecided = [_Progress(f.base_name, f.head_name, settings.limit if f.limit is None else f.limit) for f in found]
         items.extend(undecided)
     wanted = [(item.base_name, item.head_name) for item in undecided]
-    if [names[:2] for names in found] != wanted:
-        raise ArmError(f"the bench is not repeatable: wanted {wanted} again, got {[names[:2] for names in found]}")
-    for item, (_, _, block) in zip(undecided, found, strict=True):
-        item.log_ratios.append(block.log_ratio)
-        item.base_s.append(block.base_s)
-        item.head_s.append(block.head_s)
+    got = [(f.base_name, f.head_name) for f in found]
+    if got != wanted:
+        raise ArmError(f"the bench is not repeatable: wanted {wanted} again, got {got}")
+    for item, one in zip(undecided, found, strict=True):
+        item.log_ratios.append(one.block.log_ratio)
+        item.base_s.append(one.block.base_s)
+        item.head_s.append(one.block.head_s)
 
 
 def _refuse_pair(left: str | None, right: str | None) -> NoReturn:
@@ -209,6 +220,38 @@ def alternate(base: Serving, head: Serving, *, head_first: bool) -> Block:
             seconds.append(statistics.fmean(worker.run(calls)) / 1e9)
     ratios = [math.log(h / b) for b, h in zip(base_s, head_s, strict=True)]
     return Block(statistics.median(ratios), statistics.median(base_s), statistics.median(head_s))
+
+
+def as_gate(result: PairedResult, baseline: str, current: str) -> GateResult:
+    """Return the rows that the gate of run files would have for these verdicts."""
+    note = (
+        f"{result.blocks} blocks of fresh process pairs in {result.seconds:.0f} s; the interval is valid at every look"
+    )
+    return GateResult(baseline, current, tuple(_row(item) for item in result.items), (note,))
+
+
+def _row(item: PairedItem) -> Row:
+    state, blocks = item.state, item.state.blocks
+    reason = f"{blocks} blocks"
+    if state.decision == "inconclusive":
+        reason = (
+            f"{blocks} blocks could have told a change of {smallest_visible(state):.1%}; about "
+            f"{blocks_needed(state, item.limit)} more would decide, if the mean stays (--budget)"
+        )
+    interval = state.interval
+    low, value, high = (math.expm1(min(x, 700.0)) for x in (interval.low, interval.value, interval.high))
+    same = item.base_name == item.head_name
+    return Row(
+        item=item.head_name if same else f"{item.base_name} -> {item.head_name}",
+        aspect="median",
+        verdict=state.decision,
+        reason=reason,
+        unit="ms",
+        old=1e3 * item.base_s,
+        new=1e3 * item.head_s,
+        change=Interval(low, value, high),
+        limit=f"{item.limit:+.1%}",
+    )
 
 
 def _told(items: list[_Progress], blocks: int, seconds: float) -> str:

@@ -4,10 +4,10 @@ A program, run by its path (``python -P worker.py``), so that the arm under test
 only file that both share. Standard input and output carry one JSON object per line::
 
     gate:    {"args": [...], "only": null | [node ids], "slowdown": 0.0, "code": null | dir, "forbidden": [dirs]}
-    worker:  {"item": "bench/test_x.py::test_latency[...]", ...}   the item is loaded and its call is ready
+    worker:  {"item": "bench/test_x.py::test_latency[...]", "limit": null | 0.05}    loaded, and its call is ready
     gate:    {"run": 4}
-    worker:  {"ns": [51200311, ...]}                               nanoseconds of each call
-    gate:    {"next": true}                                        ... and so on with the next item, until
+    worker:  {"ns": [51200311, ...]}    nanoseconds of each call
+    gate:    {"next": true}             ... and so on with the next item, until
     worker:  {"done": true}    or, at any time,    {"error": "what went wrong"}
 
 The call is what the bench hands to pytest-benchmark's fixture, under any of its interfaces.
@@ -20,7 +20,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -109,6 +109,7 @@ class Paired:
         self._only = only
         self._burner = burner
         self._item = ""
+        self._limit: float | None = None
 
     @pytest.hookimpl(trylast=True)
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
@@ -119,8 +120,9 @@ class Paired:
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_protocol(self, item: pytest.Item) -> Iterator[None]:
-        """Note which item it is."""
+        """Note which item it is, and its own limit."""
         self._item = item.nodeid
+        self._limit = case_limit(getattr(getattr(item, "callspec", None), "params", {}).values())
         return (yield)
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
@@ -136,7 +138,7 @@ class Paired:
     def serve(self, call: Callable[[], object]) -> None:
         """Answer requests to run the call, until the next item is wanted."""
         self.served.append(self._item)
-        self._channel.send(item=self._item)
+        self._channel.send(item=self._item, limit=self._limit)
         while True:
             request = self._channel.receive()
             if "run" not in request:
@@ -161,6 +163,18 @@ class Paired:
                 self._burner.burnt_s = 0.0
         gc.enable()
         return times
+
+
+def case_limit(params: Iterable[Any]) -> float | None:
+    """Return the slowdown of the median that the case of an item of ours allows, None where it leaves it open."""
+    for plan in params:
+        if hasattr(getattr(plan, "case", None), "limits_for"):
+            names = ("model", "device", "runtime", "precision", "size")
+            limits = plan.case.limits_for(**{name: getattr(plan, name) for name in names})
+            if "max_slowdown" in limits.model_fields_set:
+                limit: float | None = limits.slowdowns.get(0.5)
+                return limit
+    return None
 
 
 def serve_benchmarks(plugin: Paired) -> None:
@@ -196,10 +210,11 @@ def foreign_modules(forbidden: list[str], bench: Path) -> list[str]:
 
 
 def _imported(bench: Path) -> list[tuple[str, Path]]:
-    """Return name and file of every module but the bench's and this one."""
+    """Return name and file of every module but this one, the bench's, and conftest files, which belong to the bench."""
     files = [(name, getattr(module, "__file__", None)) for name, module in list(sys.modules.items())]
     paths = [(name, Path(file).resolve()) for name, file in files if file]
-    return [(n, path) for n, path in paths if not path.is_relative_to(bench) and path != Path(__file__).resolve()]
+    apart = (Path(__file__).name, "conftest.py")
+    return [(n, path) for n, path in paths if not path.is_relative_to(bench) and path.name not in apart]
 
 
 def _last_line(longrepr: object) -> str:

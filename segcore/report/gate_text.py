@@ -39,11 +39,11 @@ def render(result: GateResult, *, color: bool = False) -> str:
     for row in _worst_first(result):
         note = f"[{reasons.setdefault(row.reason, len(reasons) + 1)}]" if EXIT_CODES[row.verdict] else ""
         texts = (row.aspect, _value(row, row.old), _value(row, row.new), change_text(row), row.limit)
-        cells.append((row, tuple(_plain(text) for text in texts), note))
+        cells.append((row, tuple(plain_text(text) for text in texts), note))
     widths = [max((len(texts[n]) for _, texts, _ in cells), default=0) for n in range(5)]
     lines: list[str] = []
     for item in dict.fromkeys(row.item for row, _, _ in cells):
-        lines.append(paint(_plain(item), "bold"))
+        lines.append(paint(plain_text(item), "bold"))
         for row, texts, note in cells:
             if row.item == item:
                 columns = [texts[0].ljust(widths[0]), *(t.rjust(w) for t, w in zip(texts[1:], widths[1:], strict=True))]
@@ -53,9 +53,9 @@ def render(result: GateResult, *, color: bool = False) -> str:
         names = ("what", "old", "new", f"change [{CONFIDENCE:.0%} interval]", "limit")
         head = [names[0].ljust(widths[0]), *(n.rjust(w) for n, w in zip(names[1:], widths[1:], strict=True))]
         lines.insert(0, f"  {'  '.join(head)}  verdict")
-    lines += [f"[{number}] {_plain(reason)}" for reason, number in reasons.items()]
-    lines += [f"note: {_plain(note)}" for note in result.notes]
-    return "\n".join([*lines, paint(_plain(headline(result)), "bold")]) + "\n"
+    lines += [f"[{number}] {plain_text(reason)}" for reason, number in reasons.items()]
+    lines += [f"note: {plain_text(note)}" for note in result.notes]
+    return "\n".join([*lines, paint(plain_text(headline(result)), "bold")]) + "\n"
 
 
 def _painter(color: bool) -> Callable[[str, str], str]:
@@ -63,7 +63,7 @@ def _painter(color: bool) -> Callable[[str, str], str]:
     return lambda text, style: f"\x1b[{codes[style]}m{text}\x1b[0m" if color else text
 
 
-def _plain(text: str) -> str:
+def plain_text(text: str) -> str:
     """Drop control characters: a name must not move the cursor, nor start a line of its own."""
     return re.sub(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+", " ", text)
 
@@ -74,9 +74,9 @@ def markdown(result: GateResult) -> str:
     bad = [row for row in rows if EXIT_CODES[row.verdict] or row.verdict == "improved"]
     rest = [row for row in rows if row not in bad]
     icon = {0: "✅", 1: "❌", 3: "❔"}[result.exit_code]
-    parts = [f"### {icon} segcore {_md(headline(result))}", ""]
+    parts = [f"### {icon} segcore {md_text(headline(result))}", ""]
     parts += _md_table(bad, reasons=True) if bad else []
-    parts += [f"- {_md(note)}" for note in result.notes]
+    parts += [f"- {md_text(note)}" for note in result.notes]
     foot = [
         "",
         f"<sub>Change: estimate [{CONFIDENCE:.0%} interval], noise between processes included; "
@@ -173,9 +173,9 @@ def _finite(value: float | None) -> float | None:
     return value if value is not None and math.isfinite(value) else None
 
 
-def _md(text: str) -> str:
+def md_text(text: str) -> str:
     """Escape text for a cell of a markdown table: no markup, HTML, mention or reference survives."""
-    flat = re.sub(r"\s+", " ", _plain(text))
+    flat = re.sub(r"\s+", " ", plain_text(text))
     flat = flat.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
     flat = re.sub(r"([\\`*_{}\[\]()!|~$])", r"\\\1", flat)
     return re.sub(r"(?<=[@#])(?=\w)|(?<=://)(?=\w)|(?<=www)(?=\.)", "<!-- -->", flat)
@@ -186,7 +186,11 @@ def _md_table(rows: list[Row], *, reasons: bool) -> list[str]:
     lines = ["| " + " | ".join(names) + " |", "|" + " --- |" * len(names)]
     for row in rows:
         cells = [row.item, row.aspect, _value(row, row.old), _value(row, row.new), change_text(row), row.limit]
-        cells = [f"{ICONS[row.verdict]} {row.verdict}", *map(_md, cells), *([_md(row.reason)] if reasons else [])]
+        cells = [
+            f"{ICONS[row.verdict]} {row.verdict}",
+            *map(md_text, cells),
+            *([md_text(row.reason)] if reasons else []),
+        ]
         lines.append("| " + " | ".join(cells) + " |")
     return lines
 
