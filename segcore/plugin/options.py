@@ -9,6 +9,7 @@ import copy
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import zip_longest
 from pathlib import Path
 
 import pytest
@@ -137,7 +138,7 @@ def name_saves(args: list[str], name: str) -> list[str]:
     ``pytest --benchmark-save bench/``. ``--benchmark-save=bench`` always means the name.
     """
     named = []
-    for arg, following in zip(args, [*args[1:], None], strict=True):
+    for arg, following in zip_longest(args, args[1:]):
         bare = arg == SAVE and (following is None or following.startswith("-") or _is_path(following))
         named.append(f"{SAVE}={name}" if bare else arg)
     return named

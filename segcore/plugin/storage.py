@@ -12,6 +12,7 @@ import pytest
 from pytest_benchmark.session import BenchmarkSession
 from pytest_benchmark.storage.file import FileStorage
 
+from segcore.errors import RecordError
 from segcore.plugin.options import DEFAULT_STORAGE
 
 COLUMNS = ("min", "median", "iqr", "rounds")
@@ -111,6 +112,8 @@ def _claim(directory: Path, name: str) -> Path:
             path.with_suffix("").mkdir(parents=True)
         except FileExistsError:
             continue
+        except OSError as error:
+            raise RecordError(f"{directory}: no run can be written there: {error.strerror}; see --benchmark-storage") from None
         return path
 
 

@@ -57,13 +57,14 @@ def render(run: Run, *, width: int = 100, color: bool = False) -> str:
         benchmarks = [benchmark for benchmark in run.benchmarks if benchmark.info.kind == kind]
         if benchmarks:
             header, rows = make(benchmarks)
-            _print_table(console, title, [b.info for b in _leaders(benchmarks)], header, rows)
+            shown = _leaders(benchmarks) if kind == "throughput" else benchmarks
+            _print_table(console, title, [b.info for b in shown], header, rows)
     _print_outcomes(console, run)
     return out.getvalue()
 
 
 def _leaders(benchmarks: Sequence[Benchmark]) -> list[Benchmark]:
-    """One benchmark per row: throughput has its batches side by side."""
+    """The first benchmark of each row of a table that has the batches side by side."""
     seen: dict[tuple[str, ...], Benchmark] = {}
     for benchmark in benchmarks:
         seen.setdefault(_row_key(benchmark), benchmark)
