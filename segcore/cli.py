@@ -19,9 +19,13 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "segment": ("segcore.cli_segment:segment", "Segment photos: masks, overlays and a table of classes."),
     "evaluate": ("segcore.cli_evaluate:evaluate", "Score a model on a dataset: mIoU and more, by protocol."),
     "report": ("segcore.cli_report:report", "Show run files: a page, a pull-request comment, or tables here."),
+    "gate": ("segcore.cli_gate:gate", "Judge a run against a baseline, or two revisions against each other."),
+    "compare": ("segcore.cli_gate:compare", "Put devices and machines side by side."),
+    "history": ("segcore.cli_gate:history", "Show runs over time, with change points."),
     "devices": ("segcore.cli_inventory:devices", "List CUDA, MPS and CPU as found here."),
     "models": ("segcore.cli_inventory:models", "List models, their cost, and whether their weights are here."),
     "fetch": ("segcore.cli_inventory:fetch", "Download weights and reference photos ahead of time."),
+    "runtimes": ("segcore.cli_runtimes:runtimes", "List ways to execute a model, as found here."),
     "cases": ("segcore.cli_inventory:cases", "List or check YAML cases."),
 }
 

@@ -35,6 +35,40 @@ def argmax_classes(logits: torch.Tensor) -> torch.Tensor:
     return torch.from_numpy(classes)
 
 
+def enlarge(logits: torch.Tensor, height: int, width: int) -> torch.Tensor:
+    """Return logits (B, C, height, width) from (B, C, h, w): the last step of every network here, bilinear."""
+    if logits.shape[-2:] == (height, width):
+        return logits
+    return F.interpolate(logits, size=(height, width), mode="bilinear", align_corners=False)
+
+
+def enlarged_classes(logits: torch.Tensor, height: int, width: int) -> torch.Tensor:
+    """Return ``argmax_classes(enlarge(logits, height, width))`` to the bit: (B, C, h, w) to uint8 (B, height, width).
+
+    Most classes cannot be seen anywhere in a given photo, and their planes need not be enlarged: usually 2 to 6 of
+    21 are left.
+    """
+    if logits.device.type != "cpu" or logits.shape[-2:] == (height, width):
+        return argmax_classes(enlarge(logits, height, width))
+    possible = _possible_classes(logits)
+    found = argmax_classes(enlarge(logits[:, possible].contiguous(), height, width))
+    return torch.from_numpy(possible.numpy().astype(np.uint8)[found.numpy()])
+
+
+def _possible_classes(logits: torch.Tensor) -> torch.Tensor:
+    """Return, ascending, the classes that can be the largest somewhere after enlargement.
+
+    An enlarged logit is a convex combination of its cell's four corners. A class whose highest corner is below
+    another's lowest has lost in that cell, and the classes that lose in every cell are lost. Cells are taken three by
+    three corners at a time, and rounding is left room for. NaN is below nothing, so it keeps its class.
+    """
+    highest = F.max_pool2d(logits, 3, stride=1, padding=1)
+    lowest = -F.max_pool2d(-logits, 3, stride=1, padding=1)
+    room = 1e-5 * logits.abs().amax()
+    lost = highest < lowest.amax(dim=1, keepdim=True) - room
+    return torch.nonzero(~lost.all(dim=0).flatten(1).all(dim=1)).flatten()
+
+
 def margin_map(logits: torch.Tensor) -> npt.NDArray[np.float32]:
     """Return the largest minus the second largest logit per pixel: float (C, H, W) to float32 (H, W).
 

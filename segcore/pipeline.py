@@ -24,8 +24,9 @@ from segcore import models
 from segcore.decode import (
     ClassMap,
     RgbImage,
-    argmax_classes,
     blend,
+    enlarge,
+    enlarged_classes,
     margin_map,
     palette_lookup,
     upsample_class_map,
@@ -46,6 +47,14 @@ IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 PREPROCESS = "shorter side bilinear antialias uint8, [0, 1], ImageNet mean and std"
 """Name of the convention; it changes whenever the numbers that reach the model would."""
+CALIBRATION_PHOTOS = tuple(
+    f"skimage:{name}"
+    for name in (
+        "astronaut.png", "camera.png", "chelsea.png", "coffee.png", "motorcycle_left.png", "rocket.jpg",
+    )
+)  # fmt: skip
+"""Photos that int8 is calibrated on where the user names none: those of scikit-image that show things."""
+CALIBRATION_SIZE = 320
 MAX_BATCH = 8
 """Photos of a list that are held as tensors and logits at one time."""
 MAX_MODEL_PIXELS = 1 << 25
@@ -76,6 +85,11 @@ def preprocess(photo: RgbImage, size: int) -> torch.Tensor:
     tensor = torch.from_numpy(np.ascontiguousarray(photo.transpose(2, 0, 1), dtype=np.float32))
     mean, std = (torch.tensor(values).view(3, 1, 1) for values in (IMAGENET_MEAN, IMAGENET_STD))
     return tensor.div_(255).sub_(mean).div_(std)
+
+
+def calibration_tensors(photos: Sequence[Photo]) -> list[torch.Tensor]:
+    """Return what int8 takes its ranges from: each photo preprocessed, float32 (1, 3, h, w)."""
+    return [preprocess(as_rgb_array(photo), CALIBRATION_SIZE)[None] for photo in photos]
 
 
 class StageTimer:
@@ -113,13 +127,14 @@ class SegmentationResult:
     margins: npt.NDArray[np.float32] | None = field(default=None, repr=False)
     """Top-1 minus top-2 logit at model scale, float32 (h, w), where it was asked for."""
     _logits: list[torch.Tensor] = field(default_factory=list, repr=False)
-    # Emptied by class_map: logits are 84 bytes a pixel, and most callers of a batch want only the map.
+    # At the network's own scale. Emptied by class_map: most callers of a batch want only the map.
 
     @cached_property
     def class_map(self) -> ClassMap:
         """Classes at the photo's own resolution, uint8 (H, W): logits interpolated bilinearly, then argmax."""
         height, width = self.photo.shape[:2]
-        return upsample_class_map(self._logits.pop(), height, width)
+        full = enlarge(self._logits.pop()[None], *self.model_class_map.shape)[0]
+        return upsample_class_map(full, height, width)
 
     @cached_property
     def fractions(self) -> dict[str, float]:
@@ -151,7 +166,8 @@ class Segmenter:
         size: shorter side at model scale, pixels.
         weights: ``pretrained``, ``random`` (seeded; for latency only) or the path of a checkpoint.
         runtime: how the model is executed.
-        precision: of the arithmetic.
+        precision: of the arithmetic: ``fp32``, ``bf16``, ``fp16`` or ``int8``.
+        calibration: photos that int8 takes its ranges from.
         settings: cache, mirrors and time-outs of downloads; from the environment when None.
 
     Raises:
@@ -167,6 +183,7 @@ class Segmenter:
         weights: str | Path = "pretrained",
         runtime: str = "torch",
         precision: str = "fp32",
+        calibration: Sequence[Photo] = CALIBRATION_PHOTOS,
         settings: FetchSettings | None = None,
     ) -> None:
         if size < 1:
@@ -181,7 +198,10 @@ class Segmenter:
             self.weights = loaded.weights  # takes the place of the cached property
         else:
             self.model_name, self.model = type(model).__name__, model
-        self._session = open_session(runtime, self.model, self.device, precision)
+        self._session = open_session(
+            runtime, self.model, self.device, precision,
+            settings=settings, calibration=lambda: calibration_tensors(calibration),
+        )  # fmt: skip
 
     @cached_property
     def weights(self) -> WeightsInfo:
@@ -193,13 +213,18 @@ class Segmenter:
         """Settings of the runtime, as they are recorded."""
         return self._session.options
 
+    @property
+    def build_seconds(self) -> float:
+        """What exporting, quantising and compiling have taken so far; 0.0 where all of it was in the cache."""
+        return self._session.build_s
+
     def prepare(self, photo: RgbImage) -> torch.Tensor:
         """Return what the model sees of a photo: uint8 RGB (H, W, 3) to float32 (3, h, w) with min(h, w) = size."""
         return preprocess(photo, self.size)
 
     def forward(self, batch: torch.Tensor) -> torch.Tensor:
         """Return logits (B, 21, h, w), finished, on the device, for a batch (B, 3, h, w) from anywhere."""
-        logits = self._session.forward(self.device.put(batch))
+        logits = enlarge(self._session.forward(self.device.put(batch)), *batch.shape[-2:])
         self.device.synchronize()
         return logits
 
@@ -249,10 +274,11 @@ class Segmenter:
         shares = {name: seconds / len(photos) for name, seconds in timer.seconds.items()}
         return [
             SegmentationResult(
-                arrays[i], classes, colors, shares, shape, margin_map(logits) if margins else None, [logits]
+                arrays[i], classes, colors, shares, shape,
+                margin_map(enlarge(logits[None], *shape[-2:])[0]) if margins else None, [logits],
             )
             for i, (logits, classes, colors, shape) in sorted(found.items())
-        ]
+        ]  # fmt: skip
 
     def _run_batch(self, batch: torch.Tensor, timer: StageTimer) -> tuple[torch.Tensor, list[ClassMap], list[RgbImage]]:
         with timer.stage("transfer"):
@@ -260,7 +286,7 @@ class Segmenter:
         with timer.stage("forward"):
             logits = self._session.forward(batch)
         with timer.stage("postprocess"):
-            classes = list(argmax_classes(logits).cpu().numpy())
+            classes = list(enlarged_classes(logits, *batch.shape[-2:]).cpu().numpy())
         with timer.stage("colorize"):
             colors = [palette_lookup(class_map) for class_map in classes]
         return logits, classes, colors

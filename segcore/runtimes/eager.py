@@ -1,41 +1,58 @@
-"""Plain torch, operator by operator: the reference that every other runtime is held against."""
+"""Plain torch, operator by operator: in fp32 the reference that every other runtime is held against."""
 
 from __future__ import annotations
 
+import copy
+from collections.abc import Callable
+
 import torch
-from torch import nn
 
 from segcore.devices import Device
-from segcore.errors import DeviceError, ModelError
-from segcore.labels import NUM_CLASSES
+from segcore.runtimes.job import Job
+
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+def refusal(device: Device, precision: str) -> str | None:
+    """Return why torch does not run in that precision on that device, None where it does."""
+    kind = device.torch_device.type
+    if kind == "cpu" and precision == "bf16" and not torch.ops.mkldnn._is_mkldnn_bf16_supported():
+        return "this CPU has no bf16 arithmetic that oneDNN knows (AVX-512 or better)"
+    if kind == "cpu" and precision == "fp16" and not torch.ops.mkldnn._is_mkldnn_fp16_supported():
+        return "this CPU has no fp16 arithmetic that oneDNN knows (AVX512_FP16 or AMX_FP16)"
+    if kind == "cuda" and precision == "bf16" and torch.cuda.get_device_capability(device.torch_device) < (8, 0):
+        return "bf16 needs compute capability 8.0"
+    return None
 
 
 class EagerSession:
-    """Eager execution in inference mode, full precision."""
+    """Eager execution in inference mode."""
 
-    def __init__(self, module: nn.Module, device: Device, precision: str = "fp32") -> None:
-        if precision != "fp32":
-            raise DeviceError(f"runtime torch has no precision {precision!r}; it runs in fp32")
-        self._module = module.to(device.torch_device).eval()
+    build_s = 0.0
+
+    def __init__(self, job: Job) -> None:
+        self._dtype = DTYPES[job.precision]
+        network = job.network if job.precision == "fp32" else copy.deepcopy(job.network)
+        # fp32 keeps the layout of the tutorials, and with it their bits; tensor cores and oneDNN's half-precision
+        # kernels want the channels last.
+        half = self._dtype != torch.float32
+        self._layout = torch.channels_last if half else torch.contiguous_format
+        self._network: Callable[[torch.Tensor], torch.Tensor] = network.to(
+            device=job.device.torch_device, dtype=self._dtype
+        ).to(memory_format=self._layout)
+        self._threads = job.threads
 
     @property
     def options(self) -> dict[str, str]:
-        """Eager execution has none."""
-        return {}
+        """Threads and memory layout."""
+        return {"threads": str(self._threads), "layout": str(self._layout).removeprefix("torch.")}
 
     def forward(self, batch: torch.Tensor) -> torch.Tensor:
-        """Return logits (B, 21, H, W) for a batch (B, 3, H, W).
-
-        Raises:
-            ModelError: the network does not return logits of that shape, alone or under ``"out"``.
-        """
+        """Return logits (B, 21, h, w), float32, for a batch (B, 3, H, W)."""
         with torch.inference_mode():
-            output = self._module(batch)
-        logits = output["out"] if isinstance(output, dict) else output
-        wanted = (batch.shape[0], NUM_CLASSES, *batch.shape[-2:])
-        if not torch.is_tensor(logits) or tuple(logits.shape) != wanted:
-            found = tuple(logits.shape) if torch.is_tensor(logits) else type(logits).__name__
-            raise ModelError(
-                f"the network returned {found} for an input of {tuple(batch.shape)}, wanted logits {wanted}"
-            )
-        return logits
+            return self._network(batch.to(self._dtype, memory_format=self._layout)).float().contiguous()
+
+
+def open_session(job: Job) -> EagerSession:
+    """Return the network ready to run."""
+    return EagerSession(job)

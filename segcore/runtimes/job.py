@@ -1,0 +1,66 @@
+"""What a runtime is asked to make ready, and what it hands back."""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import torch
+from torch import nn
+
+from segcore.devices import Device
+from segcore.models.checkpoint import state_sha256
+
+
+class Session(Protocol):
+    """A network made ready to run on one device."""
+
+    build_s: float
+    """Seconds spent on exporting, quantising or compiling; 0.0 where the artifact was in the cache."""
+
+    @property
+    def options(self) -> dict[str, str]:
+        """Settings that make a difference, as they are recorded."""
+
+    def forward(self, batch: torch.Tensor) -> torch.Tensor:
+        """Return logits, float32 (B, 21, h, w), for a batch (B, 3, H, W) that is on the device.
+
+        They are at the network's own scale where it ends in an enlargement (see `coarse`), else h = H and w = W;
+        `segcore.decode.enlarge` brings them to (H, W).
+        """
+
+
+@dataclass(frozen=True, eq=False)
+class Job:
+    """A network, and how it is to be run."""
+
+    network: nn.Module
+    """Maps (B, 3, H, W) to logits (B, 21, h, w); in evaluation mode."""
+    device: Device
+    precision: str
+    cache_dir: Path
+    calibration: Callable[[], Sequence[torch.Tensor]]
+    """Preprocessed photos, float32 (1, 3, H, W), from which the ranges of int8 are taken."""
+
+    @property
+    def threads(self) -> int:
+        """Intra-op threads, for every runtime those that torch is set to (`torch.set_num_threads`)."""
+        return torch.get_num_threads()
+
+    def network_key(self) -> dict[str, str]:
+        """Return what tells this network from every other: structure, code that is not torch's, and weights."""
+        types = {type(module) for module in self.network.modules()}
+        ours = sorted(_source(kind) for kind in types if not kind.__module__.startswith(("torch.", "torchvision.")))
+        code = hashlib.sha256("\n".join([repr(self.network), *ours]).encode()).hexdigest()
+        return {"network": code, "weights": state_sha256(self.network)}
+
+
+def _source(kind: type) -> str:
+    try:
+        return inspect.getsource(kind)
+    except (OSError, TypeError):  # typed into an interpreter: its name must do
+        return f"{kind.__module__}.{kind.__qualname__}"

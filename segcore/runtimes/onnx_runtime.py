@@ -1,0 +1,61 @@
+"""onnxruntime: its own kernels on the CPU, cuDNN on CUDA, CoreML on Apple's."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnxruntime as ort
+import torch
+
+from segcore.devices import Device
+from segcore.runtimes.export import INPUT, onnx_artifact
+from segcore.runtimes.job import Job
+
+PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider", "mps": "CoreMLExecutionProvider"}
+PRECISIONS = {"cpu": {"fp32", "int8"}, "cuda": {"fp32", "fp16", "int8"}, "mps": {"fp32"}}
+
+
+def refusal(device: Device, precision: str) -> str | None:
+    """Return why onnxruntime does not run in that precision on that device, None where it does."""
+    kind = device.torch_device.type
+    if PROVIDERS[kind] not in ort.get_available_providers():
+        add = "; pip install onnxruntime-gpu in place of onnxruntime" if kind == "cuda" else ""
+        return f"this build of onnxruntime has no {PROVIDERS[kind]}{add}"
+    if precision not in PRECISIONS[kind]:
+        return f"its {PROVIDERS[kind]} has {', '.join(sorted(PRECISIONS[kind]))}"
+    return None
+
+
+class OrtSession:
+    """An ONNX file in onnxruntime; arrays go in and out through the host's memory."""
+
+    def __init__(self, job: Job, provider: str, provider_options: dict[str, str] | None = None) -> None:
+        exported = onnx_artifact(job)
+        self.build_s = exported.build_s
+        self._device = job.device
+        self._threads = job.threads
+        self._provider = provider
+        self._provider_options = provider_options or {}
+        settings = ort.SessionOptions()
+        settings.intra_op_num_threads = job.threads
+        settings.log_severity_level = 3  # errors; it warns of every operator that a provider leaves to the CPU
+        self._session = ort.InferenceSession(
+            str(exported.path), settings, providers=[(provider, self._provider_options)]
+        )
+        self._dtype = np.float16 if self._session.get_inputs()[0].type == "tensor(float16)" else np.float32
+
+    @property
+    def options(self) -> dict[str, str]:
+        """Threads, provider and its settings."""
+        chosen = {name: value for name, value in self._provider_options.items() if not name.endswith("_path")}
+        return {"threads": str(self._threads), "provider": self._provider, **chosen}
+
+    def forward(self, batch: torch.Tensor) -> torch.Tensor:
+        """Return logits (B, 21, h, w), float32, for a batch (B, 3, H, W)."""
+        array = np.ascontiguousarray(batch.cpu().numpy(), dtype=self._dtype)
+        logits = np.asarray(self._session.run(None, {INPUT: array})[0], dtype=np.float32)
+        return torch.from_numpy(logits).to(self._device.torch_device)
+
+
+def open_session(job: Job) -> OrtSession:
+    """Return the network ready to run."""
+    return OrtSession(job, PROVIDERS[job.device.torch_device.type])
