@@ -69,8 +69,10 @@ def evaluate(
     from segcore.evaluation import evaluate as run_evaluation
     from segcore.evaluation.pictures import save_worst
     from segcore.pipeline import Segmenter
+    from segcore.protocols import choose
     from segcore.store import save_run
 
+    choose(protocols, size)  # before the minutes that a download may take
     started = datetime.now(UTC).isoformat(timespec="seconds")
     dataset = open_dataset(layout, root, split).first(limit)
     make = partial(
@@ -79,7 +81,7 @@ def evaluate(
     )  # fmt: skip
     segmenter = make()
     out = out or DIRECTORY / f"{dataset.name}-{model}-{size}.json"
-    with _progress(len(dataset), hidden=as_json) as progress:
+    with _progress(len(dataset)) as progress:
         evaluation = run_evaluation(
             segmenter, dataset, protocols=protocols, batch=batch, workers=workers, worst=worst,
             engine=_ray(make, actors, cpus, gpus, address) if engine == "ray" else None,
@@ -110,12 +112,13 @@ def _ray(make: Any, actors: int | None, cpus: int, gpus: float, address: str | N
 
 
 @contextmanager
-def _progress(total: int, hidden: bool) -> Iterator[Any]:
-    """Yield what `evaluate` calls after each image: a bar on stderr with the running mIoU and the time left."""
+def _progress(total: int) -> Iterator[Any]:
+    """Yield what `evaluate` calls after each image: a bar on the terminal with the running mIoU and the time left."""
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     columns = (BarColumn(), MofNCompleteColumn(), TextColumn("mIoU {task.fields[miou]:.3f}"), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True, disable=hidden) as progress:
+    console = Console(stderr=True)
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
         task = progress.add_task("", total=total, miou=float("nan"))
         seen = False
 

@@ -31,6 +31,15 @@ pytestmark = [
 IMAGES = 40
 
 
+@pytest.fixture(autouse=True, scope="module")
+def one_thread() -> Iterator[None]:
+    """As an actor has."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
 @pytest.fixture(scope="module")
 def voc(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
     root = tmp_path_factory.mktemp("voc")
@@ -131,9 +140,15 @@ class FakeRay:
 
 
 class Failing(Doomed):
+    """The first so many that are made fail."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._number = len(list(self.graves.iterdir()))
+        (self.graves / str(self._number)).touch()
+
     def forward(self, batch: torch.Tensor) -> torch.Tensor:
-        if len(list(self.graves.iterdir())) < self.deaths:
-            (self.graves / str(len(list(self.graves.iterdir())))).touch()
+        if self._number < self.deaths:
             raise SystemExit
         return self._inner.forward(batch)
 
