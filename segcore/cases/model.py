@@ -59,6 +59,10 @@ def refuse(conflicts: Iterable[Conflict]) -> None:
         raise PydanticCustomError("conflict", "{words}", {"words": "; ".join(w for _, w in found), "conflicts": found})
 
 
+_CLASS_NAMES = {"enum": [*VOC_CLASSES, *ALIASES, *map(str, range(NUM_CLASSES))]}
+_CLASS = {"anyOf": [_CLASS_NAMES, {"type": "integer", "minimum": 0, "maximum": NUM_CLASSES - 1}]}
+
+
 def voc_name(value: object) -> str:
     """Return the VOC name for a name, alias or index as it stands in a case file."""
     if isinstance(value, bool) or not isinstance(value, str | int):
@@ -67,6 +71,11 @@ def voc_name(value: object) -> str:
         return VOC_CLASSES[class_index(value)]
     except UsageError as error:
         raise PydanticCustomError("class_name", "{words}", {"words": str(error)}) from None
+
+
+def is_class(name: str) -> bool:
+    """Tell whether a class goes by this name."""
+    return name.strip().lower() in _CLASS_NAMES["enum"]
 
 
 def _each_once(value: object, validate: ValidatorFunctionWrapHandler) -> Any:
@@ -109,8 +118,6 @@ def _inner_path(path: str) -> str:
     return path
 
 
-_CLASS_NAMES = {"enum": [*VOC_CLASSES, *ALIASES, *map(str, range(NUM_CLASSES))]}
-_CLASS = {"anyOf": [_CLASS_NAMES, {"type": "integer", "minimum": 0, "maximum": NUM_CLASSES - 1}]}
 Text = Annotated[str, Strict(), Field(min_length=1, max_length=1000)]
 Slug = Annotated[str, Strict(), Field(pattern=SLUG)]
 Identifier = Annotated[str, Strict(), Field(pattern=IDENTIFIER)]

@@ -8,9 +8,10 @@ from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
 
-from segcore.cases.model import PATTERNS, voc_name
+from segcore.cases.model import PATTERNS, is_class, voc_name
 from segcore.cases.yaml_source import Located, Place, Problem
 from segcore.errors import nearest_hint
+from segcore.labels import VOC_CLASSES
 
 _BOOLEANS = ("yes", "no", "on", "off", "true", "false")
 _WORDS = {
@@ -101,23 +102,19 @@ def _models_in(annotation: Any) -> Iterator[type[BaseModel]]:
 def _follow(node: Located, loc: Loc) -> tuple[Located, Loc]:
     """Return what is at `loc`, or the nearest above it, and the rest of the way; classes go by any of their names."""
     node, rest = node.down(loc)
-    for key in node.keys if rest else ():
-        if _same_class(key, rest[0]):
-            return _follow(node.children[key], rest[1:])
-    return node, rest
+    key = _spelling(node, rest[0]) if rest else None
+    return (node, rest) if key is None else _follow(node.children[key], rest[1:])
 
 
-def _same_class(key: str, name: str | int) -> bool:
-    try:
-        return voc_name(key) == name
-    except ValueError:
-        return False
+def _spelling(node: Located, key: str | int) -> str | None:
+    """Return how a key is written in a mapping; where it is the VOC name of a class, that may be another name."""
+    if key in node.keys:
+        return str(key)
+    return next((k for k in node.keys if is_class(k) and voc_name(k) == key), None) if key in VOC_CLASSES else None
 
 
 def _key_place(node: Located, loc: Loc) -> Place:
     """Return where the key at the end of `loc` stands, or the nearest there is above it."""
     parent, rest = _follow(node, loc[:-1])
-    for key, place in parent.keys.items() if loc and not rest else ():
-        if key == loc[-1] or _same_class(key, loc[-1]):
-            return place
-    return _follow(node, loc)[0].place
+    key = _spelling(parent, loc[-1]) if loc and not rest else None
+    return _follow(node, loc)[0].place if key is None else parent.keys[key]

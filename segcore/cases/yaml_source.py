@@ -17,7 +17,7 @@ import yaml
 from yaml.events import AliasEvent, CollectionStartEvent, ScalarEvent
 from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
-MAX_FILE_BYTES = 256 * 1024
+MAX_FILE_BYTES = 64 * 1024
 MAX_DEPTH = 16
 _TAG = "tag:yaml.org,2002:"
 Place = tuple[int, int]
@@ -59,7 +59,7 @@ class Located:
         if loc[0] in self.children:
             return self.children[loc[0]].down(loc[1:])
         # An index into what was written as a single item leads to that item.
-        return self.down(loc[1:]) if isinstance(loc[0], int) and len(loc) > 1 else (self, loc)
+        return self.down(loc[1:]) if isinstance(loc[0], int) else (self, loc)
 
 
 def read_yaml(file: Path) -> tuple[Located | None, list[Problem]]:
