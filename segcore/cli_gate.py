@@ -135,6 +135,7 @@ def _in_turns(
             base = replace(base, cwd=place, code=old, forbidden=(repository, new))
             head = replace(head, cwd=place, code=new, forbidden=(repository, old))
             names = (against, "the present state")
+            click.echo(f"gate: {against} and the present state are checked out, and started in turns", err=True)
             for path in untracked(repository):
                 click.echo(
                     f"gate: {path} is unknown to git and in neither arm; git add it to have it measured", err=True

@@ -206,21 +206,22 @@ def processes_needed(distance: float, noise: ProcessNoise, confidence: float = C
     return None
 
 
-def trimmed_interval(values: Sequence[float] | Floats, alpha: float, trim: float = 0.1) -> Interval:
-    """Return the interval of the mean without the lowest and highest share `trim`, each side missing it by `alpha`.
+def trimmed_interval(values: Floats, alpha: float, trim: float = 0.1) -> tuple[Floats, Floats, Floats]:
+    """Return low, mean and high of the mean without the lowest and highest share `trim`, along the last axis.
 
-    Student's t on the winsorised variance (Tukey and McLaughlin 1963; Yuen 1974, Biometrika 61:165). With fewer
-    values than 1 / trim nothing is cut and this is the plain t interval. Two values at least.
+    Each bound misses by a chance of `alpha`: Student's t on the winsorised variance (Tukey and McLaughlin 1963; Yuen
+    1974, Biometrika 61:165). With fewer values than 1 / trim nothing is cut and this is the plain t interval. Two
+    values at least.
     """
-    ordered = np.sort(np.asarray(values, dtype=np.float64))
-    n = len(ordered)
+    ordered = np.sort(values, axis=-1)
+    n = ordered.shape[-1]
     cut = int(trim * n + 1e-9)
     kept = n - 2 * cut
-    mean = float(ordered[cut : n - cut].mean())
-    winsorised = np.clip(ordered, ordered[cut], ordered[n - cut - 1])
-    error = math.sqrt(float(winsorised.var(ddof=1)) * (n - 1) / (kept * (kept - 1)))
+    mean = ordered[..., cut : n - cut].mean(axis=-1)
+    winsorised = np.clip(ordered, ordered[..., [cut]], ordered[..., [n - cut - 1]])
+    error = np.sqrt(winsorised.var(axis=-1, ddof=1) * (n - 1) / (kept * (kept - 1)))
     half = float(stdtrit(kept - 1, 1 - alpha)) * error
-    return Interval(mean - half, mean, mean + half)
+    return mean - half, mean, mean + half
 
 
 def share_interval(hits: int, trials: int, confidence: float = CONFIDENCE) -> Interval:

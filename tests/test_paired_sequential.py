@@ -16,7 +16,7 @@ from segcore.paired.sequential import (
     look,
     smallest_visible,
 )
-from segcore.paired.simulation import Noise, gate, simulate
+from segcore.paired.simulation import Noise, gates, simulate
 
 TRIALS = 400
 """Of each simulation here; ``python -m segcore.paired.simulation`` runs 2,000."""
@@ -51,7 +51,7 @@ def test_peeking_with_a_plain_interval_would_have_cost_more() -> None:
 
     rng = np.random.default_rng(0)
     blocks = rng.normal(math.log(1.05), 0.04, (1500, MAX_BLOCKS))
-    wrong = sum(any(trimmed_interval(row[:n], 0.025, 0.0).low > math.log(1.05) for n in LOOKS) for row in blocks)
+    wrong = sum(any(trimmed_interval(row[:n], 0.025, 0.0)[0] > math.log(1.05) for n in LOOKS) for row in blocks)
     assert wrong / 1500 > 2 * ALPHA
 
 
@@ -80,7 +80,18 @@ def test_noise_beyond_what_can_be_decided_is_inconclusive_not_wrong() -> None:
 def test_a_gate_stops_at_the_first_look_that_decides() -> None:
     blocks = np.full(MAX_BLOCKS, 0.5)
     blocks[::2] += 0.001
-    assert gate(blocks, 0.05).blocks == LOOKS[0]
+    decisions, used = gates(np.stack([blocks, -blocks, blocks * 0]), 0.05)
+    assert decisions == {"regressed": 1, "pass": 2}
+    assert used == LOOKS[0]
+
+
+def test_simulated_gates_decide_as_the_gate_does() -> None:
+    rows = Noise().blocks(0.04, 40, np.random.default_rng(2))
+    for row in rows:
+        first = next((s for n in LOOKS if (s := look(row[:n].tolist(), 0.05)).decision != "inconclusive"), None)
+        state = first or look(row.tolist(), 0.05)
+        decision = "pass" if state.decision == "improved" else state.decision
+        assert gates(row[None], 0.05) == ({decision: 1}, state.blocks)
 
 
 def test_an_early_last_look_spends_no_more_than_its_share() -> None:
@@ -88,8 +99,8 @@ def test_an_early_last_look_spends_no_more_than_its_share() -> None:
     from segcore.stats import trimmed_interval
 
     ratios = [0.01, 0.03, -0.02, 0.0, 0.02]
-    early, plain = look(ratios, 0.05).interval, trimmed_interval(ratios, ALPHA)
-    assert plain.high < early.high < 1.0
+    early, plain = look(ratios, 0.05).interval, trimmed_interval(np.array(ratios), ALPHA)
+    assert plain[2] < early.high < 1.0
 
 
 def test_looks_are_where_they_are() -> None:

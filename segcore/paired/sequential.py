@@ -20,7 +20,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from segcore.stats import Interval, trimmed_interval
+import numpy as np
+
+from segcore.stats import Floats, Interval, trimmed_interval
 
 LOOKS = (4, 6, 9, 13, 18, 24)
 """Numbers of blocks after which a decision may fall."""
@@ -54,14 +56,25 @@ def look(log_ratios: Sequence[float], limit: float) -> Look:
         log_ratios: log(head / base) of each block, in the order measured; at least two.
         limit: the largest allowed slowdown, 0.05 for 5 %.
     """
-    n = len(log_ratios)
-    interval = trimmed_interval(log_ratios, _spent(n) - _spent(max((k for k in LOOKS if k < n), default=0)), TRIM)
+    low, mean, high = map(float, bounds(np.asarray(log_ratios, dtype=np.float64)))
+    return Look(decide(low, high, limit), Interval(low, mean, high), len(log_ratios))
+
+
+def bounds(log_ratios: Floats) -> tuple[Floats, Floats, Floats]:
+    """Return low, mean and high of the log ratio after n blocks, which lie along the last axis."""
+    n = log_ratios.shape[-1]
+    alpha = _spent(n) - _spent(max((k for k in LOOKS if k < n), default=0))
+    return trimmed_interval(log_ratios, alpha, TRIM)
+
+
+def decide(low: float, high: float, limit: float) -> Decision:
+    """Hold the bounds of a log ratio against the largest allowed slowdown."""
     allowed = math.log1p(limit)
-    if interval.low > allowed:
-        return Look("regressed", interval, n)
-    if interval.high <= allowed:
-        return Look("improved" if interval.high < 0 else "pass", interval, n)
-    return Look("inconclusive", interval, n)
+    if low > allowed:
+        return "regressed"
+    if high <= allowed:
+        return "improved" if high < 0 else "pass"
+    return "inconclusive"
 
 
 def blocks_needed(state: Look, limit: float) -> int:
