@@ -48,25 +48,32 @@ def enlarged_classes(logits: torch.Tensor, height: int, width: int) -> torch.Ten
     Most classes cannot be seen anywhere in a given photo, and their planes need not be enlarged: usually 2 to 6 of
     21 are left.
     """
-    if logits.device.type != "cpu" or logits.shape[-2:] == (height, width):
+    if logits.device.type != "cpu" or logits.dtype != torch.float32 or logits.shape[-2:] == (height, width):
         return argmax_classes(enlarge(logits, height, width))
-    possible = _possible_classes(logits)
-    found = argmax_classes(enlarge(logits[:, possible].contiguous(), height, width))
-    return torch.from_numpy(possible.numpy().astype(np.uint8)[found.numpy()])
+    possible = _possible_classes(logits.numpy())
+    found = argmax_classes(enlarge(logits[:, torch.from_numpy(possible)], height, width))
+    return torch.from_numpy(possible.astype(np.uint8)[found.numpy()])
 
 
-def _possible_classes(logits: torch.Tensor) -> torch.Tensor:
-    """Return, ascending, the classes that can be the largest somewhere after enlargement.
+def _possible_classes(logits: npt.NDArray[np.float32]) -> npt.NDArray[np.intp]:
+    """Return, ascending, the classes that can be the largest somewhere after enlargement, from (B, C, h, w).
 
-    An enlarged logit is a convex combination of its cell's four corners. A class whose highest corner is below
-    another's lowest has lost in that cell, and the classes that lose in every cell are lost. Cells are taken three by
-    three corners at a time, and rounding is left room for. NaN is below nothing, so it keeps its class.
+    An enlarged logit is a convex combination of the four corners of its cell. A class whose highest corner is below
+    another's lowest has lost in that cell, and a class that loses in every cell is lost. Rounding is left room for.
+    NaN is below nothing, so it keeps its class.
     """
-    highest = F.max_pool2d(logits, 3, stride=1, padding=1)
-    lowest = -F.max_pool2d(-logits, 3, stride=1, padding=1)
-    room = 1e-5 * logits.abs().amax()
-    lost = highest < lowest.amax(dim=1, keepdim=True) - room
-    return torch.nonzero(~lost.all(dim=0).flatten(1).all(dim=1)).flatten()
+    highest = _over_cells(np.maximum, logits)
+    lowest = _over_cells(np.minimum, logits)
+    room = 1e-5 * np.abs(logits).max()
+    lost = highest < lowest.max(axis=1, keepdims=True) - room
+    return np.flatnonzero(~lost.all(axis=(0, 2, 3)))
+
+
+def _over_cells(extreme: np.ufunc, planes: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """Reduce each cell's four corners: (..., h, w) to (..., h - 1, w - 1); a side of one pixel stays as it is."""
+    if planes.shape[-2] > 1:
+        planes = extreme(planes[..., :-1, :], planes[..., 1:, :])
+    return extreme(planes[..., :-1], planes[..., 1:]) if planes.shape[-1] > 1 else planes
 
 
 def margin_map(logits: torch.Tensor) -> npt.NDArray[np.float32]:

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from segcore.errors import ImageError, nearest_hint
 from segcore.files import atomic_write
@@ -125,12 +125,13 @@ def resource_path(name: str) -> Path:
 def _rgb(image: Image.Image) -> npt.NDArray[np.uint8]:
     if 0 in image.size:
         raise ImageError(f"has no pixels (size {image.width} x {image.height})")
-    image = ImageOps.exif_transpose(image)
+    if image.getexif().get(ExifTags.Base.Orientation, 1) != 1:
+        image = ImageOps.exif_transpose(image)  # copies even what is upright
     if image.mode.startswith("I;16"):
         image = Image.fromarray(((np.asarray(image).astype(np.uint32) + 128) // 257).astype(np.uint8))
     elif image.mode in {"I", "F"}:
         image = Image.fromarray(_scaled(np.asarray(image).astype(np.float64), image.mode == "F"))
-    return np.array(image.convert("RGB"))
+    return np.array(image if image.mode == "RGB" else image.convert("RGB"))
 
 
 def _scaled(values: npt.NDArray[np.float64], fractional: bool) -> npt.NDArray[np.uint8]:

@@ -68,6 +68,15 @@ def resized_shape(height: int, width: int, size: int) -> tuple[int, int]:
     return (size, scaled) if height <= width else (scaled, size)
 
 
+def _normalised() -> npt.NDArray[np.float32]:
+    """What each of the 256 values of a channel becomes, float32 (3, 256), with the arithmetic of torchvision."""
+    mean, std = (torch.tensor(values).view(3, 1) for values in (IMAGENET_MEAN, IMAGENET_STD))
+    return np.asarray(torch.arange(256, dtype=torch.float32).div(255).sub(mean).div(std).numpy())
+
+
+_NORMALISED = _normalised()
+
+
 def preprocess(photo: RgbImage, size: int) -> torch.Tensor:
     """Return the tensor for the model: uint8 RGB (H, W, 3) to float32 (3, h, w) with min(h, w) = size.
 
@@ -82,9 +91,11 @@ def preprocess(photo: RgbImage, size: int) -> torch.Tensor:
         )
     if (height, width) != photo.shape[:2]:
         photo = np.asarray(Image.fromarray(photo).resize((width, height), Image.Resampling.BILINEAR))
-    tensor = torch.from_numpy(np.ascontiguousarray(photo.transpose(2, 0, 1), dtype=np.float32))
-    mean, std = (torch.tensor(values).view(3, 1, 1) for values in (IMAGENET_MEAN, IMAGENET_STD))
-    return tensor.div_(255).sub_(mean).div_(std)
+    planes = np.empty((3, height, width), dtype=np.float32)
+    for channel, values in enumerate(_NORMALISED):
+        # All indices are below 256; "clip" lets numpy write to `out` without a copy.
+        np.take(values, photo[:, :, channel], out=planes[channel], mode="clip")
+    return torch.from_numpy(planes)
 
 
 def calibration_tensors(photos: Sequence[Photo]) -> list[torch.Tensor]:
@@ -267,7 +278,8 @@ class Segmenter:
             groups.setdefault(tensor.shape, []).append(index)
         found: dict[int, tuple[torch.Tensor, ClassMap, RgbImage, tuple[int, int, int, int]]] = {}
         for indices in groups.values():
-            logits, classes, colors = self._run_batch(torch.stack([tensors[i] for i in indices]), timer)
+            batch = torch.stack([tensors[i] for i in indices]) if len(indices) > 1 else tensors[indices[0]][None]
+            logits, classes, colors = self._run_batch(batch, timer)
             for row, index in enumerate(indices):
                 shape = (len(indices), 3, *tensors[index].shape[-2:])
                 found[index] = (logits[row], classes[row], colors[row], shape)
