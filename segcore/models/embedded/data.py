@@ -1,0 +1,180 @@
+"""Training photos in memory, and batches of them that depend on nothing but `(seed, step)`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+
+from segcore.labels import IGNORE_INDEX, NUM_CLASSES
+from segcore.pipeline import IMAGENET_MEAN, IMAGENET_STD
+
+Bytes = NDArray[np.uint8]
+
+FILL: Final = (124, 116, 104)
+"""The mean colour, for what lies outside a photo."""
+
+COMMON: Final = 0.1
+"""Photos with a class that fewer than this share of photos shows are drawn more often (arXiv 1908.03195, app. B)."""
+
+MAX_REPEAT: Final = 4.0
+PASTE_PROBABILITY: Final = 0.4
+
+
+@dataclass(frozen=True)
+class Photo:
+    """An RGB photo `(H, W, 3)` and its class map `(H, W)`, both uint8; 255 in the map is ignored."""
+
+    name: str
+    pixels: Bytes
+    classes: Bytes
+
+
+@dataclass(frozen=True)
+class Piece:
+    """Where in which photo one class is to be seen: a box `(left, top, right, bottom)` in pixels."""
+
+    photo: int
+    label: int
+    box: tuple[int, int, int, int]
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """How a batch is drawn: `crop` pixels square, `batch` of them, photos enlarged by a factor from `scales`."""
+
+    batch: int
+    crop: int
+    scales: tuple[float, float]
+
+
+def load_photos(root: Path, split: str) -> list[Photo]:
+    """Decode every photo of `ImageSets/Segmentation/{split}.txt` under a VOC root, in the order of that file."""
+    names = (root / "ImageSets" / "Segmentation" / f"{split}.txt").read_text().split()
+    photos = []
+    for name in names:
+        with Image.open(root / "JPEGImages" / f"{name}.jpg") as image:
+            pixels = np.array(image.convert("RGB"))
+        with Image.open(root / "SegmentationClass" / f"{name}.png") as image:
+            classes = np.array(image)
+        photos.append(Photo(name, pixels, classes))
+    return photos
+
+
+def hold_out(photos: list[Photo], count: int) -> tuple[list[Photo], list[Photo]]:
+    """Split off `count` photos by the digest of their names: `(the rest, those held out)`, each in order."""
+    held = set(sorted((p.name for p in photos), key=lambda name: sha256(name.encode()).hexdigest())[:count])
+    return [p for p in photos if p.name not in held], [p for p in photos if p.name in held]
+
+
+def photo_weights(photos: list[Photo]) -> NDArray[np.float64]:
+    """How likely each photo is drawn; photos with a rare class up to `MAX_REPEAT` times as likely (sums to 1)."""
+    shown = np.array([np.bincount(p.classes.ravel(), minlength=256)[:NUM_CLASSES] > 0 for p in photos])
+    share = np.maximum(shown.mean(axis=0), 1e-9)
+    repeat = np.clip(np.sqrt(COMMON / share), 1.0, MAX_REPEAT)
+    weights: NDArray[np.float64] = np.where(shown, repeat, 1.0).max(axis=1)
+    return np.asarray(weights / weights.sum())
+
+
+def pieces(photos: list[Photo]) -> list[list[Piece]]:
+    """What can be pasted into other photos: for each class shown, the boxes of at least 1 % of their photo."""
+    found: dict[int, list[Piece]] = {}
+    for index, photo in enumerate(photos):
+        for label in np.flatnonzero(np.bincount(photo.classes.ravel(), minlength=256)[1:NUM_CLASSES]) + 1:
+            rows, columns = np.nonzero(photo.classes == label)
+            if rows.size >= 0.01 * photo.classes.size:
+                box = (int(columns.min()), int(rows.min()), int(columns.max()) + 1, int(rows.max()) + 1)
+                found.setdefault(int(label), []).append(Piece(index, int(label), box))
+    return [found[label] for label in sorted(found)]
+
+
+class Batches:
+    """Augmented batches from photos in memory; `batch(step, how)` is a pure function of its arguments and the seed."""
+
+    def __init__(self, photos: list[Photo], seed: int) -> None:
+        self.photos = photos
+        self.seed = seed
+        self.weights = photo_weights(photos)
+        self.pieces = pieces(photos)
+        rarity = np.array([len(found) for found in self.pieces]) ** -0.5
+        self.piece_weights = rarity / max(rarity.sum(), 1e-9)
+
+    def batch(self, step: int, how: Augmentation) -> tuple[Tensor, Tensor]:
+        """Images `[B, 3, crop, crop]` float32, normalised, and class maps `[B, crop, crop]` uint8."""
+        rng = np.random.default_rng((self.seed, step))
+        chosen = rng.choice(len(self.photos), how.batch, p=self.weights)
+        drawn = [self._sample(self.photos[index], rng, how) for index in chosen]
+        pixels = torch.from_numpy(np.stack([image for image, _ in drawn])).permute(0, 3, 1, 2)
+        classes = torch.from_numpy(np.stack([labels for _, labels in drawn]))
+        return normalise(jitter(pixels.float() / 255, rng)), classes
+
+    def _sample(self, photo: Photo, rng: np.random.Generator, how: Augmentation) -> tuple[Bytes, Bytes]:
+        image, labels = random_crop(photo, rng, how)
+        if self.pieces and rng.random() < PASTE_PROBABILITY:
+            image, labels = self._paste(image, labels, rng)
+        if rng.random() < 0.5:
+            image, labels = image[:, ::-1], labels[:, ::-1]
+        return np.ascontiguousarray(image), np.ascontiguousarray(labels)
+
+    def _paste(self, image: Bytes, labels: Bytes, rng: np.random.Generator) -> tuple[Bytes, Bytes]:
+        """Cut one object out of another photo and lay it over this one (arXiv 2012.07177)."""
+        options = self.pieces[rng.choice(len(self.pieces), p=self.piece_weights)]
+        piece = options[rng.integers(len(options))]
+        source, (left, top, right, bottom) = self.photos[piece.photo], piece.box
+        side = labels.shape[0]
+        factor = side * rng.uniform(0.3, 0.9) / max(right - left, bottom - top)
+        size = (max(4, round((right - left) * factor)), max(4, round((bottom - top) * factor)))
+        object_ = Image.fromarray(source.pixels).resize(size, Image.Resampling.BILINEAR, box=piece.box)
+        shape = Image.fromarray(source.classes).resize(size, Image.Resampling.NEAREST, box=piece.box)
+        mask, patch = np.asarray(shape) == piece.label, np.asarray(object_)
+        if rng.random() < 0.5:
+            mask, patch = mask[:, ::-1], patch[:, ::-1]
+        y, x = rng.integers(side - size[1] + 1), rng.integers(side - size[0] + 1)
+        window = np.s_[y : y + size[1], x : x + size[0]]
+        image[window][mask] = patch[mask]
+        labels[window][mask] = piece.label
+        return image, labels
+
+
+def random_crop(photo: Photo, rng: np.random.Generator, how: Augmentation) -> tuple[Bytes, Bytes]:
+    """A square of `how.crop` pixels from the photo, enlarged at random; `FILL` and 255 where the photo ends."""
+    height, width = photo.classes.shape
+    factor = float(np.exp(rng.uniform(*np.log(how.scales))))
+    stretch = float(np.exp(rng.uniform(-0.15, 0.15)))
+    scale_x, scale_y = factor * stretch, factor / stretch
+    box_w, box_h = min(width, how.crop / scale_x), min(height, how.crop / scale_y)
+    left, top = rng.uniform(0, width - box_w), rng.uniform(0, height - box_h)
+    box = (left, top, left + box_w, top + box_h)
+    size = (min(how.crop, max(1, round(box_w * scale_x))), min(how.crop, max(1, round(box_h * scale_y))))
+    image = np.full((how.crop, how.crop, 3), FILL, np.uint8)
+    labels = np.full((how.crop, how.crop), IGNORE_INDEX, np.uint8)
+    y, x = rng.integers(how.crop - size[1] + 1), rng.integers(how.crop - size[0] + 1)
+    window = np.s_[y : y + size[1], x : x + size[0]]
+    image[window] = np.asarray(Image.fromarray(photo.pixels).resize(size, Image.Resampling.BILINEAR, box=box))
+    labels[window] = np.asarray(Image.fromarray(photo.classes).resize(size, Image.Resampling.NEAREST, box=box))
+    return image, labels
+
+
+def jitter(images: Tensor, rng: np.random.Generator) -> Tensor:
+    """Change brightness, contrast and saturation of each image in `[0, 1]` by up to 30 %; a tenth turn grey."""
+    shape = (images.shape[0], 1, 1, 1)
+    brightness, contrast, saturation = (
+        torch.from_numpy(rng.uniform(0.7, 1.3, shape).astype(np.float32)) for _ in range(3)
+    )
+    saturation = saturation * torch.from_numpy((rng.random(shape) >= 0.1).astype(np.float32))
+    grey = (images * torch.tensor((0.299, 0.587, 0.114)).view(1, 3, 1, 1)).sum(1, keepdim=True)
+    images = torch.lerp(grey.expand_as(images), images, saturation)
+    images = torch.lerp(grey.mean((2, 3), keepdim=True).expand_as(images), images, contrast)
+    return (images * brightness).clamp_(0, 1)
+
+
+def normalise(images: Tensor) -> Tensor:
+    """`[B, 3, H, W]` in `[0, 1]` to zero mean and unit variance over ImageNet."""
+    return (images - torch.tensor(IMAGENET_MEAN).view(1, 3, 1, 1)) / torch.tensor(IMAGENET_STD).view(1, 3, 1, 1)

@@ -1,0 +1,293 @@
+"""Train the embedded network on a VOC root: `python -m segcore.models.embedded.train --voc-root VOC2012`.
+
+Seeded and resumable: every batch is a function of `(seed, step)` alone, so that a run that was killed and started
+again ends in exactly the weights of one that was not.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from copy import deepcopy
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Final, cast
+
+import click
+import torch
+import torch.nn.functional as F
+from rich.console import Console
+from rich.logging import RichHandler
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from torch import Tensor, nn
+
+from segcore.errors import ModelError, SegcoreError
+from segcore.labels import IGNORE_INDEX, NUM_CLASSES
+from segcore.models.embedded.card import Card, write_release
+from segcore.models.embedded.data import Augmentation, Batches, Photo, hold_out, load_photos
+from segcore.models.embedded.evaluate import SIZES, evaluate
+from segcore.models.embedded.initial import BACKBONE_PACKAGE, build, convolutions
+from segcore.models.embedded.net import EmbeddedNet
+
+SHARDS: Final = 2
+"""Parts of a batch that are computed side by side, each by one thread: quicker on two cores than two threads for each
+operation, and the sums come out the same to the bit whatever else the machine does.
+"""
+
+LOG = logging.getLogger("segcore.train")
+
+
+def late_of(early: Augmentation) -> Augmentation:
+    """What follows small crops: about 1.6 times their side, photos enlarged as much more, for twice the work."""
+    low, high = early.scales
+    return Augmentation(max(1, early.batch * 3 // 4), early.crop * 18 // 11 // 32 * 32, (low * 1.5, high * 1.57))
+
+
+EARLY: Final = Augmentation(batch=16, crop=176, scales=(0.4, 1.4))
+LATE: Final = late_of(EARLY)
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Everything, beside the photos, that decides the weights.
+
+    Small crops of small photos first, which teach what things are at half the cost; then larger ones of larger
+    photos, while the rate falls to nothing, for the outlines and for photos of every size.
+    """
+
+    steps: int = 5000
+    decay: float = 0.35
+    """Share of the steps in which the rate falls."""
+    warmup: int = 150
+    early: Augmentation = EARLY
+    late: Augmentation = LATE
+    features_rate: float = 2.5e-4
+    head_rate: float = 1.5e-3
+    weight_decay: float = 0.01
+    dice: float = 0.5
+    ema: float = 0.99
+    seed: int = 2012
+
+    @property
+    def decay_from(self) -> int:
+        """The first step of the decay."""
+        return self.steps - round(self.steps * self.decay)
+
+    def rate(self, step: int) -> float:
+        """Share of the learning rate at `step`: linear warm-up, constant, 1-sqrt decay (arXiv 2405.18392)."""
+        if step < self.decay_from:
+            return min(1.0, (step + 1) / max(1, self.warmup))
+        return 1.0 - math.sqrt((step - self.decay_from + 1) / (self.steps - self.decay_from + 1))
+
+    def augmentation(self, step: int) -> Augmentation:
+        """How the batch of `step` is drawn."""
+        return self.early if step < self.decay_from else self.late
+
+
+def dice_loss(probabilities: Tensor, target: Tensor, valid: Tensor) -> Tensor:
+    """One minus the soft Dice score, averaged over the classes to be seen in the batch (arXiv 1606.04797)."""
+    flat = probabilities.movedim(1, -1)[valid]
+    truth = F.one_hot(target[valid], NUM_CLASSES).to(flat.dtype)
+    both, total = (flat * truth).sum(0), flat.sum(0) + truth.sum(0)
+    seen = truth.sum(0) > 0
+    return 1 - (2 * both[seen] / total[seen]).mean()
+
+
+def loss_of(net: EmbeddedNet, images: Tensor, classes: Tensor, dice: float) -> Tensor:
+    """Cross-entropy plus `dice` times the Dice loss, where the logits are: at every fourth pixel of the class maps."""
+    target = classes[:, 2::4, 2::4].long()
+    if next(net.features.stem.parameters()).requires_grad:
+        at4 = net.features.early(images)
+    else:  # nothing to learn there, so half precision will do
+        with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+            at4 = net.features.early(images)
+    logits = net.head(at4.float(), *net.features.late(at4.float()))
+    log_p = logits.log_softmax(1)
+    entropy = F.nll_loss(log_p, target, ignore_index=IGNORE_INDEX)
+    return entropy + dice * dice_loss(log_p.exp(), target, target != IGNORE_INDEX)
+
+
+def optimiser(net: EmbeddedNet, recipe: Recipe) -> torch.optim.AdamW:
+    """AdamW with a lower rate for the features, and weight decay for filters only."""
+    head = [m for name, m in net.named_children() if name != "features"]
+    groups = []
+    for rate, modules in ((recipe.features_rate, [net.features]), (recipe.head_rate, head)):
+        parameters = [p for m in modules for p in m.parameters() if p.requires_grad]
+        filters = [p for p in parameters if p.ndim > 1]
+        groups.append({"params": filters, "rate": rate, "weight_decay": recipe.weight_decay})
+        groups.append({"params": [p for p in parameters if p.ndim == 1], "rate": rate, "weight_decay": 0.0})
+    return torch.optim.AdamW(groups, lr=recipe.head_rate, fused=True)
+
+
+class Training:
+    """A run: network, moving average of its weights, optimiser and the number of steps done."""
+
+    def __init__(self, recipe: Recipe, photos: list[Photo], backbone: str | None) -> None:
+        self.recipe = recipe
+        self.batches = Batches(photos, recipe.seed)
+        self.net = build(recipe.seed, self.batches.batch(0, recipe.augmentation(0))[0], backbone)
+        self.average = deepcopy(self.net).requires_grad_(False)
+        self.learned = [p for p in self.net.parameters() if p.requires_grad]
+        self.optimiser = optimiser(self.net, recipe)
+        self.step = 0
+        self._loader = ThreadPoolExecutor(1)
+        self._workers = ThreadPoolExecutor(SHARDS)
+        self._ahead: tuple[int, Future[tuple[Tensor, Tensor]]] | None = None
+
+    def advance(self) -> float:
+        """Do one step and return its loss."""
+        images, classes = self._batch()
+        share = self.recipe.rate(self.step)
+        for group in self.optimiser.param_groups:
+            group["lr"] = group["rate"] * share
+        shards = zip(images.chunk(SHARDS), classes.chunk(SHARDS), strict=True)
+        done = list(self._workers.map(lambda shard: self._gradients(*shard), shards))
+        for parameter, *gradients in zip(self.learned, *(found for _, found in done), strict=True):
+            parameter.grad = torch.stack(gradients).mean(0)
+        nn.utils.clip_grad_norm_(self.learned, 2.0)
+        self.optimiser.step()
+        keep = min(self.recipe.ema, (1 + self.step) / (10 + self.step))
+        with torch.no_grad():
+            for mine, theirs in zip(self.average.parameters(), self.net.parameters(), strict=True):
+                mine.lerp_(theirs, 1 - keep)
+        self.step += 1
+        return sum(loss for loss, _ in done) / len(done)
+
+    def _gradients(self, images: Tensor, classes: Tensor) -> tuple[float, tuple[Tensor, ...]]:
+        """Loss of a part of a batch and its gradients, in the order of `learned`."""
+        images = images.to(memory_format=torch.channels_last)
+        loss = loss_of(self.net, images, classes, self.recipe.dice)
+        return float(loss.detach()), torch.autograd.grad(loss, self.learned)
+
+    def _batch(self) -> tuple[Tensor, Tensor]:
+        """The batch of this step; the next one is prepared meanwhile."""
+        if self._ahead is None or self._ahead[0] != self.step:
+            self._ahead = (self.step, self._prepare(self.step))
+        images, classes = self._ahead[1].result()
+        self._ahead = (self.step + 1, self._prepare(self.step + 1))
+        return images, classes
+
+    def _prepare(self, step: int) -> Future[tuple[Tensor, Tensor]]:
+        return self._loader.submit(self.batches.batch, step, self.recipe.augmentation(step))
+
+    def save(self, path: Path) -> None:
+        """Write all that is needed to go on beside the target, then move it there."""
+        state = {
+            "step": self.step,
+            "seed": self.recipe.seed,
+            "net": self.net.state_dict(),
+            "average": self.average.state_dict(),
+            "optimiser": self.optimiser.state_dict(),
+        }
+        partial = path.with_suffix(".partial")
+        with partial.open("wb") as file:
+            torch.save(state, file)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+
+    def load(self, path: Path) -> None:
+        """Go on from what `save` wrote.
+
+        Raises:
+            ModelError: it was written by a run with another seed.
+        """
+        state = torch.load(path, weights_only=True)
+        if state.get("seed", self.recipe.seed) != self.recipe.seed:
+            raise ModelError(
+                f"{path} belongs to a run with seed {state['seed']}, not {self.recipe.seed}; choose another workspace"
+            )
+        self.net.load_state_dict(state["net"])
+        self.average.load_state_dict(state["average"])
+        self.optimiser.load_state_dict(state["optimiser"])
+        self.step = state["step"]
+
+    def result(self) -> EmbeddedNet:
+        """Return the moving average as a plain network in evaluation mode."""
+        net = EmbeddedNet().to(memory_format=torch.channels_last)
+        with torch.no_grad():
+            for mine, theirs in zip(convolutions(net), convolutions(self.average), strict=True):
+                mine.weight.copy_(theirs.weight)  # gain times filters
+                cast(nn.Parameter, mine.bias).copy_(cast(nn.Parameter, theirs.bias))
+        return net.eval()
+
+
+@dataclass(frozen=True)
+class Upkeep:
+    """What happens beside the steps of a run; none of it changes the weights."""
+
+    workspace: Path
+    save_every: int = 100
+    score_every: int = 400
+
+
+def run(training: Training, held_out: list[Photo], upkeep: Upkeep, tell: Callable[[float], None]) -> None:
+    """Do the steps that are left, going on from the checkpoint in the workspace if there is one.
+
+    `tell` is called with the smoothed loss after each step.
+    """
+    checkpoint = upkeep.workspace / "checkpoint.pt"
+    upkeep.workspace.mkdir(parents=True, exist_ok=True)
+    if checkpoint.exists():
+        training.load(checkpoint)
+        LOG.info("going on from step %d", training.step)
+    smooth: float | None = None
+    while training.step < training.recipe.steps:
+        loss = training.advance()
+        smooth = loss if smooth is None else 0.98 * smooth + 0.02 * loss
+        tell(smooth)
+        last = training.step == training.recipe.steps
+        if training.step % upkeep.save_every == 0 or last:
+            training.save(checkpoint)
+            LOG.info("step %d loss %.4f", training.step, smooth)
+        if held_out and (training.step % upkeep.score_every == 0 or last):
+            LOG.info("step %d held out: %s", training.step, evaluate(training.result(), held_out, SIZES[0]).line())
+
+
+@click.command(context_settings={"show_default": True})
+@click.option("--voc-root", type=click.Path(exists=True, file_okay=False, path_type=Path), required=True,
+              help="Folder with ImageSets, JPEGImages and SegmentationClass.")  # fmt: skip
+@click.option("--workspace", type=click.Path(file_okay=False, path_type=Path), default=Path("embedded-training"),
+              help="Where checkpoints are kept; a run that was killed goes on from there.")  # fmt: skip
+@click.option("--output", type=click.Path(dir_okay=False, path_type=Path), default=Path("embedded.safetensors"),
+              help="The file to ship; its card is written beside it (.md).")  # fmt: skip
+@click.option("--steps", type=click.IntRange(1), default=Recipe.steps)
+@click.option("--decay", type=click.FloatRange(0, 1), default=Recipe.decay, help="Share of steps with a falling rate.")
+@click.option("--batch", type=click.IntRange(1), default=Recipe.early.batch)
+@click.option("--crop", type=click.IntRange(64), default=Recipe.early.crop, help="Of the early steps, pixels.")
+@click.option("--seed", type=click.IntRange(0), default=Recipe.seed)
+@click.option("--held-out", type=click.IntRange(0), default=150, help="Training photos kept aside, for choices.")
+@click.option("--backbone-weights", default=BACKBONE_PACKAGE, help="Package with ImageNet weights, or 'none'.")
+def main(
+    voc_root: Path, workspace: Path, output: Path, steps: int, decay: float, batch: int, crop: int, seed: int,
+    held_out: int, backbone_weights: str,
+) -> None:  # fmt: skip
+    """Train the embedded network, write the file to ship and score it on the val photos of the VOC root."""
+    torch.set_num_threads(1)  # for each operation: see SHARDS
+    console = Console(stderr=True)
+    logging.basicConfig(level=logging.INFO, format="%(message)s", handlers=[RichHandler(console=console)])
+    recipe = Recipe(steps=steps, decay=decay, seed=seed)
+    early = replace(recipe.early, batch=batch, crop=crop)
+    recipe = replace(recipe, early=early, late=late_of(early))
+    try:
+        photos, aside = hold_out(load_photos(voc_root, "train"), held_out)
+        LOG.info("%d photos to learn from, %d held out; %s", len(photos), len(aside), recipe)
+        training = Training(recipe, photos, None if backbone_weights == "none" else backbone_weights)
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        with Progress(*columns, console=console) as progress:
+            task = progress.add_task("training", total=recipe.steps)
+            run(training, aside, Upkeep(workspace), lambda loss: progress.update(
+                task, completed=training.step, description=f"loss {loss:.3f}"))  # fmt: skip
+        net = training.result()
+        scores = {size: evaluate(net, load_photos(voc_root, "val"), size) for size in SIZES}
+        digest = write_release(net, output, Card(asdict(recipe), len(photos), scores))
+    except SegcoreError as error:
+        raise click.ClickException(str(error)) from error
+    LOG.info("wrote %s; its WEIGHTS_SHA256 is %s", output, digest)
+
+
+if __name__ == "__main__":
+    main()

