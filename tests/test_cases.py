@@ -166,6 +166,15 @@ def test_all_problems_of_all_files_are_told_at_once(tmp_path: Path) -> None:
     assert all(str(problem) in str(raised.value) for problem in problems)
 
 
+def test_a_rule_that_never_holds_is_a_problem(tmp_path: Path) -> None:
+    write(tmp_path, "limits:\n  - max_drift: 0.2\n  - {when: {tag: [lvie]}, max_drift: 0.1}\n", "defaults.yaml")
+    file = write(tmp_path, HEAD + "tags: [live]\n")
+    (problem,) = check_cases(tmp_path)[1]
+    assert (problem.file.name, problem.line, problem.column) == ("defaults.yaml", 3, 18)
+    assert "no case with the tag lvie" in problem.what
+    assert load_cases(file), "the other files, which may have the tag, are not looked at"
+
+
 def test_names_are_unique_over_all_files(tmp_path: Path) -> None:
     first, second = write(tmp_path, HEAD, "a.yaml"), write(tmp_path, "# later\n" + HEAD, "b.yml")
     (problem,) = check_cases(tmp_path)[1]
@@ -333,11 +342,20 @@ def test_every_example_of_the_documentation_is_right(tmp_path: Path, example: st
     for path in re.findall(r"path: ([\w./-]+)", example):
         write(tmp_path, "", path)
     defaults = example.startswith("# defaults.yaml\n")
-    write(tmp_path, HEAD if defaults else example, "a.yaml")
+    write(tmp_path, HEAD + "tags: [realtime]\n" if defaults else example, "a.yaml")
     if defaults:
         write(tmp_path, example, "defaults.yaml")
     assert load_cases(tmp_path)
     jsonschema.validate(yaml.safe_load(example), json_schema())
+
+
+def test_the_python_of_the_documentation_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    (code,) = re.findall(r"^```python\n(.*?)^```", DOCS, re.MULTILINE | re.DOTALL)
+    monkeypatch.chdir(ROOT)
+    found: dict[str, Any] = {}
+    exec(code, found)
+    assert found["photo"].is_file()
+    assert found["problems"] == ()
 
 
 def test_the_documentation_names_every_key() -> None:

@@ -7,7 +7,7 @@ is wrong with any of the files is reported at once, and nothing is skipped in si
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -63,16 +63,20 @@ def check_cases(path: Path) -> tuple[tuple[Case, ...], tuple[Problem, ...]]:
     cases: list[Case] = []
     problems: list[Problem] = []
     names: dict[str, str] = {}
-    defaults = {directory: _read_defaults(directory, problems) for directory in sorted({f.parent for f in files})}
+    defaults = {directory: _read_defaults(directory, problems) for directory in {file.parent for file in files}}
     for file in files:
         for node in _case_nodes(file, problems):
             problems += _name_taken(node, file, names)
             text = _validate(CaseText, node, file, problems)
             if text is not None:
-                case = _with_defaults(text, defaults[file.parent], file, node.place[0])
+                case = _with_defaults(text, defaults[file.parent].settings, file, node.place[0])
                 problems += _bad_sources(case, node, file)
-                problems += _idle_rules(text, node, file)
+                problems += _idle_rules(text.limits, text.tags, node, file)
                 cases.append(case)
+    if path.is_dir() and not problems:  # else not all tags are known
+        for directory, shared in defaults.items():
+            tags = {tag for case in cases if case.source_file.parent == directory.absolute() for tag in case.tags}
+            problems += _idle_rules(shared.settings.limits, tags, shared.node, directory / DEFAULTS_FILE)
     bad = {problem.file.absolute() for problem in problems}
     return tuple(c for c in cases if c.source_file not in bad), tuple(sorted(problems, key=_order))
 
@@ -88,16 +92,28 @@ def _case_files(path: Path) -> list[Path]:
     return sorted((file for file in found if file.name != DEFAULTS_FILE), key=Path.as_posix)
 
 
-def _read_defaults(directory: Path, problems: list[Problem]) -> Settings:
+@dataclass(frozen=True)
+class _Defaults:
+    """What `defaults.yaml` says, and where."""
+
+    settings: Settings
+    node: Located
+
+
+_NO_DEFAULTS = _Defaults(Settings(), Located(None, (1, 1)))
+
+
+def _read_defaults(directory: Path, problems: list[Problem]) -> _Defaults:
     file = directory / DEFAULTS_FILE
     if not file.is_symlink() and not file.exists():
-        return Settings()
+        return _NO_DEFAULTS
     node, found = read_yaml(file)
     problems += found
     if node is None or node.value is None:
         problems += [] if found else [Problem(file, 1, 1, "is empty: wanted models, sizes or limits, or no such file")]
-        return Settings()
-    return _validate(Settings, node, file, problems) or Settings()
+        return _NO_DEFAULTS
+    settings = _validate(Settings, node, file, problems)
+    return _NO_DEFAULTS if settings is None else _Defaults(settings, node)
 
 
 def _case_nodes(file: Path, problems: list[Problem]) -> Iterable[Located]:
@@ -144,12 +160,13 @@ def _with_defaults(text: CaseText, defaults: Settings, file: Path, line: int) ->
     return Case.model_validate({**fields, "limits": limits, "source_file": file.absolute(), "line": line})
 
 
-def _idle_rules(text: CaseText, node: Located, file: Path) -> Iterator[Problem]:
-    """Yield the rules of a case that ask for a tag which it does not have."""
-    for index, rule in enumerate(text.limits):
-        if rule.when.tag and not set(rule.when.tag) & set(text.tags):
+def _idle_rules(rules: Iterable[LimitRule], tags: Iterable[str], node: Located, file: Path) -> Iterator[Problem]:
+    """Yield the rules that ask for a tag which no case has that they could hold for."""
+    for index, rule in enumerate(rules):
+        if rule.when.tag and not set(rule.when.tag) & set(tags):
             place = node.down(("limits", index, "when", "tag"))[0].place
-            yield Problem(file, *place, f"limits[{index + 1}] never holds: the case has none of the tags it asks for")
+            what = f"limits[{index + 1}] never holds: there is no case with the tag {' or '.join(rule.when.tag)}"
+            yield Problem(file, *place, what)
 
 
 def _bad_sources(case: Case, node: Located, file: Path) -> Iterator[Problem]:
