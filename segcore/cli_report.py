@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -59,15 +60,14 @@ def report(
     else:
         wide = Console().width
         print_story(story, Console(width=min(wide, MAX_COLUMNS), highlight=False), quiet=quiet)
-        for written in filter(None, (page, markdown)):
+        for written in filter(None, () if quiet else (page, markdown)):
             Console(highlight=False).print(Text(f"report: {written}"), soft_wrap=True)
     if open_page and page:
         click.launch(page.resolve().as_uri())
 
 
 def _story(references: tuple[str, ...], baseline: str | None, storage: Path) -> Story:
-    from segcore.drift import run_drift
-    from segcore.gate import judge
+    from segcore.gate.files import judge_runs
     from segcore.limits import Limits
     from segcore.report.story import tell
     from segcore.store import load_run, resolve_run
@@ -76,7 +76,7 @@ def _story(references: tuple[str, ...], baseline: str | None, storage: Path) -> 
     if baseline is None:
         return tell(runs)
     before = load_run(resolve_run(baseline, storage))
-    return tell(runs, before, judge([before], [runs[-1]], Limits(), drift=run_drift(before, runs[-1])))
+    return tell(runs, before, judge_runs([before], [runs[-1]], Limits(), storage))
 
 
 def _as_json(story: Story) -> dict[str, Any]:
@@ -91,7 +91,7 @@ def _as_json(story: Story) -> dict[str, Any]:
         "baseline": str(story.baseline.path) if story.baseline else None,
         "gate": gate_text.as_json(story.gate) if story.gate else None,
         "warnings": list(story.warnings),
-        "not_passed": [outcome.model_dump() for outcome in story.troubles],
+        "not_passed": [asdict(trouble) for trouble in story.troubles],
         "cases": [
             {
                 "item": case.benchmark.info.key,

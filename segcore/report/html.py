@@ -31,6 +31,10 @@ PICTURE_SIDES = ((24, 640), (48, 480), (96, 320))
 """Up to so many cases, pictures get so long a side; beyond, only the first cases have their pictures shown."""
 
 
+TRACE = 0.001
+"""Share of the pixels below which a class is named but has no entry of its own in the legend."""
+
+
 @dataclass(frozen=True)
 class LegendEntry:
     """One class in the legend, and its place in the bar above it (0 to 100)."""
@@ -58,6 +62,8 @@ class Card:
     width: int
     height: int
     legend: tuple[LegendEntry, ...]
+    traces: str
+    """What is said of the classes that are too rare for the legend."""
     checks: tuple[CheckRecord, ...]
     scores: tuple[tuple[str, str], ...]
     notes: tuple[str, ...]
@@ -98,7 +104,7 @@ def render_html(story: Story) -> str:
     page["sections"] = [
         (anchor, title)
         for anchor, title, there in (
-            ("changed", "Changed", story.baseline), ("troubles", "Not measured", story.troubles),
+            ("changed", "Changed", story.baseline), ("troubles", "Skipped", story.troubles or story.doubts),
             ("cases", "Cases", page["cases"]), ("datasets", "Datasets", page["datasets"]),
             ("compared", "Side by side", page["compared"]), ("speed", "Speed", page["charts"]),
             ("items", "Items", True), ("machine", "Machine", True),
@@ -144,7 +150,10 @@ def _card(case: CaseStory, side: int) -> Card:
     picture = seen.photo if seen.photo is not None else seen.class_map
     size = fitted(picture.shape[1], picture.shape[0], side) if picture is not None else (1, 1)
     legend, start = [], 0.0
+    traces = [share.name for share in case.shares if max(share.share, share.before or 0) < TRACE]
     for share in case.shares:
+        if share.name in traces:
+            continue
         before = "" if share.before is None or abs(share.before - share.share) < 5e-4 else f"{share.before:.1%}"
         legend.append(LegendEntry(share.name, share.colour, f"{share.share:.1%}", before, start, 100 * share.share))
         start += 100 * share.share
@@ -160,6 +169,7 @@ def _card(case: CaseStory, side: int) -> Card:
         width=size[0],
         height=size[1],
         legend=tuple(legend),
+        traces=f"below {TRACE:.1%}: {', '.join(traces)}" if traces else "",
         checks=case.accuracy.checks,
         scores=case.scores,
         notes=seen.notes,

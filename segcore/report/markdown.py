@@ -17,6 +17,7 @@ from segcore.report.story import Story
 from segcore.report.tables import dataset_tables, facts, items_table, side_by_side
 from segcore.report.wording import markdown_text, number
 
+_ROOM_FOR_LAST_LINE = 1000
 ICONS = {"good": "✅", "bad": "❌", "warn": "❔"}
 
 
@@ -44,23 +45,30 @@ def render_markdown(story: Story) -> str:
     top += [markdown_text(about), ""]
     top += [f"> ⚠️ {markdown_text(sentence)}\n" for sentence in story.warnings]
     text = "\n".join(top)
+    return text + render_folded(story, MAX_MARKDOWN - len(text))
+
+
+def render_folded(story: Story, room: int = MAX_MARKDOWN) -> str:
+    """Return all but the verdict and what changed, each part folded, in at most `room` characters."""
+    text = ""
     left_out = []
     for title, lines in _sections(story):
         section = f"\n<details><summary>{markdown_text(title)}</summary>\n\n" + "\n".join(lines) + "\n\n</details>\n"
-        if len(text) + len(section) > MAX_MARKDOWN - 500:
-            left_out.append(title)
+        if len(text) + len(section) > room - _ROOM_FOR_LAST_LINE:
+            left_out.append(markdown_text(title)[:60])
         else:
             text += section
     if left_out:
-        text += f"\nToo long for here: {markdown_text(', '.join(left_out))}; see the run's HTML report.\n"
-    return text
+        text += f"\nToo long for here: {', '.join(left_out)}; see the HTML report.\n"
+    return text if len(text) <= room else ""
 
 
 def _sections(story: Story) -> Iterable[tuple[str, list[str]]]:
     """Titles and lines of what is folded, most wanted first."""
     if story.troubles:
-        rows = [(o.outcome, o.item, o.reason) for o in story.troubles]
-        yield f"{len(rows)} not measured or failed", _table(("outcome", "item", "reason"), rows)
+        rows = [(trouble.outcome, ", ".join(trouble.items), trouble.reason) for trouble in story.troubles]
+        count = sum(trouble.count for trouble in story.troubles)
+        yield f"{count} not measured or failed", _table(("outcome", "items", "reason"), rows)
     if story.cases:
         cells = [
             (

@@ -87,6 +87,20 @@ class Pictures:
 
 
 @dataclass(frozen=True)
+class Trouble:
+    """Items that did not pass, for one reason."""
+
+    outcome: OutcomeKind
+    reason: str
+    items: tuple[str, ...]
+
+    @property
+    def count(self) -> int:
+        """How many items."""
+        return len(self.items)
+
+
+@dataclass(frozen=True)
 class Story:
     """Everything told about some runs; the last of them is the one that is judged."""
 
@@ -96,8 +110,8 @@ class Story:
     headline: Headline
     changed: tuple[Changed, ...]
     warnings: tuple[str, ...]
-    troubles: tuple[OutcomeRecord, ...]
-    """What did not pass: failed, in error or skipped, with the reason."""
+    troubles: tuple[Trouble, ...]
+    """What failed, ended in error or was skipped, in this order."""
     doubts: tuple[tuple[str, str], ...]
     """Items whose figures are doubtful, and why."""
     cases: tuple[CaseStory, ...]
@@ -137,10 +151,18 @@ def tell(runs: Sequence[Run], baseline: Run | None = None, gate: GateResult | No
         headline=headline(current, gate),
         changed=tuple(_changed(row) for row in rows if row.verdict != "pass"),
         warnings=tuple(dict.fromkeys(warnings)),
-        troubles=tuple(o for o in record.outcomes if o.outcome != "passed"),
+        troubles=_troubles(record.outcomes),
         doubts=tuple((b.info.key, warning) for b in current.benchmarks for warning in b.info.warnings),
         cases=_cases(current, baseline),
     )
+
+
+def _troubles(outcomes: Sequence[OutcomeRecord]) -> tuple[Trouble, ...]:
+    found: dict[tuple[OutcomeKind, str], list[str]] = {}
+    for outcome in outcomes:
+        found.setdefault((outcome.outcome, outcome.reason), []).append(outcome.key or outcome.item)
+    ordered = sorted(found.items(), key=lambda entry: _OUTCOMES.index(entry[0][0]))
+    return tuple(Trouble(kind, reason, tuple(items)) for (kind, reason), items in ordered if kind != "passed")
 
 
 def headline(run: Run, gate: GateResult | None = None) -> Headline:
@@ -151,8 +173,7 @@ def headline(run: Run, gate: GateResult | None = None) -> Headline:
         return Headline(word, f"{word}: {counts or 'nothing was judged'}", tone)
     counts_by = Counter(outcome.outcome for outcome in run.record.outcomes)
     unmet = [b for b in run.benchmarks if b.info.accuracy and not all(c.passed for c in b.info.accuracy.checks)]
-    order: tuple[OutcomeKind, ...] = ("failed", "error", "passed", "skipped")
-    counts = ", ".join(f"{counts_by[kind]} {kind}" for kind in order if counts_by[kind])
+    counts = ", ".join(f"{counts_by[kind]} {kind}" for kind in _OUTCOMES if counts_by[kind])
     counts = counts or f"{len(run.benchmarks)} item{'s' * (len(run.benchmarks) != 1)} measured"
     if unmet and not counts_by["failed"]:
         counts = f"{len(unmet)} not as expected, {counts}"
@@ -163,6 +184,7 @@ def headline(run: Run, gate: GateResult | None = None) -> Headline:
     return Headline("Passed", f"Passed: {counts}", "good")
 
 
+_OUTCOMES: tuple[OutcomeKind, ...] = ("failed", "error", "passed", "skipped")
 _GATE_WORDS: dict[int, tuple[str, Tone]] = {0: ("Passed", "good"), 1: ("Failed", "bad"), 3: ("Undecided", "warn")}
 
 

@@ -102,7 +102,7 @@ def quantity(field: str, title: str, values: Sequence[float], *, log: bool | Non
     usable = [value for value in values if math.isfinite(value) and value > 0] or [1.0]
     low, high = min(usable) / 1.25, max(usable) * 1.25
     scale: Spec = {"zero": True}
-    axis: Spec = {"format": "~g", "tickCount": 6}
+    axis: Spec = {"format": ",.9~g", "tickCount": 6}
     if log or (log is None and high / low > 30):
         scale = {"type": "log", "nice": False, "domain": [low, high]}
         axis["values"] = _ticks(low, high)

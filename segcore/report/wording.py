@@ -71,11 +71,11 @@ def short_labels(infos: Sequence[BenchmarkRecord], without: Sequence[str] = ()) 
     Args:
         infos: the items shown together.
         without: properties to leave out: ``case``, ``model``, ``runtime``, ``precision``, ``device``, ``size``,
-            ``batch``, ``kind``.
+            ``batch``.
     """
     parts = [_parts(info) for info in infos]
     varying = [name for name in _PARTS if name not in without and len({part[name] for part in parts}) > 1]
-    return shortened([" ".join(part[name] for name in varying or ["model"]) for part in parts])
+    return shortened([" ".join(filter(None, (part[name] for name in varying or ["model"]))) for part in parts])
 
 
 def shortened(labels: Sequence[str], most: int = MAX_LABEL) -> list[str]:
@@ -89,7 +89,7 @@ def shortened(labels: Sequence[str], most: int = MAX_LABEL) -> list[str]:
     return [found[label] for label in labels]
 
 
-_PARTS = ("model", "case", "runtime", "precision", "device", "size", "batch", "kind")
+_PARTS = ("model", "case", "runtime", "precision", "device", "size", "batch")
 
 
 def _parts(info: BenchmarkRecord) -> dict[str, str]:
@@ -100,6 +100,5 @@ def _parts(info: BenchmarkRecord) -> dict[str, str]:
         "precision": info.precision,
         "device": info.device,
         "size": f"@{info.size}",
-        "batch": f"b{info.batch}",
-        "kind": info.kind,
+        "batch": f"batch {info.batch}" if info.kind == "throughput" else "",
     }
