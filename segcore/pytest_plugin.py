@@ -73,7 +73,8 @@ def _collector(config: pytest.Config) -> Collector:
 
 def _plan_of(item: pytest.Item) -> PlanItem | None:
     params: dict[str, PlanItem] = getattr(getattr(item, "callspec", None), "params", {})
-    return next((params[name] for name in FIXTURES if name in params), None)
+    found = next((params[name] for name in FIXTURES if name in params), None)
+    return found if hasattr(found, "key") else None  # pytest puts a mark of its own in the place of an empty plan
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -94,10 +95,17 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     config = session.config
     plan = {item.nodeid: found for item in session.items if (found := _plan_of(item)) is not None}
     storage.settle_storage(config, ours=bool(plan))
-    if not plan or config.option.collectonly:
+    if config.option.collectonly:
         return
+    if not plan:
+        if config.option.segcore_baseline:
+            raise pytest.UsageError("--segcore-baseline: no item of segcore is selected, there is nothing to judge")
+        return
+    from segcore.plugin.baseline import BaselineHooks, load_baseline
     from segcore.plugin.hooks import BenchHooks
+    from segcore.plugin.page import PageHooks
 
+    baseline = load_baseline(config)
     capture = config.pluginmanager.getplugin("capturemanager")
     with capture.global_and_fixture_disabled() if capture else nullcontext():  # downloads show a bar
         try:
@@ -105,6 +113,10 @@ def pytest_collection_finish(session: pytest.Session) -> None:
         except SegcoreError as error:
             raise pytest.UsageError(str(error)) from error
     config.pluginmanager.register(hooks, HOOKS)
+    judged = BaselineHooks(baseline, hooks.session) if baseline else None
+    if judged:
+        config.pluginmanager.register(judged)
+    config.pluginmanager.register(PageHooks(hooks.session, judged))
 
 
 def _hooks(request: pytest.FixtureRequest) -> BenchHooks:

@@ -79,6 +79,10 @@ class BenchHooks:
         except Exception:
             self._record()
             raise
+        except BaseException:  # interrupted: pytest-benchmark shall not complain of an unused fixture on top
+            if isinstance(self._open, SpeedItem):
+                self._open.benchmark.skipped = True
+            raise
         self._record()
         return result
 

@@ -62,6 +62,11 @@ def add_options(parser: pytest.Parser) -> None:
         help="pretrained, random (speed only), a checkpoint's path, or auto: pretrained where they are here or can be "
         "fetched, else random, marked as such [auto]",
     )
+    group.addoption(
+        "--segcore-baseline",
+        metavar="RUN",
+        help="Judge the run against this one (path, name, latest, or a directory of runs); exit as `segcore gate` does",
+    )
     group.addoption("--offline", action="store_true", help="Fetch nothing; use what is cached")
 
 

@@ -81,9 +81,9 @@ def select_cases(cases: Sequence[Case], choices: Choices) -> tuple[Case, ...]:
 def plan_items(kind: Kind, cases: Sequence[Case], choices: Choices, devices: Iterable[str]) -> tuple[PlanItem, ...]:
     """Return the items of one kind, in the order of the cases.
 
-    What the command line names goes for every case; else each case says on which models and at which sizes it runs.
-    Accuracy is judged on every case. Speed is measured on every case with the light model; with other models on the
-    cases tagged `speed`, and throughput then at the smallest size only: a case more tells little and takes long.
+    Each case says on which models and at which sizes it runs, unless the command line does. Accuracy is judged on every
+    case. Speed is measured on every case with the light model; with other models on the cases tagged `speed` (unless
+    cases are named), and throughput at the smallest size (unless sizes are): more tells little and takes long.
     """
     models = choices.models or tuple(dict.fromkeys(model for case in cases for model in case.models))
     tagged = any(SPEED_TAG in case.tags for case in cases) and not choices.cases

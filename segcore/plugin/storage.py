@@ -47,30 +47,31 @@ def benchmark_session(config: pytest.Config) -> BenchmarkSession:
     return session
 
 
-def default_storage(config: pytest.Config) -> bool:
-    """Tell whether the user left pytest-benchmark's storage option alone."""
-    return bool(config.option.benchmark_storage == DEFAULT_STORAGE)
-
-
 def postpone_compare(config: pytest.Config) -> None:
     """Keep pytest-benchmark from looking for a run to compare with before it is known where runs are."""
-    if default_storage(config) and config.option.benchmark_compare:
+    if _default_storage(config) and config.option.benchmark_compare:
         config.stash[_COMPARE] = config.option.benchmark_compare
         config.option.benchmark_compare = []
 
 
 def settle_storage(config: pytest.Config, ours: bool) -> None:
     """Move pytest-benchmark's storage to ours if there are items of ours, and make up for a postponed comparison."""
-    from segcore.store import DEFAULT_DIRECTORY  # loads pydantic
+    if ours and _default_storage(config):
+        from segcore.store import DEFAULT_DIRECTORY  # loads pydantic
 
-    session = benchmark_session(config)
-    if ours and default_storage(config):
+        session = benchmark_session(config)
         with contextlib.suppress(OSError):  # made by pytest-benchmark a moment ago; it stays if anything is in it
             session.storage.path.rmdir()
         session.storage = FileStorage(DEFAULT_DIRECTORY, session.logger, default_machine_id=session.machine_id)
     if _COMPARE in config.stash:
+        session = benchmark_session(config)
         session.compare = config.stash[_COMPARE]
         session.handle_loading()
+
+
+def _default_storage(config: pytest.Config) -> bool:
+    """Whether the user left pytest-benchmark's storage option alone."""
+    return getattr(config.option, "benchmark_storage", None) == DEFAULT_STORAGE
 
 
 def take_over_saving(config: pytest.Config) -> RunFile:
@@ -113,7 +114,9 @@ def _claim(directory: Path, name: str) -> Path:
         except FileExistsError:
             continue
         except OSError as error:
-            raise RecordError(f"{directory}: no run can be written there: {error.strerror}; see --benchmark-storage") from None
+            raise RecordError(
+                f"{directory}: no run can be written there: {error.strerror}; see --benchmark-storage"
+            ) from None
         return path
 
 
