@@ -102,8 +102,15 @@ def publish(result: GateResult, as_json: bool) -> None:
         click.echo(json.dumps(gate_text.as_json(result), indent=2, allow_nan=False))
     else:
         click.echo(gate_text.render(result, color=sys.stdout.isatty()), nl=False)
+    tell_github(result, err=as_json)
+
+
+def tell_github(result: GateResult, *, err: bool = False) -> None:
+    """In GitHub Actions, annotate the run (on stderr if asked) and add to the summary of the step."""
+    from segcore.report import gate_text
+
     if os.environ.get("GITHUB_ACTIONS"):
-        click.echo(gate_text.workflow_commands(result), nl=False, err=as_json)
+        click.echo(gate_text.workflow_commands(result), nl=False, err=err)
     summary = os.environ.get("GITHUB_STEP_SUMMARY")
     if summary:
         with Path(summary).open("a", encoding="utf-8") as file:

@@ -94,7 +94,7 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     """Look around before the first item: photos, weights, calibration, where to write."""
     config = session.config
     plan = {item.nodeid: found for item in session.items if (found := _plan_of(item)) is not None}
-    storage.settle_storage(config, ours=bool(plan))
+    storage.settle_storage(config, ours=bool(plan) and not config.option.collectonly)
     if config.option.collectonly:
         return
     if not plan:

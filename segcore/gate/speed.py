@@ -39,7 +39,7 @@ def judge_change(base: Arm, head: Arm, info: BenchmarkRecord, limits: Limits, no
             unit="ms",
             old=1e3 * math.exp(_centre(base, q)),
             new=1e3 * math.exp(_centre(head, q)),
-            change=Interval(*(math.expm1(x) if x < 700 else x for x in (change.low, change.value, change.high))),
+            change=Interval(*map(_relative, (change.low, change.value, change.high))),
             limit=f"{allowed:+.1%}",
         )
 
@@ -70,6 +70,11 @@ def _held_against(interval: Interval, limit: float) -> Verdict:
     if interval.low > limit:
         return "regressed"
     return "pass" if interval.high <= limit else "inconclusive"
+
+
+def _relative(log_ratio: float) -> float:
+    """Return a ratio minus one; a bound that does not exist stays infinite."""
+    return math.expm1(log_ratio) if abs(log_ratio) < 700 else log_ratio
 
 
 def _centre(arm: Arm, q: float) -> float:
