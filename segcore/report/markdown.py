@@ -17,7 +17,7 @@ from segcore.report.story import Story
 from segcore.report.tables import dataset_tables, facts, items_table, side_by_side
 from segcore.report.wording import markdown_text, number
 
-_ROOM_FOR_LAST_LINE = 1000
+_ROOM_FOR_LAST_LINE, _ROOM_FOR_WARNINGS = 1000, 5000
 ICONS = {"good": "✅", "bad": "❌", "warn": "❔"}
 
 
@@ -37,14 +37,13 @@ def render_markdown(story: Story) -> str:
     """Return the comment, at most `MAX_MARKDOWN` characters; what does not fit is counted in its last line."""
     record = story.current.record
     commit = f", commit {record.git.commit[:10]}" if record.git else ""
-    about = f"{story.current.name}{commit}, {record.machine.cpu}"
+    about = markdown_text(f"{story.current.name}{commit}, {record.machine.cpu}") + "\n"
     if story.gate is not None:
-        top = [gate_text.markdown(story.gate)]
+        text = gate_text.markdown(story.gate)
+        text += about if len(text) + len(about) <= MAX_MARKDOWN else ""
     else:
-        top = [f"### {ICONS[story.headline.tone]} segcore: {markdown_text(story.headline.line)}", ""]
-    top += [markdown_text(about), ""]
-    top += [f"> ⚠️ {markdown_text(sentence)}\n" for sentence in story.warnings]
-    text = "\n".join(top)
+        text = f"### {ICONS[story.headline.tone]} segcore: {markdown_text(story.headline.line)}\n\n{about}"
+        text += "".join(f"\n> {markdown_text(sentence)}\n" for sentence in story.warnings)[:_ROOM_FOR_WARNINGS]
     return text + render_folded(story, MAX_MARKDOWN - len(text))
 
 

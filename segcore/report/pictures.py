@@ -49,7 +49,7 @@ def picture_path(run: Run, relative: str) -> Path:
 def _open(run: Run, relative: str) -> Image.Image:
     path = picture_path(run, relative)
     try:
-        image = Image.open(path, formats=("PNG", "JPEG"))
+        image = Image.open(io.BytesIO(path.read_bytes()), formats=("PNG", "JPEG"))
         if image.width * image.height > MAX_PIXELS:
             raise RecordError(f"{run.path.name}: picture {relative!r} has more than {MAX_PIXELS:,} pixels")
         image.load()

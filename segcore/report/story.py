@@ -138,11 +138,13 @@ def tell(runs: Sequence[Run], baseline: Run | None = None, gate: GateResult | No
     """
     current = runs[-1]
     record = current.record
-    warnings = [] if record.complete else ["The run was interrupted: what it had measured until then is shown."]
     random = sorted({b.info.model for b in current.benchmarks if b.info.weights.kind == "random"})
-    if random:
-        warnings.append(f"Random weights ({', '.join(random)}): latency only, the classes mean nothing.")
-    warnings += [*record.warnings, *(gate.notes if gate else ())]
+    warnings = [f"Random weights ({', '.join(random)}): latency only, the classes mean nothing."] if random else []
+    if gate:  # its notes have all that follows, of both runs
+        warnings += gate.notes
+    else:
+        warnings += [] if record.complete else ["The run was interrupted: what it had measured until then is shown."]
+        warnings += record.warnings
     rows = sorted(gate.rows, key=lambda row: VERDICTS.index(row.verdict)) if gate else []
     return Story(
         runs=tuple(runs),
