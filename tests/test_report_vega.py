@@ -11,7 +11,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from segcore.report.vega import colour, draw, lanes, nominal, quantity
-from segcore.report.wording import plain, shortened
+from segcore.report.wording import plain_text, shortened
 
 
 def drawn(name: str) -> str:
@@ -33,8 +33,8 @@ def test_any_name_can_be_drawn(name: str) -> None:
         e for e in root.iter() if e.tag.rpartition("}")[2] in ("script", "image", "a", "foreignObject", "style")
     ]
     assert not [e for e in root.iter() if any(name.startswith("on") or name == "style" for name in e.attrib)]
-    if plain(name).strip():
-        assert plain(name) in unescape(svg)
+    if plain_text(name).strip():
+        assert plain_text(name) in unescape(svg)
 
 
 def test_colours_come_from_the_page() -> None:

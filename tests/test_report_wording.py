@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from segcore.report.wording import change_words, markdown_text, number, plain, shortened, value_words
+from segcore.report.wording import change_words, md_text, number, plain_text, shortened, value_words
 from segcore.stats import Interval
 
 
@@ -46,7 +46,7 @@ def test_short_labels_stay_apart(labels: list[str]) -> None:
 
 @given(st.text())
 def test_plain_text_has_no_controls(text: str) -> None:
-    clean = plain(text)
+    clean = plain_text(text)
     assert all(ord(c) >= 32 and not 127 <= ord(c) <= 159 and c not in "\u2028\u2029\u202e" for c in clean)
 
 
@@ -62,4 +62,4 @@ def test_plain_text_has_no_controls(text: str) -> None:
     ],
 )
 def test_markdown_is_only_text(text: str, shown: str) -> None:
-    assert markdown_text(text) == shown
+    assert md_text(text) == shown

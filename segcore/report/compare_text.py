@@ -14,7 +14,7 @@ from rich.text import Text
 
 from segcore.compare import Cell, Comparison, Line
 from segcore.history import Series
-from segcore.report.gate_text import md_text, plain_text
+from segcore.report.wording import md_text, plain_text
 
 WIDTH = 120
 

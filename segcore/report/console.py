@@ -13,18 +13,18 @@ from segcore.report import terminal
 from segcore.report.halfblock import half_blocks
 from segcore.report.story import CaseStory, Changed, Story, open_pictures
 from segcore.report.tables import Table, dataset_tables, side_by_side
-from segcore.report.wording import number, plain
+from segcore.report.wording import number, plain_text
 
 STYLES = {"good": "bold green", "bad": "bold red", "warn": "bold yellow"}
 
 
 def print_story(story: Story, console: Console, *, quiet: bool = False) -> None:
     """Print the story: with `quiet` the verdict alone, pictures only where the terminal has colours enough."""
-    console.print(Text(plain(story.headline.line), STYLES[story.headline.tone]))
+    console.print(Text(plain_text(story.headline.line), STYLES[story.headline.tone]))
     if quiet:
         return
     for sentence in story.warnings:
-        console.print(Text(plain(sentence), "yellow"))
+        console.print(Text(plain_text(sentence), "yellow"))
     coloured = console.color_system is not None
     _print_changes(story.changed, console)
     if console.color_system in ("256", "truecolor"):
@@ -43,12 +43,12 @@ def _print_changes(changes: Sequence[Changed], console: Console) -> None:
     grid = Grid.grid(padding=(0, 2, 0, 0))
     said: set[str] = set()
     for change in changes:
-        text = Text(plain(change.name), "bold")
+        text = Text(plain_text(change.name), "bold")
         figures = [f"{change.was} -> {change.now}" if change.was else change.now, change.change]
         figures += [f"limit {change.limit}"] if change.limit else []
-        text.append("\n" + plain(", ".join(filter(None, figures))), "not bold")
+        text.append("\n" + plain_text(", ".join(filter(None, figures))), "not bold")
         if change.reason not in said:
-            text.append("\n" + plain(change.reason), "not bold dim")
+            text.append("\n" + plain_text(change.reason), "not bold dim")
         said.add(change.reason)
         grid.add_row(Text(change.verdict, STYLES[change.tone]), text)
     if changes:
@@ -65,16 +65,16 @@ def _print_case(case: CaseStory, console: Console) -> None:
         cells.append(half_blocks(pictures.photo, columns))
     if pictures.class_map is not None:
         cells.append(half_blocks(voc_colormap()[pictures.class_map], columns, smooth=False))
-    console.print(Text(plain(f"{case.title}: {case.subtitle}"), "bold"))
+    console.print(Text(plain_text(f"{case.title}: {case.subtitle}"), "bold"))
     if cells:
         grid.add_row(*cells)
         console.print(grid)
     legend = Text()
     for share in case.shares:
-        legend.append("██ ", share.colour).append(f"{plain(share.name)} {share.share:.1%}   ")
+        legend.append("██ ", share.colour).append(f"{plain_text(share.name)} {share.share:.1%}   ")
     console.print(legend)
     for note in filter(None, (pictures.changed_words, *pictures.notes)):
-        console.print(Text(plain(note), "yellow"))
+        console.print(Text(plain_text(note), "yellow"))
     console.print()
 
 
@@ -82,12 +82,12 @@ def _print_table(table: Table, console: Console) -> None:
     grid = Grid(box=None, pad_edge=False, header_style="bold")
     for place, column in enumerate(table.columns):
         numeric = bool(table.rows) and not isinstance(table.rows[0][place], str)
-        grid.add_column(Text(plain(column)), justify="right" if numeric else "left", overflow="fold")
+        grid.add_column(Text(plain_text(column)), justify="right" if numeric else "left", overflow="fold")
     for row in table.rows:
-        grid.add_row(*(Text(plain(cell) if isinstance(cell, str) else number(cell)) for cell in row))
+        grid.add_row(*(Text(plain_text(cell) if isinstance(cell, str) else number(cell)) for cell in row))
     if table.title:
-        console.print(Text(plain(table.title), "bold"))
+        console.print(Text(plain_text(table.title), "bold"))
     console.print(grid)
     for note in table.notes:
-        console.print(Text(plain(note), "dim"))
+        console.print(Text(plain_text(note), "dim"))
     console.print()

@@ -6,11 +6,11 @@ Names come from YAML and run files of other people's branches: everything is esc
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Callable
 from typing import Any
 
 from segcore.gate.verdict import EXIT_CODES, VERDICTS, GateResult, Row
+from segcore.report.wording import md_text, plain_text
 from segcore.stats import CONFIDENCE, Interval
 
 STYLES = {
@@ -44,11 +44,11 @@ def render(result: GateResult, *, color: bool = False) -> str:
     lines: list[str] = []
     for item in dict.fromkeys(row.item for row, _, _ in cells):
         lines.append(paint(plain_text(item), "bold"))
-        for row, texts, note in cells:
+        for row, columns, note in cells:
             if row.item == item:
-                columns = [texts[0].ljust(widths[0]), *(t.rjust(w) for t, w in zip(texts[1:], widths[1:], strict=True))]
+                figures = (text.rjust(width) for text, width in zip(columns[1:], widths[1:], strict=True))
                 verdict = paint(row.verdict, STYLES[row.verdict])
-                lines.append(f"  {'  '.join(columns)}  {verdict} {note}".rstrip())
+                lines.append(f"  {'  '.join((columns[0].ljust(widths[0]), *figures))}  {verdict} {note}".rstrip())
     if cells:
         names = ("what", "old", "new", f"change [{CONFIDENCE:.0%} interval]", "limit")
         head = [names[0].ljust(widths[0]), *(n.rjust(w) for n, w in zip(names[1:], widths[1:], strict=True))]
@@ -61,11 +61,6 @@ def render(result: GateResult, *, color: bool = False) -> str:
 def _painter(color: bool) -> Callable[[str, str], str]:
     codes = {"bold": "1", "bold red": "1;31", "yellow": "33", "bold green": "1;32", "green": "32"}
     return lambda text, style: f"\x1b[{codes[style]}m{text}\x1b[0m" if color else text
-
-
-def plain_text(text: str) -> str:
-    """Drop control characters: a name must not move the cursor, nor start a line of its own."""
-    return re.sub(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+", " ", text)
 
 
 def markdown(result: GateResult) -> str:
@@ -171,14 +166,6 @@ def _bounds(interval: Interval) -> str:
 
 def _finite(value: float | None) -> float | None:
     return value if value is not None and math.isfinite(value) else None
-
-
-def md_text(text: str) -> str:
-    """Escape text for a cell of a markdown table: no markup, HTML, mention or reference survives."""
-    flat = re.sub(r"\s+", " ", plain_text(text))
-    flat = flat.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-    flat = re.sub(r"([\\`*_{}\[\]()!|~$])", r"\\\1", flat)
-    return re.sub(r"(?<=[@#])(?=\w)|(?<=://)(?=\w)|(?<=www)(?=\.)", "<!-- -->", flat)
 
 
 def _md_table(rows: list[Row], *, reasons: bool) -> list[str]:

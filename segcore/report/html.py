@@ -25,7 +25,7 @@ from segcore.report.charts import all_charts
 from segcore.report.pictures import changed_uri, fitted, mask_uri, photo_uri
 from segcore.report.story import CaseStory, Story, open_pictures
 from segcore.report.tables import dataset_tables, facts, items_table, side_by_side
-from segcore.report.wording import number, plain
+from segcore.report.wording import number, plain_text
 
 PICTURE_SIDES = ((24, 640), (48, 480), (96, 320))
 """Up to so many cases, pictures get so long a side; beyond, only the first cases have their pictures shown."""
@@ -120,7 +120,7 @@ def _environment() -> jinja2.Environment:
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
-        finalize=lambda value: plain(value) if type(value) is str else value,  # not Markup, which is our own
+        finalize=lambda value: plain_text(value) if type(value) is str else value,  # not Markup, which is our own
     )
     environment.filters["number"] = number
     environment.filters["moment"] = _moment

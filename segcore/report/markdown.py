@@ -15,7 +15,7 @@ from segcore.report import gate_text
 from segcore.report.gate_text import MAX_MARKDOWN
 from segcore.report.story import Story
 from segcore.report.tables import dataset_tables, facts, items_table, side_by_side
-from segcore.report.wording import markdown_text, number
+from segcore.report.wording import md_text, number
 
 _ROOM_FOR_LAST_LINE, _ROOM_FOR_WARNINGS = 1000, 5000
 ICONS = {"good": "✅", "bad": "❌", "warn": "❔"}
@@ -37,13 +37,13 @@ def render_markdown(story: Story) -> str:
     """Return the comment, at most `MAX_MARKDOWN` characters; what does not fit is counted in its last line."""
     record = story.current.record
     commit = f", commit {record.git.commit[:10]}" if record.git else ""
-    about = markdown_text(f"{story.current.name}{commit}, {record.machine.cpu}") + "\n"
+    about = md_text(f"{story.current.name}{commit}, {record.machine.cpu}") + "\n"
     if story.gate is not None:
         text = gate_text.markdown(story.gate)
         text += about if len(text) + len(about) <= MAX_MARKDOWN else ""
     else:
-        text = f"### {ICONS[story.headline.tone]} segcore: {markdown_text(story.headline.line)}\n\n{about}"
-        text += "".join(f"\n> {markdown_text(sentence)}\n" for sentence in story.warnings)[:_ROOM_FOR_WARNINGS]
+        text = f"### {ICONS[story.headline.tone]} segcore: {md_text(story.headline.line)}\n\n{about}"
+        text += "".join(f"\n> {md_text(sentence)}\n" for sentence in story.warnings)[:_ROOM_FOR_WARNINGS]
     return text + render_folded(story, MAX_MARKDOWN - len(text))
 
 
@@ -52,9 +52,9 @@ def render_folded(story: Story, room: int = MAX_MARKDOWN) -> str:
     text = ""
     left_out = []
     for title, lines in _sections(story):
-        section = f"\n<details><summary>{markdown_text(title)}</summary>\n\n" + "\n".join(lines) + "\n\n</details>\n"
+        section = f"\n<details><summary>{md_text(title)}</summary>\n\n" + "\n".join(lines) + "\n\n</details>\n"
         if len(text) + len(section) > room - _ROOM_FOR_LAST_LINE:
-            left_out.append(markdown_text(title)[:60])
+            left_out.append(md_text(title)[:60])
         else:
             text += section
     if left_out:
@@ -100,5 +100,5 @@ def _table(columns: Sequence[str], rows: Sequence[Sequence[str | float]]) -> lis
 
 def _cell(cell: str | float) -> str:
     if isinstance(cell, str):
-        return markdown_text(cell)
+        return md_text(cell)
     return "" if math.isnan(cell) else number(cell)

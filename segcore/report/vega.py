@@ -15,7 +15,7 @@ from typing import Any
 
 import vl_convert
 
-from segcore.report.wording import plain
+from segcore.report.wording import plain_text
 
 Spec = dict[str, Any]
 
@@ -69,7 +69,7 @@ def draw(rows: Sequence[Spec], spec: Spec, *, width: int = WIDE, height: int | N
 def _cleaned(value: Any) -> Any:
     """Without control characters: vl-convert 1.9 aborts the whole process at the first it meets in a text."""
     if isinstance(value, str):
-        return plain(value)
+        return plain_text(value)
     if isinstance(value, dict):
         return {key: _cleaned(inner) for key, inner in value.items()}
     return [_cleaned(inner) for inner in value] if isinstance(value, list | tuple) else value

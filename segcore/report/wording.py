@@ -32,14 +32,14 @@ MAX_LABEL = 40
 _CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff\ufdd0-\ufdef\ufffe\uffff]+")
 
 
-def plain(text: str) -> str:
+def plain_text(text: str) -> str:
     """Return text without what controls terminals, lines, the direction of writing, or is no character at all."""
     return _CONTROLS.sub(" ", text)
 
 
-def markdown_text(text: str) -> str:
+def md_text(text: str) -> str:
     """Return text for a markdown paragraph or table cell: no markup, HTML, mention, reference or link survives."""
-    flat = re.sub(r"\s+", " ", plain(text))
+    flat = re.sub(r"\s+", " ", plain_text(text))
     flat = flat.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
     flat = re.sub(r"([\\`*_{}\[\]()!|~$])", r"\\\1", flat)
     return re.sub(r"(?<=[@#])(?=\w)|(?<=://)(?=\w)|(?<=www)(?=\.)", "<!-- -->", flat)
@@ -82,7 +82,7 @@ def shortened(labels: Sequence[str], most: int = MAX_LABEL) -> list[str]:
     """Return labels of at most about `most` characters: the same for the same, different for different ones."""
     found: dict[str, str] = {}
     for label in labels:
-        clean = plain(label)
+        clean = plain_text(label)
         short = clean if len(clean) <= most else f"{clean[: most - 1]}…"
         same = sum(other == short or other.startswith(f"{short} #") for other in found.values())
         found.setdefault(label, f"{short} #{same + 1}" if same else short)
