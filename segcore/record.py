@@ -138,6 +138,8 @@ class BenchmarkRecord(Record):
     """Seconds per round and stage: decode, preprocess, transfer, forward, postprocess, colorize."""
     gmacs: float | None = None
     """Giga multiply-accumulates of one forward pass of the whole batch."""
+    gbytes: float | None = None
+    """Gigabytes that the convolutions of one forward pass read and write at least: see `segcore.models.gbytes`."""
     peak_memory_bytes: int | None = None
     accuracy: AccuracyRecord | None = None
     dataset: DatasetRecord | None = None

@@ -123,6 +123,7 @@ def _info(kind: Kind, case: str, model: str, size: int, **more: object) -> Bench
         "input_shape": (batch, 3, size, size),
         "preprocess": "shorter-side-bilinear",
         "gmacs": MODELS[model][0] * (size / 320) ** 2 * batch,
+        "gbytes": 0.02 * MODELS[model][0] ** 0.5 * (size / 320) ** 2 * batch,
         **more,
     }
     return BenchmarkRecord.model_validate(fields)

@@ -212,3 +212,18 @@ class _Default:
     def __init__(self, url: str, real: LRASPP_MobileNet_V3_Large_Weights) -> None:
         self.url = url
         self.meta = real.meta
+
+
+def test_gbytes_are_what_the_convolutions_read_and_write() -> None:
+    module = models.build("embedded")
+    moved = []
+    for part in module.modules():
+        if isinstance(part, torch.nn.Conv2d):
+            part.register_forward_hook(
+                lambda conv, inputs, output: moved.append(
+                    inputs[0].nbytes + output.nbytes + sum(p.nbytes for p in conv.parameters())
+                )
+            )
+    with torch.inference_mode():
+        module.eval()(torch.zeros(2, 3, 64, 96))
+    assert models.gbytes("embedded", 64, 96, batch=2) == pytest.approx(sum(moved) / 1e9)

@@ -98,9 +98,18 @@ def test_efficiency_is_a_share_of_the_calibrated_peak(run: Run) -> None:
     latency = next(row for row in chart.rows if row[0] == "fcn_resnet101 chelsea @320")
     gmacs, seconds = MODELS["fcn_resnet101"]
     assert latency[2] == gmacs
-    assert float(latency[3]) == pytest.approx(gmacs / (0.85 * seconds), rel=0.03)
-    assert latency[4] == pytest.approx(190.0)
-    assert float(latency[5]) == pytest.approx(100 * float(latency[3]) / 190.0)
+    assert latency[3] == pytest.approx(0.02 * gmacs**0.5)
+    assert float(latency[4]) == pytest.approx(gmacs / (0.85 * seconds), rel=0.03)
+    assert latency[5] == pytest.approx(190.0)
+    assert float(latency[6]) == pytest.approx(100 * float(latency[4]) / 190.0)
+
+
+def test_roof_has_its_ridge_where_copy_and_matrix_product_meet(run: Run) -> None:
+    left, ridge, right = charts._roofs([run], [5.0, 400.0])
+    assert (ridge["intensity"], ridge["rate"]) == (pytest.approx(190 / 14), 190.0)
+    assert left["rate"] == pytest.approx(14 * left["intensity"])
+    assert left["intensity"] < 5 < 400 < right["intensity"]
+    assert (right["rate"], right["name"]) == (190.0, "cpu")
 
 
 def test_no_efficiency_without_calibration(run: Run) -> None:

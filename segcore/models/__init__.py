@@ -200,3 +200,27 @@ def gmacs(name: str, height: int, width: int, batch: int = 1) -> float:
     with counter, torch.inference_mode():
         module(torch.empty(batch, 3, height, width, device="meta"))
     return counter.get_total_flops() / 2e9
+
+
+@cache
+def gbytes(name: str, height: int, width: int, batch: int = 1) -> float:
+    """Return the gigabytes that the convolutions of one float32 forward pass move at least.
+
+    Each reads its input and its weights and writes its output once; fusing it with what follows saves some of that, and
+    whatever is no convolution is left out. GMACs over this are the arithmetic intensity of a roofline (Williams,
+    Waterman and Patterson 2009, CACM 52:65).
+    """
+    module = build(name, "meta").eval()
+    numbers = 0
+
+    def count(convolution: nn.Module, inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:
+        nonlocal numbers
+        weights = sum(parameter.numel() for parameter in convolution.parameters())
+        numbers += inputs[0].numel() + weights + output.numel()
+
+    for part in module.modules():
+        if isinstance(part, nn.Conv2d):
+            part.register_forward_hook(count)
+    with torch.inference_mode():
+        module(torch.empty(batch, 3, height, width, device="meta"))
+    return 4 * numbers / 1e9

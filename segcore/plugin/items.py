@@ -51,6 +51,7 @@ class BenchItem:
             input_shape=result.input_shape,
             preprocess=PREPROCESS,
             gmacs=models.gmacs(plan.model, height, width) * batch,
+            gbytes=models.gbytes(plan.model, height, width, batch),
             limits=plan.case.limits_for(
                 model=plan.model,
                 device=plan.device,

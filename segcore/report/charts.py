@@ -213,50 +213,57 @@ def throughput(runs: Sequence[Run]) -> Chart | None:
 
 
 def efficiency(runs: Sequence[Run]) -> Chart | None:
-    """Return achieved GMAC/s of the forward pass over GMACs per call, below the peaks that calibration reached."""
+    """Return a roofline: achieved GMAC/s over MACs per byte, below what calibration reached (Williams et al. 2009)."""
     rows: list[Spec] = []
     table: list[Cells] = []
     for item in timed_items(runs, lambda b: b.info.kind in ("latency", "throughput")):
-        known, gmacs = achieved(item.run, item.benchmark), item.benchmark.info.gmacs
-        if known is None or not gmacs:
+        info, known = item.benchmark.info, achieved(item.run, item.benchmark)
+        if known is None or not info.gmacs or not info.gbytes or not math.isfinite(info.gbytes):
             continue
         rate, share = known
         label = f"{item.title}: {number(rate)} GMAC/s, {share:.0%} of the matrix product's"
-        rows.append({"gmacs": gmacs, "rate": rate, "model": item.benchmark.info.model, "label": label})
-        table.append((item.label, item.run_name, gmacs, rate, rate / share, 100 * share))
+        rows.append({"intensity": info.gmacs / info.gbytes, "rate": rate, "model": info.model, "label": label})
+        table.append((item.label, item.run_name, info.gmacs, info.gbytes, rate, rate / share, 100 * share))
     if not rows:
         return None
-    peaks = _peaks(runs)
-    dash = {"type": "rule", "strokeDash": [5, 4], "strokeWidth": 1.5, "color": "var(--soft)"}
-    text = {"type": "text", "align": "left", "baseline": "bottom", "dy": -3, "color": "var(--soft)"}
+    roofs = _roofs(runs, [row["intensity"] for row in rows])
+    names = [roof for roof in roofs if roof["name"]]
+    x = quantity("intensity", "MACs per byte moved", [r["intensity"] for r in rows + roofs], log=True)
+    roof = {"type": "line", "strokeDash": [5, 4], "strokeWidth": 1.5, "color": "var(--soft)"}
+    text = {"type": "text", "align": "right", "baseline": "bottom", "dy": -3, "color": "var(--soft)"}
     spec = {
-        "encoding": {"y": quantity("rate", "GMAC/s", [r["rate"] for r in rows + peaks], log=True),
+        "encoding": {"x": x, "y": quantity("rate", "GMAC/s", [r["rate"] for r in rows + roofs], log=True),
                      "description": nominal("label")},
         "layer": [
-            {"data": {"values": peaks}, "mark": dash},
-            {"data": {"values": peaks}, "mark": text, "encoding": {"text": nominal("name"), "x": {"value": 4}}},
-            {"mark": {"type": "point", "filled": True, "size": 70, "opacity": 1}, "encoding": {
-                "x": quantity("gmacs", "multiply-accumulates of one call, GMAC", [r["gmacs"] for r in rows], log=True),
-                "color": colour("model", rows, columns=2)}},
+            {"data": {"values": roofs}, "mark": roof, "encoding": {"detail": nominal("roof")}},
+            {"data": {"values": names}, "mark": text, "encoding": {"text": nominal("name")}},
+            {"mark": {"type": "point", "filled": True, "size": 70, "opacity": 1},
+             "encoding": {"color": colour("model", rows, columns=2)}},
         ],
     }  # fmt: skip
-    caption = "Speed of the forward pass, and (dashed) what a matrix product reached in the same session."
-    columns = ("item", "run", "GMAC", "GMAC/s", "matrix product, GMAC/s", "share, %")
+    caption = "Roofline: forward passes below what memory copy (slope) and matrix product (flat) reached here."
+    columns = ("item", "run", "GMAC", "GB", "GMAC/s", "matrix product, GMAC/s", "share, %")
     svg = draw(rows, spec, width=NARROW, height=240)
     return Chart("efficiency", "Efficiency", caption, svg, columns, tuple(table), wide=False)
 
 
-def _peaks(runs: Sequence[Run]) -> list[Spec]:
-    """One line per device and run; peaks closer than a tenth to one that has a name stay without."""
+def _roofs(runs: Sequence[Run], intensities: Sequence[float]) -> list[Spec]:
+    """Three corners per device and run; of roofs that all but coincide only the first is named."""
     found: list[Spec] = []
     for run, name in zip(runs, run_labels(runs), strict=True):
         for c in run.record.calibration:
-            rate = c.matmul_gmacs_per_s
-            if not 0 < rate < math.inf:
+            rate, bandwidth = c.matmul_gmacs_per_s, c.copy_gbytes_per_s
+            if not (0 < rate < math.inf and 0 < bandwidth < math.inf):
                 continue
+            ridge = rate / bandwidth
             crowded = any(other["name"] and abs(math.log(rate / other["rate"])) < 0.1 for other in found)
-            label = f"matrix product on {c.device}, {name}: {number(rate)} GMAC/s"
-            found.append({"rate": rate, "label": label, "name": "" if crowded else f"peak of {c.device}"})
+            left, right = min(*intensities, ridge) / 2, max(*intensities, ridge) * 1.5
+            label = f"{c.device}, {name}: matrix product {number(rate)} GMAC/s, memory copy {number(bandwidth)} GB/s"
+            corners = ((left, left * bandwidth, ""), (ridge, rate, ""), (right, rate, "" if crowded else c.device))
+            found += [
+                {"intensity": x, "rate": y, "name": text, "roof": f"{name} {c.device}", "label": label}
+                for x, y, text in corners
+            ]
     return found
 
 
