@@ -143,10 +143,10 @@ def _in_turns(
             head = replace(head, cwd=place, code=new, forbidden=(repository, old))
             names = (against, "the present state")
             click.echo(f"gate: {against} and the present state are checked out, and started in turns", err=True)
-            for path in untracked(repository):
-                click.echo(
-                    f"gate: {path} is unknown to git and in neither arm; git add it to have it measured", err=True
-                )
+            unknown = untracked(repository)
+            if unknown:
+                files = f"{len(unknown)} files unknown to git ({', '.join(unknown[:3])}{', ...' * (len(unknown) > 3)})"
+                click.echo(f"gate: {files} are in neither arm; `git add` what is to be measured", err=True)
         result = run_paired(base, head, Settings(limit, budget), lambda line: click.echo(f"gate: {line}", err=True))
     return as_gate(result, *names)
 

@@ -158,7 +158,7 @@ def test_two_revisions_in_turns(repository: Path, monkeypatch: pytest.MonkeyPatc
     assert found["rows"][0]["change"] > 2
     assert result.exit_code in (1, 3)  # two blocks are few
     assert "gate: block 2 of at most 24" in result.stderr
-    assert "bench/test_new.py is unknown to git" in result.stderr
+    assert "1 files unknown to git (bench/test_new.py) are in neither arm" in result.stderr
     assert left_behind(repository) == []
 
 

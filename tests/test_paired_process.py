@@ -185,7 +185,8 @@ def test_a_worker_ends_when_the_gate_is_killed(repository: Path) -> None:
         "worker = Worker(Arm('head', ('bench',), repository, repository)).__enter__()\n"
         "worker.item(); print(worker._process.pid, flush=True); os.kill(os.getpid(), 9)"
     )
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False, env=os.environ)
+    environment = {**os.environ, "TMPDIR": str(repository.parent / "tmp")}
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False, env=environment)
     assert done.returncode == -9, done.stderr
     with contextlib.suppress(psutil.NoSuchProcess):
         psutil.Process(int(done.stdout)).wait(timeout=30)

@@ -102,21 +102,25 @@ class Burner:
 class Paired:
     """The pytest plugin: keeps the items wanted, and serves each call that reaches the benchmark fixture."""
 
-    def __init__(self, channel: Channel, only: list[str] | None, burner: Burner | None) -> None:
-        self.problems: list[str] = []
-        self.served: list[str] = []
+    def __init__(self, channel: Channel, start: dict[str, Any], burner: Burner | None) -> None:
+        self._start = start
         self._channel = channel
-        self._only = only
         self._burner = burner
-        self._item = ""
+        self._problems: list[str] = []
+        self._served = False
+        self._item = self._last = ""
         self._limit: float | None = None
 
     @pytest.hookimpl(trylast=True)
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
         """Keep the items that are not decided yet, and of all only those that use the benchmark fixture."""
         items[:] = [i for i in items if "benchmark" in getattr(i, "fixturenames", ())]
-        if self._only is not None:
-            items[:] = [i for i in items if i.nodeid in self._only]
+        if self._start["only"] is not None:
+            items[:] = [i for i in items if i.nodeid in self._start["only"]]
+
+    def pytest_collection_finish(self, session: pytest.Session) -> None:
+        """Note which item is the last."""
+        self._last = session.items[-1].nodeid if session.items else ""
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_protocol(self, item: pytest.Item) -> Iterator[None]:
@@ -128,20 +132,23 @@ class Paired:
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Note why an item could not be served."""
         if report.failed or (report.skipped and MEASURED not in str(report.longrepr)):
-            self.problems.append(f"{report.nodeid} {report.outcome} in {report.when}: {_last_line(report.longrepr)}")
+            self._problems.append(f"{report.nodeid} {report.outcome} in {report.when}: {_last_line(report.longrepr)}")
 
     def pytest_collectreport(self, report: pytest.CollectReport) -> None:
         """Note modules that cannot be imported."""
         if report.failed:
-            self.problems.append(f"{report.nodeid} cannot be collected: {_last_line(report.longrepr)}")
+            self._problems.append(f"{report.nodeid} cannot be collected: {_last_line(report.longrepr)}")
 
     def serve(self, call: Callable[[], object]) -> None:
         """Answer requests to run the call, until the next item is wanted."""
-        self.served.append(self._item)
+        self._served = True
         self._channel.send(item=self._item, limit=self._limit)
         while True:
             request = self._channel.receive()
             if "run" not in request:
+                if self._item == self._last:
+                    self.conclude()
+                    os._exit(0)  # pages and summaries are not wanted
                 pytest.skip(MEASURED)
             try:
                 times = self._time(call, request["run"])
@@ -163,6 +170,21 @@ class Paired:
                 self._burner.burnt_s = 0.0
         gc.enable()
         return times
+
+    def conclude(self, code: int = 0) -> None:
+        """Tell the gate that there are no more items, or what went wrong."""
+        start, bench = self._start, Path(self._start["args"][0]).resolve()
+        foreign = foreign_modules(start["forbidden"], bench)
+        if self._problems:
+            self._channel.send(error="; ".join(self._problems))
+        elif not self._served:
+            self._channel.send(error=f"pytest served no benchmark (exit code {code}): {' '.join(start['args'])}")
+        elif foreign:
+            self._channel.send(error=f"it imported code that is not its own: {', '.join(foreign[:3])}")
+        elif start["code"] and not any(path.is_relative_to(start["code"]) for _, path in _imported(bench)):
+            self._channel.send(error=f"it imported nothing from its worktree {start['code']}: what is under test?")
+        else:
+            self._channel.send(done=True)
 
 
 def case_limit(params: Iterable[Any]) -> float | None:
@@ -212,7 +234,8 @@ def foreign_modules(forbidden: list[str], bench: Path) -> list[str]:
 def _imported(bench: Path) -> list[tuple[str, Path]]:
     """Return name and file of every module but this one, the bench's, and conftest files, which belong to the bench."""
     files = [(name, getattr(module, "__file__", None)) for name, module in list(sys.modules.items())]
-    paths = [(name, Path(file).resolve()) for name, file in files if file]
+    # torch.ops and its like have a file name without a directory.
+    paths = [(name, Path(file).resolve()) for name, file in files if file and Path(file).is_absolute()]
     apart = (Path(__file__).name, "conftest.py")
     return [(n, path) for n, path in paths if not path.is_relative_to(bench) and path.name not in apart]
 
@@ -230,23 +253,11 @@ def main() -> int:
     channel = Channel()
     start = channel.receive()
     burner = Burner(start["slowdown"]) if start["slowdown"] else None
-    plugin = Paired(channel, start["only"], burner)
+    plugin = Paired(channel, start, burner)
     serve_benchmarks(plugin)
     if burner:
         burner.install()
-    code = pytest.main([*start["args"], "-q", "-p", "no:cacheprovider"], plugins=[plugin])
-    bench = Path(start["args"][0]).resolve()
-    foreign = foreign_modules(start["forbidden"], bench)
-    if plugin.problems:
-        channel.send(error="; ".join(plugin.problems))
-    elif not plugin.served:
-        channel.send(error=f"pytest served no benchmark (exit code {int(code)}): {' '.join(start['args'])}")
-    elif foreign:
-        channel.send(error=f"it imported code that is not its own: {', '.join(foreign[:3])}")
-    elif start["code"] and not any(path.is_relative_to(start["code"]) for _, path in _imported(bench)):
-        channel.send(error=f"it imported nothing from its worktree {start['code']}: the code under test is not there")
-    else:
-        channel.send(done=True)
+    plugin.conclude(int(pytest.main([*start["args"], "-q", "-p", "no:cacheprovider"], plugins=[plugin])))
     return 0
 
 
