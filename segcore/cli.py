@@ -26,6 +26,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "models": ("segcore.cli_inventory:models", "List models, their cost, and whether their weights are here."),
     "fetch": ("segcore.cli_inventory:fetch", "Download weights and reference photos ahead of time."),
     "runtimes": ("segcore.cli_runtimes:runtimes", "List ways to execute a model, as found here."),
+    "best": ("segcore.cli_runtimes:best", "Find the fastest runtime and precision that keeps the masks."),
     "cases": ("segcore.cli_inventory:cases", "List or check YAML cases."),
 }
 

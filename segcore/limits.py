@@ -73,6 +73,8 @@ class Limits(BaseModel):
     """How far the mean IoU may fall below the baseline's."""
     max_drift: _Share = 0.01
     """Share of all pixels whose class may differ from the baseline's class map for more than numeric noise."""
+    max_parity_drift: _Share = 0.01
+    """Share of all pixels whose class may differ from that of torch in fp32 on the same device, where it was sure."""
 
     @property
     def slowdowns(self) -> dict[float, float]:

@@ -13,10 +13,11 @@ from segcore.accuracy import describe_failure, judge, save_pictures
 from segcore.conditions import sample_doubts
 from segcore.limits import Limits
 from segcore.measure import PipelineCall
+from segcore.parity import is_reference, logits_parity, photo_logits, reference_of
 from segcore.pipeline import PREPROCESS, SegmentationResult, Segmenter
 from segcore.plugin.plan import PlanItem
 from segcore.plugin.session import BenchSession
-from segcore.record import AccuracyRecord, BenchmarkRecord, WeightsRecord
+from segcore.record import AccuracyRecord, BenchmarkRecord, CheckRecord, WeightsRecord
 from segcore.stats import quantile_name, rounds_needed
 
 
@@ -32,6 +33,12 @@ class BenchItem:
         self.started_s = self.session.seconds_so_far
         self.segmenter: Segmenter = self.session.supplies.segmenter(self.plan)
         self.photo: Path = self.session.supplies.photo(self.plan.case)
+
+    @property
+    def limits(self) -> Limits:
+        """Those of the case that hold for this item."""
+        names = ("model", "device", "runtime", "precision", "size")
+        return self.plan.case.limits_for(**{name: getattr(self.plan, name) for name in names})
 
     def base_record(self, result: SegmentationResult) -> BenchmarkRecord:
         """Return the record of what ran, still without what came out."""
@@ -52,13 +59,7 @@ class BenchItem:
             preprocess=PREPROCESS,
             gmacs=models.gmacs(plan.model, height, width) * batch,
             gbytes=models.gbytes(plan.model, height, width, batch),
-            limits=plan.case.limits_for(
-                model=plan.model,
-                device=plan.device,
-                runtime=plan.runtime,
-                precision=plan.precision,
-                size=plan.size,
-            ),
+            limits=self.limits,
             tags=plan.case.tags,
             order=self.session.order[self.node],
             started_s=round(self.started_s, 3),
@@ -73,10 +74,16 @@ class AccuracyItem(BenchItem):
         """Segment the photo; record what was found, whether it holds or not; write class map, margins and overlay."""
         result = self.segmenter.run([self.photo], margins=True)[0]
         found = judge(self.plan.case, result, self.session.supplies.mask(self.plan.case))
+        if not is_reference(self.segmenter):
+            found = found.model_copy(update={"checks": (*found.checks, self._parity_check())})
         found = save_pictures(result, found, self.session.file.pictures, self.plan.id)
         record = self.base_record(result).model_copy(update={"accuracy": found})
         self.session.add_accuracy(self.node, sum(result.timings.values()), record)
         return found
+
+    def _parity_check(self) -> CheckRecord:
+        wanted, logits = (photo_logits(s, self.photo) for s in (reference_of(self.segmenter), self.segmenter))
+        return logits_parity(wanted, logits).check(self.limits.max_parity_drift)
 
     def explain(self, found: AccuracyRecord) -> str:
         """Return what was wanted, what was found instead, and where to look."""

@@ -24,13 +24,13 @@ def refusal(device: Device, precision: str) -> str | None:
 
 
 class InductorSession(eager.EagerSession):
-    """Compiled anew for the first shape, once more for all shapes at the second."""
+    """Compiled at the first photo, for all shapes."""
 
     def __init__(self, job: Job) -> None:
         super().__init__(job)
         # Inductor keeps its kernels by content itself; only the place is ours.
         os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(job.cache_dir / "artifacts" / "inductor"))
-        self._network = torch.compile(self._network)
+        self._network = torch.compile(self._network, dynamic=True)
         self._shapes: set[torch.Size] = set()
         self.build_s = 0.0
 
