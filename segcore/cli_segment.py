@@ -37,6 +37,10 @@ class Segmented:
 @click.option("--model", default="fcn_resnet101", show_default=True, help="Model name; see `segcore models`.")
 @click.option("--weights", default="pretrained", show_default=True, help="'pretrained', 'random' or a checkpoint.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, mps.")
+@click.option(
+    "--runtime", default="torch", show_default=True, help="How the model is executed; see `segcore runtimes`."
+)
+@click.option("--precision", default="fp32", show_default=True, help="fp32, bf16, fp16, int8.")
 @click.option("--size", default=640, show_default=True, type=click.IntRange(1), help="Shorter side at model scale.")
 @click.option(
     "--out", default="segmented", show_default=True, type=click.Path(path_type=Path, file_okay=False), help="Directory."
@@ -49,6 +53,8 @@ def segment(
     model: str,
     weights: str,
     device: str,
+    runtime: str,
+    precision: str,
     size: int,
     out: Path,
     overlay: bool,
@@ -62,7 +68,8 @@ def segment(
     """
     from segcore.pipeline import Segmenter
 
-    segmenter = Segmenter(model, weights=weights, device=device, size=size, settings=fetch_settings(offline))
+    how = {"device": device, "runtime": runtime, "precision": precision}
+    segmenter = Segmenter(model, weights=weights, size=size, settings=fetch_settings(offline), **how)
     names = _output_names(photos)
     results = []
     stderr = Console(stderr=True)
@@ -70,7 +77,13 @@ def segment(
         for photo, name in progress.track(list(zip(photos, names, strict=True)), description="segmenting"):
             results.append(_segment_one(segmenter, photo, out / name, overlay))
     if as_json:
-        about = {"model": model, "weights": vars(segmenter.weights), "device": segmenter.device.name, "size": size}
+        about = {
+            "model": model,
+            "weights": vars(segmenter.weights),
+            **how,
+            "device": segmenter.device.name,
+            "size": size,
+        }
         click.echo(json.dumps({**about, "photos": [vars(result) for result in results]}, indent=2))
     else:
         _print_table(results, weights, out)
