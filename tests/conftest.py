@@ -6,9 +6,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from segcore.fetch import FetchSettings
 from tests.http_server import MisbehavingServer
+
+# How long an example takes depends on who else uses the machine.
+settings.register_profile("segcore", deadline=None)
+settings.load_profile("segcore")
 
 
 @pytest.fixture

@@ -22,7 +22,10 @@ LAYERS = {
     "report": 6,
     "paired": 7, "audit": 7, "cli": 7, "plugin": 7, "pytest_plugin": 7, "__init__": 7, "__main__": 7,
 }  # fmt: skip
-NO_TORCH = ("errors", "labels", "limits", "files", "cases", "fetch", "images", "record", "store", "stats", "gate", "compare")
+NO_TORCH = (
+    "errors", "labels", "limits", "files", "cases", "fetch", "images", "record", "store",
+    "stats", "gate", "drift", "compare", "history",
+)  # fmt: skip
 
 
 def modules() -> dict[str, Path]:
