@@ -6,6 +6,7 @@ integers and batches never cross a chunk, the result is that of the local engine
 
 from __future__ import annotations
 
+import logging
 import os
 from collections import Counter, deque
 from collections.abc import Callable, Generator, Iterator, Sequence
@@ -126,7 +127,8 @@ def _cluster(address: str | None) -> Iterator[Any]:
         yield ray
         return
     try:
-        ray.init(address=address or "local", include_dashboard=None if address else False, log_to_driver=False)
+        local = {} if address else {"include_dashboard": False}
+        ray.init(address=address or "local", log_to_driver=False, logging_level=logging.ERROR, **local)
     except (ConnectionError, OSError, ValueError, RuntimeError) as error:
         raise DeviceError(f"no Ray cluster at {address or 'this machine'}: {error}; see `ray status`") from error
     try:
