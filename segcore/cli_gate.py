@@ -89,6 +89,9 @@ def gate(
         from segcore.gate.files import judge_runs, load_arm
 
         old, new = load_arm(str(baseline), storage), load_arm(str(current), storage)
+        both = {run.path.resolve() for run in old} & {run.path.resolve() for run in new}
+        if both:
+            raise UsageError(f"BASELINE and CURRENT are both {both.pop()}: a run always equals itself")
         result = judge_runs(old, new, limits, storage, process_noise)
     publish(result, as_json)
     click.get_current_context().exit(result.exit_code)

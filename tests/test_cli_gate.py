@@ -96,6 +96,7 @@ def test_in_github_actions_it_annotates_and_summarises(tmp_path: Path, monkeypat
         (["gate", "old.json"], "give BASELINE and CURRENT"),
         (["gate", "old.json", "old.json", "--against", "HEAD"], "give BASELINE and CURRENT"),
         (["gate", "--self-audit", "--against", "HEAD"], "give BASELINE and CURRENT"),
+        (["gate", "old.json", "./old.json"], "a run always equals itself"),
         (["gate", "old.json", "nothing.json"], "no such file"),
         (["gate", "old.json", "empty"], "no run files in this directory"),
         (["gate", "--base-args=-x", "--args=-k latency"], "wanted the bench first"),

@@ -118,6 +118,13 @@ def _head(repository: Path) -> Arm:
     return Arm("head", ("bench",), repository, repository)
 
 
+def _broken_interpreter(repository: Path) -> Arm:
+    python = repository / "python"
+    python.write_text("#!/bin/sh\necho there is no pytest here >&2\nexit 3\n")
+    python.chmod(0o755)
+    return Arm("base", ("bench",), repository, python=str(python))
+
+
 def _edit(path: str, text: str) -> Callable[[Path], Arm]:
     def change(repository: Path) -> Arm:
         (repository / path).write_text(text)
@@ -139,6 +146,7 @@ def _edit(path: str, text: str) -> Callable[[Path], Arm]:
         (lambda r: Arm("head", ("bench", "--nonsense"), r, r), "served no benchmark .exit code 4."),
         (lambda r: Arm("base", ("bench",), r, r, forbidden=(r,)), "base arm: .* code that is not its own: widget"),
         (lambda r: Arm("head", ("bench",), r, r, python=str(r / "python")), "cannot be started"),
+        (_broken_interpreter, "base arm: it ended; its last lines: there is no pytest here"),
     ],
 )  # fmt: skip
 def test_an_arm_that_cannot_run_is_an_error(repository: Path, prepare: Callable[[Path], Arm], message: str) -> None:

@@ -78,14 +78,18 @@ class Worker:
             self._log.close()
             self._scratch.cleanup()
             raise ArmError(f"{self.arm.name} arm: {self.arm.python} cannot be started: {error.strerror}") from None
-        self._send(
-            # Calibration is not wanted here, and no run file in the user's store.
-            args=(*self.arm.args, "--benchmark-disable", f"--benchmark-storage=file://{self._scratch.name}"),
-            only=self._only,
-            slowdown=self.arm.slowdown,
-            code=str(self.arm.code) if self.arm.code else None,
-            forbidden=[str(path) for path in self.arm.forbidden],
-        )
+        try:
+            self._send(
+                # Calibration is not wanted here, and no run file in the user's store.
+                args=(*self.arm.args, "--benchmark-disable", f"--benchmark-storage=file://{self._scratch.name}"),
+                only=self._only,
+                slowdown=self.arm.slowdown,
+                code=str(self.arm.code) if self.arm.code else None,
+                forbidden=[str(path) for path in self.arm.forbidden],
+            )
+        except BaseException:
+            self.__exit__(None, None, None)
+            raise
         return self
 
     def __exit__(
