@@ -127,8 +127,12 @@ def _cluster(address: str | None) -> Iterator[Any]:
         yield ray
         return
     try:
-        local = {} if address else {"include_dashboard": False}
-        ray.init(address=address or "local", log_to_driver=False, logging_level=logging.ERROR, **local)
+        ray.init(
+            address=address or "local",
+            include_dashboard=None if address else False,
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+        )
     except (ConnectionError, OSError, ValueError, RuntimeError) as error:
         raise DeviceError(f"no Ray cluster at {address or 'this machine'}: {error}; see `ray status`") from error
     try:
