@@ -80,11 +80,11 @@ def gate(
     limits = Limits() if max_slowdown is None else Limits(max_slowdown={"p50": max_slowdown})
     limit = limits.slowdowns[0.5]
     if self_audit:
-        _audit(shlex.split(args), limit, budget, gates, as_json)
+        _audit(_words("--args", args), limit, budget, gates, as_json)
         return
     if in_turns:
-        more = (shlex.split(base_args or ""), shlex.split(head_args or ""))
-        result = _in_turns(against, base_python, shlex.split(args), more, limit, budget)
+        more = (_words("--base-args", base_args or ""), _words("--head-args", head_args or ""))
+        result = _in_turns(against, base_python, _words("--args", args), more, limit, budget)
     else:
         from segcore.gate.files import judge_runs, load_arm
 
@@ -159,11 +159,19 @@ def _audit(args: list[str], limit: float, budget: float | None, gates: int, as_j
     from segcore.paired.session import BUDGET_S, Settings
 
     _check_bench(args)
+    each = "" if budget else " for each item"
     minutes = len(LEVELS) * gates * (budget or BUDGET_S) / 60
-    click.echo(f"gate: {len(LEVELS) * gates} gates, at most {minutes:.0f} minutes for each item", err=True)
+    click.echo(f"gate: {len(LEVELS) * gates} gates, at most {minutes:.0f} minutes{each}", err=True)
     with _terminated_like_interrupted():
         result = audit(args, Settings(limit, budget), gates, lambda line: click.echo(f"gate: {line}", err=True))
     click.echo(json.dumps(asdict(result), indent=2) if as_json else describe(result))
+
+
+def _words(option: str, text: str) -> list[str]:
+    try:
+        return shlex.split(text)
+    except ValueError as error:
+        raise UsageError(f"{option} {text!r}: {error}; quote as in a shell") from None
 
 
 def _check_bench(args: list[str]) -> None:

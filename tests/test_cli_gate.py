@@ -11,8 +11,10 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
+from segcore.audit import Audit, Level
 from segcore.cli import cli
 from segcore.paired import session
+from segcore.paired.session import Settings
 from segcore.record import Run
 from segcore.store import save_run
 from tests.factories import make_machine
@@ -101,6 +103,7 @@ def test_in_github_actions_it_annotates_and_summarises(tmp_path: Path, monkeypat
         (["gate", "old.json", "empty"], "no run files in this directory"),
         (["gate", "--base-args=-x", "--args=-k latency"], "wanted the bench first"),
         (["gate", "--self-audit", "--args="], "wanted the bench first"),
+        (["gate", "--head-args=-k 'a"], "No closing quotation; quote as in a shell"),
         (["compare", "old.json", "--reference", "old cup"], "did you mean 'old cpu'"),
         (["history", "nothing"], "nor items of that name"),
     ],
@@ -138,6 +141,23 @@ def test_history_marks_the_change_and_leaves_out_what_it_cannot_read(tmp_path: P
     assert "left out: store/bad.json: schema version 99" in result.stderr
     (series,) = json.loads(segcore("history", "r03", "--storage", "store", "--json").stdout)
     assert [point["run"] for point in series["points"]] == ["r03"]
+
+
+def test_the_audit_is_told_as_text_or_json(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[object] = []
+
+    def audited(*words: object) -> Audit:
+        asked.extend(words[:3])
+        level = Level(0.1, 2, {"regressed": 2}, 0.101, {"pass": 0.0, "regressed": 0.99, "inconclusive": 0.01})
+        return Audit(0.05, (level,), 0.03, 0.04, 20, 0.05)
+
+    monkeypatch.setattr("segcore.audit.audit", audited)
+    result = segcore("gate", "--self-audit", "--gates", "2", "--budget", "60", "--args", "bench -k 'a and b'")
+    assert asked == [["bench", "-k", "a and b"], Settings(0.05, 60), 2]
+    assert "regressed 2 of 2 [34%, 100%] 99.0%" in result.stdout
+    assert "It can honestly enforce a limit of 5%" in result.stdout
+    assert "gate: 8 gates, at most 8 minutes" in result.stderr
+    assert json.loads(segcore("gate", "--self-audit", "--json").stdout)["levels"][0]["verdicts"] == {"regressed": 2}
 
 
 # ---- in turns, for real
