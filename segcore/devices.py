@@ -6,9 +6,12 @@ that no timed region lacks a synchronisation.
 
 from __future__ import annotations
 
+import contextlib
 import platform
+import re
 import sys
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Protocol
 
 import torch
@@ -79,9 +82,12 @@ class TorchDevice:
                 torch.mps.synchronize()
 
     def reset_peak_memory(self) -> None:
-        """Start a new high-water mark; only CUDA keeps one that can be reset."""
+        """Start a new high-water mark: CUDA's allocator keeps one, and Linux one for the process."""
         if self.torch_device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(self.torch_device)
+        elif self.torch_device.type == "cpu":
+            with contextlib.suppress(OSError):  # not Linux, or a sandbox that forbids it: the mark is the process's
+                Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # see proc(5)
 
     def peak_memory_bytes(self) -> int | None:
         """Return bytes: allocator high-water mark on CUDA, the process's resident one on CPU, None on MPS."""
@@ -94,6 +100,10 @@ class TorchDevice:
 
 
 def _peak_resident_bytes() -> int | None:
+    with contextlib.suppress(OSError):
+        status = Path("/proc/self/status").read_text(encoding="ascii", errors="replace")
+        if match := re.search(r"^VmHWM:\s+(\d+) kB$", status, re.MULTILINE):
+            return int(match[1]) * 1024
     if sys.platform == "win32":
         return None
     import resource  # POSIX only

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 
@@ -100,3 +102,16 @@ def test_the_fake_counts() -> None:
     device.synchronize()
     device.synchronize()
     assert (device.events.count("put"), device.events.count("synchronize")) == (1, 2)
+
+
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="only Linux lets a process reset its own mark")
+def test_the_memory_mark_of_the_process_can_be_reset() -> None:
+    device = open_device("cpu")
+    block = torch.ones(64 << 18)  # 64 MiB, touched
+    before = device.peak_memory_bytes()
+    del block
+    device.reset_peak_memory()
+    after = device.peak_memory_bytes()
+    assert before is not None
+    assert after is not None
+    assert before - after > 32 << 20

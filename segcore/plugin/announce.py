@@ -11,7 +11,7 @@ import pytest
 from segcore.plugin.plan import KINDS
 from segcore.plugin.progress import clock_text
 from segcore.plugin.session import BenchSession
-from segcore.report.terminal import render
+from segcore.report.terminal import render, without_address
 
 
 def announce(session: BenchSession) -> list[str]:
@@ -29,7 +29,7 @@ def announce(session: BenchSession) -> list[str]:
             lines.append(f"segcore: {model} is timed on random weights: {session.supplies.random_models[model]}")
     by_reason: dict[str, list[str]] = defaultdict(list)
     for node, reason in session.skips.items():
-        by_reason[reason].append(node.partition("[")[2].removesuffix("]"))
+        by_reason[without_address(reason)].append(node.partition("[")[2].removesuffix("]"))
     for reason, names in by_reason.items():
         lines.append(f"segcore: {len(names)} skipped ({names[0]}{', ...' * (len(names) > 1)}): {reason}")
     return lines

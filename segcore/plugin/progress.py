@@ -56,7 +56,7 @@ class Forecast:
 
 
 class LiveLine:
-    """One line at a time: rewritten in place on a terminal, one per finished item elsewhere.
+    """One line at a time: rewritten in place on a terminal, one per finished item elsewhere, none for what is skipped.
 
     With ``-v`` and ``-q`` pytest's own way of showing progress stays, and this keeps quiet.
     """
@@ -82,13 +82,13 @@ class LiveLine:
     def finish(self, item: str, outcome: str) -> None:
         """An item has ended, in one word."""
         took = self._forecast.finish()
-        if not self.active or (self._in_place and outcome == "passed"):
-            return
+        if not self.active or outcome == "skipped" or (self._in_place and outcome == "passed"):
+            return  # what is skipped was said before the first item
         left = clock_text(self._forecast.seconds_left)
         line = f"[{self._number}/{self._total}] {item} {outcome} in {took:.1f} s (about {left} left)"
         if self._in_place:
             self._reporter.rewrite("", erase=True)
-            self._reporter.rewrite(line, red=outcome in {"failed", "error"}, yellow=outcome == "skipped")
+            self._reporter.rewrite(line, red=True)
             self._reporter.write("\n")
         else:
             self._reporter.write_line(line)

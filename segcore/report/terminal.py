@@ -153,7 +153,7 @@ def _print_outcomes(console: Console, run: Run) -> None:
         by_reason: dict[str, list[str]] = defaultdict(list)
         for record in run.record.outcomes:
             if record.outcome == outcome:
-                by_reason[record.reason].append(record.key or record.item)
+                by_reason[without_address(record.reason)].append(record.key or record.item)
         for reason, keys in by_reason.items():
             console.print(f"\n[{style}]{len(keys)} {outcome}[/]: {escape(reason)}\n  {escape(_some(keys))}")
     lines = [*run.record.warnings, *_item_doubts(run)]
@@ -163,6 +163,11 @@ def _print_outcomes(console: Console, run: Run) -> None:
         console.print(f"  {escape(line)}")
     if not run.record.complete:
         console.print("\n[yellow]Incomplete:[/] the run was interrupted; what it had measured is kept")
+
+
+def without_address(reason: str) -> str:
+    """Return a reason without the address in front, so that many files missing for one reason are told of once."""
+    return re.sub(r"^https?://\S+: ", "", reason)
 
 
 def _item_doubts(run: Run) -> list[str]:
