@@ -97,7 +97,7 @@ def evaluate(
     if as_json:
         click.echo("[" + ",\n".join(result.model_dump_json(indent=1) for result in evaluation.results) + "]")
     else:
-        _print(evaluation, segmenter, out)
+        _print(evaluation, segmenter, out, here=engine == "local")
     for reason in evaluation.failed.values():
         click.echo(f"segcore: {reason}", err=True)
     if evaluation.failed:
@@ -213,7 +213,7 @@ def _item(evaluation: Evaluation, result: DatasetRecord, segmenter: Segmenter, o
     )
 
 
-def _print(evaluation: Evaluation, segmenter: Segmenter, out: Path) -> None:
+def _print(evaluation: Evaluation, segmenter: Segmenter, out: Path, here: bool) -> None:
     console = Console()
     for result in evaluation.results:
         console.print(_table(result, segmenter))
@@ -224,7 +224,7 @@ def _print(evaluation: Evaluation, segmenter: Segmenter, out: Path) -> None:
         shown = ", ".join(f"{record.name} ({record.miou:.3f})" for record in worst)
         console.print(Text(f"worst: {shown}; pictures in {out.with_suffix('.worst')}/"))
     aside = f", {evaluation.resumed} of the images by an earlier run" if evaluation.resumed else ""
-    if not aside and evaluation.forward_s < evaluation.wall_s:  # several actors spend more than there is
+    if here and not evaluation.resumed:
         aside = f", {evaluation.forward_s / evaluation.wall_s:.0%} of it in the forward pass"
     console.print(Text(f"{evaluation.images} images in {evaluation.wall_s:.1f} s{aside}; run file: {out}"))
 
