@@ -13,7 +13,7 @@ import io
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -22,6 +22,8 @@ from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 from segcore.errors import ImageError, nearest_hint
 from segcore.files import atomic_write
 from segcore.labels import IGNORE_INDEX, voc_colormap
+
+T = TypeVar("T")
 
 PHOTO_FORMATS = frozenset({"AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "MPO", "PNG", "PPM", "TIFF", "WEBP"})
 """Pillow reads more, but some of them run other programs (EPS) or are no pictures of the world."""
@@ -39,11 +41,7 @@ def load_image(source: str | Path) -> npt.NDArray[np.uint8]:
     Raises:
         ImageError: the file is missing, empty, truncated, too large (a decompression bomb) or not a photo.
     """
-    if isinstance(source, str) and "://" in source:
-        raise ImageError(f"{source}: is a URL, wanted a path; download it first with segcore.download_file")
-    if isinstance(source, str) and source.startswith(RESOURCE_PREFIX):
-        return _decode(resource_path(source), _rgb)
-    return _decode(Path(source), _rgb)
+    return np.array(as_rgb_image(source))
 
 
 def as_rgb_array(image: str | Path | Image.Image | npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
@@ -58,8 +56,7 @@ def as_rgb_array(image: str | Path | Image.Image | npt.NDArray[Any]) -> npt.NDAr
     if isinstance(image, (str, Path)):
         return load_image(image)
     if isinstance(image, Image.Image):
-        with _one_error("PIL image"):
-            return _rgb(image)
+        return np.array(as_rgb_image(image))
     if not isinstance(image, np.ndarray):
         raise ImageError(f"wanted a path, PIL image or numpy array; found {type(image).__name__}")
     if image.dtype != np.uint8:
@@ -70,6 +67,23 @@ def as_rgb_array(image: str | Path | Image.Image | npt.NDArray[Any]) -> npt.NDAr
         raise ImageError(f"array of shape {image.shape}: wanted (H, W), (H, W, 1), (H, W, 3) or (H, W, 4){hint}")
     planes = image[:, :, None] if image.ndim == 2 else image
     return np.ascontiguousarray(planes.repeat(3, axis=2) if planes.shape[2] == 1 else planes[:, :, :3])
+
+
+def as_rgb_image(image: str | Path | Image.Image | npt.NDArray[Any]) -> Image.Image:
+    """Return what `as_rgb_array` returns as a decoded PIL image of mode RGB, which a resize takes without a copy.
+
+    Raises:
+        ImageError: as `as_rgb_array`.
+    """
+    if not isinstance(image, (str, Path, Image.Image)):
+        return Image.fromarray(as_rgb_array(image))
+    if isinstance(image, Image.Image):
+        with _one_error("PIL image"):
+            return _rgb_image(image)
+    if isinstance(image, str) and "://" in image:
+        raise ImageError(f"{image}: is a URL, wanted a path; download it first with segcore.download_file")
+    resource = isinstance(image, str) and image.startswith(RESOURCE_PREFIX)
+    return _decode(resource_path(str(image)) if resource else Path(image), _rgb_image)
 
 
 def load_mask(path: str | Path) -> npt.NDArray[np.uint8]:
@@ -122,7 +136,7 @@ def resource_path(name: str) -> Path:
     return photos[file]
 
 
-def _rgb(image: Image.Image) -> npt.NDArray[np.uint8]:
+def _rgb_image(image: Image.Image) -> Image.Image:
     if 0 in image.size:
         raise ImageError(f"has no pixels (size {image.width} x {image.height})")
     if image.getexif().get(ExifTags.Base.Orientation, 1) != 1:
@@ -131,7 +145,8 @@ def _rgb(image: Image.Image) -> npt.NDArray[np.uint8]:
         image = Image.fromarray(((np.asarray(image).astype(np.uint32) + 128) // 257).astype(np.uint8))
     elif image.mode in {"I", "F"}:
         image = Image.fromarray(_scaled(np.asarray(image).astype(np.float64), image.mode == "F"))
-    return np.array(image if image.mode == "RGB" else image.convert("RGB"))
+    image.load()
+    return image if image.mode == "RGB" else image.convert("RGB")
 
 
 def _scaled(values: npt.NDArray[np.float64], fractional: bool) -> npt.NDArray[np.uint8]:
@@ -154,7 +169,7 @@ def _class_indices(image: Image.Image) -> npt.NDArray[np.uint8]:
     return np.array(image)
 
 
-def _decode(path: Path, convert: Callable[[Image.Image], npt.NDArray[np.uint8]]) -> npt.NDArray[np.uint8]:
+def _decode(path: Path, convert: Callable[[Image.Image], T]) -> T:
     with _one_error(path):
         if not path.exists():
             raise ImageError("there is no such file")

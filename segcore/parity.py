@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from segcore.decode import argmax_classes, margin_map
-from segcore.images import as_rgb_array
+from segcore.images import as_rgb_image
 from segcore.metrics import ConfusionMatrix, confusion_matrix, mean_iou
 from segcore.pipeline import Photo, Segmenter
 from segcore.record import CheckRecord
@@ -106,4 +106,4 @@ def photo_logits(segmenter: Segmenter, photo: Photo) -> torch.Tensor:
     Raises:
         ImageError: the photo cannot be read.
     """
-    return segmenter.forward(segmenter.prepare(as_rgb_array(photo))[None])[0]
+    return segmenter.forward(segmenter.prepare(as_rgb_image(photo))[None])[0]

@@ -34,7 +34,7 @@ from segcore.decode import (
 from segcore.devices import Device, TorchDevice, open_device
 from segcore.errors import ImageError, UsageError
 from segcore.fetch import FetchSettings
-from segcore.images import as_rgb_array
+from segcore.images import as_rgb_image
 from segcore.labels import NUM_CLASSES, VOC_CLASSES
 from segcore.models import WeightsInfo
 from segcore.models.checkpoint import state_sha256
@@ -77,30 +77,30 @@ def _normalised() -> npt.NDArray[np.float32]:
 _NORMALISED = _normalised()
 
 
-def preprocess(photo: RgbImage, size: int) -> torch.Tensor:
-    """Return the tensor for the model: uint8 RGB (H, W, 3) to float32 (3, h, w) with min(h, w) = size.
+def preprocess(photo: RgbImage | Image.Image, size: int) -> torch.Tensor:
+    """Return the tensor for the model: uint8 RGB (H, W, 3), or such an image, to float32 (3, h, w), min(h, w) = size.
 
     Raises:
         ImageError: the photo is so elongated that it would not fit in memory at model scale.
     """
-    height, width = resized_shape(photo.shape[0], photo.shape[1], size)
+    image = photo if isinstance(photo, Image.Image) else Image.fromarray(photo)
+    height, width = resized_shape(image.height, image.width, size)
     if height * width > MAX_MODEL_PIXELS:
         raise ImageError(
-            f"a photo of {photo.shape[1]}x{photo.shape[0]} pixels would be {width}x{height} with its shorter side at "
+            f"a photo of {image.width}x{image.height} pixels would be {width}x{height} with its shorter side at "
             f"{size}: over the limit of {MAX_MODEL_PIXELS} pixels; choose a smaller size or crop it"
         )
-    if (height, width) != photo.shape[:2]:
-        photo = np.asarray(Image.fromarray(photo).resize((width, height), Image.Resampling.BILINEAR))
+    pixels = np.asarray(image.resize((width, height), Image.Resampling.BILINEAR))
     planes = np.empty((3, height, width), dtype=np.float32)
     for channel, values in enumerate(_NORMALISED):
         # All indices are below 256; "clip" lets numpy write to `out` without a copy.
-        np.take(values, photo[:, :, channel], out=planes[channel], mode="clip")
+        np.take(values, pixels[:, :, channel], out=planes[channel], mode="clip")
     return torch.from_numpy(planes)
 
 
 def calibration_tensors(photos: Sequence[Photo]) -> list[torch.Tensor]:
     """Return what int8 takes its ranges from: each photo preprocessed, float32 (1, 3, h, w)."""
-    return [preprocess(as_rgb_array(photo), CALIBRATION_SIZE)[None] for photo in photos]
+    return [preprocess(as_rgb_image(photo), CALIBRATION_SIZE)[None] for photo in photos]
 
 
 class StageTimer:
@@ -125,8 +125,8 @@ class StageTimer:
 class SegmentationResult:
     """What a model saw in one photo."""
 
-    photo: RgbImage = field(repr=False)
-    """The photo as it was read, uint8 RGB (H, W, 3)."""
+    source: RgbImage | Image.Image = field(repr=False)
+    """The photo as it was read: uint8 RGB (H, W, 3), or an image of mode RGB."""
     model_class_map: ClassMap = field(repr=False)
     """Classes at model scale, uint8 (h, w)."""
     model_color_mask: RgbImage = field(repr=False)
@@ -139,6 +139,11 @@ class SegmentationResult:
     """Top-1 minus top-2 logit at model scale, float32 (h, w), where it was asked for."""
     _logits: list[torch.Tensor] = field(default_factory=list, repr=False)
     # At the network's own scale. Emptied by class_map: most callers of a batch want only the map.
+
+    @cached_property
+    def photo(self) -> RgbImage:
+        """The photo as it was read, uint8 RGB (H, W, 3)."""
+        return np.array(self.source)
 
     @cached_property
     def class_map(self) -> ClassMap:
@@ -229,7 +234,7 @@ class Segmenter:
         """What exporting, quantising and compiling have taken so far; 0.0 where all of it was in the cache."""
         return self._session.build_s
 
-    def prepare(self, photo: RgbImage) -> torch.Tensor:
+    def prepare(self, photo: RgbImage | Image.Image) -> torch.Tensor:
         """Return what the model sees of a photo: uint8 RGB (H, W, 3) to float32 (3, h, w) with min(h, w) = size."""
         return preprocess(photo, self.size)
 
@@ -270,9 +275,9 @@ class Segmenter:
         """
         timer = timer or StageTimer(self.device)
         with timer.stage("decode"):
-            arrays = [as_rgb_array(photo) for photo in photos]
+            images = [as_rgb_image(photo) for photo in photos]
         with timer.stage("preprocess"):
-            tensors = [preprocess(array, self.size) for array in arrays]
+            tensors = [preprocess(image, self.size) for image in images]
         groups: dict[torch.Size, list[int]] = {}
         for index, tensor in enumerate(tensors):
             groups.setdefault(tensor.shape, []).append(index)
@@ -286,7 +291,7 @@ class Segmenter:
         shares = {name: seconds / len(photos) for name, seconds in timer.seconds.items()}
         return [
             SegmentationResult(
-                arrays[i], classes, colors, shares, shape,
+                images[i], classes, colors, shares, shape,
                 margin_map(enlarge(logits[None], *shape[-2:])[0]) if margins else None, [logits],
             )
             for i, (logits, classes, colors, shape) in sorted(found.items())
