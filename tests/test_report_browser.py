@@ -242,8 +242,10 @@ def test_narrow_screens_do_not_scroll_sideways(browser: Browser, pages: Path, wi
 
 
 def test_print(browser: Browser, pages: Path) -> None:
-    seen = visit(browser, pages / "good.html", color_scheme="dark")
+    a4 = {"width": 718, "height": 1000}  # 210 mm less margins of a centimetre, at 96 pixels per inch
+    seen = visit(browser, pages / "good.html", color_scheme="dark", viewport=a4)
     seen.page.emulate_media(media="print", color_scheme="dark")
+    assert seen.page.evaluate("document.documentElement.scrollWidth") <= 718
     assert seen.page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
     assert not seen.page.locator("nav").is_visible()
     assert not seen.page.locator("#filter").is_visible()
