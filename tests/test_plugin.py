@@ -59,6 +59,7 @@ def where(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr("pytest_benchmark.plugin.get_cpu_info", dict)  # starts a process
     monkeypatch.setattr("segcore.report.html.write_html", lambda *_: None)  # tests/test_report_html.py has it
     monkeypatch.setattr("segcore.models.gmacs", lambda *_: 0.25)
+    monkeypatch.setattr("segcore.models.gbytes", lambda *_: 0.5)
     monkeypatch.setattr(segcore.plugin.session, "calibrate", fake_calibration)
     monkeypatch.setattr(segcore.plugin.session, "matmul_rate", lambda device: 100.0)
     monkeypatch.setattr("segcore.models.fetch_weights", lambda name, settings=None: Path("here"))
@@ -172,13 +173,13 @@ def test_a_failed_expectation_says_what_was_found_and_is_recorded(where: Path, p
     assert done.ret == pytest.ExitCode.TESTS_FAILED
     done.stdout.fnmatch_lines(
         [
-            "*2 of 2 expectations do not hold",
-            "*dominant class: wanted dog, found cat",
-            "*absence of cat: wanted 0 %, found 100.00 %",
-            "*seen: cat 100.00 %",
-            "*look at: *0001_box-unversioned/blue-embedded-torch-cpu-32.overlay.jpg",
+            "2 of 2 expectations do not hold",
+            "  dominant class: wanted dog, found cat",
+            "  absence of cat: wanted 0 %, found 100.00 %",
+            "  seen: cat 100.00 %",
+            "  look at: *0001_box-unversioned/blue-embedded-torch-cpu-32.overlay.jpg",
         ],
-        consecutive=False,
+        consecutive=True,
     )
     run = saved(where)
     accuracy = next(b.info.accuracy for b in run.benchmarks if b.info.case == "blue")
@@ -455,7 +456,7 @@ def test_a_bench_of_ones_own(where: Path, pytester: pytest.Pytester) -> None:
     shutil.rmtree(where / "bench")
     pytester.makepyfile(
         """
-        import numpy as np
+        import pytest
 
         def test_theirs(benchmark):
             benchmark(sum, [1, 2])
@@ -464,13 +465,15 @@ def test_a_bench_of_ones_own(where: Path, pytester: pytest.Pytester) -> None:
             latency_item.warm_up()
             result = benchmark(latency_item)
             assert result.dominant == "cat"
-            assert latency_item.plan.size < 48, "too slow at 48"
+            if latency_item.plan.size == 48:
+                pytest.fail("too slow at 48")
+            assert latency_item.plan.case.name == "red", "too blue"
         """
     )
     done = pytester.runpytest_inprocess("--benchmark-save=x", *QUICK)
-    done.assert_outcomes(passed=3, failed=1)
+    done.assert_outcomes(passed=2, failed=2)
     run = saved(where)
-    assert len(run.benchmarks) == 3  # the one that failed its assertion was measured all the same
+    assert len(run.benchmarks) == 3  # those that failed were measured all the same
     assert {o.outcome for o in run.record.outcomes} == {"passed", "failed"}
     assert len(json.loads(run.path.read_bytes())["benchmarks"]) == 4
 

@@ -76,7 +76,7 @@ class BenchHooks:
         """Keep what an item has measured, even where the test then asserts something that does not hold."""
         try:
             result = yield
-        except Exception:
+        except (Exception, pytest.fail.Exception):
             self._record()
             raise
         except BaseException:  # interrupted: pytest-benchmark shall not complain of an unused fixture on top
@@ -153,7 +153,8 @@ def _outcome(report: pytest.TestReport, call: pytest.CallInfo[None]) -> tuple[Ou
         longrepr = report.longrepr
         return "skipped", longrepr[2].removeprefix("Skipped: ") if isinstance(longrepr, tuple) else str(longrepr)
     reason = str(call.excinfo.value) if call.excinfo else str(report.longrepr)
-    failed = call.when == "call" and call.excinfo is not None and call.excinfo.errisinstance(AssertionError)
+    told = (AssertionError, pytest.fail.Exception)
+    failed = call.when == "call" and call.excinfo is not None and call.excinfo.errisinstance(told)
     return "failed" if failed else "error", reason
 
 
