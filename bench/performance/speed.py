@@ -1,0 +1,120 @@
+"""Speed beside the plain recipe, in turns in one process: medians of the rounds' ratios, and their quartiles.
+
+    python bench/performance/speed.py outside --model embedded
+    python bench/performance/speed.py end-to-end --model fcn_resnet101 --weights random --way openvino:int8
+
+Without PHOTO a JPEG of 1546 x 1213 pixels is made from a photo that ships with scikit-image.
+"""
+
+from __future__ import annotations
+
+import statistics
+import tempfile
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+
+import click
+import numpy as np
+import recipe
+from PIL import Image
+
+from segcore import Segmenter, models
+from segcore.best import Way, interleave
+from segcore.calibrate import matmul_rate
+from segcore.devices import TorchDevice
+from segcore.images import resource_path
+
+CPU = TorchDevice("cpu")
+RECIPE = ("recipe", "fp32")
+
+
+def photo_file(directory: Path) -> Path:
+    """Write the photo that is measured where none is named."""
+    path = directory / "photo.jpg"
+    Image.open(resource_path("skimage:astronaut.png")).convert("RGB").resize((1546, 1213)).save(path, quality=90)
+    return path
+
+
+def report(seconds: dict[Way, tuple[float, ...]]) -> None:
+    """Print the ratio of the recipe's time to each other's."""
+    for way, own in seconds.items():
+        ratios = [base / mine for base, mine in zip(seconds[RECIPE], own, strict=True)]
+        low, middle, high = statistics.quantiles(ratios, n=4)
+        best = min(seconds[RECIPE]) / min(own)
+        click.echo(
+            f"{' '.join(way):22} {statistics.median(own) * 1e3:9.1f} ms   {middle:5.2f} times as fast "
+            f"(quartiles {low:.2f} to {high:.2f}; least times {min(own) * 1e3:.1f} ms, {best:.2f})"
+        )
+
+
+@click.command()
+@click.argument("what", type=click.Choice(["outside", "end-to-end"]))
+@click.argument("photo", required=False, type=click.Path(path_type=Path, exists=True))
+@click.option("--model", default="embedded", show_default=True)
+@click.option("--weights", default="pretrained", show_default=True)
+@click.option("--size", default=640, show_default=True)
+@click.option("--way", "ways", multiple=True, default=["torch:fp32"], show_default=True, help="RUNTIME:PRECISION.")
+@click.option("--rounds", default=7, show_default=True, type=click.IntRange(2))
+def main(what: str, photo: Path | None, model: str, weights: str, size: int, ways: Sequence[str], rounds: int) -> None:
+    """Time segcore beside the recipe."""
+    loaded = models.load(model, weights)
+    with tempfile.TemporaryDirectory() as directory:
+        path = photo or photo_file(Path(directory))
+        if what == "outside":
+            outside(loaded, path, size, rounds)
+        else:
+            end_to_end(loaded, path, size, [(way.split(":")[0], way.split(":")[1]) for way in ways], rounds)
+
+
+def outside(model: models.LoadedModel, photo: Path, size: int, rounds: int) -> None:
+    """Compare everything outside the forward pass; the masks have to be equal."""
+    segmenter = Segmenter(model.module, device=CPU, size=size)
+    first = segmenter.run([photo])[0]
+    coarse = first._logits[0][None].clone()
+    np.testing.assert_array_equal(first.model_color_mask, recipe.outside(photo, size, coarse))
+    stages: list[dict[str, float]] = []
+
+    def ours() -> None:
+        stages.append(segmenter.run([photo])[0].timings)
+
+    theirs = interleave({RECIPE: partial(recipe.outside, photo, size, coarse), ("segcore", "fp32"): ours}, rounds)
+    kept = tuple(sum(seconds for name, seconds in stage.items() if name != "forward") for stage in stages)
+    report({RECIPE: theirs[RECIPE], ("segcore", "fp32"): kept})
+    for name in stages[0]:
+        click.echo(f"  {name:12} {statistics.median(stage[name] for stage in stages) * 1e3:8.2f} ms")
+    click.echo("masks equal to the recipe's to the bit")
+
+
+def end_to_end(model: models.LoadedModel, photo: Path, size: int, ways: Sequence[Way], rounds: int) -> None:
+    """Compare photo file to colour mask, and say what share of a matrix product's speed the forward pass reaches."""
+    segmenters = {way: Segmenter(model.module, device=CPU, size=size, runtime=way[0], precision=way[1]) for way in ways}
+    module = recipe.network(model)
+    expected = recipe.end_to_end(module, photo, size)
+    forward: dict[Way, list[float]] = {way: [] for way in ways}
+    rates: list[float] = []
+    arms: dict[Way, Callable[[], object]] = {RECIPE: partial(recipe.end_to_end, module, photo, size)}
+    for way, segmenter in segmenters.items():
+        result = segmenter.run([photo])[0]
+        equal = float((result.model_color_mask == expected).all(axis=-1).mean())
+        click.echo(f"{' '.join(way):22} {equal:.4%} of the pixels as the recipe has them")
+
+        def arm(way: Way = way, segmenter: Segmenter = segmenter) -> None:
+            forward[way].append(segmenter.run([photo])[0].timings["forward"])
+
+        arms[way] = arm
+    arms["matrix product", "fp32"] = lambda: rates.append(matmul_rate(CPU))
+    seconds = interleave(arms, rounds)
+    seconds.pop(("matrix product", "fp32"))
+    report(seconds)
+    peak = statistics.median(rates)
+    _, _, height, width = next(iter(segmenters.values())).run([photo])[0].input_shape
+    cost = models.gmacs(model.name, height, width)
+    click.echo(f"matrix product: {peak:.0f} GMAC/s; the network: {cost:.0f} GMAC at {width}x{height}")
+    for way, times in forward.items():
+        rate = cost / statistics.median(times)
+        click.echo(f"{' '.join(way):22} forward {rate:6.0f} GMAC/s, {rate / peak:.2f} of the matrix product")
+
+
+if __name__ == "__main__":
+    main()
