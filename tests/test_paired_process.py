@@ -198,3 +198,42 @@ def test_a_worker_ends_when_the_gate_is_killed(repository: Path) -> None:
     assert done.returncode == -9, done.stderr
     with contextlib.suppress(psutil.NoSuchProcess):
         psutil.Process(int(done.stdout)).wait(timeout=30)
+
+
+BURNT = """
+import time
+import numpy as np
+import torch
+from segcore.pipeline import Segmenter
+
+class Net(torch.nn.Module):
+    seconds = 0.0
+
+    def forward(self, x):
+        start = time.perf_counter()
+        for _ in range(50):
+            torch.ones(256, 256) @ torch.ones(256, 256)
+        logits = x.mean(1, keepdim=True).expand(-1, 21, -1, -1).contiguous()
+        Net.seconds = time.perf_counter() - start
+        return logits
+
+def test_latency(benchmark):
+    segmenter = Segmenter(Net(), device="cpu", size=64)
+    photo = np.zeros((64, 64, 3), np.uint8)
+
+    def call():
+        start = time.perf_counter()
+        segmenter.run([photo])
+        assert time.perf_counter() - start > 20 * Net.seconds, "nothing was burnt"
+
+    benchmark(call)
+"""
+
+
+def test_a_slowdown_is_injected_into_the_forward_pass_of_a_real_worker(repository: Path) -> None:
+    """By construction of the burner, whatever the machine: it works on until 20 times the pass's own time is over."""
+    (repository / "bench" / "test_widget.py").write_text(BURNT)
+    (repository / "pytest.ini").write_text("[pytest]\nfilterwarnings = error\n")
+    with Worker(Arm("head", ("bench",), repository, slowdown=20.0)) as worker:
+        assert worker.item()
+        assert len(worker.run(2)) == 2

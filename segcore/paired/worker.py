@@ -119,8 +119,10 @@ class Paired:
             items[:] = [i for i in items if i.nodeid in self._start["only"]]
 
     def pytest_collection_finish(self, session: pytest.Session) -> None:
-        """Note which item is the last."""
+        """Note which item is the last; what is to be slowed down is imported by now."""
         self._last = session.items[-1].nodeid if session.items else ""
+        if self._burner:
+            self._burner.install()
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_protocol(self, item: pytest.Item) -> Iterator[None]:
@@ -255,9 +257,12 @@ def main() -> int:
     burner = Burner(start["slowdown"]) if start["slowdown"] else None
     plugin = Paired(channel, start, burner)
     serve_benchmarks(plugin)
-    if burner:
-        burner.install()
-    plugin.conclude(int(pytest.main([*start["args"], "-q", "-p", "no:cacheprovider"], plugins=[plugin])))
+    try:
+        code = pytest.main([*start["args"], "-q", "-p", "no:cacheprovider"], plugins=[plugin])
+    except Exception as error:
+        channel.send(error=f"pytest did not start: {type(error).__name__}: {error}")
+        raise
+    plugin.conclude(int(code))
     return 0
 
 
