@@ -15,7 +15,7 @@ from segcore.record import Run
 from segcore.stats import ProcessNoise
 from segcore.store import find_runs, load_run, resolve_run
 
-LEARN_FROM = 30
+LEARN_FROM = 15
 """The latest runs of the store, from which the noise between processes is learned."""
 
 
