@@ -35,7 +35,7 @@ def test_names_and_files(pair: tuple[Run, Run], tmp_path: Path) -> None:
 
 
 def test_quiet(pair: tuple[Run, Run]) -> None:
-    assert report(pair, "-q", "base").stdout == "Passed: 9 passed\n"
+    assert report(pair, "-q", "base").stdout == "Passed: all 9 items\n"
 
 
 def test_json(pair: tuple[Run, Run]) -> None:

@@ -33,7 +33,7 @@ def finish(run: Run | None, *, write_error: str = "", judged: Any = None) -> lis
 
 def test_page_is_written_and_named(run: Run) -> None:
     assert finish(run) == [f"report: {LATEST}"]
-    assert "Passed: 9 passed" in LATEST.read_text()
+    assert "Passed: all 9 items" in LATEST.read_text()
 
 
 def test_page_of_a_judged_run(run: Run) -> None:

@@ -56,7 +56,7 @@ def with_accuracy(run: Run, **changes: object) -> Run:
 @pytest.mark.parametrize(
     ("outcomes", "complete", "line", "tone"),
     [
-        (["passed", "passed"], True, "Passed: 2 passed", "good"),
+        (["passed", "passed"], True, "Passed: all 2 items", "good"),
         (["passed", "skipped"], True, "Passed: 1 passed, 1 skipped", "good"),
         (["passed", "failed", "skipped"], True, "Failed: 1 failed, 1 passed, 1 skipped", "bad"),
         (["passed", "error"], True, "Failed: 1 error, 1 passed", "bad"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from rich.columns import Columns
 from rich.console import Console
 from rich.table import Table as Grid
 from rich.text import Text
@@ -11,7 +12,7 @@ from rich.text import Text
 from segcore.labels import voc_colormap
 from segcore.report import terminal
 from segcore.report.halfblock import half_blocks
-from segcore.report.story import CaseStory, Changed, Story, open_pictures
+from segcore.report.story import TRACE, CaseStory, Changed, Story, open_pictures
 from segcore.report.tables import Table, dataset_tables, side_by_side
 from segcore.report.wording import number, plain_text
 
@@ -23,8 +24,9 @@ def print_story(story: Story, console: Console, *, quiet: bool = False) -> None:
     console.print(Text(plain_text(story.headline.line), STYLES[story.headline.tone]))
     if quiet:
         return
-    for sentence in story.warnings:
+    for sentence in (s for s in story.warnings if s not in story.current.record.warnings):  # those come below
         console.print(Text(plain_text(sentence), "yellow"))
+    console.print()
     coloured = console.color_system is not None
     _print_changes(story.changed, console)
     if console.color_system in ("256", "truecolor"):
@@ -69,10 +71,9 @@ def _print_case(case: CaseStory, console: Console) -> None:
     if cells:
         grid.add_row(*cells)
         console.print(grid)
-    legend = Text()
-    for share in case.shares:
-        legend.append("██ ", share.colour).append(f"{plain_text(share.name)} {share.share:.1%}   ")
-    console.print(legend)
+    shown = [share for share in case.shares if share.share >= TRACE]
+    legend = [Text("██ ", s.colour).append(f"{plain_text(s.name)} {s.share:.1%}", "default") for s in shown]
+    console.print(Columns(legend, padding=(0, 3, 0, 0)))
     for note in filter(None, (pictures.changed_words, *pictures.notes)):
         console.print(Text(plain_text(note), "yellow"))
     console.print()

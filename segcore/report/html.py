@@ -23,16 +23,12 @@ from segcore.files import atomic_write
 from segcore.record import CheckRecord, Run
 from segcore.report.charts import all_charts
 from segcore.report.pictures import changed_uri, fitted, mask_uri, photo_uri
-from segcore.report.story import CaseStory, Story, open_pictures
+from segcore.report.story import TRACE, CaseStory, Story, open_pictures
 from segcore.report.tables import dataset_tables, facts, items_table, side_by_side
 from segcore.report.wording import number, plain_text
 
 PICTURE_SIDES = ((24, 640), (48, 480), (96, 320))
 """Up to so many cases, pictures get so long a side; beyond, only the first cases have their pictures shown."""
-
-
-TRACE = 0.001
-"""Share of the pixels below which a class is named but has no entry of its own in the legend."""
 
 
 @dataclass(frozen=True)
@@ -101,16 +97,24 @@ def render_html(story: Story) -> str:
         "datasets": dataset_tables(story.current, story.baseline),
         "origins": [(run, facts(run), _download(run)) for run in story.all_runs],
     }
+    page["trouble_title"] = _trouble_title(story)
     page["sections"] = [
         (anchor, title)
         for anchor, title, there in (
-            ("changed", "Changed", story.baseline), ("troubles", "Skipped", story.troubles or story.doubts),
+            ("changed", "Changed", story.baseline), ("troubles", page["trouble_title"], page["trouble_title"]),
             ("cases", "Cases", page["cases"]), ("datasets", "Datasets", page["datasets"]),
             ("compared", "Side by side", page["compared"]), ("speed", "Speed", page["charts"]),
             ("items", "Items", True), ("machine", "Machine", True),
         ) if there
     ]  # fmt: skip
     return _environment().get_template("page.html.j2").render(page)
+
+
+def _trouble_title(story: Story) -> str:
+    """``Failed, skipped, doubtful``, or what of these there is."""
+    skipped = [trouble.outcome == "skipped" for trouble in story.troubles]
+    kinds = {"failed": not all(skipped), "skipped": any(skipped), "doubtful": bool(story.doubts)}
+    return ", ".join(kind for kind, there in kinds.items() if there).capitalize()
 
 
 def _environment() -> jinja2.Environment:

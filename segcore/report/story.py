@@ -25,6 +25,10 @@ TONES: dict[str, Tone] = {
 }  # fmt: skip
 
 
+TRACE = 0.001
+"""Share of the pixels below which a class has no entry of its own in a legend."""
+
+
 @dataclass(frozen=True)
 class Headline:
     """The verdict in one word and in one line with counts."""
@@ -176,6 +180,8 @@ def headline(run: Run, gate: GateResult | None = None) -> Headline:
     counts_by = Counter(outcome.outcome for outcome in run.record.outcomes)
     unmet = [b for b in run.benchmarks if b.info.accuracy and not all(c.passed for c in b.info.accuracy.checks)]
     counts = ", ".join(f"{counts_by[kind]} {kind}" for kind in _OUTCOMES if counts_by[kind])
+    if set(counts_by) == {"passed"} and run.record.complete and not unmet:
+        counts = f"all {counts_by['passed']} items"
     counts = counts or f"{len(run.benchmarks)} item{'s' * (len(run.benchmarks) != 1)} measured"
     if unmet and not counts_by["failed"]:
         counts = f"{len(unmet)} not as expected, {counts}"
