@@ -83,7 +83,10 @@ def side_by_side(runs: Sequence[Run]) -> Table | None:
             parts += [f"{cell.efficiency:.0%} of peak"] if cell.efficiency is not None else []
             cells.append(("★ " if cell.best else "") + ", ".join(parts))
         rows.append((line.title, *cells))
-    notes = tuple(f"{column.label}: {column.machine}" for column in comparison.columns)
+    machines: dict[str, list[str]] = {}
+    for column in comparison.columns:
+        machines.setdefault(column.machine, []).append(column.label)
+    notes = tuple(f"{', '.join(labels)}: {machine}" for machine, labels in machines.items())
     return Table(("work", *(column.label for column in comparison.columns)), tuple(rows), notes=notes)
 
 

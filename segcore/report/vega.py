@@ -22,7 +22,7 @@ Spec = dict[str, Any]
 WIDE, NARROW = 960, 470
 """Pixels: charts that take the page's width, and those that stand two abreast."""
 LANE, SUBLANE = 28, 13
-"""Pixels per item, and per run within an item."""
+"""Pixels per item, and per run within an item where the runs are few."""
 
 # Limits of labels are off: Vega cuts between the halves of a surrogate pair, which vl-convert then refuses. What comes
 # here is short already (`segcore.report.wording.shortened`).
@@ -54,8 +54,9 @@ def draw(rows: Sequence[Spec], spec: Spec, *, width: int = WIDE, height: int | N
     """
     known = [row for row in rows if all(math.isfinite(v) for v in row.values() if isinstance(v, float))]
     if height is None:
-        several = "yOffset" in json.dumps(spec)
-        sized: Spec = {"height": {"step": SUBLANE, "for": "offset"} if several else {"step": LANE}}
+        runs = len({row["run"] for row in known})
+        step = {"step": max(6, min(SUBLANE, 2 * LANE // runs)), "for": "offset"} if runs > 1 else {"step": LANE}
+        sized: Spec = {"height": step}
         # Where Arial and its like are missing, labels come out wider than they were measured: room for that.
         sized["padding"] = {"left": 30, "right": 8, "top": 4, "bottom": 4}
     else:
