@@ -78,7 +78,9 @@ def test_no_import_runs_upward(module: str) -> None:
         while inner not in known and "." in inner:
             inner = inner.rpartition(".")[0]
         if inner in known:
-            assert layer(inner) <= here, f"segcore.{module} (layer {here}) imports segcore.{inner} (layer {layer(inner)})"
+            assert layer(inner) <= here, (
+                f"segcore.{module} (layer {here}) imports segcore.{inner} (layer {layer(inner)})"
+            )
 
 
 @pytest.mark.parametrize("module", [name for name in modules() if name.split(".")[0] in NO_TORCH])

@@ -41,7 +41,8 @@ def read_state(path: Path) -> dict[str, torch.Tensor]:
     except Exception as error:  # damaged bytes make torch's reader raise anything, IndexError included
         reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
         raise ModelError(
-            f"cannot read the checkpoint {path}: {reason}; expected a .safetensors file, or a state dict saved by torch.save"
+            f"cannot read the checkpoint {path}: {reason}; "
+            "expected a .safetensors file, or a state dict saved by torch.save"
         ) from error
     for key in ("model", "state_dict", "model_state_dict"):
         if isinstance(content, dict) and isinstance(content.get(key), dict):
