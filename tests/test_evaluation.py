@@ -24,6 +24,7 @@ from torchvision.transforms import functional as TF  # its usual name
 
 from segcore.datasets import Dataset, open_dataset
 from segcore.datasets.folder import FolderReader
+from segcore.datasets.voc import VocReader
 from segcore.errors import RecordError, UsageError
 from segcore.evaluation import Evaluation, evaluate, published_figures
 from segcore.evaluation.scoring import ImageScore, Job, score_chunks, score_pair, split_counts
@@ -55,6 +56,15 @@ def one_thread() -> Iterator[None]:
 def voc(tmp_path: Path) -> Dataset:
     make_voc(tmp_path / "voc", 10)
     return open_dataset("voc", tmp_path / "voc")
+
+
+def photo_of(dataset: Dataset, name: str) -> Path:
+    assert isinstance(dataset.reader, VocReader)
+    return dataset.reader.root / "JPEGImages" / f"{name}.jpg"
+
+
+def mask_of(dataset: Dataset, name: str) -> Path:
+    return photo_of(dataset, name).parents[1] / "SegmentationClass" / f"{name}.png"
 
 
 def same_figures(one: Evaluation, other: Evaluation) -> None:
@@ -109,8 +119,7 @@ def test_torchvision_references_equal_their_evaluation_by_the_letter(voc: Datase
     total = torch.zeros(21, 21, dtype=torch.int64)
     for index in range(4):
         name = voc.names[index]
-        photo_path, root = voc.reader.photo_path(name), voc.reader.photo_path(name).parents[1]
-        image, target = Image.open(photo_path), Image.open(root / "SegmentationClass" / f"{name}.png")
+        image, target = Image.open(photo_of(voc, name)), Image.open(mask_of(voc, name))
         image = TF.resize(image, [520], interpolation=InterpolationMode.BILINEAR)
         target = TF.resize(target, [520], interpolation=InterpolationMode.NEAREST)
         batch = TF.normalize(TF.to_tensor(image), [0.485, 0.456, 0.406], [0.229, 0.224, 0.225])[None]
@@ -161,8 +170,7 @@ def test_chunks_are_the_same_whatever_is_done(voc: Dataset) -> None:
 
 
 def spoil(dataset: Dataset, name: str, how: str) -> None:
-    photo = dataset.reader.photo_path(name)
-    mask = photo.parents[1] / "SegmentationClass" / f"{name}.png"
+    photo, mask = photo_of(dataset, name), mask_of(dataset, name)
     match how:
         case "photo cut off":
             photo.write_bytes(photo.read_bytes()[:200])
@@ -243,7 +251,7 @@ def test_without_resume_the_journal_starts_anew(voc: Dataset, tmp_path: Path) ->
 def test_failures_are_tried_again(voc: Dataset, tmp_path: Path) -> None:
     journal, name = tmp_path / "journal.jsonl", voc.names[4]
     whole = evaluate(tiny(), voc)
-    photo = voc.reader.photo_path(name)
+    photo = photo_of(voc, name)
     data = photo.read_bytes()
     photo.write_bytes(b"")
     assert list(evaluate(tiny(), voc, journal=journal).failed) == [name]
@@ -393,9 +401,6 @@ def test_memory_does_not_grow_with_the_number_of_images(voc: Dataset) -> None:
             alive -= 1
 
     class Counting:
-        def photo_path(self, name: str) -> Path:
-            raise NotImplementedError
-
         def read(self, name: str) -> tuple[Any, Any]:
             nonlocal alive, peak
             photo, mask = voc.load(0)

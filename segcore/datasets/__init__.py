@@ -27,9 +27,6 @@ LAYOUTS: dict[str, str] = {
 class Reader(Protocol):
     """Reads pairs of one layout; small and picklable, so that it can travel to other machines."""
 
-    def photo_path(self, name: str) -> Path:
-        """Return where the photo of a pair lies."""
-
     def read(self, name: str) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]:
         """Return photo, uint8 RGB (H, W, 3), and mask, uint8 (H, W): 0 to 20, 255 for pixels not scored."""
 

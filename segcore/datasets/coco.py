@@ -42,10 +42,6 @@ class CocoReader:
     instances: dict[str, tuple[Instance, ...]] = field(repr=False)
     """By file name; photos without any are not in it."""
 
-    def photo_path(self, name: str) -> Path:
-        """Return where the photo lies."""
-        return self.images / name
-
     def read(self, name: str) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]:
         """Return photo and mask; see `segcore.datasets.Reader`.
 
@@ -53,10 +49,10 @@ class CocoReader:
             DatasetError: the photo cannot be read, or an annotation cannot be drawn.
         """
         try:
-            with Image.open(self.photo_path(name)) as image:
+            with Image.open(self.images / name) as image:
                 photo = np.array(image.convert("RGB"))
         except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-            raise DatasetError(f"{self.photo_path(name)}: cannot be read: {error}") from error
+            raise DatasetError(f"{self.images / name}: cannot be read: {error}") from error
         try:
             return photo, draw_mask(self.instances.get(name, ()), *photo.shape[:2])
         except Exception as error:  # pycocotools raises Exception itself, and whatever its C code stumbles over

@@ -22,13 +22,9 @@ class FolderReader:
 
     root: Path
 
-    def photo_path(self, name: str) -> Path:
-        """Return where the photo lies."""
-        return self.root / IMAGES / name
-
     def read(self, name: str) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]:
         """Return photo and mask; see `segcore.datasets.Reader`."""
-        return load_image(self.photo_path(name)), load_mask((self.root / MASKS / name).with_suffix(".png"))
+        return load_image(self.root / IMAGES / name), load_mask((self.root / MASKS / name).with_suffix(".png"))
 
 
 def open_pairs(root: Path, split: str | None) -> Dataset:

@@ -18,13 +18,10 @@ class VocReader:
 
     root: Path
 
-    def photo_path(self, name: str) -> Path:
-        """Return where the photo lies."""
-        return self.root / "JPEGImages" / f"{name}.jpg"
-
     def read(self, name: str) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]:
         """Return photo and mask; see `segcore.datasets.Reader`."""
-        return load_image(self.photo_path(name)), load_mask(self.root / "SegmentationClass" / f"{name}.png")
+        photo, mask = self.root / "JPEGImages" / f"{name}.jpg", self.root / "SegmentationClass" / f"{name}.png"
+        return load_image(photo), load_mask(mask)
 
 
 def open_pairs(root: Path, split: str | None) -> Dataset:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from contextlib import closing
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -104,19 +104,19 @@ def evaluate(
     if batch < 1 or workers < 1 or worst < 0:
         raise UsageError(f"batch and workers are at least 1, worst at least 0; found {batch}, {workers} and {worst}")
     job = Job(dataset, tuple(dict.fromkeys(scale_of(protocol) for protocol in chosen)), batch, workers)
-    tally, start, resumed = Tally(chosen, worst), time.perf_counter(), 0
-    with closing(_NoJournal() if journal is None else Journal(journal, _identity(segmenter, job), resume)) as book:
-        done = set()
-        for score in book.scores():
+    tally, done, start = Tally(chosen, worst), set(), time.perf_counter()
+    with ExitStack() as stack:
+        book = stack.enter_context(closing(Journal(journal, _identity(segmenter, job), resume))) if journal else None
+        for score in book.scores() if book else ():
             tally.add(score)
             done.add(score.name)
-        resumed = len(done)
-        with closing((engine or partial(score_chunks, segmenter))(job, job.chunks(frozenset(done)))) as scored:
-            for score in scored:
+        work = (engine or partial(score_chunks, segmenter))(job, job.chunks(frozenset(done)))
+        for score in stack.enter_context(closing(work)):
+            if book:
                 book.append(score)
-                tally.add(score)
-                if progress:
-                    progress(tally.images + len(tally.failed), tally.running_miou)
+            tally.add(score)
+            if progress:
+                progress(tally.images + len(tally.failed), tally.running_miou)
     if tally.images + len(tally.failed) != len(dataset):
         raise RuntimeError(f"{len(dataset)} images asked for, {tally.images} + {len(tally.failed)} came back")
     shares = tally.predicted / max(1, tally.predicted.sum())
@@ -125,21 +125,8 @@ def evaluate(
         fractions={VOC_CLASSES[i]: float(shares[i]) for i in np.argsort(-shares, kind="stable") if shares[i] > 0},
         wall_s=time.perf_counter() - start,
         forward_s=tally.forward_s,
-        resumed=resumed,
+        resumed=len(done),
     )
-
-
-class _NoJournal:
-    """Remembers nothing."""
-
-    def scores(self) -> Iterator[ImageScore]:
-        return iter(())
-
-    def append(self, score: ImageScore) -> None:
-        pass
-
-    def close(self) -> None:
-        pass
 
 
 def _identity(segmenter: Predictor, job: Job) -> Mapping[str, object]:
