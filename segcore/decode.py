@@ -46,7 +46,8 @@ def enlarged_classes(logits: torch.Tensor, height: int, width: int) -> torch.Ten
     """Return ``argmax_classes(enlarge(logits, height, width))`` to the bit: (B, C, h, w) to uint8 (B, height, width).
 
     Most classes cannot be seen anywhere in a given photo, and their planes need not be enlarged: usually 2 to 6 of
-    21 are left.
+    21 are left. One exception: torch rounds the last few pixels of each thread's share differently, so that there a
+    tie to the last bit may fall either way, as it does in the plain recipe with another number of threads.
     """
     if logits.device.type != "cpu" or logits.dtype != torch.float32 or logits.shape[-2:] == (height, width):
         return argmax_classes(enlarge(logits, height, width))
@@ -60,11 +61,13 @@ def _possible_classes(logits: npt.NDArray[np.float32]) -> npt.NDArray[np.intp]:
 
     An enlarged logit is a convex combination of the four corners of its cell. A class whose highest corner is below
     another's lowest has lost in that cell, and a class that loses in every cell is lost. Rounding is left room for.
-    NaN is below nothing, so it keeps its class.
+    All classes are possible where a logit is not finite.
     """
+    room = 1e-5 * np.abs(logits).max()
+    if not np.isfinite(room):
+        return np.arange(logits.shape[1])
     highest = _over_cells(np.maximum, logits)
     lowest = _over_cells(np.minimum, logits)
-    room = 1e-5 * np.abs(logits).max()
     lost = highest < lowest.max(axis=1, keepdims=True) - room
     return np.flatnonzero(~lost.all(axis=(0, 2, 3)))
 

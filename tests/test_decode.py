@@ -11,6 +11,8 @@ from segcore.decode import (
     argmax_classes,
     blend,
     decode_segmap,
+    enlarge,
+    enlarged_classes,
     margin_map,
     palette_lookup,
     upsample_class_map,
@@ -59,6 +61,50 @@ def test_argmax_of_what_is_not_finite_equals_torch(value: float) -> None:
 def test_argmax_takes_other_precisions(dtype: torch.dtype) -> None:
     logits = torch.randn(2, NUM_CLASSES, 3, 5).to(dtype)
     assert torch.equal(argmax_classes(logits), logits.argmax(dim=1).to(torch.uint8))
+
+
+@given(SHAPES, st.integers(1, 2), st.integers(1, 90), st.integers(1, 90), st.integers(0, 2**31), st.booleans())
+def test_enlarged_classes_equal_enlargement_then_argmax_to_the_bit(
+    shape: tuple[int, int], batch: int, height: int, width: int, seed: int, regions: bool
+) -> None:
+    logits = torch.randn(batch, NUM_CLASSES, *shape, generator=torch.Generator().manual_seed(seed))
+    if regions:  # a few classes far above the others, so that most are left out
+        logits[:, seed % 17 : seed % 17 + 3] += 6
+    expected = F.interpolate(logits, size=(height, width), mode="bilinear", align_corners=False).argmax(dim=1)
+    found = enlarged_classes(logits, height, width)
+    assert found.dtype == torch.uint8
+    assert torch.equal(found, expected.to(torch.uint8))
+
+
+@given(SHAPES, st.integers(0, 2**31))
+def test_enlarged_classes_of_ties_differ_by_rounding_at_most(shape: tuple[int, int], seed: int) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    logits = torch.randint(0, 3, (1, NUM_CLASSES, *shape), generator=generator).float()
+    full = enlarge(logits, 37, 53)
+    differs = (enlarged_classes(logits, 37, 53) != full.argmax(dim=1))[0].numpy()
+    assert not (differs & (margin_map(full[0]) > 1e-6)).any()
+
+
+@given(SHAPES, st.integers(0, 2**31), st.sampled_from([float("nan"), float("inf"), float("-inf")]))
+def test_enlarged_classes_take_what_is_not_finite_like_torch(shape: tuple[int, int], seed: int, value: float) -> None:
+    logits = torch.randn(1, NUM_CLASSES, *shape, generator=torch.Generator().manual_seed(seed))
+    logits[0, seed % NUM_CLASSES, seed % shape[0], seed % shape[1]] = value
+    expected = enlarge(logits, 37, 53).argmax(dim=1).to(torch.uint8)
+    assert torch.equal(enlarged_classes(logits, 37, 53), expected)
+
+
+def test_classes_that_cannot_be_seen_are_not_enlarged(monkeypatch: pytest.MonkeyPatch) -> None:
+    logits = smooth_logits((20, 30), seed=1)[None]
+    logits[:, 4:] -= 100
+    planes: list[int] = []
+
+    def counted(few: torch.Tensor, *size: int) -> torch.Tensor:
+        planes.append(few.shape[1])
+        return enlarge(few, *size)
+
+    monkeypatch.setattr("segcore.decode.enlarge", counted)
+    enlarged_classes(logits, 160, 240)
+    assert planes == [4]
 
 
 def test_argmax_leaves_the_logits_alone() -> None:
