@@ -418,6 +418,23 @@ def test_memory_does_not_grow_with_the_number_of_images(voc: Dataset) -> None:
     assert alive == 0
 
 
+def test_the_next_photos_are_decoded_while_the_model_runs(voc: Dataset) -> None:
+    read = threading.Semaphore(0)
+
+    class Noting:
+        def read(self, name: str) -> tuple[Any, Any]:
+            read.release()
+            return voc.reader.read(name)
+
+    class Waiting(Recorder):
+        def forward(self, batch: torch.Tensor) -> torch.Tensor:
+            if len(self.batches) < len(voc) - 1:  # its own photo and, with the last but one, one more
+                assert all(read.acquire(timeout=60) for _ in range(2 if not self.batches else 1))
+            return super().forward(batch)
+
+    assert evaluate(Waiting(), replace(voc, reader=Noting())).images == len(voc)
+
+
 # Published figures
 
 
