@@ -28,6 +28,7 @@ LEVELS = (0.0, 0.05, 0.10, 0.20)
 LIMITS = (0.01, 0.02, 0.03, 0.05, 0.07, 0.10, 0.15, 0.20, 0.30, 0.50)
 """Of which the smallest that can be enforced is looked for."""
 TRIALS = 1000
+_SHOWN = ("pass", "regressed", "inconclusive")
 MAX_FALSE_ALARMS, MIN_PASSES, MIN_DETECTED = 0.005, 0.90, 0.95
 """A limit is honest if, without a change, at most so many gates are regressed and at least so many pass, and if a
 slowdown of twice the limit is found at least so often."""
@@ -113,14 +114,18 @@ def is_honest(limit: float, block_sd: float) -> bool:
 
 def describe(result: Audit) -> str:
     """Return the audit as a table with a sentence on what it means."""
-    lines = [f"The gate on this machine, with a limit of {result.limit:.0%} (counted, [95 % interval], expected):"]
+    lines = [
+        f"The gate on this machine, with a limit of {result.limit:.0%}: gates counted [95 % interval], and the share",
+        "expected with the noise measured:",
+        "  slowdown  measured" + "".join(f"  {verdict:<28}" for verdict in _SHOWN).rstrip(),
+    ]
     for level in result.levels:
-        shares = []
-        for verdict in ("pass", "regressed", "inconclusive"):
+        cells = []
+        for verdict in _SHOWN:
             share = share_interval(level.verdicts.get(verdict, 0), level.gates)
             counted = f"{level.verdicts.get(verdict, 0)} of {level.gates} [{share.low:.0%}, {share.high:.0%}]"
-            shares.append(f"{verdict} {counted} {level.expected[verdict]:.1%}")
-        lines.append(f"  slowdown {level.slowdown:4.0%}, measured {level.measured:+.1%}: " + ", ".join(shares))
+            cells.append(f"  {f'{counted} {level.expected[verdict]:.1%}':<28}")
+        lines.append(f"  {level.slowdown:8.0%}  {level.measured:+8.1%}{''.join(cells)}".rstrip())
     lines.append(
         f"Noise from one pair of processes to the next: {result.block_sd:.1%} "
         f"(at most {result.block_sd_bound:.1%}) over {result.blocks} blocks."
@@ -146,7 +151,7 @@ def _level(slowdown: float, items: Sequence[PairedItem], sd: float) -> Level:
         gates=len(items),
         verdicts=dict(decisions),
         measured=math.expm1(statistics.fmean(ratio for item in items for ratio in item.log_ratios)),
-        expected={verdict: expected[verdict] / TRIALS for verdict in ("pass", "regressed", "inconclusive")},
+        expected={verdict: expected[verdict] / TRIALS for verdict in _SHOWN},
     )
 
 

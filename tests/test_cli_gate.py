@@ -154,7 +154,7 @@ def test_the_audit_is_told_as_text_or_json(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr("segcore.audit.audit", audited)
     result = segcore("gate", "--self-audit", "--gates", "2", "--budget", "60", "--args", "bench -k 'a and b'")
     assert asked == [["bench", "-k", "a and b"], Settings(0.05, 60), 2]
-    assert "regressed 2 of 2 [34%, 100%] 99.0%" in result.stdout
+    assert "2 of 2 [34%, 100%] 99.0%" in result.stdout
     assert "It can honestly enforce a limit of 5%" in result.stdout
     assert "gate: 8 gates, at most 8 minutes" in result.stderr
     assert json.loads(segcore("gate", "--self-audit", "--json").stdout)["levels"][0]["verdicts"] == {"regressed": 2}
