@@ -48,9 +48,9 @@ def _print_changes(changes: Sequence[Changed], console: Console) -> None:
         text = Text(plain_text(change.name), "bold")
         figures = [f"{change.was} -> {change.now}" if change.was else change.now, change.change]
         figures += [f"limit {change.limit}"] if change.limit else []
-        text.append("\n" + plain_text(", ".join(filter(None, figures))), "not bold")
-        if change.reason not in said:
-            text.append("\n" + plain_text(change.reason), "not bold dim")
+        reason = change.reason if change.reason not in said else ""
+        for line, style in ((", ".join(filter(None, figures)), "not bold"), (reason, "not bold dim")):
+            text.append(f"\n{plain_text(line)}" if line else "", style)
         said.add(change.reason)
         grid.add_row(Text(change.verdict, STYLES[change.tone]), text)
     if changes:

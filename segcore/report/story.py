@@ -200,7 +200,7 @@ def _changed(row: Row) -> Changed:
     return Changed(
         verdict=row.verdict,
         tone=TONES[row.verdict],
-        name=f"{row.item} {row.aspect}".strip(),
+        name=row.item if row.aspect in ("item", "outcome") else f"{row.item} {row.aspect}",
         was=value_words(row.old, row.unit),
         now=value_words(row.new, row.unit),
         change=change_words(row.change, row.unit),
