@@ -16,7 +16,7 @@ from segcore.drift import run_drift
 from segcore.errors import RecordError
 from segcore.gate import judge
 from segcore.limits import Limits
-from segcore.record import OutcomeRecord, Run, WeightsRecord
+from segcore.record import DatasetRecord, OutcomeRecord, Run, WeightsRecord, WorstRecord
 from segcore.report.html import render_html, write_html
 from segcore.report.story import Story, tell
 from segcore.store import load_run
@@ -193,6 +193,22 @@ def test_many_cases_get_smaller_pictures(pair: tuple[Run, Run], monkeypatch: pyt
     assert "The first 2 of 4 cases." in page
     widths = [int(a["width"] or 0) for tag, a in Parsed(page).tags if tag == "img"]
     assert max(widths) == 100
+
+
+def test_worst_images_of_a_dataset_are_shown(pair: tuple[Run, Run]) -> None:
+    worst = (
+        WorstRecord(name="street<b>", miou=0.05, picture="base-maps/chelsea.jpg"),
+        WorstRecord(name="gone", miou=0.1, picture="gone.jpg"),
+        WorstRecord(name="plain", miou=0.2),
+    )
+    record = DatasetRecord(name="voc-val", sha256="ab", images=9, protocol="p", scores={}, intervals={}, worst=worst)
+    first = pair[0].benchmarks[0]
+    info = first.info.model_copy(update={"kind": "dataset", "dataset": record})
+    run = pair[0].model_copy(update={"benchmarks": (first.model_copy(update={"info": info}),)})
+    page = render_html(tell([run]))
+    assert "street&lt;b&gt;: mIoU 5.0%" in page
+    assert "gone: mIoU 10.0%; base.json: picture &#39;gone.jpg&#39; is missing" in page
+    assert [tag for tag, _ in Parsed(page).tags].count("img") == 1
 
 
 def test_what_cannot_be_written_is_said(pair: tuple[Run, Run], tmp_path: Path) -> None:

@@ -19,7 +19,6 @@ from segcore.record import (
     DatasetRecord,
     OutcomeRecord,
     Run,
-    WorstRecord,
 )
 from segcore.report.story import headline, open_pictures, tell
 from segcore.report.tables import ITEM_COLUMNS, dataset_tables, facts, items_table, side_by_side
@@ -194,7 +193,6 @@ def dataset_run(
     record = DatasetRecord(
         name="voc-val", sha256="ab", images=1449, protocol=protocol, scores={"miou": miou, "iou cat": 0.7},
         intervals={"miou": (miou - 0.01, miou + 0.01)}, published=published or {}, failed={"x.jpg": "cut off"},
-        worst=(WorstRecord(name="2007_000032", miou=0.05),),
     )  # fmt: skip
     accuracy = AccuracyRecord(dominant="cat", fractions={})
     info = run.benchmarks[0].info.model_copy(update={"kind": "dataset", "dataset": record, "accuracy": accuracy})
@@ -209,7 +207,7 @@ def test_dataset_beside_baseline_and_published_figures(pair: tuple[Run, Run]) ->
     assert table.rows[1][:2] == ("iou cat", 70.0)
     assert math.isnan(float(table.rows[1][2]))
     assert "protocol voc-original" in table.title
-    assert table.notes == ("worst: 2007_000032 5.0%", "not scored: x.jpg: cut off")
+    assert table.notes == ("not scored: x.jpg: cut off",)
 
 
 def test_other_protocols_are_not_put_beside(pair: tuple[Run, Run]) -> None:

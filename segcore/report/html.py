@@ -22,13 +22,17 @@ from segcore.errors import RecordError
 from segcore.files import atomic_write
 from segcore.record import CheckRecord, Run
 from segcore.report.charts import all_charts
-from segcore.report.pictures import changed_uri, fitted, mask_uri, photo_uri
+from segcore.report.pictures import changed_uri, fitted, load_photo, mask_uri, photo_uri
 from segcore.report.story import TRACE, CaseStory, Story, open_pictures
 from segcore.report.tables import dataset_tables, facts, items_table, side_by_side
 from segcore.report.wording import number, plain_text
 
 PICTURE_SIDES = ((24, 640), (48, 480), (96, 320))
 """Up to so many cases, pictures get so long a side; beyond, only the first cases have their pictures shown."""
+
+
+WORST = 6
+"""Images of each dataset that are shown, worst first."""
 
 
 @dataclass(frozen=True)
@@ -95,6 +99,7 @@ def render_html(story: Story) -> str:
         "items": items_table(story),
         "compared": side_by_side(story.all_runs),
         "datasets": dataset_tables(story.current, story.baseline),
+        "worst": _worst(story.current),
         "origins": [(run, facts(run), _download(run)) for run in story.all_runs],
     }
     page["trouble_title"] = _trouble_title(story)
@@ -178,6 +183,21 @@ def _card(case: CaseStory, side: int) -> Card:
         scores=case.scores,
         notes=seen.notes,
     )
+
+
+def _worst(run: Run) -> list[tuple[str, str]]:
+    """Captions and data URIs of the images that scored worst; an empty URI where the picture cannot be shown."""
+    shown = []
+    for worst in (w for b in run.benchmarks if b.info.dataset for w in b.info.dataset.worst[:WORST]):
+        caption, uri = f"{worst.name}: mIoU {worst.miou:.1%}", ""
+        if worst.picture:
+            try:
+                picture = load_photo(run, worst.picture)
+                uri = photo_uri(picture, fitted(picture.shape[1], picture.shape[0], 640))
+            except RecordError as error:
+                caption = f"{caption}; {error}"
+        shown.append((caption, uri))
+    return shown
 
 
 def _download(run: Run) -> str:

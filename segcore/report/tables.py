@@ -111,10 +111,9 @@ def _dataset_table(who: str, dataset: DatasetRecord, before: DatasetRecord | Non
         others = (100 * scores.get(name, math.nan) for _, scores in extra)
         rows.append((name.replace("_", " "), 100 * value, 100 * low, 100 * high, *others))
     columns = ("score", "%", "low, %", "high, %", *(f"{name}, %" for name, _ in extra))
-    notes = [f"worst: {', '.join(f'{w.name} {w.miou:.1%}' for w in dataset.worst)}"] if dataset.worst else []
-    notes += [f"not scored: {name}: {reason}" for name, reason in dataset.failed.items()]
+    notes = tuple(f"not scored: {name}: {reason}" for name, reason in dataset.failed.items())
     title = f"{dataset.name}, {dataset.images:,} images, {who}, protocol {dataset.protocol}"
-    return Table(columns, tuple(rows), title, tuple(notes))
+    return Table(columns, tuple(rows), title, notes)
 
 
 def facts(run: Run) -> tuple[tuple[str, str], ...]:
