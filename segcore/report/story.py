@@ -181,7 +181,7 @@ def headline(run: Run, gate: GateResult | None = None) -> Headline:
     unmet = [b for b in run.benchmarks if b.info.accuracy and not all(c.passed for c in b.info.accuracy.checks)]
     counts = ", ".join(f"{counts_by[kind]} {kind}" for kind in _OUTCOMES if counts_by[kind])
     if set(counts_by) == {"passed"} and run.record.complete and not unmet:
-        counts = f"all {counts_by['passed']} items"
+        counts = f"all {counts_by['passed']} items" if counts_by["passed"] > 1 else "1 item"
     counts = counts or f"{len(run.benchmarks)} item{'s' * (len(run.benchmarks) != 1)} measured"
     if unmet and not counts_by["failed"]:
         counts = f"{len(unmet)} not as expected, {counts}"
