@@ -56,7 +56,7 @@ CALIBRATION_PHOTOS = tuple(
 """Photos that int8 is calibrated on where the user names none: those of scikit-image that show things."""
 CALIBRATION_SIZES = (224, 320, 448)
 """Shorter sides at which each of them is seen, and mirrored at one. On six other photos `embedded` in int8 then
-differs from fp32, where that was sure, in 1.7 % of the pixels; with 320 alone in 3.0, with 50 photos of VOC in 0.8 %."""
+differs from fp32, where that was sure, in 1.7 % of the pixels; with 320 alone in 3.0, with 50 VOC photos in 0.8 %."""
 MAX_BATCH = 8
 """Photos of a list that are held as tensors and logits at one time."""
 MAX_MODEL_PIXELS = 1 << 25
