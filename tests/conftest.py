@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -26,3 +27,10 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[MisbehavingServer]:
 @pytest.fixture
 def rules(tmp_path: Path) -> FetchSettings:
     return FetchSettings(tmp_path / "cache", allowed_hosts=frozenset({"127.0.0.1"}), backoff=0.0, retries=3)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _can_be_interrupted() -> None:
+    """Undo what a suite started in the background inherits, and would hand on to the processes that it interrupts."""
+    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)

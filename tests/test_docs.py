@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -113,13 +114,14 @@ PYTHON_BLOCKS = list(blocks("python"))
     ("page", "body"), PYTHON_BLOCKS, ids=[f"{page.name}-{i}" for i, (page, _) in enumerate(PYTHON_BLOCKS)]
 )
 def test_python_examples_run(page: Path, body: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each runs where a ``photo.jpg`` and a dataset lie, as its reader would have them."""
+    """Each runs where a ``photo.jpg``, cases and a dataset lie, as its reader would have them."""
     from PIL import Image
 
     from segcore.images import resource_path
     from tests.pairs import make_voc
 
     monkeypatch.chdir(tmp_path)
+    shutil.copytree(ROOT / "cases", tmp_path / "cases")
     make_voc(tmp_path / "VOCdevkit" / "VOC2012", 2)
     with Image.open(resource_path("skimage:chelsea.png")) as photo:
         photo.save(tmp_path / "photo.jpg")
