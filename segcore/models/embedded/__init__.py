@@ -18,7 +18,7 @@ from segcore.models.embedded.net import EmbeddedNet
 __all__ = ["WEIGHTS_PATH", "WEIGHTS_SHA256", "EmbeddedNet", "embedded", "load_embedded"]
 
 WEIGHTS_PATH: Final = Path(__file__).with_name("embedded.safetensors")
-WEIGHTS_SHA256: Final = "0ed30d3c1f90ecb387ec257210423271474d6bf633d01a294fbbd5b98f070ab0"
+WEIGHTS_SHA256: Final = "462d5da8909da88700de7216fceb87ecd4b05ceca8b27733ed76933c996470c8"
 
 
 def embedded() -> EmbeddedNet:
