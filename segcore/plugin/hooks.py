@@ -35,6 +35,7 @@ class BenchHooks:
         _refuse_duplicates(plan)
         self.session = BenchSession(config, choices, plan)
         reporter: pytest.TerminalReporter = config.pluginmanager.getplugin("terminalreporter")
+        reporter.reportchars = reporter.reportchars.replace("s", "")  # our summary tells each reason once
         self._line = LiveLine(reporter, Forecast(self.session.estimates))
         self._open: BenchItem | None = None
 
