@@ -207,14 +207,14 @@ import torch
 from segcore.pipeline import Segmenter
 
 class Net(torch.nn.Module):
-    seconds = 0.0
+    quickest_s = float("inf")
 
     def forward(self, x):
         start = time.perf_counter()
         for _ in range(50):
             torch.ones(256, 256) @ torch.ones(256, 256)
         logits = x.mean(1, keepdim=True).expand(-1, 21, -1, -1).contiguous()
-        Net.seconds = time.perf_counter() - start
+        Net.quickest_s = min(Net.quickest_s, time.perf_counter() - start)
         return logits
 
 def test_latency(benchmark):
@@ -224,14 +224,14 @@ def test_latency(benchmark):
     def call():
         start = time.perf_counter()
         segmenter.run([photo])
-        assert time.perf_counter() - start > 20 * Net.seconds, "nothing was burnt"
+        assert time.perf_counter() - start > 20 * Net.quickest_s, "nothing was burnt"
 
     benchmark(call)
 """
 
 
 def test_a_slowdown_is_injected_into_the_forward_pass_of_a_real_worker(repository: Path) -> None:
-    """By construction of the burner, whatever the machine: it works on until 20 times the pass's own time is over."""
+    """By construction of the burner, whatever the machine: it works on until 20 times some pass's own time is over."""
     (repository / "bench" / "test_widget.py").write_text(BURNT)
     (repository / "pytest.ini").write_text("[pytest]\nfilterwarnings = error\n")
     with Worker(Arm("head", ("bench",), repository, slowdown=20.0)) as worker:
