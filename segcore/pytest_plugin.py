@@ -96,6 +96,8 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     plan = {item.nodeid: found for item in session.items if (found := _plan_of(item)) is not None}
     storage.settle_storage(config, ours=bool(plan) and not config.option.collectonly)
     if config.option.collectonly:
+        if plan:
+            storage.save_nothing(config)
         return
     if not plan:
         if config.option.segcore_baseline:

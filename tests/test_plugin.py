@@ -286,7 +286,9 @@ def test_bad_input_is_one_line(where: Path, pytester: pytest.Pytester, arguments
 
 def test_a_selection_is_run_in_the_order_that_loads_a_model_once(where: Path, pytester: pytest.Pytester) -> None:
     arguments = ["--segcore-model=lraspp_mobilenet_v3_large", "--segcore-model=embedded", "--segcore-size=32"]
-    done = pytester.runpytest_inprocess("bench/", *arguments, "--collect-only", "-q", "-k", "not throughput", *QUICK)
+    listing = ["--collect-only", "-q", "-k", "not throughput", "--benchmark-save=x", "-W", "error"]
+    done = pytester.runpytest_inprocess("bench/", *arguments, *listing, *QUICK)
+    assert done.ret == pytest.ExitCode.OK
     items = [line.partition("[")[2] for line in done.outlines if "::" in line]
     assert items == [
         f"{case}-{model}-torch-cpu-32]"

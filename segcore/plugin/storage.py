@@ -74,6 +74,12 @@ def _default_storage(config: pytest.Config) -> bool:
     return getattr(config.option, "benchmark_storage", None) == DEFAULT_STORAGE
 
 
+def save_nothing(config: pytest.Config) -> None:
+    """Keep pytest-benchmark from warning, where items are only listed, that there is nothing to save."""
+    session = benchmark_session(config)
+    session.save = session.autosave = session.json = None
+
+
 def take_over_saving(config: pytest.Config) -> RunFile:
     """Decide where this run goes, and keep pytest-benchmark from writing it as well.
 
