@@ -176,6 +176,8 @@ def test_random_weights_and_interruption_are_said(pair: tuple[Run, Run]) -> None
     record = run.record.model_copy(update={"complete": False})
     page = render_html(tell([run.model_copy(update={"benchmarks": benchmarks, "record": record})]))
     assert "Random weights (embedded, fcn_resnet101): latency only, the classes mean nothing." in page
+    assert page.count("] (random weights)<") == len(benchmarks), "every row of the items"
+    assert "embedded (random)" in page, "labels of the charts"
     assert "The run was interrupted" in page
 
 

@@ -18,7 +18,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from segcore.record import AccuracyRecord, Benchmark, BenchmarkRecord, Run
-from segcore.report.wording import number
+from segcore.report.wording import model_name, number
 from segcore.stats import rounds_needed, usable
 
 Cells = tuple[str, ...]
@@ -28,7 +28,7 @@ NOTHING = "-"
 
 _IDENTITY: dict[str, Callable[[BenchmarkRecord], str]] = {
     "case": lambda info: info.case,
-    "model": lambda info: info.model if info.weights.kind == "pretrained" else f"{info.model} ({info.weights.kind})",
+    "model": model_name,
     "runtime": lambda info: info.runtime,
     "precision": lambda info: info.precision,
     "device": lambda info: info.device,

@@ -92,9 +92,14 @@ def shortened(labels: Sequence[str], most: int = MAX_LABEL) -> list[str]:
 _PARTS = ("model", "case", "runtime", "precision", "device", "size", "batch")
 
 
+def model_name(info: BenchmarkRecord) -> str:
+    """Return the model's name, with the kind of its weights unless they are the pretrained ones."""
+    return info.model if info.weights.kind == "pretrained" else f"{info.model} ({info.weights.kind})"
+
+
 def _parts(info: BenchmarkRecord) -> dict[str, str]:
     return {
-        "model": info.model,
+        "model": model_name(info),
         "case": info.case,
         "runtime": info.runtime,
         "precision": info.precision,
