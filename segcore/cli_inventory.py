@@ -10,10 +10,9 @@ from typing import TYPE_CHECKING
 
 import click
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
-from segcore.cli_options import EXIT_BAD_INPUT, fetch_settings, json_option, offline_option
+from segcore.cli_options import EXIT_BAD_INPUT, fetch_settings, json_option, listing, offline_option
 from segcore.errors import DownloadError
 
 if TYPE_CHECKING:
@@ -21,10 +20,6 @@ if TYPE_CHECKING:
 
 GMACS_SHAPE = (520, 520)
 """Height and width at which costs are listed: those of torchvision's own tables."""
-
-
-def _table(*columns: str) -> Table:
-    return Table(*columns, box=None, pad_edge=False, header_style="bold")
 
 
 def _megabytes(size: int | None) -> str:
@@ -42,7 +37,7 @@ def devices(as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps({"auto": best, "devices": [vars(info) for info in found]}, indent=2))
         return
-    table = _table("device", "here", "detail", "memory")
+    table = listing("device", "here", "detail", "memory")
     for info in found:
         mark = Text("yes", style="green") if info.available else Text("no", style="dim")
         table.add_row(info.name, mark, Text(info.detail), _megabytes(info.memory_bytes))
@@ -76,7 +71,7 @@ def models(as_json: bool, offline: bool) -> None:
         ]
         click.echo(json.dumps({"gmacs_shape": GMACS_SHAPE, "models": rows}, indent=2))
         return
-    table = _table("model")
+    table = listing("model")
     for column in ("params", "GMACs", "weights"):
         table.add_column(column, justify="right")
     table.add_column("here")
@@ -156,7 +151,7 @@ def cases(path: Path, check: bool, schema: bool, as_json: bool) -> None:
 
 
 def _print_cases(found: Sequence[Case]) -> None:
-    table = _table("case", "photo", "expected", "sizes", "tags")
+    table = listing("case", "photo", "expected", "sizes", "tags")
     for case in found:
         expected = case.expect.dominant or ", ".join(case.expect.classes)
         sizes = ", ".join(map(str, case.sizes))

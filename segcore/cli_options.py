@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 import click
 
 if TYPE_CHECKING:
+    from rich.table import Table
+
     from segcore.fetch import FetchSettings
 
 EXIT_BAD_INPUT = 2
@@ -22,3 +24,10 @@ def fetch_settings(offline: bool) -> FetchSettings:
 
     settings = FetchSettings.from_env()
     return replace(settings, offline=True) if offline else settings
+
+
+def listing(*columns: str) -> Table:
+    """Return an empty table without lines, whole in a narrow terminal."""
+    from rich.table import Table
+
+    return Table(*columns, box=None, pad_edge=False, header_style="bold")

@@ -8,10 +8,9 @@ from typing import TYPE_CHECKING
 
 import click
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
-from segcore.cli_options import fetch_settings, json_option, offline_option
+from segcore.cli_options import fetch_settings, json_option, listing, offline_option
 
 if TYPE_CHECKING:
     from segcore.best import Candidate
@@ -33,7 +32,7 @@ def runtimes(device: str, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps({"device": chosen.name, "runtimes": found}, indent=2))
         return
-    table = Table("runtime", f"on {chosen.name}", "what it is", box=None, pad_edge=False, header_style="bold")
+    table = listing("runtime", f"on {chosen.name}", "what it is")
     reasons: dict[str, str] = {}
     for name, precisions in found.items():
         here = [precision for precision, reason in precisions.items() if reason is None]
@@ -112,7 +111,7 @@ def _row(candidate: Candidate) -> dict[str, object]:
 
 
 def _print_contest(found: tuple[Candidate, ...], winner: Candidate, max_miou_drop: float) -> None:
-    table = Table("runtime", "precision", box=None, pad_edge=False, header_style="bold")
+    table = listing("runtime", "precision")
     for column in ("built", "ms", "x fast", "quartiles", "mIoU drop", "unlike", "error"):
         table.add_column(column, justify="right")
     for each in found:

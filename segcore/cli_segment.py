@@ -6,15 +6,18 @@ import io
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 from rich.console import Console
 from rich.progress import Progress
-from rich.table import Table
 from rich.text import Text
 
-from segcore.cli_options import EXIT_BAD_INPUT, fetch_settings, offline_option
+from segcore.cli_options import EXIT_BAD_INPUT, fetch_settings, listing, offline_option
 from segcore.errors import ImageError
+
+if TYPE_CHECKING:
+    from segcore.pipeline import Segmenter
 
 
 @dataclass(frozen=True)
@@ -94,13 +97,11 @@ def segment(
         raise click.exceptions.Exit(EXIT_BAD_INPUT)
 
 
-def _segment_one(segmenter: object, photo: Path, target: Path, overlay: bool) -> Segmented:
+def _segment_one(segmenter: Segmenter, photo: Path, target: Path, overlay: bool) -> Segmented:
     from segcore.files import atomic_write
     from segcore.images import save_indexed_png
-    from segcore.pipeline import Segmenter
     from segcore.report.legend import with_legend
 
-    assert isinstance(segmenter, Segmenter)
     try:
         result = segmenter(photo)
     except ImageError as error:
@@ -141,7 +142,7 @@ def _output_names(photos: tuple[Path, ...]) -> list[str]:
 
 def _print_table(results: list[Segmented], weights: str, out: Path) -> None:
     console = Console()
-    table = Table("photo", "dominant", "classes", box=None, pad_edge=False, header_style="bold")
+    table = listing("photo", "dominant", "classes")
     table.add_column("ms", justify="right")
     for result in results:
         if result.fractions is None:

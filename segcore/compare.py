@@ -147,8 +147,7 @@ def _geometric(pairs: Sequence[tuple[float, float]]) -> tuple[float, float]:
 
 def _runtime(info: BenchmarkRecord) -> str:
     precision = "" if info.precision == "fp32" else f".{info.precision}"
-    weights = " (random weights)" if info.weights.kind == "random" else ""
-    return f"{info.runtime}{precision}{weights}"
+    return f"{info.runtime}{precision}{info.weights.warning}"
 
 
 def _labels(runs: Sequence[Run]) -> list[str]:

@@ -18,9 +18,6 @@ import torch
 
 from segcore.errors import DeviceError, nearest_hint
 
-DEVICE_TYPES = ("cuda", "mps", "cpu")
-"""In the order of preference of ``auto``."""
-
 
 @dataclass(frozen=True)
 class DeviceInfo:
@@ -143,7 +140,7 @@ class FakeDevice:
 
 
 def find_devices() -> tuple[DeviceInfo, ...]:
-    """Return CUDA (one entry per GPU), MPS and CPU with what was found out about each."""
+    """Return CUDA (one entry per GPU), MPS and CPU, in the order of preference of ``auto``, with what was found out."""
     return (*_cuda_devices(), _mps_device(), _cpu_device())
 
 

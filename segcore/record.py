@@ -36,6 +36,11 @@ class WeightsRecord(Record):
     name: str
     sha256: str
 
+    @property
+    def warning(self) -> str:
+        """What follows a name in every table where the weights are random; else nothing."""
+        return " (random weights)" if self.kind == "random" else ""
+
 
 class CheckRecord(Record):
     """One expectation of a case held against what was found."""

@@ -34,3 +34,14 @@ def _can_be_interrupted() -> None:
     """Undo what a suite started in the background inherits, and would hand on to the processes that it interrupts."""
     if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """Photos are so small in tests that threads would wait for each other most of the time."""
+    import torch  # many modules run without it
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)

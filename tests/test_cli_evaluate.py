@@ -1,11 +1,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import torch
 from click.testing import CliRunner, Result
 from PIL import Image
 
@@ -16,6 +14,8 @@ from segcore.record import Run
 from segcore.store import load_run
 from tests.pairs import make_coco, make_voc
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 MODEL = ("--model", "lraspp_mobilenet_v3_large", "--weights", "random", "--size", "64", "--device", "cpu")
 
 
@@ -24,15 +24,6 @@ def run(*arguments: object) -> Result:
     if result.exception and not isinstance(result.exception, SystemExit):
         raise result.exception
     return result
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """Photos are so small here that threads would wait for each other most of the time."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture

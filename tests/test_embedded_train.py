@@ -1,6 +1,5 @@
 """The recipe learns, resumes bit for bit and writes a file that loads; on drawn photos, in seconds."""
 
-from collections.abc import Iterator
 from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
@@ -16,6 +15,8 @@ from segcore.models.embedded import load_embedded
 from segcore.models.embedded.data import Augmentation, Batches, hold_out, load_photos, photo_weights
 from segcore.models.embedded.initial import backbone_tensors, convolutions
 from segcore.models.embedded.train import Recipe, Training, Upkeep, main, run
+
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 EARLY = Augmentation(batch=2, crop=64, scales=(0.5, 2.0))
 TINY = Recipe(steps=4, decay=0.5, warmup=2, early=EARLY, late=replace(EARLY, batch=1, crop=96), ema=0.5)
@@ -43,14 +44,6 @@ def voc_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (lists / "train.txt").write_text("\n".join(f"p{index}" for index in range(6)))
     (lists / "val.txt").write_text("p6\np7\n")
     return root
-
-
-@pytest.fixture(autouse=True)
-def one_thread_for_each_operation() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def test_batches_depend_on_seed_and_step_only(voc_root: Path) -> None:

@@ -9,7 +9,7 @@ import sys
 import threading
 import time
 import weakref
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
@@ -36,20 +36,13 @@ from segcore.record import DatasetRecord
 from tests.networks import TinyNet
 from tests.pairs import PaletteNet, make_mask, make_voc, save_mask
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 BOTH = ("voc-original", "per-image")
 
 
 def tiny(size: int = 32) -> Segmenter:
     return Segmenter(TinyNet(), device="cpu", size=size)
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """Photos are so small here that threads would wait for each other most of the time."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture

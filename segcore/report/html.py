@@ -19,9 +19,9 @@ import markupsafe
 
 from segcore import __version__
 from segcore.errors import RecordError
-from segcore.files import atomic_write
 from segcore.record import CheckRecord, Run
 from segcore.report.charts import all_charts
+from segcore.report.output import write_text
 from segcore.report.pictures import changed_uri, fitted, load_photo, mask_uri, photo_uri
 from segcore.report.story import TRACE, CaseStory, Story, open_pictures
 from segcore.report.tables import dataset_tables, facts, items_table, side_by_side
@@ -75,10 +75,7 @@ def write_html(story: Story, path: Path) -> None:
     Raises:
         RecordError: the file cannot be written.
     """
-    try:
-        atomic_write(path, render_html(story).encode())
-    except OSError as error:
-        raise RecordError(f"{path}: the report cannot be written: {error.strerror}; choose another place") from None
+    write_text(path, render_html(story))
 
 
 def render_html(story: Story) -> str:

@@ -9,10 +9,9 @@ import math
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from segcore.errors import RecordError
-from segcore.files import atomic_write
 from segcore.report import gate_text
 from segcore.report.gate_text import MAX_MARKDOWN
+from segcore.report.output import write_text
 from segcore.report.story import Story
 from segcore.report.tables import dataset_tables, facts, items_table, side_by_side
 from segcore.report.wording import md_text, number
@@ -27,10 +26,7 @@ def write_markdown(story: Story, path: Path) -> None:
     Raises:
         RecordError: the file cannot be written.
     """
-    try:
-        atomic_write(path, render_markdown(story).encode())
-    except OSError as error:
-        raise RecordError(f"{path}: the report cannot be written: {error.strerror}; choose another place") from None
+    write_text(path, render_markdown(story))
 
 
 def render_markdown(story: Story) -> str:

@@ -44,8 +44,7 @@ def items_table(story: Story) -> Table:
         for b in run.benchmarks:
             ended: str = outcomes.get(b.info.key, "")
             verdict: str = worst.get(b.info.key, ended) if run is story.current else ended
-            weights = " (random weights)" if b.info.weights.kind == "random" else ""
-            rows.append((f"{b.info.key}{weights}", name, verdict, *_figures(run, b)))
+            rows.append((f"{b.info.key}{b.info.weights.warning}", name, verdict, *_figures(run, b)))
     return Table(ITEM_COLUMNS, tuple(rows))
 
 
