@@ -53,7 +53,7 @@ def torch_model(module: torch.nn.Module, size: int) -> Callable[[Image.Image], t
 
 if __name__ == "__main__":
     from segcore import Segmenter
-    from tests.deeplab_tflite import DeepLabTflite
+    from segcore.models.embedded.teacher import DeepLabTflite
 
     root, what, size = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]) if len(sys.argv) > 3 else 0
     listed = (root / "ImageSets" / "Segmentation" / "val.txt").read_text().split()

@@ -9,9 +9,9 @@ import pytest
 
 from segcore.datasets import Dataset, open_dataset
 from segcore.evaluation import evaluate
+from segcore.models.embedded.teacher import DeepLabTflite
 from segcore.pipeline import Segmenter
 from tests.crosscheck import crosscheck, torch_model
-from tests.deeplab_tflite import DeepLabTflite
 
 SHARED = Path(__file__).parents[2] / "shared"
 ROOT = SHARED / "voc2012"

@@ -1,5 +1,6 @@
 """The recipe learns, resumes bit for bit and writes a file that loads; on drawn photos, in seconds."""
 
+import sys
 from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
@@ -12,8 +13,9 @@ from PIL import Image
 
 from segcore.errors import ModelError
 from segcore.models.embedded import load_embedded
-from segcore.models.embedded.data import Augmentation, Batches, hold_out, load_photos, photo_weights
+from segcore.models.embedded.data import Augmentation, Batches, at_logits, hold_out, load_photos, photo_weights
 from segcore.models.embedded.initial import backbone_tensors, convolutions
+from segcore.models.embedded.teacher import DeepLabTflite
 from segcore.models.embedded.train import Recipe, Training, Upkeep, main, run
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -49,8 +51,8 @@ def voc_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_batches_depend_on_seed_and_step_only(voc_root: Path) -> None:
     photos = load_photos(voc_root, "train")
     how = Augmentation(3, 64, (0.5, 2.0))
-    images, classes = Batches(photos, 1).batch(7, how)
-    again, classes_again = Batches(photos, 1).batch(7, how)
+    images, classes, _ = Batches(photos, 1).batch(7, how)
+    again, classes_again, _ = Batches(photos, 1).batch(7, how)
     assert torch.equal(images, again)
     assert torch.equal(classes, classes_again)
     assert not torch.equal(images, Batches(photos, 1).batch(8, how)[0])
@@ -58,6 +60,37 @@ def test_batches_depend_on_seed_and_step_only(voc_root: Path) -> None:
     assert images.shape == (3, 3, 64, 64)
     assert classes.dtype == torch.uint8
     assert set(np.unique(classes.numpy()).tolist()) <= {0, 12, 15, 255}
+
+
+def test_a_teacher_is_asked_about_the_part_that_was_cropped(voc_root: Path) -> None:
+    photos = load_photos(voc_root, "train")
+    corners = np.ix_(np.linspace(0, 71, 33).round().astype(int), np.linspace(0, 95, 33).round().astype(int))
+    opinions = np.stack([20 * np.eye(256, dtype=np.float16)[p.classes[corners]][..., :21] for p in photos])
+    _, classes, teacher = Batches(photos, 1, opinions).batch(7, Augmentation(64, 64, (0.5, 2.0)))
+    assert teacher is not None
+    assert teacher.shape == (64, 21, 16, 16)
+    labels, asked = at_logits(classes.permute(1, 2, 0).numpy()).transpose(2, 0, 1), teacher.sum(1).numpy() > 0
+    told = (labels != 255) & asked
+    assert 0.05 < 1 - asked.mean() < 0.5  # pasted
+    assert np.mean(teacher.argmax(1).numpy()[told] == labels[told]) > 0.95
+
+
+def test_a_teacher_moves_what_is_learned(voc_root: Path) -> None:
+    photos = load_photos(voc_root, "train")
+    person = np.zeros((6, 33, 33, 21), np.float16)
+    person[..., 15] = 30
+    recipe = replace(TINY, steps=12, early=replace(EARLY, batch=4), trust=1.0, dice=0.0)
+    training = Training(recipe, photos, None, person)
+    losses = [training.advance() for _ in range(10)]
+    images = training.batches.batch(0, recipe.early).images
+    assert losses[-1] < 0.5 * losses[0]
+    assert (training.net.eval()(images)["out"].argmax(1) == 15).float().mean() > 0.9
+
+
+def test_a_missing_teacher_package_or_file_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "ai_edge_litert.interpreter", None)
+    with pytest.raises(ModelError, match="pip install ai-edge-litert"):
+        DeepLabTflite(tmp_path / "teacher.tflite")
 
 
 def test_pasted_objects_look_like_their_label(voc_root: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
-from typing import Final
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 import torch
@@ -24,6 +24,7 @@ FILL: Final = (124, 116, 104)
 COMMON: Final = 0.1
 """Photos with a class that fewer than this share of photos shows are drawn more often (arXiv 1908.03195, app. B)."""
 
+LOGITS_STRIDE: Final = 4
 MAX_REPEAT: Final = 4.0
 PASTE_PROBABILITY: Final = 0.4
 
@@ -35,6 +36,13 @@ class Photo:
     name: str
     pixels: Bytes
     classes: Bytes
+
+
+Opinions = NDArray[np.float16]
+"""A teacher's logits `[P, h, w, 21]` for P photos; the corners of its grid lie on those of the photo."""
+
+TEMPERATURE: Final = 2.0
+"""A teacher's logits are divided by this before they are made probabilities (arXiv 1503.02531)."""
 
 
 @dataclass(frozen=True)
@@ -95,36 +103,58 @@ def pieces(photos: list[Photo]) -> list[list[Piece]]:
     return [found[label] for label in sorted(found)]
 
 
+class Batch(NamedTuple):
+    """Images `[B, 3, crop, crop]` float32, normalised; class maps `[B, crop, crop]` uint8; what a teacher sees there.
+
+    That is `[B, 21, crop / 4, crop / 4]` float32, probabilities, all 0 where something was pasted.
+    """
+
+    images: Tensor
+    classes: Tensor
+    teacher: Tensor | None
+
+
 class Batches:
     """Augmented batches from photos in memory; `batch(step, how)` is a pure function of its arguments and the seed."""
 
-    def __init__(self, photos: list[Photo], seed: int) -> None:
+    def __init__(self, photos: list[Photo], seed: int, opinions: Opinions | None = None) -> None:
         self.photos = photos
         self.seed = seed
+        self.opinions = opinions
         self.weights = photo_weights(photos)
         self.pieces = pieces(photos)
         rarity = np.array([len(found) for found in self.pieces]) ** -0.5
         self.piece_weights = rarity / max(rarity.sum(), 1e-9)
 
-    def batch(self, step: int, how: Augmentation) -> tuple[Tensor, Tensor]:
-        """Images `[B, 3, crop, crop]` float32, normalised, and class maps `[B, crop, crop]` uint8."""
+    def batch(self, step: int, how: Augmentation) -> Batch:
+        """What step `step` learns from."""
         rng = np.random.default_rng((self.seed, step))
         chosen = rng.choice(len(self.photos), how.batch, p=self.weights)
-        drawn = [self._sample(self.photos[index], rng, how) for index in chosen]
-        pixels = torch.from_numpy(np.stack([image for image, _ in drawn])).permute(0, 3, 1, 2)
-        classes = torch.from_numpy(np.stack([labels for _, labels in drawn]))
-        return normalise(jitter(pixels.float() / 255, rng)), classes
+        drawn = [self._sample(int(index), rng, how) for index in chosen]
+        pixels = torch.from_numpy(np.stack([image for image, _, _ in drawn])).permute(0, 3, 1, 2)
+        classes = torch.from_numpy(np.stack([labels for _, labels, _ in drawn]))
+        soft = [opinion for _, _, opinion in drawn if opinion is not None]
+        teacher = torch.from_numpy(np.stack(soft)).permute(0, 3, 1, 2) if soft else None
+        return Batch(normalise(jitter(pixels.float() / 255, rng)), classes, teacher)
 
-    def _sample(self, photo: Photo, rng: np.random.Generator, how: Augmentation) -> tuple[Bytes, Bytes]:
-        image, labels = random_crop(photo, rng, how)
+    def _sample(
+        self, index: int, rng: np.random.Generator, how: Augmentation
+    ) -> tuple[Bytes, Bytes, NDArray[np.float32] | None]:
+        image, labels, where = random_crop(self.photos[index], rng, how)
+        opinion = None
+        if self.opinions is not None:
+            opinion = softmax(resample(self.opinions[index], where, labels.shape[0] // LOGITS_STRIDE) / TEMPERATURE)
         if self.pieces and rng.random() < PASTE_PROBABILITY:
-            image, labels = self._paste(image, labels, rng)
+            pasted = self._paste(image, labels, rng)
+            if opinion is not None:
+                opinion[at_logits(pasted)] = 0.0
         if rng.random() < 0.5:
             image, labels = image[:, ::-1], labels[:, ::-1]
-        return np.ascontiguousarray(image), np.ascontiguousarray(labels)
+            opinion = None if opinion is None else opinion[:, ::-1]
+        return np.ascontiguousarray(image), np.ascontiguousarray(labels), None if opinion is None else opinion.copy()
 
-    def _paste(self, image: Bytes, labels: Bytes, rng: np.random.Generator) -> tuple[Bytes, Bytes]:
-        """Cut one object out of another photo and lay it over this one (arXiv 2012.07177)."""
+    def _paste(self, image: Bytes, labels: Bytes, rng: np.random.Generator) -> NDArray[np.bool_]:
+        """Cut one object out of another photo and lay it over this one (arXiv 2012.07177); return where."""
         options = self.pieces[rng.choice(len(self.pieces), p=self.piece_weights)]
         piece = options[rng.integers(len(options))]
         source, (left, top, right, bottom) = self.photos[piece.photo], piece.box
@@ -140,10 +170,16 @@ class Batches:
         window = np.s_[y : y + size[1], x : x + size[0]]
         image[window][mask] = patch[mask]
         labels[window][mask] = piece.label
-        return image, labels
+        pasted = np.zeros(labels.shape, bool)
+        pasted[window] = mask
+        return pasted
 
 
-def random_crop(photo: Photo, rng: np.random.Generator, how: Augmentation) -> tuple[Bytes, Bytes]:
+Where = tuple[float, float, float, float]
+"""Left, top, right and bottom of a crop, as shares of its photo's width and height; it may reach beyond the photo."""
+
+
+def random_crop(photo: Photo, rng: np.random.Generator, how: Augmentation) -> tuple[Bytes, Bytes, Where]:
     """A square of `how.crop` pixels from the photo, enlarged at random; `FILL` and 255 where the photo ends."""
     height, width = photo.classes.shape
     factor = float(np.exp(rng.uniform(*np.log(how.scales))))
@@ -159,7 +195,34 @@ def random_crop(photo: Photo, rng: np.random.Generator, how: Augmentation) -> tu
     window = np.s_[y : y + size[1], x : x + size[0]]
     image[window] = np.asarray(Image.fromarray(photo.pixels).resize(size, Image.Resampling.BILINEAR, box=box))
     labels[window] = np.asarray(Image.fromarray(photo.classes).resize(size, Image.Resampling.NEAREST, box=box))
-    return image, labels
+    x0, y0 = left - x * box_w / size[0], top - y * box_h / size[1]
+    x1, y1 = x0 + how.crop * box_w / size[0], y0 + how.crop * box_h / size[1]
+    return image, labels, (x0 / width, y0 / height, x1 / width, y1 / height)
+
+
+def at_logits(image: NDArray[Any]) -> NDArray[Any]:
+    """The pixels `[H, W, ...]` that lie nearest to the places of the network's logits, `[H/4, W/4, ...]`."""
+    return image[LOGITS_STRIDE // 2 :: LOGITS_STRIDE, LOGITS_STRIDE // 2 :: LOGITS_STRIDE]
+
+
+def resample(grid: NDArray[np.floating[Any]], where: Where, side: int) -> NDArray[np.float32]:
+    """Bilinear samples `[side, side, C]` of a grid `[h, w, C]` (corners aligned) in the part `where` of its photo."""
+
+    def weights(start: float, stop: float, count: int) -> NDArray[np.float32]:
+        places = (start + (np.arange(side) + 0.5) / side * (stop - start)).clip(0, 1) * (count - 1)
+        near: NDArray[np.float32] = np.maximum(0, 1 - np.abs(places[:, None] - np.arange(count))).astype(np.float32)
+        return near
+
+    left, top, right, bottom = where
+    rows, columns = weights(top, bottom, grid.shape[0]), weights(left, right, grid.shape[1])
+    samples: NDArray[np.float32] = np.tensordot(rows, np.einsum("xw,hwc->hxc", columns, grid.astype(np.float32)), 1)
+    return samples
+
+
+def softmax(logits: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Probabilities over the last axis."""
+    powers = np.exp(logits - logits.max(-1, keepdims=True))
+    return np.asarray(powers / powers.sum(-1, keepdims=True), np.float32)
 
 
 def jitter(images: Tensor, rng: np.random.Generator) -> Tensor:

@@ -13,10 +13,12 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from copy import deepcopy
 from dataclasses import asdict, dataclass, replace
+from itertools import repeat
 from pathlib import Path
 from typing import Final, cast
 
 import click
+import numpy as np
 import torch
 import torch.nn.functional as F
 from rich.console import Console
@@ -27,10 +29,11 @@ from torch import Tensor, nn
 from segcore.errors import ModelError, SegcoreError
 from segcore.labels import IGNORE_INDEX, NUM_CLASSES
 from segcore.models.embedded.card import Card, write_release
-from segcore.models.embedded.data import Augmentation, Batches, Photo, hold_out, load_photos
+from segcore.models.embedded.data import Augmentation, Batch, Batches, Opinions, Photo, hold_out, load_photos
 from segcore.models.embedded.evaluate import SIZES, evaluate
 from segcore.models.embedded.initial import BACKBONE_PACKAGE, build, convolutions
 from segcore.models.embedded.net import EmbeddedNet
+from segcore.models.embedded.teacher import DeepLabTflite, opinions
 
 SHARDS: Final = 2
 """Parts of a batch that are computed side by side, each by one thread: quicker on two cores than two threads for each
@@ -41,12 +44,12 @@ LOG = logging.getLogger("segcore.train")
 
 
 def late_of(early: Augmentation) -> Augmentation:
-    """What follows small crops: larger ones of photos that are enlarged more."""
+    """What follows small crops: two thirds as many, a quarter larger, of photos that are enlarged a little more."""
     low, high = early.scales
-    return Augmentation(max(1, early.batch * 3 // 4), early.crop * 14 // 11 // 32 * 32, (low * 1.25, high * 1.4))
+    return Augmentation(max(1, early.batch * 2 // 3), early.crop * 9 // 7 // 32 * 32, (low * 1.2, high * 1.1))
 
 
-EARLY: Final = Augmentation(batch=16, crop=176, scales=(0.4, 1.4))
+EARLY: Final = Augmentation(batch=12, crop=224, scales=(0.5, 1.6))
 LATE: Final = late_of(EARLY)
 
 
@@ -54,11 +57,11 @@ LATE: Final = late_of(EARLY)
 class Recipe:
     """Everything, beside the photos, that decides the weights.
 
-    Small crops of small photos first, which teach what things are at half the cost; then larger ones of larger
-    photos, while the rate falls to nothing, for the outlines and for photos of every size.
+    Small crops first, which teach what things are; then larger ones of larger photos, nearer to what the network will
+    see, while the rate falls to nothing.
     """
 
-    steps: int = 5000
+    steps: int = 12000
     decay: float = 0.35
     """Share of the steps in which the rate falls."""
     warmup: int = 150
@@ -68,6 +71,8 @@ class Recipe:
     head_rate: float = 1.5e-3
     weight_decay: float = 0.01
     dice: float = 0.5
+    trust: float = 0.3
+    """Share of the cross-entropy that is with the teacher, if there is one."""
     ema: float = 0.99
     seed: int = 2012
 
@@ -96,18 +101,25 @@ def dice_loss(probabilities: Tensor, target: Tensor, valid: Tensor) -> Tensor:
     return 1 - (2 * both[seen] / total[seen]).mean()
 
 
-def loss_of(net: EmbeddedNet, images: Tensor, classes: Tensor, dice: float) -> Tensor:
-    """Cross-entropy plus `dice` times the Dice loss, where the logits are: at every fourth pixel of the class maps."""
+def loss_of(net: EmbeddedNet, batch: Batch, recipe: Recipe) -> Tensor:
+    """Cross-entropy plus `recipe.dice` times the Dice loss, where the logits are: at every fourth pixel.
+
+    Where there is a teacher, `recipe.trust` of the cross-entropy is with what it sees, the rest with the class map.
+    """
+    images, classes, teacher = batch
     target = classes[:, 2::4, 2::4].long()
     if next(net.features.stem.parameters()).requires_grad:
         at4 = net.features.early(images)
     else:  # nothing to learn there, so half precision will do
         with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
             at4 = net.features.early(images)
-    logits = net.head(at4.float(), *net.features.late(at4.float()))
-    log_p = logits.log_softmax(1)
-    entropy = F.nll_loss(log_p, target, ignore_index=IGNORE_INDEX)
-    return entropy + dice * dice_loss(log_p.exp(), target, target != IGNORE_INDEX)
+    log_p = net.head(at4.float(), *net.features.late(at4.float())).log_softmax(1)
+    valid = target != IGNORE_INDEX
+    entropy = F.nll_loss(log_p, target, ignore_index=IGNORE_INDEX, reduction="none")
+    if teacher is not None:
+        trust = recipe.trust * teacher.sum(1)
+        entropy = (1 - trust) * entropy - recipe.trust * (teacher * log_p).sum(1) * valid
+    return entropy.sum() / valid.sum() + recipe.dice * dice_loss(log_p.exp(), target, valid)
 
 
 def optimiser(net: EmbeddedNet, recipe: Recipe) -> torch.optim.AdamW:
@@ -125,26 +137,28 @@ def optimiser(net: EmbeddedNet, recipe: Recipe) -> torch.optim.AdamW:
 class Training:
     """A run: network, moving average of its weights, optimiser and the number of steps done."""
 
-    def __init__(self, recipe: Recipe, photos: list[Photo], backbone: str | None) -> None:
+    def __init__(
+        self, recipe: Recipe, photos: list[Photo], backbone: str | None, opinions: Opinions | None = None
+    ) -> None:
         self.recipe = recipe
-        self.batches = Batches(photos, recipe.seed)
-        self.net = build(recipe.seed, self.batches.batch(0, recipe.augmentation(0))[0], backbone)
+        self.batches = Batches(photos, recipe.seed, opinions)
+        self.net = build(recipe.seed, self.batches.batch(0, recipe.augmentation(0)).images, backbone)
         self.average = deepcopy(self.net).requires_grad_(False)
         self.learned = [p for p in self.net.parameters() if p.requires_grad]
         self.optimiser = optimiser(self.net, recipe)
         self.step = 0
         self._loader = ThreadPoolExecutor(1)
         self._workers = ThreadPoolExecutor(SHARDS)
-        self._ahead: tuple[int, Future[tuple[Tensor, Tensor]]] | None = None
+        self._ahead: tuple[int, Future[Batch]] | None = None
 
     def advance(self) -> float:
         """Do one step and return its loss."""
-        images, classes = self._batch()
+        batch = self._batch()
         share = self.recipe.rate(self.step)
         for group in self.optimiser.param_groups:
             group["lr"] = group["rate"] * share
-        shards = zip(images.chunk(SHARDS), classes.chunk(SHARDS), strict=True)
-        done = list(self._workers.map(lambda shard: self._gradients(*shard), shards))
+        parts = (repeat(None) if part is None else part.chunk(SHARDS) for part in batch)
+        done = list(self._workers.map(self._gradients, map(Batch._make, zip(*parts, strict=False))))
         for parameter, *gradients in zip(self.learned, *(found for _, found in done), strict=True):
             parameter.grad = torch.stack(gradients).mean(0)
         nn.utils.clip_grad_norm_(self.learned, 2.0)
@@ -156,21 +170,21 @@ class Training:
         self.step += 1
         return sum(loss for loss, _ in done) / len(done)
 
-    def _gradients(self, images: Tensor, classes: Tensor) -> tuple[float, tuple[Tensor, ...]]:
+    def _gradients(self, batch: Batch) -> tuple[float, tuple[Tensor, ...]]:
         """Loss of a part of a batch and its gradients, in the order of `learned`."""
-        images = images.to(memory_format=torch.channels_last)
-        loss = loss_of(self.net, images, classes, self.recipe.dice)
+        batch = batch._replace(images=batch.images.to(memory_format=torch.channels_last))
+        loss = loss_of(self.net, batch, self.recipe)
         return float(loss.detach()), torch.autograd.grad(loss, self.learned)
 
-    def _batch(self) -> tuple[Tensor, Tensor]:
+    def _batch(self) -> Batch:
         """The batch of this step; the next one is prepared meanwhile."""
         if self._ahead is None or self._ahead[0] != self.step:
             self._ahead = (self.step, self._prepare(self.step))
-        images, classes = self._ahead[1].result()
+        batch = self._ahead[1].result()
         self._ahead = (self.step + 1, self._prepare(self.step + 1))
-        return images, classes
+        return batch
 
-    def _prepare(self, step: int) -> Future[tuple[Tensor, Tensor]]:
+    def _prepare(self, step: int) -> Future[Batch]:
         return self._loader.submit(self.batches.batch, step, self.recipe.augmentation(step))
 
     def save(self, path: Path) -> None:
@@ -260,10 +274,12 @@ def run(training: Training, held_out: list[Photo], upkeep: Upkeep, tell: Callabl
 @click.option("--crop", type=click.IntRange(64), default=Recipe.early.crop, help="Of the early steps, pixels.")
 @click.option("--seed", type=click.IntRange(0), default=Recipe.seed)
 @click.option("--held-out", type=click.IntRange(0), default=150, help="Training photos kept aside, for choices.")
+@click.option("--teacher", type=click.Path(exists=True, dir_okay=False, path_type=Path),
+              help="Learn from deeplabv3_257_mv_gpu.tflite as well.")  # fmt: skip
 @click.option("--backbone-weights", default=BACKBONE_PACKAGE, help="Package with ImageNet weights, or 'none'.")
 def main(
     voc_root: Path, workspace: Path, output: Path, steps: int, decay: float, batch: int, crop: int, seed: int,
-    held_out: int, backbone_weights: str,
+    held_out: int, teacher: Path | None, backbone_weights: str,
 ) -> None:  # fmt: skip
     """Train the embedded network, write the file to ship and score it on the val photos of the VOC root."""
     torch.set_num_threads(1)  # for each operation: see SHARDS
@@ -275,9 +291,13 @@ def main(
     try:
         photos, aside = hold_out(load_photos(voc_root, "train"), held_out)
         LOG.info("%d photos to learn from, %d held out; %s", len(photos), len(aside), recipe)
-        training = Training(recipe, photos, None if backbone_weights == "none" else backbone_weights)
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
         with Progress(*columns, console=console) as progress:
+            seen = None
+            if teacher is not None:
+                asked = progress.track(photos, description="asking the teacher")
+                seen = np.stack(list(opinions(DeepLabTflite(teacher), asked)))
+            training = Training(recipe, photos, None if backbone_weights == "none" else backbone_weights, seen)
             task = progress.add_task("training", total=recipe.steps)
             run(training, aside, Upkeep(workspace), lambda loss: progress.update(
                 task, completed=training.step, description=f"loss {loss:.3f}"))  # fmt: skip
