@@ -1,9 +1,9 @@
-"""Devices and machines side by side: latency, throughput and efficiency of the same work in any number of runs."""
+"""Devices and machines side by side: speed, efficiency and dataset scores of the same work in any number of runs."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from segcore.errors import UsageError, nearest_hint
@@ -11,6 +11,9 @@ from segcore.record import Benchmark, BenchmarkRecord, Run
 from segcore.stats import log_quantile, usable
 
 TIMED = ("latency", "throughput")
+
+DatasetKey = tuple[str, int, str]
+"""Dataset, images and protocol: the first fields of `ScoreLine`."""
 
 
 @dataclass(frozen=True)
@@ -63,13 +66,43 @@ class Line:
 
 
 @dataclass(frozen=True)
+class ScoreCell:
+    """What one column scored."""
+
+    what: str
+    """Model, runtime and size, for example ``embedded @320``."""
+    share: float
+    low: float
+    high: float
+    """95 % confidence interval by bootstrap over images."""
+    difference: float | None
+    """From the reference column; None where that has no such line."""
+    best: bool
+    """No other column scored more."""
+
+
+@dataclass(frozen=True)
+class ScoreLine:
+    """One score on the same images under the same protocol, in each column that has it: of whatever model and size."""
+
+    dataset: str
+    images: int
+    protocol: str
+    score: str
+    """For example ``miou`` or ``iou cat``."""
+    cells: Mapping[str, ScoreCell]
+    """By column label; columns that do not have it are absent."""
+
+
+@dataclass(frozen=True)
 class Comparison:
     """The table."""
 
     columns: tuple[Column, ...]
     lines: tuple[Line, ...]
+    scores: tuple[ScoreLine, ...]
     reference: str
-    """Label of the column that ratios refer to."""
+    """Label of the column that ratios and differences refer to."""
 
 
 def compare(runs: Sequence[Run], reference: str | None = None) -> Comparison:
@@ -80,24 +113,33 @@ def compare(runs: Sequence[Run], reference: str | None = None) -> Comparison:
         reference: label, or run name, of the column that ratios refer to; the first when None.
 
     Raises:
-        UsageError: there is no such column, or nothing was timed.
+        UsageError: there is no such column, or there is neither a time nor a score of a dataset.
     """
     names = _labels(runs)
     columns: dict[str, Column] = {}
+    scored: dict[tuple[str, DatasetKey], dict[str, BenchmarkRecord]] = {}
     found: dict[tuple[str, str, str, int, int], dict[str, dict[str, tuple[Run, Benchmark]]]] = {}
     for run, name in zip(runs, names, strict=True):
         for benchmark in run.benchmarks:
-            info = benchmark.info
-            if info.kind in TIMED and usable(benchmark.samples):
-                label = f"{name} {info.device}"
+            info, label = benchmark.info, f"{name} {benchmark.info.device}"
+            if info.dataset:
+                what = (info.dataset.name, info.dataset.images, info.dataset.protocol)
+                others = scored.setdefault((info.dataset.sha256, what), {})
+                label = f"{label} {_what(info)}" if label in others else label
+                others[label] = info
+            timed = info.kind in TIMED and usable(benchmark.samples)
+            if timed or info.dataset:
                 columns.setdefault(label, Column(label, _machine(run, info.device)))
+            if timed:
                 key = (info.kind, info.model, _runtime(info), info.size, info.batch)
                 found.setdefault(key, {}).setdefault(label, {})[info.case] = (run, benchmark)
     if not columns:
-        raise UsageError(f"nothing was timed in {', '.join(str(run.path) for run in runs)}: no table to make")
+        files = ", ".join(str(run.path) for run in runs)
+        raise UsageError(f"nothing was timed, and no dataset scored, in {files}: no table to make")
     chosen = _reference(reference, columns)
     lines = tuple(_line(key, cells, chosen) for key, cells in sorted(found.items()))
-    return Comparison(tuple(columns.values()), lines, chosen)
+    scores = tuple(line for key, cells in sorted(scored.items()) for line in _score_lines(key[1], cells, chosen))
+    return Comparison(tuple(columns.values()), lines, scores, chosen)
 
 
 def achieved(run: Run, benchmark: Benchmark) -> tuple[float, float] | None:
@@ -138,6 +180,29 @@ def _line(
         for label, value in seconds.items()
     }
     return Line(kind, model, runtime, size, batch, tuple(sorted(shared)), cells)
+
+
+def _score_lines(key: DatasetKey, found: Mapping[str, BenchmarkRecord], reference: str) -> Iterator[ScoreLine]:
+    records = {label: (_what(info), info.dataset) for label, info in found.items() if info.dataset}
+    for name in dict.fromkeys(name for _, record in records.values() for name in record.scores):
+        shares = {label: record.scores[name] for label, (_, record) in records.items() if name in record.scores}
+        most, before = max(shares.values()), shares.get(reference)
+        cells = {
+            label: ScoreCell(
+                records[label][0],
+                share,
+                *records[label][1].intervals[name],
+                difference=None if before is None else share - before,
+                best=share == most and len(shares) > 1,
+            )
+            for label, share in shares.items()
+        }
+        yield ScoreLine(*key, score=name, cells=cells)
+
+
+def _what(info: BenchmarkRecord) -> str:
+    runtime = _runtime(info)
+    return f"{info.model}{'' if runtime == 'torch' else f' {runtime}'} @{info.size}"
 
 
 def _geometric(pairs: Sequence[tuple[float, float]]) -> tuple[float, float]:

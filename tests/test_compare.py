@@ -1,10 +1,15 @@
 from __future__ import annotations
 
+import csv
+import io
+import math
+
 import pytest
 
 from segcore.compare import compare
 from segcore.errors import UsageError
-from segcore.record import CalibrationRecord, GpuRecord, WeightsRecord
+from segcore.record import CalibrationRecord, DatasetRecord, GpuRecord, Run, WeightsRecord
+from segcore.report import compare_text
 from tests.factories import make_machine
 from tests.judged_runs import a_run, an_item, steady
 
@@ -95,5 +100,56 @@ def test_devices_of_one_run_are_columns_and_equal_names_are_told_apart() -> None
 
 
 def test_nothing_timed_is_an_error() -> None:
-    with pytest.raises(UsageError, match="nothing was timed in run"):
+    with pytest.raises(UsageError, match="nothing was timed, and no dataset scored, in run"):
         compare([a_run(an_item(kind="accuracy"), an_item((float("nan"),)))])
+
+
+def a_dataset(miou: float, **fields: object) -> DatasetRecord:
+    scores = {"miou": miou, "iou cat": miou + 0.1}
+    intervals = {name: (share - 0.02, share + 0.02) for name, share in scores.items()}
+    base = {"name": "voc-val", "sha256": "aa", "images": 9, "protocol": "voc-original"}
+    return DatasetRecord.model_validate(base | {"scores": scores, "intervals": intervals} | fields)
+
+
+def scored(name: str, *records: DatasetRecord) -> Run:
+    return a_run(*(an_item([math.nan], kind="dataset", case=r.protocol, dataset=r) for r in records), name=name)
+
+
+def test_scores_of_datasets_are_compared_where_images_and_protocol_are_the_same() -> None:
+    table = compare([scored("a", a_dataset(0.61)), scored("b", a_dataset(0.64))])
+    miou, cat = table.scores
+    assert (miou.score, cat.score) == ("miou", "iou cat")
+    assert miou.cells["a cpu"].difference == 0
+    assert miou.cells["b cpu"].difference == pytest.approx(0.03)
+    assert (miou.cells["a cpu"].best, miou.cells["b cpu"].best) == (False, True)
+    shown = compare_text.table(table)
+    assert "mIoU on voc-val (9 images), voc-original" in shown
+    assert "embedded @320: 64.00% (62.0 to 66.0)" in shown
+    assert "+3.00 *" in shown
+    assert "cat" not in shown
+    assert "Medians" not in shown
+    rows = list(csv.DictReader(io.StringIO(compare_text.as_csv(table))))
+    assert [(row["score"], row["column"], row["kind"], row["seconds"]) for row in rows[1:3]] == [
+        ("miou", "b cpu", "dataset", ""),
+        ("iou cat", "a cpu", "dataset", ""),
+    ]
+
+
+def test_two_models_in_one_run_are_two_columns() -> None:
+    items = [
+        an_item([math.nan], kind="dataset", case="d", model=model, dataset=a_dataset(miou))
+        for model, miou in {"embedded": 0.4, "fcn_resnet101": 0.6}.items()
+    ]
+    table = compare([a_run(*items)])
+    assert [column.label for column in table.columns] == ["run cpu", "run cpu fcn_resnet101 @320"]
+    assert table.scores[0].cells["run cpu fcn_resnet101 @320"].difference == pytest.approx(0.2)
+
+
+@pytest.mark.parametrize("other", [{"protocol": "per-image"}, {"sha256": "bb"}, {"images": 8}])
+def test_scores_under_another_protocol_or_on_other_images_stand_alone(other: dict[str, object]) -> None:
+    table = compare([scored("a", a_dataset(0.61)), scored("b", a_dataset(0.64, **other))])
+    assert len(table.scores) == 4
+    for line in table.scores:
+        (cell,) = line.cells.values()
+        assert not cell.best
+        assert cell.difference in (0, None)

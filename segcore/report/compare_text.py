@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from segcore.compare import Cell, Comparison, Line
+from segcore.compare import Cell, Comparison, Line, ScoreCell, ScoreLine
 from segcore.history import Series
 from segcore.report.wording import md_text, plain_text
 
@@ -23,31 +23,36 @@ def table(comparison: Comparison) -> str:
     """Return the table for a terminal: a column per device and run, the best of each line marked with a star."""
     legend = [f"{column.label}: {column.machine}" for column in comparison.columns]
     rows = [["", *(column.label for column in comparison.columns)]]
-    rows += [[_title(line), *_cells(comparison, line)] for line in comparison.lines]
+    rows += _rows(comparison)
     return _drawn(rows) + "\n".join(plain_text(line) for line in [*legend, _foot(comparison)]) + "\n"
 
 
 def markdown(comparison: Comparison) -> str:
     """Return a GitHub table."""
     rows = [["", *(f"{column.label}<br>{column.machine}" for column in comparison.columns)]]
-    rows += [[_title(line), *_cells(comparison, line)] for line in comparison.lines]
+    rows += _rows(comparison)
     lines = ["| " + " | ".join("<br>".join(map(md_text, cell.split("<br>"))) for cell in row) + " |" for row in rows]
     lines.insert(1, "|" + " --- |" * len(rows[0]))
     return "\n".join([*lines, "", md_text(_foot(comparison)), ""])
 
 
 def as_csv(comparison: Comparison) -> str:
-    """Return one line per cell."""
-    out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
+    """Return one line per cell; what does not apply is empty."""
     names = ["seconds", "images_per_s", "ratio", "gmacs_per_s", "efficiency", "best"]
-    writer.writerow(["kind", "model", "runtime", "size", "batch", "cases", "column", "machine", *names])
-    for line in comparison.lines:
+    scores = ["what", "share", "low", "high", "difference", "best"]
+    work = ["kind", "model", "runtime", "size", "batch", "cases", "dataset", "images", "protocol", "score"]
+    out = io.StringIO()
+    writer = csv.DictWriter(
+        out, [*work, "column", "machine", *names[:-1], *scores], restval="", extrasaction="ignore", lineterminator="\n"
+    )
+    writer.writeheader()
+    lines: list[Line | ScoreLine] = [*comparison.lines, *comparison.scores]
+    for line in lines:
         for column in comparison.columns:
-            cell = line.cells.get(column.label)
-            if cell:
-                work = [line.kind, line.model, line.runtime, line.size, line.batch, " ".join(line.cases)]
-                writer.writerow([*work, column.label, column.machine, *(getattr(cell, name) for name in names)])
+            if cell := line.cells.get(column.label):
+                place = {"column": column.label, "machine": column.machine}
+                fields = {"kind": "dataset"} | vars(line) | vars(cell) | place
+                writer.writerow(fields | ({"cases": " ".join(line.cases)} if isinstance(line, Line) else {}))
     return out.getvalue()
 
 
@@ -77,13 +82,32 @@ def history_json(found: Sequence[Series]) -> str:
 FORMS: dict[str, Callable[[Comparison], str]] = {"table": table, "markdown": markdown, "csv": as_csv, "json": as_json}
 
 
+def _rows(comparison: Comparison) -> list[list[str]]:
+    """One row per line of work, and per mean score of a dataset; IoU per class is in CSV and JSON."""
+    labels = [column.label for column in comparison.columns]
+    timed = [
+        [_title(line), *(_cell(line.kind, line.cells.get(label)) for label in labels)] for line in comparison.lines
+    ]
+    means = [line for line in comparison.scores if not line.score.startswith("iou ")]
+    return timed + [[_score_title(line), *(_score_cell(line.cells.get(label)) for label in labels)] for line in means]
+
+
+def _score_title(line: ScoreLine) -> str:
+    name = line.score.replace("_", " ").replace("iou", "IoU")
+    return f"{name} on {line.dataset} ({line.images} images), {line.protocol}"
+
+
+def _score_cell(cell: ScoreCell | None) -> str:
+    if cell is None:
+        return "-"
+    difference = "" if cell.difference is None else f" {100 * cell.difference:+.2f}"
+    share = f"{cell.share:.2%} ({100 * cell.low:.1f} to {100 * cell.high:.1f})"
+    return f"{cell.what}: {share}{difference}{' *' if cell.best else ''}"
+
+
 def _title(line: Line) -> str:
     cases = len(line.cases)
     return f"{line.title} ({cases} case{'s' * (cases != 1)})" if cases else f"{line.title} (no common case)"
-
-
-def _cells(comparison: Comparison, line: Line) -> list[str]:
-    return [_cell(line.kind, line.cells.get(column.label)) for column in comparison.columns]
 
 
 def _cell(kind: str, cell: Cell | None) -> str:
@@ -96,10 +120,14 @@ def _cell(kind: str, cell: Cell | None) -> str:
 
 
 def _foot(comparison: Comparison) -> str:
-    return (
+    timed = (
         f"Medians; x: speed relative to {comparison.reference}; %: forward pass as a share of the matrix product that "
         "this machine reached in the same session; *: best."
     )
+    scored = (
+        f"Scores with 95 % confidence intervals over images, and the difference to {comparison.reference} in points."
+    )
+    return " ".join([timed] * bool(comparison.lines) + [scored] * bool(comparison.scores))
 
 
 def _drawn(rows: Sequence[Sequence[str]]) -> str:

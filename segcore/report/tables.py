@@ -67,7 +67,7 @@ def side_by_side(runs: Sequence[Run]) -> Table | None:
         comparison = compare(runs)
     except UsageError:  # nothing was timed
         return None
-    if len(comparison.columns) < 2:
+    if len(comparison.columns) < 2 or not comparison.lines:
         return None
     rows: list[Cells] = []
     for line in comparison.lines:
