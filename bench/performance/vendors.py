@@ -1,0 +1,104 @@
+"""Batch throughput of segcore beside the runtimes' own benchmark programs: same file, shape and threads, in turns.
+
+    python bench/performance/vendors.py openvino --model embedded --size 320 --batch 8
+    python bench/performance/vendors.py onnxruntime --model fcn_resnet101 --weights random --size 320 --batch 2
+
+OpenVINO's is `benchmark_app`, which chooses its streams itself; onnxruntime's is `onnxruntime_test` of its package (the
+C++ `onnxruntime_perf_test` is in no wheel), which uses as many threads as there are cores. Ratios above 1: segcore
+is faster.
+"""
+
+from __future__ import annotations
+
+import re
+import statistics
+import subprocess
+import sys
+from pathlib import Path
+
+import click
+import onnx
+import torch
+
+from segcore import Segmenter, models
+from segcore.devices import TorchDevice
+from segcore.fetch import FetchSettings
+from segcore.images import load_image
+from segcore.pipeline import preprocess
+from segcore.runtimes.coarse import coarse_network
+from segcore.runtimes.export import INPUT, onnx_artifact
+from segcore.runtimes.job import Job
+
+CPU = TorchDevice("cpu")
+
+
+def benchmark_app(file: Path, shape: tuple[int, ...], calls: int) -> float:
+    """Return images per second of OpenVINO's program."""
+    dimensions = f"{INPUT}[{','.join(map(str, shape))}]"
+    command = ["-m", str(file), "-d", "CPU", "-data_shape", dimensions, "-shape", dimensions, "-niter", str(calls)]
+    program = str(Path(sys.executable).with_name("benchmark_app"))
+    threads = ["-hint", "none", "-nthreads", str(torch.get_num_threads())]  # it refuses threads beside any other hint
+    out = run([program, *command, "-infer_precision", "f32", *threads])
+    return found(r"Throughput:\s+([\d.]+) FPS", out)
+
+
+def onnxruntime_test(file: Path, shape: tuple[int, ...], calls: int) -> float:
+    """Return images per second of onnxruntime's program."""
+    names = [d.dim_param for d in onnx.load(file, load_external_data=False).graph.input[0].type.tensor_type.shape.dim]
+    dims = ",".join(f"{name}={side}" for name, side in zip(names, shape, strict=True) if name)
+    program = [sys.executable, "-m", "onnxruntime.tools.onnxruntime_test"]
+    out = run([*program, "--symbolic_dims", dims, str(file), str(calls)])
+    return shape[0] / found(r"avg latency: ([\d.]+) ms", out) * 1e3
+
+
+def run(command: list[str]) -> str:
+    """Return what a program prints, or stop with it."""
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise click.ClickException(f"{command[0]} failed:\n{done.stdout[-800:]}{done.stderr[-800:]}")
+    return done.stdout
+
+
+def found(pattern: str, text: str) -> float:
+    """Return the number in a program's output."""
+    match = re.search(pattern, text)
+    if match is None:
+        raise click.ClickException(f"no {pattern!r} in:\n{text[-800:]}")
+    return float(match[1])
+
+
+PROGRAMS = {"openvino": benchmark_app, "onnxruntime": onnxruntime_test}
+
+
+@click.command()
+@click.argument("runtime", type=click.Choice(list(PROGRAMS)))
+@click.option("--model", default="embedded", show_default=True)
+@click.option("--weights", default="pretrained", show_default=True)
+@click.option("--size", default=320, show_default=True)
+@click.option("--batch", default=8, show_default=True)
+@click.option("--calls", default=20, show_default=True, help="Forward passes per round and arm.")
+@click.option("--rounds", default=7, show_default=True, type=click.IntRange(2))
+def main(runtime: str, model: str, weights: str, size: int, batch: int, calls: int, rounds: int) -> None:
+    """Run both in turns and print the rounds' ratios."""
+    loaded = models.load(model, weights)
+    photo = load_image("skimage:astronaut.png")
+    job = Job(coarse_network(loaded.module), CPU, "fp32", FetchSettings.from_env().cache_dir, tuple)
+    file, shape = onnx_artifact(job).path, (batch, *preprocess(photo, size).shape[-3:])
+    segmenter = Segmenter(loaded.module, device=CPU, size=size, runtime=runtime)
+    photos = [photo] * batch
+    segmenter.run(photos)
+    ratios, ours, theirs = [], [], []
+    for _ in range(rounds):
+        forward = [segmenter.run(photos)[0].timings["forward"] for _ in range(calls)]
+        ours.append(batch / statistics.median(forward))
+        theirs.append(PROGRAMS[runtime](file, shape, calls))
+        ratios.append(ours[-1] / theirs[-1])
+    low, middle, high = statistics.quantiles(ratios, n=4)
+    what = f"{model} {'x'.join(map(str, shape))}, {torch.get_num_threads()} threads"
+    other = f"{PROGRAMS[runtime].__name__} {statistics.median(theirs):.2f}"
+    click.echo(f"{what}: {statistics.median(ours):.2f} images/s, {other}")
+    click.echo(f"ratio {middle:.3f} (quartiles {low:.3f} to {high:.3f})")
+
+
+if __name__ == "__main__":
+    main()
