@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from segcore.cli_options import EXIT_BAD_INPUT, fetch_settings, json_option, offline_option
+from segcore.cli_options import EXIT_BAD_INPUT, calibration_option, fetch_settings, json_option, offline_option
 from segcore.errors import DatasetError
 
 if TYPE_CHECKING:
@@ -42,6 +42,7 @@ DIRECTORY = Path("reports/evaluations")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, mps.")
 @click.option("--runtime", default="torch", show_default=True, help="How the model is executed.")
 @click.option("--precision", default="fp32", show_default=True, help="Of the arithmetic.")
+@calibration_option
 @click.option("--limit", type=click.IntRange(1), help="Only the first so many images.")
 @click.option("--worst", default=10, show_default=True, type=click.IntRange(0), help="Worst images to show.")
 @click.option("--out", type=click.Path(path_type=Path, dir_okay=False), help=f"Run file (default: in {DIRECTORY}/).")
@@ -55,9 +56,9 @@ DIRECTORY = Path("reports/evaluations")
 @offline_option
 def evaluate(
     layout: str, root: Path, split: str | None, model: str, weights: str, size: int, protocols: tuple[str, ...],
-    batch: int, workers: int, device: str, runtime: str, precision: str, limit: int | None, worst: int,
-    out: Path | None, resume: bool, engine: str, address: str | None, actors: int | None, cpus: int, gpus: float,
-    as_json: bool, offline: bool,
+    batch: int, workers: int, device: str, runtime: str, precision: str, calibration: tuple[str, ...],
+    limit: int | None, worst: int, out: Path | None, resume: bool, engine: str, address: str | None,
+    actors: int | None, cpus: int, gpus: float, as_json: bool, offline: bool,
 ) -> None:  # fmt: skip
     """Score a model on a dataset: mIoU and more, each under a named protocol, with 95 % confidence intervals.
 
@@ -68,7 +69,7 @@ def evaluate(
     from segcore.datasets import open_dataset
     from segcore.evaluation import evaluate as run_evaluation
     from segcore.evaluation.pictures import save_worst
-    from segcore.pipeline import Segmenter
+    from segcore.pipeline import Segmenter, calibration_photos
     from segcore.protocols import choose
     from segcore.store import save_run
 
@@ -77,7 +78,7 @@ def evaluate(
     dataset = open_dataset(layout, root, split).first(limit)
     make = partial(
         Segmenter, model, weights=weights, device=device, size=size, runtime=runtime, precision=precision,
-        settings=fetch_settings(offline),
+        calibration=calibration_photos(calibration, [precision]), settings=fetch_settings(offline),
     )  # fmt: skip
     segmenter = make()
     out = out or DIRECTORY / f"{dataset.name}-{model}-{size}.json"

@@ -15,6 +15,10 @@ if TYPE_CHECKING:
 EXIT_BAD_INPUT = 2
 
 offline_option = click.option("--offline", is_flag=True, help="Never touch the network (also SEGCORE_OFFLINE=1).")
+calibration_option = click.option(
+    "--calibration", multiple=True, metavar="PHOTOS",
+    help="What int8 is calibrated on: photo, directory or pattern (repeatable); default: photos of scikit-image.",
+)  # fmt: skip
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
 
 

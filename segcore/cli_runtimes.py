@@ -10,7 +10,7 @@ import click
 from rich.console import Console
 from rich.text import Text
 
-from segcore.cli_options import fetch_settings, json_option, listing, offline_option
+from segcore.cli_options import calibration_option, fetch_settings, json_option, listing, offline_option
 
 if TYPE_CHECKING:
     from segcore.best import Candidate
@@ -61,7 +61,7 @@ def runtimes(device: str, as_json: bool) -> None:
     "--max-miou-drop", default=0.01, show_default=True, type=click.FloatRange(0, 1),
     help="How far the mIoU may fall, the masks of torch in fp32 being the truth.",
 )  # fmt: skip
-@click.option("--calibration", multiple=True, help="Photo for int8 (repeatable).")
+@calibration_option
 @json_option
 @offline_option
 def best(
@@ -78,15 +78,16 @@ def best(
     from segcore import models
     from segcore.best import contest, fastest, ways_here
     from segcore.devices import open_device
-    from segcore.pipeline import CALIBRATION_PHOTOS
+    from segcore.pipeline import CALIBRATION_PHOTOS, calibration_photos
 
     chosen = open_device(device)
     ways = ways_here(chosen, runtimes, precisions)
+    calibrated_on = calibration_photos(calibration)
     loaded = models.load(model, weights, fetch_settings(offline))
     with Console(stderr=True).status("loading") as status:
         found = contest(
             loaded, chosen, ways, photos or CALIBRATION_PHOTOS, size=size, rounds=rounds,
-            calibration=calibration or CALIBRATION_PHOTOS, progress=status.update,
+            calibration=calibrated_on, progress=status.update,
         )  # fmt: skip
     winner = fastest(found, max_miou_drop)
     about = {"model": model, "weights": vars(loaded.weights), "device": chosen.name, "size": size}

@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.text import Text
 
-from segcore.cli_options import EXIT_BAD_INPUT, fetch_settings, listing, offline_option
+from segcore.cli_options import EXIT_BAD_INPUT, calibration_option, fetch_settings, listing, offline_option
 from segcore.errors import ImageError
 
 if TYPE_CHECKING:
@@ -44,6 +44,7 @@ class Segmented:
     "--runtime", default="torch", show_default=True, help="How the model is executed; see `segcore runtimes`."
 )
 @click.option("--precision", default="fp32", show_default=True, help="fp32, bf16, fp16, int8.")
+@calibration_option
 @click.option("--size", default=640, show_default=True, type=click.IntRange(1), help="Shorter side at model scale.")
 @click.option(
     "--out", default="segmented", show_default=True, type=click.Path(path_type=Path, file_okay=False), help="Directory."
@@ -58,6 +59,7 @@ def segment(
     device: str,
     runtime: str,
     precision: str,
+    calibration: tuple[str, ...],
     size: int,
     out: Path,
     overlay: bool,
@@ -69,10 +71,13 @@ def segment(
     Writes NAME.mask.png, an indexed PNG in the photo's own size with the VOC palette, and NAME.overlay.png. A photo
     that cannot be read is reported, the others go on, and the exit code is 2.
     """
-    from segcore.pipeline import Segmenter
+    from segcore.pipeline import Segmenter, calibration_photos
 
     how = {"device": device, "runtime": runtime, "precision": precision}
-    segmenter = Segmenter(model, weights=weights, size=size, settings=fetch_settings(offline), **how)
+    segmenter = Segmenter(
+        model, weights=weights, size=size, settings=fetch_settings(offline),
+        calibration=calibration_photos(calibration, [precision]), **how,
+    )  # fmt: skip
     names = _output_names(photos)
     results = []
     stderr = Console(stderr=True)

@@ -8,10 +8,11 @@ the EXIF orientation is honoured, and greyscale of more than 8 bits is scaled, w
 from __future__ import annotations
 
 import contextlib
+import glob
 import importlib.util
 import io
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -114,6 +115,34 @@ def save_indexed_png(class_map: npt.NDArray[np.uint8], path: str | Path) -> None
         atomic_write(Path(path), data.getvalue())
     except OSError as error:
         raise ImageError(f"{path}: cannot be written: {error.strerror or error}") from error
+
+
+def find_photos(places: Iterable[str]) -> tuple[str, ...]:
+    """Return the photos at places that a user named: in the order given, those of one place by name, each once.
+
+    Args:
+        places: files, package resources (``skimage:chelsea.png``), directories, of which the photos directly inside
+            count, and patterns (``photos/**/*.jpg``).
+
+    Raises:
+        ImageError: there is nothing at one of the places, or no photo in it.
+    """
+    return tuple(dict.fromkeys(photo for place in places for photo in _photos_at(place)))
+
+
+def _photos_at(place: str) -> list[str]:
+    path = Path(place)
+    if place.startswith(RESOURCE_PREFIX):
+        return [str(resource_path(place))]
+    if path.is_file():
+        return [place]
+    suffixes = {suffix for suffix, name in Image.registered_extensions().items() if name in PHOTO_FORMATS}
+    inside = path.iterdir() if path.is_dir() else map(Path, glob.glob(place, recursive=True))  # noqa: PTH207
+    found = sorted(str(file) for file in inside if file.suffix.lower() in suffixes and file.is_file())
+    if not found:
+        why = "no photo in it" if path.is_dir() else "there is no such file, directory or photo that fits the pattern"
+        raise ImageError(f"{place}: {why}; formats: {', '.join(sorted(PHOTO_FORMATS))}")
+    return found
 
 
 def resource_path(name: str) -> Path:

@@ -6,6 +6,7 @@ Preprocessing is the recipe of torchvision's tutorials, to the bit: shorter side
 
 from __future__ import annotations
 
+import hashlib
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -34,7 +35,7 @@ from segcore.decode import (
 from segcore.devices import Device, TorchDevice, open_device
 from segcore.errors import ImageError, UsageError
 from segcore.fetch import FetchSettings
-from segcore.images import as_rgb_image
+from segcore.images import as_rgb_image, find_photos
 from segcore.labels import NUM_CLASSES, VOC_CLASSES
 from segcore.models import WeightsInfo
 from segcore.models.checkpoint import state_sha256
@@ -98,6 +99,20 @@ def preprocess(photo: RgbImage | Image.Image, size: int) -> torch.Tensor:
         # All indices are below 256; "clip" lets numpy write to `out` without a copy.
         np.take(values, pixels[:, :, channel], out=planes[channel], mode="clip")
     return torch.from_numpy(planes)
+
+
+def calibration_photos(places: Sequence[str], precisions: Sequence[str] = ("int8",)) -> tuple[Photo, ...]:
+    """Return the photos at places that a user named (see `segcore.images.find_photos`), else `CALIBRATION_PHOTOS`.
+
+    Raises:
+        UsageError: places are named, but none of the precisions is int8, which alone is calibrated.
+        ImageError: there is no photo at one of them.
+    """
+    if places and "int8" not in precisions:
+        raise UsageError(
+            f"photos to calibrate on ({places[0]}) are for precision int8 alone, found {', '.join(precisions)}"
+        )
+    return find_photos(places) if places else CALIBRATION_PHOTOS
 
 
 def calibration_tensors(photos: Sequence[Photo]) -> list[torch.Tensor]:
@@ -220,10 +235,19 @@ class Segmenter:
             self.weights = loaded.weights  # takes the place of the cached property
         else:
             self.model_name, self.model = type(model).__name__, model
+        self._calibrated: dict[str, str] = {}
         self._session = open_session(
             runtime, self.model, self.device, precision,
-            settings=settings, calibration=lambda: calibration_tensors(calibration),
+            settings=settings, calibration=lambda: self._calibrate(calibration),
         )  # fmt: skip
+
+    def _calibrate(self, photos: Sequence[Photo]) -> list[torch.Tensor]:
+        """Return what int8 takes its ranges from, and remember which photos they were unless they are the default."""
+        tensors = calibration_tensors(photos)
+        if photos is not CALIBRATION_PHOTOS:
+            digest = hashlib.sha256(b"".join(tensor.numpy().tobytes() for tensor in tensors)).hexdigest()
+            self._calibrated = {"calibration": f"{len(photos)} photos, sha256 {digest[:12]}"}
+        return tensors
 
     @cached_property
     def weights(self) -> WeightsInfo:
@@ -233,7 +257,7 @@ class Segmenter:
     @property
     def runtime_options(self) -> dict[str, str]:
         """Settings of the runtime, as they are recorded."""
-        return self._session.options
+        return {**self._session.options, **self._calibrated}
 
     @property
     def build_seconds(self) -> float:

@@ -65,6 +65,12 @@ def test_version() -> None:
             ["segment", "x.jpg", "--weights", "no.pth", "--model", "lraspp_mobilenet_v3_large"],
             "no checkpoint at no.pth",
         ),
+        (["segment", "x.jpg", "--calibration", "photos", *FAST], "(photos) are for precision int8 alone, found fp32"),
+        (
+            ["segment", "x.jpg", "--calibration", "photos", "--precision", "int8", *FAST],
+            "photos: there is no such file",
+        ),
+        (["best", "--calibration", "*.nothing", "--device", "cpu"], "*.nothing: there is no such file"),
         (["fetch"], "nothing to fetch"),
         (["fetch", "--model", "resnet"], "unknown model 'resnet'"),
     ],

@@ -19,7 +19,7 @@ from PIL import Image
 
 from segcore.errors import ImageError
 from segcore.files import atomic_write
-from segcore.images import as_rgb_array, load_image, load_mask, resource_path, save_indexed_png
+from segcore.images import as_rgb_array, find_photos, load_image, load_mask, resource_path, save_indexed_png
 from segcore.labels import VOC_PALETTE
 
 H, W = 6, 8
@@ -400,3 +400,44 @@ def test_atomic_write_replaces_the_whole_file(tmp_path: Path) -> None:
     plain.write_bytes(b"")
     assert path.stat().st_mode == plain.stat().st_mode
     assert list(path.parent.iterdir()) == [path]
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    (tmp_path / "deep").mkdir()
+    for name in ("b.jpg", "a.PNG", "deep/c.jpg"):
+        Image.new("RGB", (4, 3)).save(tmp_path / name)
+    (tmp_path / "notes.txt").write_text("no photo")
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("places", "found"),
+    [
+        (["{}"], ["a.PNG", "b.jpg"]),
+        (["{}/b.jpg", "{}"], ["b.jpg", "a.PNG"]),
+        (["{}/*.jpg"], ["b.jpg"]),
+        (["{}/**/*"], ["a.PNG", "b.jpg", "deep/c.jpg"]),
+    ],
+)
+def test_photos_are_found_where_the_user_says(photos: Path, places: list[str], found: list[str]) -> None:
+    assert find_photos(place.format(photos) for place in places) == tuple(str(photos / name) for name in found)
+
+
+def test_photos_of_packages_are_found_by_name() -> None:
+    assert find_photos(["skimage:chelsea.png"]) == (str(resource_path("skimage:chelsea.png")),)
+
+
+@pytest.mark.parametrize(
+    ("place", "message"),
+    [
+        ("{}/missing.jpg", r"missing.jpg: there is no such file"),
+        ("{}/*.webp", r"photo that fits the pattern"),
+        ("{}/empty", r"empty: no photo in it; formats: AVIF"),
+        ("skimage:chelsae.png", "did you mean 'chelsea.png'"),
+    ],
+)
+def test_a_place_without_photos_is_an_error(photos: Path, place: str, message: str) -> None:
+    (photos / "empty").mkdir()
+    with pytest.raises(ImageError, match=message):
+        find_photos([place.format(photos)])

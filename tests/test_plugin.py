@@ -24,6 +24,7 @@ import segcore.report.markdown
 from segcore.errors import OfflineError
 from segcore.images import load_mask
 from segcore.models import LoadedModel, WeightsInfo
+from segcore.pipeline import Segmenter
 from segcore.record import CalibrationRecord, Run
 from segcore.store import load_run
 from tests.networks import ConstantNet
@@ -497,3 +498,49 @@ def test_photos_are_decoded_as_they_are(where: Path, pytester: pytest.Pytester) 
     photo = next(b.info.accuracy.photo for b in run.benchmarks if b.info.case == "red" and b.info.accuracy)
     with Image.open(run.path.parent / str(photo)) as image:
         assert np.abs(np.asarray(image).astype(int) - (200, 30, 30)).max() <= 3
+
+
+def test_int8_is_calibrated_on_the_photos_that_are_named(
+    where: Path, pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given: list[Any] = []
+
+    class Noted(Segmenter):
+        def __init__(self, model: str, **options: Any) -> None:
+            given.append(options.pop("calibration"))
+            super().__init__(model, **options | {"precision": "fp32"})
+
+    monkeypatch.setattr("segcore.plugin.supplies.Segmenter", Noted)
+    options = ("--segcore-calibration=cases", "--segcore-runtime=openvino", "--segcore-precision=int8")
+    pytester.runpytest_inprocess("bench/test_latency.py", "--segcore-size=32", *options, *QUICK)
+    assert given == [("cases/blue.png", "cases/red.png")]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--segcore-calibration=cases",), "are for precision int8 alone, found fp32"),
+        (("--segcore-calibration=nowhere", "--segcore-precision=int8"), "nowhere: there is no such file"),
+    ],
+)
+def test_calibration_that_cannot_be_is_refused(
+    where: Path, pytester: pytest.Pytester, options: tuple[str, ...], message: str
+) -> None:
+    done = pytester.runpytest_inprocess("bench/test_latency.py", *options, *QUICK)
+    assert done.ret == pytest.ExitCode.USAGE_ERROR
+    assert message in done.stderr.str()
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("models: [embeded]", r"all.yaml:2: case a: models: embeded: .*did you mean 'embedded'"),
+        ("limits: {when: {model: fcn_resnet11}, max_drift: 0}", r"when: model: fcn_resnet11: .*did you mean 'fcn_resn"),
+        ("limits: {when: {runtime: openvno}, max_drift: 0}", r"when: runtime: openvno: .*did you mean 'openvino'"),
+    ],
+)
+def test_misspelt_names_in_a_case_are_noticed(where: Path, pytester: pytest.Pytester, text: str, message: str) -> None:
+    (where / "cases" / "all.yaml").write_text(f"cases:\n  - name: a\n    image: {{path: red.png}}\n    {text}\n")
+    done = pytester.runpytest_inprocess("bench/test_accuracy.py", *QUICK)
+    assert done.ret == pytest.ExitCode.USAGE_ERROR
+    assert re.search(message, done.stderr.str())

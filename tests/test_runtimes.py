@@ -124,6 +124,7 @@ def test_a_segmenter_takes_runtime_and_precision(settings: FetchSettings) -> Non
         TinyNet(), device="cpu", size=48, runtime="openvino", precision="int8", calibration=[photo()], settings=settings
     )
     assert fast.runtime_options["inference_precision_hint"] == "f32"
+    assert fast.runtime_options["calibration"].startswith("1 photos, sha256 ")
     assert fast.build_seconds > 0
     assert np.mean(fast(photo()).class_map == plain(photo()).class_map) > 0.8
     again = Segmenter(

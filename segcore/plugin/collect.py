@@ -36,7 +36,7 @@ class Collector:
 
         Raises:
             CaseError: case files are wrong; the message lists every problem.
-            UsageError: there are none, or not those asked for.
+            UsageError: there are none, not those asked for, or one names a model or runtime that does not exist.
         """
         for path in self.choices.case_dirs:
             if not path.exists():
@@ -47,6 +47,7 @@ class Collector:
             if case.name in files:
                 raise UsageError(f"two cases are named {case.name}: in {files[case.name]} and in {case.source_file}")
             files[case.name] = case.source_file
+            _check_case(case)
         return select_cases(cases, self.choices)
 
     @cached_property
@@ -63,3 +64,12 @@ class Collector:
     def items(self, kind: Kind) -> tuple[PlanItem, ...]:
         """Return the items of one kind."""
         return plan_items(kind, self.cases, self.choices, self.devices)
+
+
+def _check_case(case: Case) -> None:
+    """Refuse names that no model or runtime bears: such a case would not run, such a rule would never hold."""
+    where = f"{case.source_file}:{case.line}: case {case.name}"
+    check_names(f"{where}: models:", case.models, models.model_names())
+    for rule in case.limits:
+        check_names(f"{where}: limits: when: model:", rule.when.model, models.model_names())
+        check_names(f"{where}: limits: when: runtime:", rule.when.runtime, RUNTIMES)

@@ -36,6 +36,8 @@ class Choices:
     runtimes: tuple[str, ...] = ("torch",)
     precisions: tuple[str, ...] = ("fp32",)
     batches: tuple[int, ...] = ()
+    calibration: tuple[str, ...] = ()
+    """Photos, directories and patterns, as `segcore.images.find_photos` takes them."""
     weights: str = "auto"
     offline: bool = False
 
@@ -55,6 +57,10 @@ def add_options(parser: pytest.Parser) -> None:
         group.addoption(f"--segcore-{name}", action="append", default=[], metavar="NAME", help=what)
     group.addoption("--segcore-size", action="append", default=[], type=_pixels, metavar="PIXELS", help="Shorter side")
     group.addoption("--segcore-batch", action="append", default=[], type=_pixels, metavar="N", help="Photos at a time")
+    group.addoption(
+        "--segcore-calibration", action="append", default=[], metavar="PHOTOS",
+        help="What int8 is calibrated on: photo, directory or pattern [photos of scikit-image]",
+    )  # fmt: skip
     group.addoption(
         "--segcore-weights",
         metavar="KIND",
@@ -98,6 +104,7 @@ def read_choices(config: pytest.Config) -> Choices:
         runtimes=given("segcore_runtime") or ("torch",),
         precisions=given("segcore_precision") or ("fp32",),
         batches=tuple(dict.fromkeys(config.getoption("segcore_batch"))),
+        calibration=given("segcore_calibration"),
         weights=weights,
         offline=config.getoption("offline"),
     )

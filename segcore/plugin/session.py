@@ -19,6 +19,7 @@ from segcore.devices import open_device
 from segcore.errors import RecordError
 from segcore.fetch import FetchSettings
 from segcore.machine import fingerprint, git_commit, package_versions
+from segcore.pipeline import calibration_photos
 from segcore.plugin.options import Choices
 from segcore.plugin.plan import PlanItem, estimate_seconds
 from segcore.plugin.storage import benchmark_session, take_over_saving
@@ -48,7 +49,10 @@ class BenchSession:
         self.items = dict(items)
         self.order = {node: position for position, node in enumerate(items)}
         settings = FetchSettings.from_env()
-        self.supplies = Supplies(replace(settings, offline=True) if choices.offline else settings)
+        self.supplies = Supplies(
+            replace(settings, offline=True) if choices.offline else settings,
+            calibration_photos(choices.calibration, choices.precisions),
+        )
         self.file = take_over_saving(config)
         self.run: Run | None = None
         """The run so far, as it is in the file."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
 
@@ -11,15 +11,16 @@ from segcore import models
 from segcore.cases import Case, resolve_image, resolve_mask
 from segcore.errors import DownloadError
 from segcore.fetch import FetchSettings
-from segcore.pipeline import Segmenter
+from segcore.pipeline import CALIBRATION_PHOTOS, Photo, Segmenter
 from segcore.plugin.plan import PlanItem
 
 
 class Supplies:
     """Photos and weights are looked for once each, and the network is asked only here."""
 
-    def __init__(self, settings: FetchSettings) -> None:
+    def __init__(self, settings: FetchSettings, calibration: Sequence[Photo] = CALIBRATION_PHOTOS) -> None:
         self.settings = settings
+        self.calibration = calibration
         self.random_models: dict[str, str] = {}
         """Reason by model of why it runs on random weights."""
         self._files: dict[tuple[str, str], Path | DownloadError] = {}
@@ -98,6 +99,7 @@ class Supplies:
                 weights=self._weights[item.model],
                 runtime=item.runtime,
                 precision=item.precision,
+                calibration=self.calibration,
                 settings=self.settings,
             )
             self._loaded = (item.model_key, segmenter)
