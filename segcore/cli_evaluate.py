@@ -204,6 +204,7 @@ def _item(evaluation: Evaluation, result: DatasetRecord, segmenter: Segmenter, o
         runtime=segmenter.runtime,
         runtime_options=segmenter.runtime_options,
         precision=segmenter.precision,
+        build_s=round(segmenter.build_seconds, 3),
         device=segmenter.device.name,
         size=segmenter.size,
         input_shape=(1, 3, segmenter.size, segmenter.size),  # at least: photos differ in their longer side

@@ -130,6 +130,8 @@ class BenchmarkRecord(Record):
     runtime: str = "torch"
     runtime_options: dict[str, str] = {}
     precision: str = "fp32"
+    build_s: float | None = None
+    """Seconds that exporting, quantising and compiling had taken by then, in no sample; 0.0 where all was cached."""
     device: str
     """Device type: ``cpu``, ``cuda``, ``mps``; ``cuda:1`` where an index was asked for."""
     size: int

@@ -109,6 +109,7 @@ def test_a_run_is_saved_with_everything_in_it(where: Path, pytester: pytest.Pyte
         assert info.weights.name == "constant"
         assert info.input_shape == (info.batch, 3, info.size, info.size * 60 // 40)
         assert info.gmacs == 0.25 * info.batch
+        assert info.build_s == 0
         if info.kind != "accuracy":
             assert len(benchmark.samples) >= 3
             assert {len(times) for times in info.stages.values()} == {len(benchmark.samples)}

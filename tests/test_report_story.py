@@ -21,7 +21,7 @@ from segcore.record import (
     Run,
 )
 from segcore.report.story import headline, open_pictures, tell
-from segcore.report.tables import ITEM_COLUMNS, dataset_tables, facts, items_table, side_by_side
+from segcore.report.tables import ITEM_COLUMNS, SOMETIMES, dataset_tables, facts, items_table, side_by_side
 from tests.factories import make_run
 
 
@@ -160,7 +160,7 @@ def test_items_table_has_the_numbers_of_the_run(pair: tuple[Run, Run]) -> None:
     base, head = pair
     story = tell([head], base, judge([base], [head], Limits(), drift=run_drift(base, head)))
     table = items_table(story)
-    assert table.columns == ITEM_COLUMNS
+    assert table.columns == tuple(name for name in ITEM_COLUMNS if name not in SOMETIMES)
     assert len(table.rows) == 2 * 9
     row = next(r for r in table.rows if r[:2] == ("latency[chelsea-embedded-torch-cpu-320]", "head"))
     benchmark = next(b for b in head.benchmarks if b.info.key == row[0])
@@ -171,6 +171,18 @@ def test_items_table_has_the_numbers_of_the_run(pair: tuple[Run, Run]) -> None:
     assert row[7] == pytest.approx(0.9 / (0.85 * float(np.median(benchmark.samples))))
     accuracy = next(r for r in table.rows if r[:2] == ("accuracy[chelsea-embedded-torch-cpu-320]", "head"))
     assert (accuracy[2], accuracy[-1]) == ("regressed", 100.0)
+
+
+def test_what_was_built_has_a_column_where_something_was(pair: tuple[Run, Run]) -> None:
+    base = pair[0]
+    first, second, *rest = base.benchmarks
+    built = [
+        first.model_copy(update={"info": first.info.model_copy(update={"build_s": 0.0})}),
+        second.model_copy(update={"info": second.info.model_copy(update={"runtime": "openvino", "build_s": 2.5})}),
+    ]
+    table = items_table(tell([base.model_copy(update={"benchmarks": (*built, *rest)})]))
+    place = table.columns.index("built, s")
+    assert [float(row[place]) for row in table.rows[:3]] == pytest.approx([math.nan, 2.5, math.nan], nan_ok=True)
 
 
 def test_one_device_needs_no_table_side_by_side(pair: tuple[Run, Run]) -> None:

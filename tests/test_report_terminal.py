@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from segcore.record import CheckRecord, OutcomeRecord, Run, WeightsRecord
+from segcore.record import Benchmark, CheckRecord, OutcomeRecord, Run, WeightsRecord
 from segcore.report.terminal import render
 from tests.factories import make_run
 
@@ -121,6 +121,25 @@ def test_samples_that_cannot_be_judged_show_no_figure(run: Run, tmp_path: Path) 
     text = render(run.model_copy(update={"benchmarks": (broken,)}))
     assert "nan" not in text
     assert re.search(r"320?\s+-\s+-\s+2|160\s+-\s+-\s+2", text)
+
+
+def test_what_was_built_is_told_apart(run: Run) -> None:
+    def item(number: int, **more: object) -> Benchmark:
+        benchmark = run.benchmarks[number]
+        return benchmark.model_copy(update={"info": benchmark.info.model_copy(update=more)})
+
+    benchmarks = (
+        item(0, runtime="torch", build_s=0.0),
+        item(1, runtime="openvino", precision="int8", build_s=0.0),
+        item(2, runtime="torch-compile", build_s=3.0),
+        item(3, runtime="torch-compile", build_s=12.34),
+    )
+    text = render(run.model_copy(update={"benchmarks": benchmarks}))
+    assert "compilation, in none of the times above" in text
+    assert "  embedded openvino int8 cpu: nothing to do, or from the cache\n" in text
+    assert "  embedded torch-compile fp32 cpu: 12.3 s\n" in text
+    assert text.count(" cpu: ") == 2
+    assert "compilation" not in render(run)
 
 
 def test_an_empty_run(run: Run) -> None:

@@ -52,6 +52,7 @@ class BenchItem:
             runtime=plan.runtime,
             runtime_options=self.segmenter.runtime_options,
             precision=plan.precision,
+            build_s=round(self.segmenter.build_seconds, 3),
             device=plan.device,
             size=plan.size,
             batch=plan.batch,

@@ -30,12 +30,14 @@ class Table:
 
 ITEM_COLUMNS = (
     "item", "run", "verdict", "median, ms", "p95, ms", "images/s", "rounds", "GMAC/s", "of peak, %", "memory, MB",
-    "score, %",
+    "built, s", "score, %",
 )  # fmt: skip
+SOMETIMES = ("built, s",)
+"""Columns that are left out where no item has a figure."""
 
 
 def items_table(story: Story) -> Table:
-    """Return one row per item and run."""
+    """Return one row per item and run; columns of `SOMETIMES` only where there is something in them."""
     gate_rows = sorted(story.gate.rows if story.gate else (), key=lambda row: -VERDICTS.index(row.verdict))
     worst = {row.item: row.verdict for row in gate_rows}
     rows: list[Cells] = []
@@ -45,7 +47,11 @@ def items_table(story: Story) -> Table:
             ended: str = outcomes.get(b.info.key, "")
             verdict: str = worst.get(b.info.key, ended) if run is story.current else ended
             rows.append((f"{b.info.key}{b.info.weights.warning}", name, verdict, *_figures(run, b)))
-    return Table(ITEM_COLUMNS, tuple(rows))
+    kept = [
+        place for place, name in enumerate(ITEM_COLUMNS)
+        if name not in SOMETIMES or not all(math.isnan(float(row[place])) for row in rows)
+    ]  # fmt: skip
+    return Table(tuple(ITEM_COLUMNS[k] for k in kept), tuple(tuple(row[k] for k in kept) for row in rows))
 
 
 def _figures(run: Run, benchmark: Benchmark) -> tuple[float, ...]:
@@ -57,8 +63,9 @@ def _figures(run: Run, benchmark: Benchmark) -> tuple[float, ...]:
         images = info.batch / median
         p95 = float(np.quantile(samples, 0.95, method="hazen")) if len(samples) >= rounds_needed(0.95) else math.nan
         rate, share = achieved(run, benchmark) or (math.nan, math.nan)
+    built = math.nan if info.build_s is None or info.runtime == "torch" else info.build_s
     shown_score = math.nan if score is None else 100 * score
-    return median * 1e3, p95 * 1e3, images, float(len(samples)), rate, 100 * share, memory, shown_score
+    return median * 1e3, p95 * 1e3, images, float(len(samples)), rate, 100 * share, memory, built, shown_score
 
 
 def side_by_side(runs: Sequence[Run]) -> Table | None:

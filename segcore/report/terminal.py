@@ -59,6 +59,7 @@ def render(run: Run, *, width: int = 100, color: bool = False) -> str:
             header, rows = make(benchmarks)
             shown = _leaders(benchmarks) if kind == "throughput" else benchmarks
             _print_table(console, title, [b.info for b in shown], header, rows)
+    _print_builds(console, run)
     _print_outcomes(console, run)
     return out.getvalue()
 
@@ -145,6 +146,19 @@ def _throughput_rows(benchmarks: Sequence[Benchmark]) -> tuple[Cells, list[Cells
         )
     rows = [tuple(cells.get(batch, NOTHING) for batch in batches) for cells in by_row.values()]
     return tuple(f"batch {batch}" for batch in batches), rows
+
+
+def _print_builds(console: Console, run: Run) -> None:
+    """What was exported, quantised or compiled, and how long that took; plain torch has nothing of the kind."""
+    built: dict[str, float] = {}
+    for info in (benchmark.info for benchmark in run.benchmarks):
+        if info.build_s is not None and info.runtime != "torch":
+            name = f"{model_name(info)} {info.runtime} {info.precision} {info.device}"
+            built[name] = max(info.build_s, built.get(name, 0.0))
+    if built:
+        console.print("\n[bold]Export, quantisation and compilation[/], in none of the times above")
+    for name, seconds in built.items():
+        console.print(f"  {escape(name)}: {f'{number(seconds)} s' if seconds else 'nothing to do, or from the cache'}")
 
 
 def _print_outcomes(console: Console, run: Run) -> None:
