@@ -18,6 +18,9 @@ import torch
 
 from segcore.errors import DeviceError, nearest_hint
 
+PROCESS = Path("/proc/self")
+"""Where Linux keeps what it knows of this process."""
+
 
 @dataclass(frozen=True)
 class DeviceInfo:
@@ -48,11 +51,11 @@ class Device(Protocol):
     def synchronize(self) -> None:
         """Wait until everything queued on the device is done."""
 
-    def reset_peak_memory(self) -> None:
-        """Start a new high-water mark, where the device keeps one."""
+    def reset_peak_memory(self) -> bool:
+        """Start a new high-water mark; tell whether there is one from now on."""
 
     def peak_memory_bytes(self) -> int | None:
-        """Return the high-water mark in bytes; None where the device has none."""
+        """Return the high-water mark in bytes, since it was last reset; None where it cannot be had."""
 
 
 @dataclass(frozen=True)
@@ -78,35 +81,32 @@ class TorchDevice:
             case "mps":
                 torch.mps.synchronize()
 
-    def reset_peak_memory(self) -> None:
-        """Start a new high-water mark: CUDA's allocator keeps one, and Linux one for the process."""
-        if self.torch_device.type == "cuda":
-            torch.cuda.reset_peak_memory_stats(self.torch_device)
-        elif self.torch_device.type == "cpu":
-            with contextlib.suppress(OSError):  # not Linux, or a sandbox that forbids it: the mark is the process's
-                Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # see proc(5)
+    def reset_peak_memory(self) -> bool:
+        """Start a new high-water mark: CUDA's allocator keeps one, and Linux one of what the process has resident.
+
+        Elsewhere (``ru_maxrss`` of macOS, a sandbox) the mark is that of the whole life of the process, no item's.
+        """
+        match self.torch_device.type:
+            case "cuda":
+                torch.cuda.reset_peak_memory_stats(self.torch_device)
+                return True
+            case "cpu":
+                with contextlib.suppress(OSError):
+                    (PROCESS / "clear_refs").write_text("5", encoding="ascii")  # see proc(5)
+                    return self.peak_memory_bytes() is not None
+        return False
 
     def peak_memory_bytes(self) -> int | None:
-        """Return bytes: allocator high-water mark on CUDA, the process's resident one on CPU, None on MPS."""
+        """Return bytes: allocator high-water mark on CUDA, the process's resident one on Linux, else None."""
         match self.torch_device.type:
             case "cuda":
                 return int(torch.cuda.max_memory_allocated(self.torch_device))
             case "cpu":
-                return _peak_resident_bytes()
+                with contextlib.suppress(OSError):
+                    status = (PROCESS / "status").read_text(encoding="ascii", errors="replace")
+                    if match := re.search(r"^VmHWM:\s+(\d+) kB$", status, re.MULTILINE):
+                        return int(match[1]) * 1024
         return None
-
-
-def _peak_resident_bytes() -> int | None:
-    with contextlib.suppress(OSError):
-        status = Path("/proc/self/status").read_text(encoding="ascii", errors="replace")
-        if match := re.search(r"^VmHWM:\s+(\d+) kB$", status, re.MULTILINE):
-            return int(match[1]) * 1024
-    if sys.platform == "win32":
-        return None
-    import resource  # POSIX only
-
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024
 
 
 @dataclass
@@ -130,9 +130,10 @@ class FakeDevice:
         """Remember that the device was waited for."""
         self.events.append("synchronize")
 
-    def reset_peak_memory(self) -> None:
+    def reset_peak_memory(self) -> bool:
         """Remember the reset."""
         self.events.append("reset_peak_memory")
+        return True
 
     def peak_memory_bytes(self) -> int | None:
         """Return a fixed figure."""

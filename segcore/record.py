@@ -148,6 +148,7 @@ class BenchmarkRecord(Record):
     gbytes: float | None = None
     """Gigabytes that the convolutions of one forward pass read and write at least: see `segcore.models.gbytes`."""
     peak_memory_bytes: int | None = None
+    """High-water mark over the rounds: of torch's allocator on CUDA, of the resident process on a Linux CPU."""
     accuracy: AccuracyRecord | None = None
     dataset: DatasetRecord | None = None
     limits: Limits = Limits()

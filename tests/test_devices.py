@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from segcore import detect_device
+from segcore import detect_device, devices
 from segcore.devices import FakeDevice, TorchDevice, find_devices, open_device
 from segcore.errors import DeviceError
 
@@ -53,7 +53,8 @@ def test_cuda_comes_first(monkeypatch: pytest.MonkeyPatch) -> None:
     device.synchronize()
     device.reset_peak_memory()
     assert device.peak_memory_bytes() == 123
-    assert calls == ["synchronize cuda:1", "reset cuda:1"]
+    assert device.reset_peak_memory()
+    assert calls == ["synchronize cuda:1", "reset cuda:1", "reset cuda:1"]
     assert [info.memory_bytes for info in find_devices()][:2] == [80 << 30] * 2
 
 
@@ -65,7 +66,7 @@ def test_mps_comes_before_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
     assert detect_device() == torch.device("mps")
     device = open_device()
     device.synchronize()
-    device.reset_peak_memory()
+    assert not device.reset_peak_memory()
     assert device.peak_memory_bytes() is None
     assert calls == ["synchronize"]
 
@@ -86,14 +87,11 @@ def test_a_device_asked_for_by_name_and_not_there_is_an_error(name: str, message
         detect_device(name)
 
 
-def test_the_cpu_keeps_tensors_and_knows_its_high_water_mark() -> None:
+def test_the_cpu_keeps_tensors() -> None:
     device = TorchDevice("cpu")
     tensor = torch.zeros(3)
     assert device.put(tensor) is tensor
     device.synchronize()
-    peak = device.peak_memory_bytes()
-    assert peak is not None
-    assert peak > 10 << 20
 
 
 def test_the_fake_counts() -> None:
@@ -104,14 +102,37 @@ def test_the_fake_counts() -> None:
     assert (device.events.count("put"), device.events.count("synchronize")) == (1, 2)
 
 
-@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="only Linux lets a process reset its own mark")
-def test_the_memory_mark_of_the_process_can_be_reset() -> None:
-    device = open_device("cpu")
-    block = torch.ones(64 << 18)  # 64 MiB, touched
-    before = device.peak_memory_bytes()
+MIB = 1 << 20
+
+
+def mark_while_allocating(device: TorchDevice, mib: int) -> int:
+    """The high-water mark of one item that allocates, touches and frees so much."""
+    assert device.reset_peak_memory()
+    block = torch.ones(mib * MIB // 4)
     del block
-    device.reset_peak_memory()
-    after = device.peak_memory_bytes()
-    assert before is not None
-    assert after is not None
-    assert before - after > 32 << 20
+    mark = device.peak_memory_bytes()
+    assert mark is not None
+    return mark
+
+
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="only Linux lets a process reset its own mark")
+def test_each_item_has_a_memory_mark_of_its_own() -> None:
+    device = open_device("cpu")
+    nothing, large, small = (mark_while_allocating(device, mib) for mib in (0, 192, 64))
+    assert 180 * MIB < large - nothing < 204 * MIB
+    assert 56 * MIB < small - nothing < 80 * MIB  # not that of the item before, which was larger
+
+
+@pytest.mark.parametrize("files", [(), ("status",), ("clear_refs",)])
+def test_a_mark_that_cannot_be_set_back_is_no_item_s(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, files: tuple[str, ...]
+) -> None:
+    (tmp_path / "clear_refs").mkdir()  # cannot be written, not even by root
+    for name in files:
+        if name == "clear_refs":
+            (tmp_path / name).rmdir()
+        (tmp_path / name).write_text("VmPeak:\t 2048 kB\nVmHWM:\t 1024 kB\n" if name == "status" else "")
+    monkeypatch.setattr(devices, "PROCESS", tmp_path)
+    device = TorchDevice("cpu")
+    assert not device.reset_peak_memory()
+    assert device.peak_memory_bytes() == (1 << 20 if files == ("status",) else None)

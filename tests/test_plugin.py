@@ -34,6 +34,7 @@ pytest_plugins = ["pytester"]
 BENCH = Path(__file__).parents[1] / "bench"
 QUICK = ("--benchmark-max-time=0.01", "--benchmark-min-rounds=3", "-p", "no:cacheprovider", "-p", "no:randomly")
 CAT = 8
+CAN_RESET_MEMORY = Path("/proc/self/clear_refs").exists()
 CASES = """
 cases:
   - name: red
@@ -110,6 +111,7 @@ def test_a_run_is_saved_with_everything_in_it(where: Path, pytester: pytest.Pyte
         assert info.input_shape == (info.batch, 3, info.size, info.size * 60 // 40)
         assert info.gmacs == 0.25 * info.batch
         assert info.build_s == 0
+        assert (info.peak_memory_bytes is not None) == (info.kind != "accuracy" and CAN_RESET_MEMORY)
         if info.kind != "accuracy":
             assert len(benchmark.samples) >= 3
             assert {len(times) for times in info.stages.values()} == {len(benchmark.samples)}
@@ -545,3 +547,11 @@ def test_misspelt_names_in_a_case_are_noticed(where: Path, pytester: pytest.Pyte
     done = pytester.runpytest_inprocess("bench/test_accuracy.py", *QUICK)
     assert done.ret == pytest.ExitCode.USAGE_ERROR
     assert re.search(message, done.stderr.str())
+
+
+def test_memory_that_is_not_the_item_s_is_left_out(
+    where: Path, pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(segcore.devices, "PROCESS", where)
+    pytester.runpytest_inprocess("bench/test_latency.py", "--benchmark-save", *QUICK).assert_outcomes(passed=3)
+    assert [b.info.peak_memory_bytes for b in saved(where).benchmarks] == [None] * 3

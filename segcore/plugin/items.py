@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
@@ -18,6 +18,7 @@ from segcore.pipeline import PREPROCESS, SegmentationResult, Segmenter
 from segcore.plugin.plan import PlanItem
 from segcore.plugin.session import BenchSession
 from segcore.record import AccuracyRecord, BenchmarkRecord, CheckRecord, WeightsRecord
+from segcore.runtimes import RUNTIMES
 from segcore.stats import quantile_name, rounds_needed
 
 
@@ -96,6 +97,8 @@ class SpeedItem(BenchItem):
     """One photo, or a batch of copies of it, to be timed: ``benchmark(item)``."""
 
     benchmark: BenchmarkFixture
+    _marked: bool = field(default=False, init=False)
+    """Whether the memory's high-water mark is that of this item."""
 
     @cached_property
     def call(self) -> PipelineCall:
@@ -109,7 +112,8 @@ class SpeedItem(BenchItem):
     def warm_up(self) -> None:
         """Call the pipeline until its lazily made caches have settled; start a new memory high-water mark."""
         self.call.warm_up()
-        self.segmenter.device.reset_peak_memory()
+        known = self.plan.device == "cpu" or RUNTIMES[self.plan.runtime].on_torch
+        self._marked = known and self.segmenter.device.reset_peak_memory()
 
     def __call__(self) -> SegmentationResult:
         """Run the pipeline once; return the result of the first photo."""
@@ -126,7 +130,7 @@ class SpeedItem(BenchItem):
         record = record.model_copy(
             update={
                 "stages": self.call.stages(len(samples), stats.iterations),
-                "peak_memory_bytes": self.segmenter.device.peak_memory_bytes(),
+                "peak_memory_bytes": self.segmenter.device.peak_memory_bytes() if self._marked else None,
                 "warnings": (*sample_doubts(samples), *too_few_rounds(len(samples), record.limits)),
             }
         )

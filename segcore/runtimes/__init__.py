@@ -39,6 +39,11 @@ class Runtime:
     extra: str | None = None
     """The extra of segcore that installs them all."""
 
+    @property
+    def on_torch(self) -> bool:
+        """Tell whether its memory comes from torch's allocator, which then knows the high-water mark on a GPU."""
+        return not self.packages
+
     def missing(self, precision: str = "fp32") -> tuple[str, ...]:
         """Return which of the modules are not installed, without importing any."""
         wanted = self.packages + (self.int8_packages if precision == "int8" else ())
