@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.text import Text
 
 from segcore.cli_options import EXIT_BAD_INPUT, fetch_settings, json_option, listing, offline_option
-from segcore.errors import DownloadError
+from segcore.errors import DeviceError, DownloadError
 
 if TYPE_CHECKING:
     from segcore.cases import Case
@@ -29,13 +29,15 @@ def _megabytes(size: int | None) -> str:
 @click.command()
 @json_option
 def devices(as_json: bool) -> None:
-    """List CUDA, MPS and CPU as found, with what was found out about each."""
+    """List CUDA, MPS and CPU as found, with what was found out about each, and whether its energy can be counted."""
     from segcore.devices import detect_device, find_devices
 
     found = find_devices()
+    energy = {info.name: _energy(info.name) for info in found if info.available}
     best = str(detect_device())
     if as_json:
-        click.echo(json.dumps({"auto": best, "devices": [vars(info) for info in found]}, indent=2))
+        rows = [{**vars(info), **energy.get(info.name, {})} for info in found]
+        click.echo(json.dumps({"auto": best, "devices": rows}, indent=2))
         return
     table = listing("device", "here", "detail", "memory")
     for info in found:
@@ -44,6 +46,19 @@ def devices(as_json: bool) -> None:
     console = Console()
     console.print(table)
     console.print(f"auto is {best}", highlight=False)
+    for name, status in energy.items():
+        counted = status["energy_counter"] or f"not counted: {status['why_no_energy']}"
+        console.print(Text(f"energy of {name}: {counted}", style="" if status["energy_counter"] else "dim"))
+
+
+def _energy(device: str) -> dict[str, str | None]:
+    """Name of the energy counter of a device, or why there is none."""
+    from segcore.energy import open_counter
+
+    try:
+        return {"energy_counter": open_counter(device).name, "why_no_energy": None}
+    except DeviceError as error:
+        return {"energy_counter": None, "why_no_energy": str(error)}
 
 
 @click.command()

@@ -46,6 +46,11 @@ class PipelineCall:
         self._calls.append((self.rounds_done(), timer.seconds))
         return results
 
+    @property
+    def count(self) -> int:
+        """How often it was called."""
+        return len(self._calls)
+
     def warm_up(self) -> float:
         """Call once, and twice more if that was fast; return the seconds of the last call."""
         seconds = self._timed()

@@ -120,6 +120,17 @@ class DatasetRecord(Record):
     worst: tuple[WorstRecord, ...] = ()
 
 
+class EnergyRecord(Record):
+    """What an item took out of the socket, as a counter of the machine saw it; includes whatever else ran."""
+
+    joules: float
+    """From the end of the warm-up to the end of the item."""
+    calls: int
+    """Of the pipeline, on the whole batch, in that time."""
+    counter: str
+    """For example ``RAPL package-0 + dram``."""
+
+
 class BenchmarkRecord(Record):
     """One measured item: ``extra_info.segcore`` of one benchmark."""
 
@@ -149,6 +160,8 @@ class BenchmarkRecord(Record):
     """Gigabytes that the convolutions of one forward pass read and write at least: see `segcore.models.gbytes`."""
     peak_memory_bytes: int | None = None
     """High-water mark over the rounds: of torch's allocator on CUDA, of the resident process on a Linux CPU."""
+    energy: EnergyRecord | None = None
+    """None where the machine has no counter that may be read."""
     accuracy: AccuracyRecord | None = None
     dataset: DatasetRecord | None = None
     limits: Limits = Limits()
@@ -158,6 +171,11 @@ class BenchmarkRecord(Record):
     started_s: float = 0.0
     """Seconds from the start of the run to the first round."""
     warnings: tuple[str, ...] = ()
+
+    @property
+    def joules_per_image(self) -> float | None:
+        """Energy of one image; None where it was not counted."""
+        return self.energy.joules / (self.energy.calls * self.batch) if self.energy else None
 
     @property
     def key(self) -> str:

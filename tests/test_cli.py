@@ -137,7 +137,10 @@ def test_segment_speaks_json(tmp_path: Path) -> None:
 def test_devices_lists_all_three_kinds() -> None:
     result = run("devices")
     assert all(name in result.stdout for name in ("cuda", "mps", "cpu", "auto is"))
+    assert "energy of cpu: " in result.stdout
     spoken = json.loads(run("devices", "--json").stdout)
+    cpu = next(info for info in spoken["devices"] if info["name"] == "cpu")
+    assert bool(cpu["energy_counter"]) != bool(cpu["why_no_energy"])
     assert [info["name"] for info in spoken["devices"] if info["available"]]
 
 

@@ -16,7 +16,8 @@ LAYERS = {
     "errors": 0, "labels": 0, "limits": 0, "files": 0, "record": 0,
     "cases": 1, "fetch": 1, "network": 1, "reach": 1, "images": 1, "datasets": 1,
     "devices": 2, "models": 2, "runtimes": 2, "decode": 2, "pipeline": 2, "metrics": 2, "protocols": 2,
-    "accuracy": 3, "measure": 3, "machine": 3, "conditions": 3, "calibrate": 3, "parity": 3, "best": 3, "evaluation": 3,
+    "accuracy": 3, "measure": 3, "machine": 3, "conditions": 3, "calibrate": 3, "energy": 3,
+    "parity": 3, "best": 3, "evaluation": 3, "load": 3,
     "store": 4,
     "stats": 5, "gate": 5, "drift": 5, "compare": 5, "history": 5,
     "report": 6,
@@ -24,7 +25,7 @@ LAYERS = {
 }  # fmt: skip
 NO_TORCH = (
     "errors", "labels", "limits", "files", "cases", "fetch", "images", "record", "store",
-    "stats", "gate", "drift", "compare", "history",
+    "stats", "gate", "drift", "compare", "history", "load",
 )  # fmt: skip
 
 

@@ -21,13 +21,14 @@ import segcore.plugin.hooks
 import segcore.plugin.page
 import segcore.report.html
 import segcore.report.markdown
-from segcore.errors import OfflineError
+from segcore.errors import DeviceError, OfflineError
 from segcore.images import load_mask
 from segcore.models import LoadedModel, WeightsInfo
 from segcore.pipeline import Segmenter
 from segcore.record import CalibrationRecord, Run
 from segcore.store import load_run
 from tests.networks import ConstantNet
+from tests.test_energy import FakeCounter
 
 pytest_plugins = ["pytester"]
 
@@ -555,3 +556,26 @@ def test_memory_that_is_not_the_item_s_is_left_out(
     monkeypatch.setattr(segcore.devices, "PROCESS", where)
     pytester.runpytest_inprocess("bench/test_latency.py", "--benchmark-save", *QUICK).assert_outcomes(passed=3)
     assert [b.info.peak_memory_bytes for b in saved(where).benchmarks] == [None] * 3
+
+
+def test_energy_is_recorded_where_it_is_counted(
+    where: Path, pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(segcore.plugin.session, "open_counter", lambda device: FakeCounter())
+    done = pytester.runpytest_inprocess("bench/test_throughput.py", "--segcore-batch=4", "--benchmark-save", *QUICK)
+    done.assert_outcomes(passed=3)
+    for benchmark in saved(where).benchmarks:
+        energy = benchmark.info.energy
+        assert energy is not None
+        assert (energy.joules, energy.counter) == (10.0, "fake")
+        assert energy.calls > len(benchmark.samples)  # pytest-benchmark tries a call before, and one after
+        assert benchmark.info.joules_per_image == 10.0 / energy.calls / 4
+
+
+def test_no_counter_no_energy(where: Path, pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
+    def none(device: str) -> None:
+        raise DeviceError("none")
+
+    monkeypatch.setattr(segcore.plugin.session, "open_counter", none)
+    pytester.runpytest_inprocess("bench/test_latency.py", "--benchmark-save", *QUICK).assert_outcomes(passed=3)
+    assert [b.info.energy for b in saved(where).benchmarks] == [None] * 3

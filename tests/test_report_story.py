@@ -17,6 +17,7 @@ from segcore.record import (
     AccuracyRecord,
     CheckRecord,
     DatasetRecord,
+    EnergyRecord,
     OutcomeRecord,
     Run,
 )
@@ -183,6 +184,19 @@ def test_what_was_built_has_a_column_where_something_was(pair: tuple[Run, Run]) 
     table = items_table(tell([base.model_copy(update={"benchmarks": (*built, *rest)})]))
     place = table.columns.index("built, s")
     assert [float(row[place]) for row in table.rows[:3]] == pytest.approx([math.nan, 2.5, math.nan], nan_ok=True)
+
+
+def test_energy_has_a_column_where_it_was_counted(pair: tuple[Run, Run]) -> None:
+    base = pair[0]
+    place = next(i for i, b in enumerate(base.benchmarks) if b.info.batch == 4)
+    energy = EnergyRecord(joules=60.0, calls=3, counter="RAPL package-0")
+    benchmarks = list(base.benchmarks)
+    info = benchmarks[place].info.model_copy(update={"energy": energy})
+    benchmarks[place] = benchmarks[place].model_copy(update={"info": info})
+    table = items_table(tell([base.model_copy(update={"benchmarks": tuple(benchmarks)})]))
+    column = [float(row[table.columns.index("J/image")]) for row in table.rows]
+    assert column[place] == 5.0
+    assert sum(map(math.isnan, column)) == len(column) - 1
 
 
 def test_one_device_needs_no_table_side_by_side(pair: tuple[Run, Run]) -> None:

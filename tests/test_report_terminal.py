@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from segcore.record import Benchmark, CheckRecord, OutcomeRecord, Run, WeightsRecord
+from segcore.record import Benchmark, CheckRecord, EnergyRecord, OutcomeRecord, Run, WeightsRecord
 from segcore.report.terminal import render
 from tests.factories import make_run
 
@@ -140,6 +140,17 @@ def test_what_was_built_is_told_apart(run: Run) -> None:
     assert "  embedded torch-compile fp32 cpu: 12.3 s\n" in text
     assert text.count(" cpu: ") == 2
     assert "compilation" not in render(run)
+
+
+def test_energy_is_shown_where_it_was_counted(run: Run) -> None:
+    first = run.benchmarks[0]
+    energy = EnergyRecord(joules=60.0, calls=8, counter="RAPL package-0")
+    counted = first.model_copy(update={"info": first.info.model_copy(update={"energy": energy})})
+    text = render(run.model_copy(update={"benchmarks": (counted, *run.benchmarks[1:])}))
+    assert row(text, "case", "model", "size", "p50").endswith("J/photo")
+    assert row(text, "chelsea", "embedded", "160").split()[-1] == "7.50"
+    assert row(text, "chelsea", "embedded", "320").split()[-1] == "-"
+    assert "J/photo" not in render(run)
 
 
 def test_an_empty_run(run: Run) -> None:

@@ -11,6 +11,7 @@ from pytest_benchmark.fixture import BenchmarkFixture
 from segcore import models
 from segcore.accuracy import describe_failure, judge, save_pictures
 from segcore.conditions import sample_doubts
+from segcore.energy import EnergyMeter
 from segcore.limits import Limits
 from segcore.measure import PipelineCall
 from segcore.parity import is_reference, logits_parity, photo_logits, reference_of
@@ -100,6 +101,11 @@ class SpeedItem(BenchItem):
     _marked: bool = field(default=False, init=False)
     """Whether the memory's high-water mark is that of this item."""
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._energy = EnergyMeter(self.session.energy_counter(self.plan.device))
+        self._calls_before = 0
+
     @cached_property
     def call(self) -> PipelineCall:
         """The timed call."""
@@ -110,10 +116,12 @@ class SpeedItem(BenchItem):
         return None if stats is None else len(stats.stats.data)
 
     def warm_up(self) -> None:
-        """Call the pipeline until its lazily made caches have settled; start a new memory high-water mark."""
+        """Call the pipeline until its lazily made caches have settled; from then on memory and energy count."""
         self.call.warm_up()
         known = self.plan.device == "cpu" or RUNTIMES[self.plan.runtime].on_torch
         self._marked = known and self.segmenter.device.reset_peak_memory()
+        self._calls_before = self.call.count
+        self._energy.start()
 
     def __call__(self) -> SegmentationResult:
         """Run the pipeline once; return the result of the first photo."""
@@ -126,11 +134,13 @@ class SpeedItem(BenchItem):
         if stats is None or not stats.stats.data or self.benchmark.has_error:
             return
         samples = stats.stats.data
+        energy = self._energy.stop(self.call.count - self._calls_before)
         record = self.base_record(self.result)
         record = record.model_copy(
             update={
                 "stages": self.call.stages(len(samples), stats.iterations),
                 "peak_memory_bytes": self.segmenter.device.peak_memory_bytes() if self._marked else None,
+                "energy": energy,
                 "warnings": (*sample_doubts(samples), *too_few_rounds(len(samples), record.limits)),
             }
         )

@@ -16,7 +16,8 @@ import pytest
 from segcore.calibrate import calibrate, matmul_rate
 from segcore.conditions import describe, run_doubts, take_reading
 from segcore.devices import open_device
-from segcore.errors import RecordError
+from segcore.energy import EnergyCounter, open_counter
+from segcore.errors import DeviceError, RecordError
 from segcore.fetch import FetchSettings
 from segcore.machine import fingerprint, git_commit, package_versions
 from segcore.pipeline import calibration_photos
@@ -65,6 +66,7 @@ class BenchSession:
         self._git = git_commit(config.invocation_params.dir)
         self._judged: list[tuple[str, float, BenchmarkRecord]] = []
         self._calibration_change: float | None = None
+        self._counters: dict[str, EnergyCounter | None] = {}
         self.skips = {node: reason for node, item in items.items() if (reason := self.supplies.why_not(item))}
         """Reason by node id of what cannot run."""
         timed = not benchmark_session(config).disabled
@@ -81,6 +83,15 @@ class BenchSession:
         call_s = item.batch * (gmacs / (rate * EXPECTED_EFFICIENCY) + OVERHEAD_S)
         option = self.config.option
         return estimate_seconds(item.kind, call_s, option.benchmark_min_rounds, float(option.benchmark_max_time))
+
+    def energy_counter(self, device: str) -> EnergyCounter | None:
+        """Return the energy counter of a device, None where there is none that may be read."""
+        if device not in self._counters:
+            try:
+                self._counters[device] = open_counter(device)
+            except DeviceError:
+                self._counters[device] = None
+        return self._counters[device]
 
     @property
     def seconds_so_far(self) -> float:

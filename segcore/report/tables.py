@@ -30,9 +30,9 @@ class Table:
 
 ITEM_COLUMNS = (
     "item", "run", "verdict", "median, ms", "p95, ms", "images/s", "rounds", "GMAC/s", "of peak, %", "memory, MB",
-    "built, s", "score, %",
+    "J/image", "built, s", "score, %",
 )  # fmt: skip
-SOMETIMES = ("built, s",)
+SOMETIMES = ("J/image", "built, s")
 """Columns that are left out where no item has a figure."""
 
 
@@ -63,9 +63,10 @@ def _figures(run: Run, benchmark: Benchmark) -> tuple[float, ...]:
         images = info.batch / median
         p95 = float(np.quantile(samples, 0.95, method="hazen")) if len(samples) >= rounds_needed(0.95) else math.nan
         rate, share = achieved(run, benchmark) or (math.nan, math.nan)
+    joules = math.nan if info.joules_per_image is None else info.joules_per_image
     built = math.nan if info.build_s is None or info.runtime == "torch" else info.build_s
     shown_score = math.nan if score is None else 100 * score
-    return median * 1e3, p95 * 1e3, images, float(len(samples)), rate, 100 * share, memory, built, shown_score
+    return median * 1e3, p95 * 1e3, images, float(len(samples)), rate, 100 * share, memory, joules, built, shown_score
 
 
 def side_by_side(runs: Sequence[Run]) -> Table | None:

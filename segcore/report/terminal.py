@@ -114,6 +114,7 @@ def _accuracy_rows(benchmarks: Sequence[Benchmark]) -> tuple[Cells, list[Cells]]
 
 def _latency_rows(benchmarks: Sequence[Benchmark]) -> tuple[Cells, list[Cells]]:
     shown = [q for q in PERCENTILES if q == 0.5 or any(len(b.samples) >= rounds_needed(q) for b in benchmarks)]
+    counted = any(benchmark.info.energy for benchmark in benchmarks)
     rows = []
     for benchmark in benchmarks:
         forward = benchmark.info.stages.get("forward")
@@ -121,8 +122,11 @@ def _latency_rows(benchmarks: Sequence[Benchmark]) -> tuple[Cells, list[Cells]]:
         share = 100 * median(forward) / seconds if forward and seconds else None
         cells = [_milliseconds(_percentile(benchmark, q)) for q in shown]
         cells += [NOTHING if share is None else f"{share:.0f}", str(len(benchmark.samples))]
+        if counted:
+            joules = benchmark.info.joules_per_image
+            cells.append(NOTHING if joules is None else number(joules))
         rows.append(tuple(cells))
-    return (*(f"p{100 * q:g}" for q in shown), "forward %", "rounds"), rows
+    return (*(f"p{100 * q:g}" for q in shown), "forward %", "rounds", *(("J/photo",) if counted else ())), rows
 
 
 def _percentile(benchmark: Benchmark, q: float) -> float | None:
