@@ -27,6 +27,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "fetch": ("segcore.cli_inventory:fetch", "Download weights and reference photos ahead of time."),
     "runtimes": ("segcore.cli_runtimes:runtimes", "List ways to execute a model, as found here."),
     "best": ("segcore.cli_runtimes:best", "Find the fastest runtime and precision that keeps the masks."),
+    "load": ("segcore.cli_load:load", "Put a model under load as MLPerf does: streams, server, offline."),
     "cases": ("segcore.cli_inventory:cases", "List or check YAML cases."),
 }
 
