@@ -14,10 +14,14 @@ from rich.progress import Progress
 from rich.text import Text
 
 from segcore.cli_options import EXIT_BAD_INPUT, calibration_option, fetch_settings, listing, offline_option
-from segcore.errors import ImageError
+from segcore.errors import ImageError, UsageError
 
 if TYPE_CHECKING:
     from segcore.pipeline import Segmenter
+    from segcore.profiling import Profile
+
+TOP = 15
+"""Operators of a profile that are printed; the trace has all."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +54,10 @@ class Segmented:
     "--out", default="segmented", show_default=True, type=click.Path(path_type=Path, file_okay=False), help="Directory."
 )
 @click.option("--overlay/--no-overlay", default=True, show_default=True, help="Also write an overlay with a legend.")
+@click.option(
+    "--profile", "trace", is_flag=False, flag_value="", metavar="[TRACE.json]",
+    help="Also profile the first photo: stages, operators, and a trace for Perfetto (default: in --out).",
+)  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
 @offline_option
 def segment(
@@ -63,6 +71,7 @@ def segment(
     size: int,
     out: Path,
     overlay: bool,
+    trace: str | None,
     as_json: bool,
     offline: bool,
 ) -> None:
@@ -73,6 +82,10 @@ def segment(
     """
     from segcore.pipeline import Segmenter, calibration_photos
 
+    if trace and not trace.endswith(".json"):
+        raise UsageError(
+            f"--profile {trace}: wanted a name that ends in .json for the trace, or --profile behind PHOTOS"
+        )
     how = {"device": device, "runtime": runtime, "precision": precision}
     segmenter = Segmenter(
         model, weights=weights, size=size, settings=fetch_settings(offline),
@@ -84,6 +97,11 @@ def segment(
     with Progress(console=stderr, transient=True, disable=len(photos) < 2 or not stderr.is_terminal) as progress:
         for photo, name in progress.track(list(zip(photos, names, strict=True)), description="segmenting"):
             results.append(_segment_one(segmenter, photo, out / name, overlay))
+    readable = next((result.photo for result in results if not result.error), None)
+    found = None
+    if trace is not None and readable is not None:
+        trace = trace or str(out / f"{Path(readable).stem}.trace.json")
+        found = _profile(segmenter, readable, Path(trace))
     if as_json:
         about = {
             "model": model,
@@ -92,9 +110,14 @@ def segment(
             "device": segmenter.device.name,
             "size": size,
         }
+        if found:
+            operators = [vars(cost) for cost in found.operators]
+            about["profile"] = {"stage_ms": found.stage_ms, "operators": operators, "trace": trace}
         click.echo(json.dumps({**about, "photos": [vars(result) for result in results]}, indent=2))
     else:
         _print_table(results, weights, out)
+        if found:
+            _print_profile(found, trace or "")
     for result in results:
         if result.error:
             click.echo(f"segcore: {result.error}", err=True)
@@ -130,6 +153,39 @@ def _segment_one(segmenter: Segmenter, photo: Path, target: Path, overlay: bool)
         mask=str(mask),
         overlay=str(overlay_path) if overlay_path else None,
         seconds=sum(result.timings.values()),
+    )
+
+
+def _profile(segmenter: Segmenter, photo: str, trace: Path) -> Profile:
+    from segcore.profiling import profile, save_trace
+
+    found = profile(segmenter, photo)
+    save_trace(found, trace)
+    return found
+
+
+def _print_profile(found: Profile, trace: str) -> None:
+    console = Console()
+    whole = sum(found.stage_ms.values())
+    stages = listing(found.title)
+    for column in ("ms", "share"):
+        stages.add_column(column, justify="right")
+    for stage, milliseconds in found.stage_ms.items():
+        stages.add_row(stage, f"{milliseconds:.1f}", f"{milliseconds / whole:.1%}")
+    operators = listing("operator", "kind")
+    for column in ("calls", "ms", "share"):
+        operators.add_column(column, justify="right")
+    for cost in found.operators[:TOP]:
+        figures = (str(cost.calls), f"{cost.total_ms:.1f}", f"{cost.share:.1%}")
+        operators.add_row(Text(cost.operator), Text(cost.kind), *figures)
+    for table in (stages, operators):
+        console.print()
+        console.print(table)
+    left = found.operators[TOP:]
+    if left:
+        console.print(f"and {len(left)} more, {sum(cost.share for cost in left):.1%}", highlight=False)
+    console.print(
+        Text(f"{len(found.passes)} calls under the profiler, slower for it; operators: all calls. Trace: {trace}")
     )
 
 

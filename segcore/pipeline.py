@@ -33,13 +33,13 @@ from segcore.decode import (
     upsample_class_map,
 )
 from segcore.devices import Device, TorchDevice, open_device
-from segcore.errors import ImageError, UsageError
+from segcore.errors import DeviceError, ImageError, UsageError
 from segcore.fetch import FetchSettings
 from segcore.images import as_rgb_image, find_photos
 from segcore.labels import NUM_CLASSES, VOC_CLASSES
 from segcore.models import WeightsInfo
 from segcore.models.checkpoint import state_sha256
-from segcore.runtimes import open_session
+from segcore.runtimes import Profilable, ProfiledSession, Session, open_session
 
 Photo = str | Path | Image.Image | npt.NDArray[np.generic]
 
@@ -236,7 +236,7 @@ class Segmenter:
         else:
             self.model_name, self.model = type(model).__name__, model
         self._calibrated: dict[str, str] = {}
-        self._session = open_session(
+        self._session: Session = open_session(
             runtime, self.model, self.device, precision,
             settings=settings, calibration=lambda: self._calibrate(calibration),
         )  # fmt: skip
@@ -263,6 +263,22 @@ class Segmenter:
     def build_seconds(self) -> float:
         """What exporting, quantising and compiling have taken so far; 0.0 where all of it was in the cache."""
         return self._session.build_s
+
+    @contextmanager
+    def profiled(self) -> Iterator[ProfiledSession]:
+        """Run every forward pass under the runtime's profiler, which this yields, while the body lasts.
+
+        Raises:
+            DeviceError: the runtime has none.
+        """
+        plain = self._session
+        if not isinstance(plain, Profilable):
+            raise DeviceError(f"runtime {self.runtime} has no profiler of its own")
+        self._session = session = plain.profiled()
+        try:
+            yield session
+        finally:
+            self._session = plain
 
     def prepare(self, photo: RgbImage | Image.Image) -> torch.Tensor:
         """Return what the model sees of a photo: uint8 RGB (H, W, 3) to float32 (3, h, w) with min(h, w) = size."""

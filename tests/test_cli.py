@@ -70,6 +70,7 @@ def test_version() -> None:
             ["segment", "x.jpg", "--calibration", "photos", "--precision", "int8", *FAST],
             "photos: there is no such file",
         ),
+        (["segment", "--profile", "x.jpg", "y.jpg", *FAST], "--profile x.jpg: wanted a name that ends in .json"),
         (["best", "--calibration", "*.nothing", "--device", "cpu"], "*.nothing: there is no such file"),
         (["fetch"], "nothing to fetch"),
         (["fetch", "--model", "resnet"], "unknown model 'resnet'"),
@@ -111,6 +112,23 @@ def test_one_unreadable_photo_does_not_stop_the_others(tmp_path: Path) -> None:
     assert "bad.jpg" in result.stderr
     assert "missing.jpg" in result.stderr
     assert "1 of 3 photos" in result.stdout
+
+
+def test_segment_profiles_the_first_photo(tmp_path: Path) -> None:
+    photo = resource_path("skimage:chelsea.png")
+    result = run("segment", photo, "--out", tmp_path, *FAST, "--profile")
+    assert result.exit_code == 0, result.output
+    for wanted in ("forward", "aten::mkldnn_convolution", "calls under the profiler", "chelsea.trace.json"):
+        assert wanted in result.stdout.replace("\n", "")
+    assert {event["name"] for event in json.loads((tmp_path / "chelsea.trace.json").read_text())["traceEvents"]} >= {
+        "decode", "colorize", "aten::conv2d"
+    }  # fmt: skip
+    trace = tmp_path / "own.json"
+    spoken = json.loads(run("segment", photo, "--out", tmp_path, *FAST, "--profile", trace, "--json").stdout)["profile"]
+    assert spoken["trace"] == str(trace)
+    assert trace.is_file()
+    assert spoken["stage_ms"]["forward"] > 0
+    assert spoken["operators"][0].keys() == {"operator", "kind", "calls", "total_ms", "share"}
 
 
 def test_photos_of_one_name_do_not_overwrite_each_other(tmp_path: Path) -> None:

@@ -579,3 +579,13 @@ def test_no_counter_no_energy(where: Path, pytester: pytest.Pytester, monkeypatc
     monkeypatch.setattr(segcore.plugin.session, "open_counter", none)
     pytester.runpytest_inprocess("bench/test_latency.py", "--benchmark-save", *QUICK).assert_outcomes(passed=3)
     assert [b.info.energy for b in saved(where).benchmarks] == [None] * 3
+
+
+def test_latency_items_are_profiled_after_they_were_measured(where: Path, pytester: pytest.Pytester) -> None:
+    options = ("--segcore-profile=traces", "--segcore-size=32", "--segcore-batch=1", "--benchmark-save")
+    pytester.runpytest_inprocess("bench/", *options, *QUICK).assert_outcomes(passed=6)
+    assert {path.name for path in (where / "traces").iterdir()} == {
+        f"{case}-embedded-torch-cpu-32.json" for case in ("red", "blue")
+    }
+    for benchmark in saved(where).benchmarks:
+        assert {len(times) for times in benchmark.info.stages.values()} <= {len(benchmark.samples)}

@@ -18,6 +18,7 @@ from segcore.parity import is_reference, logits_parity, photo_logits, reference_
 from segcore.pipeline import PREPROCESS, SegmentationResult, Segmenter
 from segcore.plugin.plan import PlanItem
 from segcore.plugin.session import BenchSession
+from segcore.profiling import profile, save_trace
 from segcore.record import AccuracyRecord, BenchmarkRecord, CheckRecord, WeightsRecord
 from segcore.runtimes import RUNTIMES
 from segcore.stats import quantile_name, rounds_needed
@@ -145,6 +146,8 @@ class SpeedItem(BenchItem):
             }
         )
         self.benchmark.extra_info["segcore"] = record.model_dump(mode="json")
+        if self.session.profiles and self.plan.kind == "latency":  # all of its figures are taken
+            save_trace(profile(self.segmenter, self.photo), self.session.profiles / f"{self.plan.id}.json")
 
 
 def too_few_rounds(rounds: int, limits: Limits) -> tuple[str, ...]:

@@ -39,6 +39,8 @@ class Choices:
     calibration: tuple[str, ...] = ()
     """Photos, directories and patterns, as `segcore.images.find_photos` takes them."""
     weights: str = "auto"
+    profile: Path | None = None
+    """Directory for the traces of latency items; None where none are wanted."""
     offline: bool = False
 
 
@@ -73,6 +75,10 @@ def add_options(parser: pytest.Parser) -> None:
         metavar="RUN",
         help="Judge the run against this one (path, name, latest, or a directory of runs); exit as `segcore gate` does",
     )
+    group.addoption(
+        "--segcore-profile", metavar="DIR",
+        help="Profile each latency item once it has been measured; write a trace for Perfetto to DIR",
+    )  # fmt: skip
     group.addoption("--offline", action="store_true", help="Fetch nothing; use what is cached")
 
 
@@ -88,7 +94,8 @@ def read_choices(config: pytest.Config) -> Choices:
     def given(name: str) -> tuple[str, ...]:
         return tuple(dict.fromkeys(config.getoption(name)))
 
-    directories = [config.invocation_params.dir / name for name in given("cases")]
+    directory = config.invocation_params.dir
+    directories = [directory / name for name in given("cases")]
     default = config.rootpath / "cases"
     weights = config.getoption("segcore_weights")
     if weights not in WEIGHTS and not Path(weights).is_file():
@@ -106,6 +113,7 @@ def read_choices(config: pytest.Config) -> Choices:
         batches=tuple(dict.fromkeys(config.getoption("segcore_batch"))),
         calibration=given("segcore_calibration"),
         weights=weights,
+        profile=directory / profiles if (profiles := config.getoption("segcore_profile")) else None,
         offline=config.getoption("offline"),
     )
 

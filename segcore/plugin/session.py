@@ -54,6 +54,8 @@ class BenchSession:
             replace(settings, offline=True) if choices.offline else settings,
             calibration_photos(choices.calibration, choices.precisions),
         )
+        self.profiles = choices.profile
+        """Where the traces of latency items go, if anywhere."""
         self.file = take_over_saving(config)
         self.run: Run | None = None
         """The run so far, as it is in the file."""

@@ -19,9 +19,11 @@ from segcore.devices import Device
 from segcore.errors import DeviceError, nearest_hint
 from segcore.fetch import FetchSettings
 from segcore.runtimes.coarse import coarse_network
-from segcore.runtimes.job import Job, Session
+from segcore.runtimes.job import Job, OperatorSpan, Profilable, ProfiledSession, Session
 
-__all__ = ["RUNTIMES", "Runtime", "Session", "open_session", "why_not"]
+__all__ = [
+    "RUNTIMES", "OperatorSpan", "Profilable", "ProfiledSession", "Runtime", "Session", "open_session", "why_not",
+]  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import torch
 
 from segcore.devices import Device
 from segcore.runtimes.job import Job
+
+if TYPE_CHECKING:
+    from segcore.runtimes.torch_profile import ProfiledTorch
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -41,6 +45,7 @@ class EagerSession:
             device=job.device.torch_device, dtype=self._dtype
         ).to(memory_format=self._layout)
         self._threads = job.threads
+        self._device = job.device
 
     @property
     def options(self) -> dict[str, str]:
@@ -51,6 +56,12 @@ class EagerSession:
         """Return logits (B, 21, h, w), float32, for a batch (B, 3, H, W)."""
         with torch.inference_mode():
             return self._network(batch.to(self._dtype, memory_format=self._layout)).float().contiguous()
+
+    def profiled(self) -> ProfiledTorch:
+        """Return the same network under torch's profiler."""
+        from segcore.runtimes.torch_profile import ProfiledTorch
+
+        return ProfiledTorch(self, self._device)
 
 
 def open_session(job: Job) -> EagerSession:

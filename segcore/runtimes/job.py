@@ -7,7 +7,7 @@ import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import nn
@@ -32,6 +32,36 @@ class Session(Protocol):
         They are at the network's own scale where it ends in an enlargement (see `coarse`), else h = H and w = W;
         `segcore.decode.enlarge` brings them to (H, W).
         """
+
+
+@dataclass(frozen=True)
+class OperatorSpan:
+    """One operator of one forward pass, as the runtime's own profiler saw it."""
+
+    operator: str
+    """Its name: of the node, or of the function."""
+    kind: str
+    """What carries it out, for example ``Convolution brgconv_avx512``; ``kernel`` on a GPU."""
+    start_s: float
+    """From the beginning of the forward pass."""
+    seconds: float
+    own_s: float
+    """Without what it calls in turn."""
+
+
+class ProfiledSession(Session, Protocol):
+    """A session whose forward passes are being profiled, and slower for it."""
+
+    def passes(self) -> list[tuple[OperatorSpan, ...]]:
+        """Return the operators of every forward pass so far, and end the profile: it is called once."""
+
+
+@runtime_checkable
+class Profilable(Protocol):
+    """What a session may be besides."""
+
+    def profiled(self) -> ProfiledSession:
+        """Return the same network under the runtime's profiler; this session stays as it is."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import json
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import onnxruntime as ort
 import torch
 
 from segcore.devices import Device
 from segcore.runtimes.export import INPUT, onnx_artifact
-from segcore.runtimes.job import Job
+from segcore.runtimes.job import Job, OperatorSpan
 
 PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider", "mps": "CoreMLExecutionProvider"}
+KERNEL = "_kernel_time"
+"""What the names of a node's events end in, where they are its arithmetic."""
 PRECISIONS = {"cpu": {"fp32", "int8"}, "cuda": {"fp32", "fp16", "int8"}, "mps": {"fp32"}}
 
 
@@ -35,13 +43,18 @@ class OrtSession:
         self._threads = job.threads
         self._provider = provider
         self._provider_options = provider_options or {}
-        settings = ort.SessionOptions()
-        settings.intra_op_num_threads = job.threads
-        settings.log_severity_level = 3  # errors; it warns of every operator that a provider leaves to the CPU
-        self._session = ort.InferenceSession(
-            str(exported.path), settings, providers=[(provider, self._provider_options)]
-        )
+        self._path = exported.path
+        self._session = self._open()
         self._dtype = np.float16 if self._session.get_inputs()[0].type == "tensor(float16)" else np.float32
+
+    def _open(self, profile_prefix: str = "") -> ort.InferenceSession:
+        settings = ort.SessionOptions()
+        settings.intra_op_num_threads = self._threads
+        settings.log_severity_level = 3  # errors; it warns of every operator that a provider leaves to the CPU
+        settings.enable_profiling = bool(profile_prefix)
+        settings.profile_file_prefix = profile_prefix
+        providers = [(self._provider, self._provider_options)]
+        return ort.InferenceSession(str(self._path), settings, providers=providers)
 
     @property
     def options(self) -> dict[str, str]:
@@ -54,6 +67,42 @@ class OrtSession:
         array = np.ascontiguousarray(batch.cpu().numpy(), dtype=self._dtype)
         logits = np.asarray(self._session.run(None, {INPUT: array})[0], dtype=np.float32)
         return torch.from_numpy(logits).to(self._device.torch_device)
+
+    def profiled(self) -> ProfiledOrt:
+        """Return the same network with onnxruntime's profiler on."""
+        return ProfiledOrt(self)
+
+
+class ProfiledOrt(OrtSession):
+    """Another session on the same file; onnxruntime writes what it saw to a file of its own when it is over."""
+
+    def __init__(self, plain: OrtSession) -> None:
+        self.__dict__.update(vars(plain))
+        self._directory = tempfile.TemporaryDirectory(prefix="segcore-")
+        self._session = self._open(str(Path(self._directory.name) / "profile"))
+
+    def passes(self) -> list[tuple[OperatorSpan, ...]]:
+        """Return the operators of every forward pass so far, and end the profile."""
+        with self._directory:
+            events = json.loads(Path(self._session.end_profiling()).read_text(encoding="utf-8"))
+        return spans(events)
+
+
+def spans(events: Sequence[dict[str, Any]]) -> list[tuple[OperatorSpan, ...]]:
+    """Return what lies within each ``model_run`` of onnxruntime's events (Chrome's format, microseconds)."""
+    nodes = [event for event in events if event.get("cat") == "Node" and event["name"].endswith(KERNEL)]
+    return [
+        tuple(
+            OperatorSpan(
+                node["name"].removesuffix(KERNEL), node["args"].get("op_name", ""),
+                (node["ts"] - run["ts"]) / 1e6, node["dur"] / 1e6, node["dur"] / 1e6,
+            )
+            for node in nodes
+            if run["ts"] <= node["ts"] <= run["ts"] + run["dur"]
+        )
+        for run in events
+        if run.get("name") == "model_run"
+    ]  # fmt: skip
 
 
 def open_session(job: Job) -> OrtSession:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import openvino
 import torch
@@ -9,7 +11,7 @@ from openvino import properties
 
 from segcore.devices import Device
 from segcore.runtimes.export import onnx_artifact
-from segcore.runtimes.job import Job
+from segcore.runtimes.job import Job, OperatorSpan
 
 PLUGIN = "CPU"
 HINTS = {"fp32": "f32", "bf16": "bf16", "fp16": "f16", "int8": "f32"}
@@ -37,13 +39,17 @@ class OpenVinoSession:
             "performance_hint": "LATENCY",
             "inference_precision_hint": HINTS[job.precision],
         }
-        settings = {
+        self._settings: dict[str, object] = {
             "INFERENCE_NUM_THREADS": job.threads,
             "PERFORMANCE_HINT": self._options["performance_hint"],
             "INFERENCE_PRECISION_HINT": self._options["inference_precision_hint"],
         }
+        self._path = exported.path
+        self._model = self._compile(self._settings)
+
+    def _compile(self, settings: dict[str, object]) -> openvino.CompiledModel:
         core = openvino.Core()
-        self._model = core.compile_model(core.read_model(exported.path), PLUGIN, settings)
+        return core.compile_model(core.read_model(self._path), PLUGIN, settings)
 
     @property
     def options(self) -> dict[str, str]:
@@ -54,6 +60,40 @@ class OpenVinoSession:
         """Return logits (B, 21, h, w), float32, for a batch (B, 3, H, W)."""
         array = np.ascontiguousarray(batch.numpy())
         return torch.from_numpy(np.asarray(self._model(array, share_inputs=True)[0], dtype=np.float32))
+
+    def profiled(self) -> ProfiledOpenVino:
+        """Return the same network compiled with OpenVINO's counters."""
+        return ProfiledOpenVino(self)
+
+
+class ProfiledOpenVino(OpenVinoSession):
+    """Another compiled model, which counts; it knows how long each node took, but not when it began."""
+
+    def __init__(self, plain: OpenVinoSession) -> None:
+        self.__dict__.update(vars(plain))
+        self._request = self._compile({**self._settings, "PERF_COUNT": True}).create_infer_request()
+        self._passes: list[tuple[OperatorSpan, ...]] = []
+
+    def forward(self, batch: torch.Tensor) -> torch.Tensor:
+        """Return logits (B, 21, h, w), float32, for a batch (B, 3, H, W)."""
+        found = self._request.infer([np.ascontiguousarray(batch.numpy())], share_inputs=True)
+        self._passes.append(spans(self._request.get_profiling_info()))
+        return torch.from_numpy(np.array(found[0], dtype=np.float32))
+
+    def passes(self) -> list[tuple[OperatorSpan, ...]]:
+        """Return the operators of every forward pass so far."""
+        return self._passes
+
+
+def spans(nodes: Sequence[openvino.ProfilingInfo]) -> tuple[OperatorSpan, ...]:
+    """Return the nodes that were executed, one after the other as they are listed, which is in order of execution."""
+    found, start = [], 0.0
+    for node in nodes:
+        if node.status == openvino.ProfilingInfo.Status.EXECUTED:
+            seconds = node.real_time.total_seconds()
+            found.append(OperatorSpan(node.node_name, f"{node.node_type} {node.exec_type}", start, seconds, seconds))
+            start += seconds
+    return tuple(found)
 
 
 def open_session(job: Job) -> OpenVinoSession:
