@@ -82,6 +82,7 @@ def load(
     from segcore.images import find_photos
     from segcore.load.driver import Driver
     from segcore.load.schedule import plan_run
+    from segcore.measure import PipelineCall
     from segcore.pipeline import MAX_BATCH, Segmenter, calibration_photos
     from segcore.report.output import write_text
 
@@ -90,17 +91,17 @@ def load(
     limit_s = None if max_p99_ms is None else max_p99_ms / 1e3
     plan = plan_run(scenario, samples, queries=queries, seconds=duration, rate=rate, seed=seed, limit_s=limit_s)
     photos = find_photos(images) if images else (PHOTO,)
-    segmenter = Segmenter(
-        model, weights=weights, device=device, runtime=runtime, precision=precision, size=size,
-        settings=fetch_settings(offline), calibration=calibration_photos(calibration, [precision]),
-    )  # fmt: skip
     search, interrupted = None, False
-    with _bar() as watch:
-        driver = Driver(_server(segmenter, photos, seed), watch)
+    with Console(stderr=True).status("loading"):
+        segmenter = Segmenter(
+            model, weights=weights, device=device, runtime=runtime, precision=precision, size=size,
+            settings=fetch_settings(offline), calibration=calibration_photos(calibration, [precision]),
+        )  # fmt: skip
         for photo in photos:
             segmenter.run([photo])
-        for _ in range(3):  # what is made lazily settles
-            driver.serve(samples)
+        PipelineCall(segmenter, photos[:1] * samples, size).warm_up()
+    with _bar() as watch:
+        driver = Driver(_server(segmenter, photos, seed), watch)
         started, before = datetime.now(UTC).isoformat(timespec="seconds"), take_reading()
         try:
             if scenario == "server" and rate is None:
@@ -129,12 +130,20 @@ def _check(
     duration: float | None,
 ) -> None:  # fmt: skip
     """Refuse options that say nothing in a scenario, or contradict each other."""
+    from segcore.load.early_stopping import queries_needed
+    from segcore.load.schedule import PERCENTILES
+
     homes = {**dict.fromkeys(rates, "server"), "--streams": "multi-stream", "--batch": "offline"}
     for option, value in {**rates, "--streams": streams, "--batch": batch}.items():
         if value is not None and homes[option] != scenario:
             raise UsageError(f"{option} is for --scenario {homes[option]}, not {scenario}; leave it out")
     if scenario == "server" and not any(rates.values()):
         raise UsageError("--scenario server wants --rate (queries per second), --max-p99-ms (to search it), or both")
+    searching = scenario == "server" and rates["--rate"] is None
+    if searching and queries is not None and queries < (least := queries_needed(0, PERCENTILES["server"])):
+        raise UsageError(
+            f"--queries {queries} cannot show that a p99 keeps a limit: at least {least} can; leave it out"
+        )
     if queries is not None and duration is not None:
         raise UsageError("--queries and --duration both say how long a run is; choose one")
 
@@ -222,7 +231,8 @@ def _about(
         "scenario": plan.scenario, "seed": plan.seed, "photos": photos, "model": segmenter.model_name,
         "weights": vars(segmenter.weights), "runtime": segmenter.runtime, "precision": segmenter.precision,
         "runtime_options": segmenter.runtime_options, "device": segmenter.device.name, "size": segmenter.size,
-        "preprocess": PREPROCESS, "command": ["segcore", *sys.argv[1:]], "started": started,
+        "preprocess": PREPROCESS, "timed": "photo file to colour mask at model scale",
+        "command": ["segcore", *sys.argv[1:]], "started": started,
         "machine": machine.fingerprint().model_dump(), "versions": machine.package_versions(),
         "conditions": describe(before, after), "warnings": run_doubts(before, after), "runs": runs,
     }  # fmt: skip
@@ -230,6 +240,8 @@ def _about(
 
 def _print(spoken: dict[str, Any], driver: Driver, run: Run | None, search: Search | None) -> None:
     """Show what ran, of a search every rate that was tried, and the throughput and percentiles of the result."""
+    from segcore.load.early_stopping import queries_needed
+    from segcore.load.schedule import PERCENTILES
     from segcore.report.wording import milliseconds, number
 
     console = Console(highlight=False)
@@ -247,19 +259,29 @@ def _print(spoken: dict[str, Any], driver: Driver, run: Run | None, search: Sear
     if search is not None:
         console.print(Text(_sentence(search)))
     if run is not None and run.queries:
-        done = f"{len(run.queries):,} queries, {sum(query.samples for query in run.queries):,} photos"
-        early = ", ended early: it could not be saved" if run.complete and len(run.queries) < run.plan.queries else ""
-        console.print(Text(f"{done} in {run.elapsed_s:.1f} s{early}: {number(run.samples_per_s)} photos/s"))
+        done = f"{_count(len(run.queries), 'query')}, {_count(sum(query.samples for query in run.queries), 'photo')}"
+        early = run.complete and len(run.queries) < run.plan.queries
+        ended = " (it ended when the limit was broken)" if early else ""
+        console.print(Text(f"{done} in {run.elapsed_s:.1f} s: {number(run.samples_per_s)} photos/s{ended}"))
         figures = spoken["result"]
         for name, bound in figures.get("percentiles_s", {}).items():
-            missing = f"needs {figures['queries_missing'][name]:,} more queries"
+            missing = f"needs {_count(figures['queries_missing'][name], 'more query')}"
             console.print(Text(f"{name}  {missing if bound is None else f'at most {milliseconds(bound)}'}"))
+        if run.verdict == "undecided":
+            more = queries_needed(run.over, PERCENTILES[run.plan.scenario]) - len(run.queries)
+            console.print(Text(f"{_count(more, 'more query')} in time would show that the limit is kept."))
         if "percentiles_s" in figures:
             console.print("Percentiles are bounds at 99 % confidence.", style="dim")
     if spoken["weights"]["kind"] == "random":
         console.print("The weights are random: speed holds, masks mean nothing.", style="yellow")
     for warning in spoken["warnings"]:
         console.print(Text(warning, "yellow"))
+
+
+def _count(number: int, noun: str) -> str:
+    """Return ``1 query`` or ``2 queries``."""
+    several = noun[:-1] + "ies" if noun.endswith("y") else noun + "s"
+    return f"{number:,} {noun if number == 1 else several}"
 
 
 def _sentence(search: Search) -> str:

@@ -68,15 +68,17 @@ def plan_run(
 ) -> Plan:  # fmt: skip
     """Return the plan of a run by its queries (offline: photos) or its seconds.
 
-    Where neither is given, it has as many queries as its percentile takes, and `LEAST_SECONDS`.
+    Where neither is given, it has as many queries as its percentile takes, and `LEAST_SECONDS`. Where the rate is yet
+    to be searched, it has as many at any rate.
     """
+    enough = (queries_needed(1, PERCENTILES[scenario]) if scenario in PERCENTILES else LEAST_BATCHES) * samples
     if queries is not None:
-        least = queries * samples if scenario in PERCENTILES else queries
-        return Plan(scenario, samples, least, 0.0, rate, seed, limit_s)
-    if seconds is not None:
-        return Plan(scenario, samples, 1, seconds, rate, seed, limit_s)
-    enough = queries_needed(1, PERCENTILES[scenario]) if scenario in PERCENTILES else LEAST_BATCHES
-    return Plan(scenario, samples, enough * samples, LEAST_SECONDS, rate, seed, limit_s)
+        least, seconds = queries * (samples if scenario in PERCENTILES else 1), 0.0
+    elif seconds is not None:
+        least = enough if scenario == "server" and rate is None else 1
+    else:
+        least, seconds = enough, LEAST_SECONDS
+    return Plan(scenario, samples, least, seconds, rate, seed, limit_s)
 
 
 def poisson_arrivals(rate: float, queries: int, seed: int) -> Floats:

@@ -20,7 +20,7 @@ RESOLUTION = 0.05
 STEP = 1.25
 """First step up or down from where the simulation says; each further one is squared."""
 MAX_RUNS = 12
-LEAST_LOAD = 0.01
+LEAST_LOAD = 0.05
 """No rate is tried at which the server is busy for less than this share of the time."""
 SIMULATED_QUERIES = 20_000
 
