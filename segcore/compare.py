@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from segcore.errors import UsageError, nearest_hint
-from segcore.record import Benchmark, BenchmarkRecord, Run
+from segcore.record import Benchmark, BenchmarkRecord, Run, thread_words
 from segcore.stats import log_quantile, usable
 
 TIMED = ("latency", "throughput")
@@ -212,7 +212,8 @@ def _geometric(pairs: Sequence[tuple[float, float]]) -> tuple[float, float]:
 
 def _runtime(info: BenchmarkRecord) -> str:
     precision = "" if info.precision == "fp32" else f".{info.precision}"
-    return f"{info.runtime}{precision}{info.weights.warning}"
+    threads = f" {thread_words(info)}" if info.threads else ""
+    return f"{info.runtime}{precision}{threads}{info.weights.warning}"
 
 
 def _labels(runs: Sequence[Run]) -> list[str]:

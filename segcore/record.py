@@ -148,6 +148,8 @@ class BenchmarkRecord(Record):
     size: int
     """Shorter side at model scale, pixels."""
     batch: int = 1
+    threads: int | None = None
+    """Intra-op threads that were asked for, where they are swept; None: those of the run (`MachineRecord`)."""
     input_shape: tuple[int, int, int, int]
     """(B, 3, H, W) of the tensor that went into the model."""
     preprocess: str
@@ -182,7 +184,13 @@ class BenchmarkRecord(Record):
         """Identity of the item across runs, for example ``latency[chelsea-embedded-torch-cpu-320]``."""
         runtime = self.runtime if self.precision == "fp32" else f"{self.runtime}.{self.precision}"
         batch = f"-b{self.batch}" if self.kind == "throughput" else ""
-        return f"{self.kind}[{self.case}-{self.model}-{runtime}-{self.device}-{self.size}{batch}]"
+        threads = f"-t{self.threads}" if self.threads else ""
+        return f"{self.kind}[{self.case}-{self.model}-{runtime}-{self.device}-{self.size}{batch}{threads}]"
+
+
+def thread_words(info: BenchmarkRecord) -> str:
+    """Return ``2 threads`` of an item of a sweep over threads, nothing of any other."""
+    return f"{info.threads} thread{'s' * (info.threads > 1)}" if info.threads else ""
 
 
 class GpuRecord(Record):

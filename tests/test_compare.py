@@ -152,3 +152,12 @@ def test_scores_under_another_protocol_or_on_other_images_stand_alone(other: dic
         (cell,) = line.cells.values()
         assert not cell.best
         assert cell.difference in (0, None)
+
+
+def test_other_threads_are_other_work() -> None:
+    items = [an_item(steady(0.1 / threads), kind="throughput", threads=threads) for threads in (1, 2)]
+    lines = compare([a_run(*items)]).lines
+    assert [line.title for line in lines] == [
+        "throughput embedded torch 1 thread @320 batch 1", "throughput embedded torch 2 threads @320 batch 1"
+    ]  # fmt: skip
+    assert [line.cells["run cpu"].images_per_s for line in lines] == pytest.approx([10, 20], rel=0.01)

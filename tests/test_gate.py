@@ -432,3 +432,14 @@ def test_two_large_runs_are_judged_with_few_sorts(monkeypatch: pytest.MonkeyPatc
     items: list[Benchmark] = [an_item(steady(rounds=500, seed=n), case=f"c{n}") for n in range(50)]
     gate(a_run(*items), a_run(*items))
     assert sorts <= 4 * len(items)
+
+
+def test_other_threads_are_incomparable() -> None:
+    one, two = (
+        a_run(an_item(kind="throughput", threads=threads, runtime_options={"threads": str(threads)}))
+        for threads in (1, 2)
+    )
+    result = judge([one], [two], Limits())
+    assert result.exit_code == 3
+    assert any("threads was 1, is 2" in row.reason for row in result.rows)
+    assert judge([one], [one], Limits()).rows[0].item.endswith("-b1-t1]")

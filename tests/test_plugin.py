@@ -589,3 +589,32 @@ def test_latency_items_are_profiled_after_they_were_measured(where: Path, pytest
     }
     for benchmark in saved(where).benchmarks:
         assert {len(times) for times in benchmark.info.stages.values()} <= {len(benchmark.samples)}
+
+
+def test_threads_are_swept_and_set_back(
+    where: Path, pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, one_thread: None
+) -> None:
+    import torch
+
+    torch.set_num_threads(2)
+    threads = ("--segcore-threads=1", "--segcore-threads=3", "--segcore-batch=2", "--segcore-size=32")
+    options = ("--segcore-case=red", *threads, "--benchmark-save")
+    pytester.runpytest_inprocess("bench/test_latency.py", "bench/test_throughput.py", *options, *QUICK)
+    found = {b.info.key: b.info for b in saved(where).benchmarks}
+    item = "red-embedded-torch-cpu-32"
+    keys = (f"latency[{item}]", f"throughput[{item}-b2-t1]", f"throughput[{item}-b2-t3]")
+    assert set(found) == set(keys)
+    assert [found[key].threads for key in keys] == [None, 1, 3]
+    assert [found[key].runtime_options["threads"] for key in keys] == ["2", "1", "3"]
+    assert torch.get_num_threads() == 2
+
+
+def test_a_runtime_that_takes_fewer_threads_is_doubted(where: Path) -> None:
+    from segcore.plugin.items import too_few_threads
+    from tests.judged_runs import an_item
+
+    def doubts(threads: int | None, taken: dict[str, str]) -> tuple[str, ...]:
+        return too_few_threads(an_item(runtime="openvino", threads=threads, runtime_options=taken).info)
+
+    assert doubts(3, {"threads": "2"}) == ("openvino takes 2 threads, not the 3 asked for: it sees no more cores",)
+    assert doubts(2, {"threads": "2"}) == doubts(None, {"threads": "2"}) == doubts(3, {}) == ()

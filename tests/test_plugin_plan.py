@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -69,6 +70,14 @@ def test_every_device_runtime_and_precision() -> None:
     ]
 
 
+def test_threads_are_swept_in_throughput_alone() -> None:
+    choices = Choices((), cases=("b",), batches=(1, 4), threads=(2, 1))
+    assert ids("throughput", choices) == [
+        f"b-embedded-torch-cpu-320-b{batch}-t{threads}" for threads in (2, 1) for batch in (1, 4)
+    ]
+    assert ids("latency", choices) == ["b-embedded-torch-cpu-320"]
+
+
 def test_tags_choose_cases() -> None:
     assert [c.name for c in select_cases(CASES, Choices((), tags=("animal",)))] == ["a", "c"]
     assert [c.name for c in select_cases(CASES, Choices((), tags=("animal",), cases=("c", "b")))] == ["c"]
@@ -102,6 +111,7 @@ def test_the_key_is_that_of_the_record() -> None:
             )  # fmt: skip
             assert item.key == record.key
             assert set(item.params) <= set(BenchmarkRecord.model_fields)
+            assert replace(item, threads=3).key == record.model_copy(update={"threads": 3}).key != item.key
 
 
 def test_every_model_is_loaded_once_and_judged_first() -> None:

@@ -149,3 +149,27 @@ def test_runs_of_one_name_are_told_apart(run: Run) -> None:
 
 def test_nothing_to_draw(run: Run) -> None:
     assert charts.all_charts([run.model_copy(update={"benchmarks": ()})]) == ()
+
+
+def test_a_sweep_over_threads_has_a_line_each(run: Run) -> None:
+    swept = tuple(
+        b.model_copy(update={
+            "info": b.info.model_copy(update={"threads": threads}),
+            "samples": tuple(seconds / threads for seconds in b.samples),
+        })
+        for threads in (1, 2)
+        for b in run.benchmarks
+        if b.info.kind == "throughput" and b.info.model == "embedded"
+    )  # fmt: skip
+    assert charts.thread_sweep([run]) is None
+    both = run.model_copy(update={"benchmarks": (*run.benchmarks, *swept)})
+    chart = made(charts.thread_sweep([both]))
+    assert [row[:2] for row in chart.rows] == [
+        (f"{threads} thread{s}", batch) for threads, s in ((1, ""), (2, "s")) for batch in (1.0, 2.0, 4.0)
+    ]
+    one, two = (float(row[2]) for row in chart.rows if row[1] == 4.0)
+    assert two == pytest.approx(2 * one)
+    assert f"2 threads, batch 4: {number(two)} images/s" in labels(chart)
+    assert len(chart.svg) > 1000
+    assert len(made(charts.throughput([both])).rows) == len(made(charts.throughput([run])).rows)  # not these too
+    assert [chart.name for chart in charts.all_charts([both])].count("threads") == 1

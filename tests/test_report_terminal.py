@@ -155,3 +155,16 @@ def test_energy_is_shown_where_it_was_counted(run: Run) -> None:
 
 def test_an_empty_run(run: Run) -> None:
     assert render(run.model_copy(update={"benchmarks": ()})) == ""
+
+
+def test_a_sweep_over_threads_has_a_row_each(run: Run) -> None:
+    swept = tuple(
+        b.model_copy(update={"info": b.info.model_copy(update={"threads": threads})})
+        for threads in (1, 2)
+        for b in run.benchmarks
+        if b.info.kind == "throughput" and b.info.model == "embedded"
+    )
+    text = render(run.model_copy(update={"benchmarks": swept}))
+    assert row(text, "threads").split() == ["threads", "batch", "1", "batch", "2", "batch", "4"]
+    assert re.findall(r"^ +(\d)(?: +[\d.]+){3}$", text, re.MULTILINE) == ["1", "2"]
+    assert "threads" not in render(run)

@@ -16,6 +16,7 @@ from segcore.decode import enlarge
 from segcore.devices import TorchDevice
 from segcore.errors import DeviceError, ModelError
 from segcore.fetch import FetchSettings
+from segcore.machine import usable_cores
 from segcore.runtimes import RUNTIMES, open_session, why_not
 from segcore.runtimes.artifacts import artifact
 from segcore.runtimes.coarse import Whole, coarse_network
@@ -74,6 +75,34 @@ def test_every_runtime_gives_the_logits_of_eager(
         assert found.shape == expected.shape
         assert (found - expected).abs().max() <= tolerance * expected.abs().max()
     assert session.options["threads"] == str(torch.get_num_threads())
+
+
+def processor_ns() -> dict[str, int]:
+    """Nanoseconds of processor time that each thread of this process has had."""
+    return {file.parent.name: int(file.read_text().split()[0]) for file in Path("/proc/self/task").glob("*/schedstat")}
+
+
+@pytest.mark.skipif(not Path("/proc/self/schedstat").exists(), reason="only Linux tells what each thread did")
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("runtime", ["torch", "onnxruntime", "openvino"])
+def test_every_runtime_works_with_as_many_threads_as_torch(
+    runtime: str, threads: int, settings: FetchSettings, one_thread: None
+) -> None:
+    if reason := why_not(runtime, CPU):
+        pytest.skip(reason)
+    if threads > usable_cores():
+        pytest.skip("OpenVINO takes no more threads than there are cores")
+    torch.set_num_threads(threads)
+    session = open_session(runtime, TinyNet(), CPU, settings=settings)
+    assert session.options["threads"] == str(threads)
+    batch = torch.zeros(1, 3, 512, 512)
+    session.forward(batch)
+    before = processor_ns()
+    for _ in range(10):
+        session.forward(batch)
+    spent = [spent - before.get(thread, 0) for thread, spent in processor_ns().items()]
+    workers = [share for share in spent if share > 0.1 * sum(spent)]
+    assert 1 <= len(workers) <= threads  # a busy machine may leave one of them nothing to do
 
 
 @pytest.mark.parametrize("name", ["embedded", "deeplabv3_mobilenet_v3_large", "lraspp_mobilenet_v3_large"])

@@ -139,7 +139,7 @@ def _samples(arm: Arm) -> list[tuple[float, ...]]:
 
 
 def _moved(old: Mapping[str, Arm], new: Mapping[str, Arm]) -> dict[str, str]:
-    """Pair items that only one arm has and that differ in device, runtime or precision: incomparable, not missing."""
+    """Pair items of one arm alone that differ in device, runtime, precision or threads: incomparable, not missing."""
 
     def same(info: BenchmarkRecord) -> tuple[object, ...]:
         return (info.kind, info.case, info.model, info.size, info.batch)

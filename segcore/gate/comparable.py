@@ -6,7 +6,7 @@ from pydantic import BaseModel
 
 from segcore.record import BenchmarkRecord, DatasetRecord, MachineRecord
 
-_SPEED_FIELDS = ("batch", "input_shape", "runtime_options")
+_SPEED_FIELDS = ("batch", "threads", "input_shape", "runtime_options")
 _LISTS = ("instruction_sets", "torch_build")
 """Of many parts, of which only those that changed are named."""
 _DATASET_FIELDS = ("name", "protocol", "sha256", "images")

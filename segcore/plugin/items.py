@@ -59,6 +59,7 @@ class BenchItem:
             device=plan.device,
             size=plan.size,
             batch=plan.batch,
+            threads=plan.threads,
             input_shape=result.input_shape,
             preprocess=PREPROCESS,
             gmacs=models.gmacs(plan.model, height, width) * batch,
@@ -142,7 +143,11 @@ class SpeedItem(BenchItem):
                 "stages": self.call.stages(len(samples), stats.iterations),
                 "peak_memory_bytes": self.segmenter.device.peak_memory_bytes() if self._marked else None,
                 "energy": energy,
-                "warnings": (*sample_doubts(samples), *too_few_rounds(len(samples), record.limits)),
+                "warnings": (
+                    *sample_doubts(samples),
+                    *too_few_rounds(len(samples), record.limits),
+                    *too_few_threads(record),
+                ),
             }
         )
         self.benchmark.extra_info["segcore"] = record.model_dump(mode="json")
@@ -158,3 +163,11 @@ def too_few_rounds(rounds: int, limits: Limits) -> tuple[str, ...]:
         for q in quantiles
         if rounds < rounds_needed(q)
     )
+
+
+def too_few_threads(record: BenchmarkRecord) -> tuple[str, ...]:
+    """Return, in a sentence, whether the runtime takes another number of threads than it was asked to."""
+    taken = record.runtime_options.get("threads", "")
+    if not record.threads or taken in ("", str(record.threads)):
+        return ()
+    return (f"{record.runtime} takes {taken} threads, not the {record.threads} asked for: it sees no more cores",)

@@ -36,6 +36,8 @@ class Choices:
     runtimes: tuple[str, ...] = ("torch",)
     precisions: tuple[str, ...] = ("fp32",)
     batches: tuple[int, ...] = ()
+    threads: tuple[int, ...] = ()
+    """To sweep over in throughput items; empty: as many as torch is set to, in all items."""
     calibration: tuple[str, ...] = ()
     """Photos, directories and patterns, as `segcore.images.find_photos` takes them."""
     weights: str = "auto"
@@ -57,8 +59,12 @@ def add_options(parser: pytest.Parser) -> None:
         "precision": "Of the arithmetic [fp32]",
     }.items():
         group.addoption(f"--segcore-{name}", action="append", default=[], metavar="NAME", help=what)
-    group.addoption("--segcore-size", action="append", default=[], type=_pixels, metavar="PIXELS", help="Shorter side")
-    group.addoption("--segcore-batch", action="append", default=[], type=_pixels, metavar="N", help="Photos at a time")
+    group.addoption("--segcore-size", action="append", default=[], type=_count, metavar="PIXELS", help="Shorter side")
+    group.addoption("--segcore-batch", action="append", default=[], type=_count, metavar="N", help="Photos at a time")
+    group.addoption(
+        "--segcore-threads", action="append", default=[], type=_count, metavar="N",
+        help="Intra-op threads of throughput items: one item per batch and number of threads [as torch is set]",
+    )  # fmt: skip
     group.addoption(
         "--segcore-calibration", action="append", default=[], metavar="PHOTOS",
         help="What int8 is calibrated on: photo, directory or pattern [photos of scikit-image]",
@@ -82,7 +88,7 @@ def add_options(parser: pytest.Parser) -> None:
     group.addoption("--offline", action="store_true", help="Fetch nothing; use what is cached")
 
 
-def _pixels(text: str) -> int:
+def _count(text: str) -> int:
     if not (text.isascii() and text.isdecimal() and int(text) > 0):
         raise pytest.UsageError(f"{text!r} is not a number: wanted a whole number, at least 1")
     return int(text)
@@ -110,6 +116,7 @@ def read_choices(config: pytest.Config) -> Choices:
         sizes=tuple(dict.fromkeys(config.getoption("segcore_size"))),
         runtimes=given("segcore_runtime") or ("torch",),
         precisions=given("segcore_precision") or ("fp32",),
+        threads=tuple(dict.fromkeys(config.getoption("segcore_threads"))),
         batches=tuple(dict.fromkeys(config.getoption("segcore_batch"))),
         calibration=given("segcore_calibration"),
         weights=weights,

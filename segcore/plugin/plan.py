@@ -30,13 +30,16 @@ class PlanItem:
     size: int
     batch: int
     weights: str
+    threads: int | None = None
+    """Intra-op threads, where they are swept; None: as many as torch is set to."""
 
     @property
     def id(self) -> str:
         """What stands in the brackets of the test's name, and of `BenchmarkRecord.key`."""
         runtime = self.runtime if self.precision == "fp32" else f"{self.runtime}.{self.precision}"
         batch = f"-b{self.batch}" if self.kind == "throughput" else ""
-        return f"{self.case.name}-{self.model}-{runtime}-{self.device}-{self.size}{batch}"
+        threads = f"-t{self.threads}" if self.threads else ""
+        return f"{self.case.name}-{self.model}-{runtime}-{self.device}-{self.size}{batch}{threads}"
 
     @property
     def key(self) -> str:
@@ -54,12 +57,13 @@ class PlanItem:
             "device": self.device,
             "size": self.size,
             "batch": self.batch,
+            "threads": self.threads,
         }
 
     @property
-    def model_key(self) -> tuple[str, str, str, str, str]:
+    def model_key(self) -> tuple[str, str, str, str, str, int | None]:
         """Items that agree in this share one loaded model."""
-        return (self.model, self.weights, self.runtime, self.precision, self.device)
+        return (self.model, self.weights, self.runtime, self.precision, self.device, self.threads)
 
 
 def select_cases(cases: Sequence[Case], choices: Choices) -> tuple[Case, ...]:
@@ -99,12 +103,14 @@ def plan_items(kind: Kind, cases: Sequence[Case], choices: Choices, devices: Ite
             if heavy and kind == "throughput" and not choices.sizes:
                 sizes = (min(sizes),)
             batches = (1,) if kind != "throughput" else choices.batches or (HEAVY_BATCHES if heavy else LIGHT_BATCHES)
+            threads = choices.threads if kind == "throughput" else ()
             items += [
-                PlanItem(kind, case, model, runtime, precision, device, size, batch, choices.weights)
+                PlanItem(kind, case, model, runtime, precision, device, size, batch, choices.weights, count)
                 for device in devices
                 for runtime in choices.runtimes
                 for precision in choices.precisions
                 for size in sizes
+                for count in threads or (None,)
                 for batch in batches
             ]
     return tuple(items)

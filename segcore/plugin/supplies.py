@@ -7,6 +7,8 @@ from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
 
+import torch
+
 from segcore import models
 from segcore.cases import Case, resolve_image, resolve_mask
 from segcore.errors import DownloadError
@@ -25,7 +27,8 @@ class Supplies:
         """Reason by model of why it runs on random weights."""
         self._files: dict[tuple[str, str], Path | DownloadError] = {}
         self._weights: dict[str, str] = {}
-        self._loaded: tuple[tuple[str, ...], Segmenter] | None = None
+        self._loaded: tuple[tuple[object, ...], Segmenter] | None = None
+        self._threads = torch.get_num_threads()
 
     def why_not(self, item: PlanItem) -> str:
         """Return why an item cannot run, with what would mend it; an empty string if it can."""
@@ -84,7 +87,7 @@ class Supplies:
         return file
 
     def segmenter(self, item: PlanItem) -> Segmenter:
-        """Return the item's model at the item's size.
+        """Return the item's model at the item's size, torch set to the item's threads, which every runtime takes over.
 
         The model before is let go of: items come in an order that loads each one once.
 
@@ -93,6 +96,7 @@ class Supplies:
         """
         if self._loaded is None or self._loaded[0] != item.model_key:
             self.release()
+            torch.set_num_threads(item.threads or self._threads)
             segmenter = Segmenter(
                 item.model,
                 device=item.device,
@@ -107,8 +111,9 @@ class Supplies:
         return self._loaded[1]
 
     def release(self) -> None:
-        """Let go of the loaded model."""
+        """Let go of the loaded model, and set torch's threads back."""
         self._loaded = None
+        torch.set_num_threads(self._threads)
         gc.collect()
 
 

@@ -92,7 +92,7 @@ def run_labels(runs: Sequence[Run]) -> tuple[str, ...]:
 
 def all_charts(runs: Sequence[Run]) -> tuple[Chart, ...]:
     """Return every chart that the runs have data for, most wanted first."""
-    makers = (latency, distribution, stages, throughput, trade_off, efficiency, run_order, over_time)
+    makers = (latency, distribution, stages, throughput, thread_sweep, trade_off, efficiency, run_order, over_time)
     return tuple(chart for chart in (make(runs) for make in makers) if chart)
 
 
@@ -185,7 +185,17 @@ def stages(runs: Sequence[Run]) -> Chart | None:
 
 def throughput(runs: Sequence[Run]) -> Chart | None:
     """Return images per second over the batch, one line per model, device and run."""
-    items = timed_items(runs, lambda b: b.info.kind == "throughput", without=("batch",))
+    items = timed_items(runs, lambda b: b.info.kind == "throughput" and not b.info.threads, without=("batch",))
+    return _rates(runs, items, "throughput", "Throughput", "Images per second by batch.")
+
+
+def thread_sweep(runs: Sequence[Run]) -> Chart | None:
+    """Return images per second over the batch, one line per number of threads; None where no threads were swept."""
+    items = timed_items(runs, lambda b: b.info.kind == "throughput" and bool(b.info.threads), without=("batch",))
+    return _rates(runs, items, "threads", "Threads", "Images per second by batch and intra-op threads.")
+
+
+def _rates(runs: Sequence[Run], items: Sequence[Item], name: str, title: str, caption: str) -> Chart | None:
     if not items:
         return None
     rows: list[Spec] = []
@@ -209,7 +219,7 @@ def throughput(runs: Sequence[Run]) -> Chart | None:
     table = tuple((r["series"], float(r["batch"]), float(r["rate"])) for r in rows)
     svg = draw(rows, spec, width=NARROW, height=240)
     columns = ("series", "batch", "images/s")
-    return Chart("throughput", "Throughput", "Images per second by batch.", svg, columns, table, wide=False)
+    return Chart(name, title, caption, svg, columns, table, wide=False)
 
 
 def efficiency(runs: Sequence[Run]) -> Chart | None:

@@ -33,6 +33,7 @@ _IDENTITY: dict[str, Callable[[BenchmarkRecord], str]] = {
     "precision": lambda info: info.precision,
     "device": lambda info: info.device,
     "size": lambda info: str(info.size),
+    "threads": lambda info: str(info.threads or ""),
 }
 _ALWAYS = ("case", "model", "size")
 
@@ -81,11 +82,11 @@ def _print_table(
 ) -> None:
     columns = {name: [of(info) for info in infos] for name, of in _IDENTITY.items()}
     varying = [name for name in _IDENTITY if len(set(columns[name])) > 1 or (name in _ALWAYS and len(infos) == 1)]
-    common = ", ".join(f"{name} {columns[name][0]}" for name in _IDENTITY if name not in varying)
+    common = ", ".join(f"{name} {columns[name][0]}" for name in _IDENTITY if name not in varying and columns[name][0])
     console.print(f"\n[bold]{escape(title)}[/]" + (f" ({escape(common)})" if common else ""))
     table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
     for name in varying:
-        table.add_column(name, overflow="fold", justify="right" if name == "size" else "left")
+        table.add_column(name, overflow="fold", justify="right" if name in {"size", "threads"} else "left")
     for name in header:
         table.add_column(name, overflow="fold", justify="left" if name in {"dominant", "result"} else "right")
     for index, cells in enumerate(rows):

@@ -7,7 +7,7 @@ import re
 from collections.abc import Sequence
 
 from segcore.gate.verdict import Unit
-from segcore.record import BenchmarkRecord
+from segcore.record import BenchmarkRecord, thread_words
 from segcore.stats import Interval
 
 
@@ -71,7 +71,7 @@ def short_labels(infos: Sequence[BenchmarkRecord], without: Sequence[str] = ()) 
     Args:
         infos: the items shown together.
         without: properties to leave out: ``case``, ``model``, ``runtime``, ``precision``, ``device``, ``size``,
-            ``batch``.
+            ``threads``, ``batch``.
     """
     parts = [_parts(info) for info in infos]
     varying = [name for name in _PARTS if name not in without and len({part[name] for part in parts}) > 1]
@@ -89,7 +89,7 @@ def shortened(labels: Sequence[str], most: int = MAX_LABEL) -> list[str]:
     return [found[label] for label in labels]
 
 
-_PARTS = ("model", "case", "runtime", "precision", "device", "size", "batch")
+_PARTS = ("model", "case", "runtime", "precision", "device", "size", "threads", "batch")
 
 
 def model_name(info: BenchmarkRecord) -> str:
@@ -105,5 +105,6 @@ def _parts(info: BenchmarkRecord) -> dict[str, str]:
         "precision": info.precision,
         "device": info.device,
         "size": f"@{info.size}",
+        "threads": thread_words(info),
         "batch": f"batch {info.batch}" if info.kind == "throughput" else "",
     }

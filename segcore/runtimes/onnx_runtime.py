@@ -60,7 +60,8 @@ class OrtSession:
     def options(self) -> dict[str, str]:
         """Threads, provider and its settings."""
         chosen = {name: value for name, value in self._provider_options.items() if not name.endswith("_path")}
-        return {"threads": str(self._threads), "provider": self._provider, **chosen}
+        threads = self._session.get_session_options().intra_op_num_threads
+        return {"threads": str(threads), "provider": self._provider, **chosen}
 
     def forward(self, batch: torch.Tensor) -> torch.Tensor:
         """Return logits (B, 21, h, w), float32, for a batch (B, 3, H, W)."""

@@ -35,7 +35,6 @@ class OpenVinoSession:
         exported = onnx_artifact(job)
         self.build_s = exported.build_s
         self._options = {
-            "threads": str(job.threads),
             "performance_hint": "LATENCY",
             "inference_precision_hint": HINTS[job.precision],
         }
@@ -46,6 +45,8 @@ class OpenVinoSession:
         }
         self._path = exported.path
         self._model = self._compile(self._settings)
+        # It takes no more than there are cores.
+        self._options["threads"] = str(self._model.get_property(properties.inference_num_threads()))
 
     def _compile(self, settings: dict[str, object]) -> openvino.CompiledModel:
         core = openvino.Core()
