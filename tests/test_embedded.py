@@ -14,6 +14,7 @@ from segcore.models.embedded import WEIGHTS_PATH, WEIGHTS_SHA256, EmbeddedNet, e
 from segcore.models.embedded.card import percent, scores_table
 from segcore.models.embedded.data import Photo, load_photos
 from segcore.models.embedded.evaluate import Scores, evaluate
+from segcore.models.embedded.net import reduce
 from segcore.pipeline import Segmenter
 
 VOC_ROOT = Path(__file__).parents[2] / "shared" / "voc2012"
@@ -57,6 +58,15 @@ def test_interface_is_that_of_torchvision(net: EmbeddedNet, shape: tuple[int, ..
     assert list(output) == ["out"]
     assert output["out"].shape == (shape[0], 21, *shape[2:])
     assert output["out"].dtype == torch.float32
+
+
+def test_a_large_photo_is_reduced_and_a_small_one_is_left_alone(net: EmbeddedNet) -> None:
+    images = torch.rand(1, 3, 704, 900)
+    assert torch.equal(reduce(images), torch.nn.functional.interpolate(images, (352, 450), mode="bilinear"))
+    assert torch.equal(reduce(images[..., :352]), torch.nn.functional.interpolate(images[..., :352], (704, 352)))
+    with torch.inference_mode():
+        assert net.logits(images).shape == (1, 21, 88, 113)
+        assert net(images)["out"].shape == (1, 21, 704, 900)
 
 
 def test_random_weights_fit_the_shipped_ones(net: EmbeddedNet) -> None:

@@ -7,7 +7,7 @@ features is folded into their weights when they are loaded (see `train`). So wha
 from __future__ import annotations
 
 from collections import OrderedDict
-from typing import Final
+from typing import Final, cast
 
 import torch
 import torch.nn.functional as F
@@ -29,6 +29,8 @@ STAGES: Final = (
 
 STEM_CHANNELS: Final = 32
 EARLY_STAGES: Final = 2
+LARGEST: Final = 352
+"""Pixels of the shorter side that the features are shown at most: they learned from photos of 288."""
 
 
 def conv(inputs: int, outputs: int, kernel: int = 1, stride: int = 1, groups: int = 1, dilation: int = 1) -> nn.Conv2d:
@@ -140,11 +142,20 @@ def enlarge(x: Tensor, like: Tensor) -> Tensor:
     return F.interpolate(x, size=like.shape[-2:], mode="bilinear", align_corners=False)
 
 
+def reduce(x: Tensor) -> Tensor:
+    """Bilinear to a shorter side of `LARGEST` pixels, where that is less; with no branch, which exports cannot keep."""
+    height, width = x.shape[-2:]
+    shorter = torch.sym_max(torch.sym_min(height, width), LARGEST)
+    size = [cast(int, side * LARGEST // shorter) for side in (height, width)]
+    return F.interpolate(x, size=size, mode="bilinear", align_corners=False)
+
+
 class EmbeddedNet(nn.Module):
     """The network behind `embedded`: same interface as torchvision's segmentation models.
 
     Input `[B, 3, H, W]` float32, normalised with the ImageNet mean and standard deviation. `forward` returns an
-    `OrderedDict` whose `out` is `[B, 21, H, W]`: logits of the PASCAL VOC classes at the size of the input.
+    `OrderedDict` whose `out` is `[B, 21, H, W]`: logits of the PASCAL VOC classes at the size of the input. Inside, an
+    input with a shorter side of more than `LARGEST` pixels is reduced to that.
     """
 
     def __init__(self, width: int = 128, fine: int = 64) -> None:
@@ -162,8 +173,8 @@ class EmbeddedNet(nn.Module):
         self.classifier = conv(fine, NUM_CLASSES)
 
     def logits(self, x: Tensor) -> Tensor:
-        """`[B, 3, H, W]` to logits `[B, 21, H/4, W/4]`, as they are before the last enlargement."""
-        return self.head(*self.features(x))
+        """`[B, 3, H, W]` to logits `[B, 21, h/4, w/4]`, as they are before the last enlargement."""
+        return self.head(*self.features(reduce(x)))
 
     def head(self, at4: Tensor, at8: Tensor, at16: Tensor, at32: Tensor) -> Tensor:
         """Merge the maps of the features, from the coarse to the fine, into logits `[B, 21, H/4, W/4]`."""

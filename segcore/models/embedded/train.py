@@ -44,9 +44,9 @@ LOG = logging.getLogger("segcore.train")
 
 
 def late_of(early: Augmentation) -> Augmentation:
-    """What follows small crops: two thirds as many, a quarter larger, of photos that are enlarged a little more."""
+    """What follows small crops: two thirds as many, a quarter larger, of photos nearer to their own size."""
     low, high = early.scales
-    return Augmentation(max(1, early.batch * 2 // 3), early.crop * 9 // 7 // 32 * 32, (low * 1.2, high * 1.1))
+    return Augmentation(max(1, early.batch * 2 // 3), early.crop * 9 // 7 // 32 * 32, (low * 1.3, high * 0.95))
 
 
 EARLY: Final = Augmentation(batch=12, crop=224, scales=(0.5, 1.6))
@@ -57,12 +57,12 @@ LATE: Final = late_of(EARLY)
 class Recipe:
     """Everything, beside the photos, that decides the weights.
 
-    Small crops first, which teach what things are; then larger ones of larger photos, nearer to what the network will
+    Small crops first, which teach what things are; then larger ones at scales nearer to what the network will
     see, while the rate falls to nothing.
     """
 
-    steps: int = 12000
-    decay: float = 0.35
+    steps: int = 13500
+    decay: float = 0.55
     """Share of the steps in which the rate falls."""
     warmup: int = 150
     early: Augmentation = EARLY
@@ -71,7 +71,7 @@ class Recipe:
     head_rate: float = 1.5e-3
     weight_decay: float = 0.01
     dice: float = 0.5
-    trust: float = 0.3
+    trust: float = 0.5
     """Share of the cross-entropy that is with the teacher, if there is one."""
     ema: float = 0.99
     seed: int = 2012
