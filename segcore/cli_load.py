@@ -141,9 +141,7 @@ def _check(
         raise UsageError("--scenario server wants --rate (queries per second), --max-p99-ms (to search it), or both")
     searching = scenario == "server" and rates["--rate"] is None
     if searching and queries is not None and queries < (least := queries_needed(0, PERCENTILES["server"])):
-        raise UsageError(
-            f"--queries {queries} cannot show that a p99 keeps a limit: at least {least} can; leave it out"
-        )
+        raise UsageError(f"--queries {queries} cannot show that a p99 keeps a limit: it takes {least}; leave it out")
     if queries is not None and duration is not None:
         raise UsageError("--queries and --duration both say how long a run is; choose one")
 

@@ -80,4 +80,4 @@ def test_a_run_by_default_is_done_when_it_has_queries_enough_and_has_lasted() ->
     assert plan.share(64, LEAST_SECONDS / 4) == 0.25
     assert plan.share(16, 2 * LEAST_SECONDS) == 0.25
     assert plan_run("single-stream", queries=4).share(1, 99.0) == 0.25
-    assert plan_run("server", rate=2.0, seconds=10.0).share(5, 99.0) == 0.25  # a schedule is kept to its end
+    assert plan_run("server", rate=2.0, seconds=10.0).share(5, 99.0) == 0.25

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -79,9 +80,15 @@ def test_the_simulation_agrees_with_theory() -> None:
 
 def erlang_wait(t: float, load: float) -> float:
     """Chance that a query of M/D/1 waits t service times at most."""
-    from math import exp, factorial
+    terms = ((load * (k - t)) ** k / math.factorial(k) * math.exp(-load * (k - t)) for k in range(int(t) + 1))
+    return (1 - load) * sum(terms)
 
-    return (1 - load) * sum((load * (k - t)) ** k / factorial(k) * exp(-load * (k - t)) for k in range(int(t) + 1))
+
+def test_the_simulation_draws_services_and_arrivals_independently() -> None:
+    """M/M/1: sojourn times are exponential with rate (capacity - rate), so their p99 is ln 100 over that."""
+    services = -0.02 * np.log1p(-(np.arange(2000) + 0.5) / 2000)
+    limit = math.log(100) / (50 - 25)
+    assert simulated_rate(services.tolist(), limit, 0.99, seed=0) == pytest.approx(25, rel=0.06)
 
 
 def test_no_rate_is_simulated_to_keep_what_cannot_be_kept() -> None:

@@ -84,8 +84,8 @@ class Run:
         """Whether the percentile that counts keeps the limit; None where there is none."""
         if self.plan.limit_s is None:
             return None
-        queries = self.plan.queries if self.complete else len(self.queries)
-        return Verdict.INVALID if self.load >= 1 else judge(queries, self.over, PERCENTILES[self.plan.scenario])
+        percentile = PERCENTILES[self.plan.scenario]
+        return Verdict.INVALID if self.load >= 1 else judge(len(self.queries), self.over, percentile)
 
 
 def serve_all(

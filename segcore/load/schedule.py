@@ -49,8 +49,7 @@ class Plan:
 
     def share(self, queries: int, elapsed_s: float) -> float:
         """Return how much of the run is done, 0 to 1."""
-        timed = self.seconds > 0 and self.rate is None
-        return min(1.0, queries / self.queries, elapsed_s / self.seconds if timed else 1.0)
+        return min(1.0, queries / self.queries, elapsed_s / self.seconds if self.seconds else 1.0)
 
     def arrivals(self) -> Iterator[tuple[float | None, int]]:
         """Yield when each query is due, seconds from the start (None: when the last one is done), and its photos."""
