@@ -145,6 +145,8 @@ def compare(runs: Sequence[Run], reference: str | None = None) -> Comparison:
 def achieved(run: Run, benchmark: Benchmark) -> tuple[float, float] | None:
     """Return GMAC/s of the forward pass, and its share of the calibrated matrix product; None where unknown."""
     info = benchmark.info
+    if info.threads not in (None, run.record.machine.intra_op_threads):
+        return None  # calibration had other threads
     forward = info.stages.get("forward") or benchmark.samples
     peak = next((c.matmul_gmacs_per_s for c in run.record.calibration if c.device == info.device), math.nan)
     if info.gmacs is None or not math.isfinite(info.gmacs) or not usable(forward) or not 0 < peak < math.inf:

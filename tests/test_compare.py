@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from segcore.compare import compare
+from segcore.compare import achieved, compare
 from segcore.errors import UsageError
 from segcore.record import CalibrationRecord, DatasetRecord, GpuRecord, Run, WeightsRecord
 from segcore.report import compare_text
@@ -152,6 +152,14 @@ def test_scores_under_another_protocol_or_on_other_images_stand_alone(other: dic
         (cell,) = line.cells.values()
         assert not cell.best
         assert cell.difference in (0, None)
+
+
+@pytest.mark.parametrize(("threads", "known"), [(None, True), (2, True), (1, False), (3, False)])
+def test_efficiency_is_known_for_the_threads_of_the_calibration(threads: int | None, known: bool) -> None:
+    item = an_item(steady(0.2), kind="throughput", gmacs=10.0, threads=threads)
+    run = a_run(item, calibration=(PEAK,))
+    assert run.record.machine.intra_op_threads == 2
+    assert (achieved(run, item) is not None) == known
 
 
 def test_other_threads_are_other_work() -> None:
