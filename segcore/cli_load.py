@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -32,6 +33,8 @@ EXITS = {"valid": 0, "invalid": 1, "undecided": 3}
 """By the verdict on the limit."""
 EXIT_INTERRUPTED = 130
 SHOWN = {"p50": 0.5, "p90": 0.9, "p99": 0.99}
+MAX_QUERIES = 10_000_000
+"""Of the server scenario, whose arrivals are all drawn before it begins."""
 QUIET_SECONDS = 2.0
 """From then on a bar is shown."""
 
@@ -90,6 +93,8 @@ def load(
     samples = {"offline": batch or MAX_BATCH, "multi-stream": streams or MAX_BATCH}.get(scenario, 1)
     limit_s = None if max_p99_ms is None else max_p99_ms / 1e3
     plan = plan_run(scenario, samples, queries=queries, seconds=duration, rate=rate, seed=seed, limit_s=limit_s)
+    if rate is not None and plan.queries > MAX_QUERIES:
+        raise UsageError(f"a run of {plan.queries:,} queries: wanted {MAX_QUERIES:,} at most; lower --rate or length")
     photos = find_photos(images) if images else (PHOTO,)
     search, interrupted = None, False
     with Console(stderr=True).status("loading"):
@@ -134,6 +139,9 @@ def _check(
     from segcore.load.schedule import PERCENTILES
 
     homes = {**dict.fromkeys(rates, "server"), "--streams": "multi-stream", "--batch": "offline"}
+    for option, value in {**rates, "--duration": duration}.items():
+        if value is not None and not math.isfinite(value):
+            raise UsageError(f"{option} {value}: wanted a finite number")
     for option, value in {**rates, "--streams": streams, "--batch": batch}.items():
         if value is not None and homes[option] != scenario:
             raise UsageError(f"{option} is for --scenario {homes[option]}, not {scenario}; leave it out")
