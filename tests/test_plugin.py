@@ -21,6 +21,7 @@ import segcore.plugin.hooks
 import segcore.plugin.page
 import segcore.report.html
 import segcore.report.markdown
+import segcore.runtimes.torch_profile
 from segcore.errors import DeviceError, OfflineError
 from segcore.images import load_mask
 from segcore.models import LoadedModel, WeightsInfo
@@ -515,7 +516,7 @@ def test_int8_is_calibrated_on_the_photos_that_are_named(
             super().__init__(model, **options | {"precision": "fp32"})
 
     monkeypatch.setattr("segcore.plugin.supplies.Segmenter", Noted)
-    options = ("--segcore-calibration=cases", "--segcore-runtime=openvino", "--segcore-precision=int8")
+    options = ("--segcore-calibration=cases", "--segcore-precision=int8")
     pytester.runpytest_inprocess("bench/test_latency.py", "--segcore-size=32", *options, *QUICK)
     assert given == [("cases/blue.png", "cases/red.png")]
 
