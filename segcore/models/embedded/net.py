@@ -29,7 +29,7 @@ STAGES: Final = (
 
 STEM_CHANNELS: Final = 32
 EARLY_STAGES: Final = 2
-LARGEST: Final = 352
+LARGEST: Final = 320
 """Pixels of the shorter side that the features are shown at most: they learned from photos of 288."""
 
 
