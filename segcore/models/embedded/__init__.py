@@ -18,7 +18,7 @@ from segcore.models.embedded.net import EmbeddedNet
 __all__ = ["WEIGHTS_PATH", "WEIGHTS_SHA256", "EmbeddedNet", "embedded", "load_embedded"]
 
 WEIGHTS_PATH: Final = Path(__file__).with_name("embedded.safetensors")
-WEIGHTS_SHA256: Final = "462d5da8909da88700de7216fceb87ecd4b05ceca8b27733ed76933c996470c8"
+WEIGHTS_SHA256: Final = "55be83354ea3bf6bfe4004672d7fd73ddca3abf6a69df39fb31dcecc32720d77"
 
 
 def embedded() -> EmbeddedNet:
