@@ -3,9 +3,9 @@
     python bench/performance/vendors.py openvino --model embedded --size 320 --batch 8
     python bench/performance/vendors.py onnxruntime --model fcn_resnet101 --weights random --size 320 --batch 2
 
-OpenVINO's is `benchmark_app`, which chooses its streams itself; onnxruntime's is `onnxruntime_test` of its package (the
-C++ `onnxruntime_perf_test` is in no wheel), which uses as many threads as there are cores. Ratios above 1: segcore
-is faster.
+OpenVINO's is `benchmark_app` with one stream, which is how segcore runs it, or with `--streams 0` as many as it likes;
+onnxruntime's is `onnxruntime_test` of its package (the C++ `onnxruntime_perf_test` is in no wheel), which uses as many
+threads as there are cores. Ratios above 1: segcore is faster.
 """
 
 from __future__ import annotations
@@ -32,17 +32,18 @@ from segcore.runtimes.job import Job
 CPU = TorchDevice("cpu")
 
 
-def benchmark_app(file: Path, shape: tuple[int, ...], calls: int) -> float:
+def benchmark_app(file: Path, shape: tuple[int, ...], calls: int, streams: int) -> float:
     """Return images per second of OpenVINO's program."""
     dimensions = f"{INPUT}[{','.join(map(str, shape))}]"
     command = ["-m", str(file), "-d", "CPU", "-data_shape", dimensions, "-shape", dimensions, "-niter", str(calls)]
     program = str(Path(sys.executable).with_name("benchmark_app"))
     threads = ["-hint", "none", "-nthreads", str(torch.get_num_threads())]  # it refuses threads beside any other hint
+    threads += ["-nstreams", str(streams)] if streams else []
     out = run([program, *command, "-infer_precision", "f32", *threads])
     return found(r"Throughput:\s+([\d.]+) FPS", out)
 
 
-def onnxruntime_test(file: Path, shape: tuple[int, ...], calls: int) -> float:
+def onnxruntime_test(file: Path, shape: tuple[int, ...], calls: int, _streams: int) -> float:
     """Return images per second of onnxruntime's program."""
     names = [d.dim_param for d in onnx.load(file, load_external_data=False).graph.input[0].type.tensor_type.shape.dim]
     dims = ",".join(f"{name}={side}" for name, side in zip(names, shape, strict=True) if name)
@@ -78,7 +79,10 @@ PROGRAMS = {"openvino": benchmark_app, "onnxruntime": onnxruntime_test}
 @click.option("--batch", default=8, show_default=True)
 @click.option("--calls", default=20, show_default=True, help="Forward passes per round and arm.")
 @click.option("--rounds", default=7, show_default=True, type=click.IntRange(2))
-def main(runtime: str, model: str, weights: str, size: int, batch: int, calls: int, rounds: int) -> None:
+@click.option("--streams", default=1, show_default=True, help="Of benchmark_app; 0: as many as it likes.")
+def main(
+    runtime: str, model: str, weights: str, size: int, batch: int, calls: int, rounds: int, streams: int
+) -> None:  # fmt: skip
     """Run both in turns and print the rounds' ratios."""
     loaded = models.load(model, weights)
     photo = load_image("skimage:astronaut.png")
@@ -90,8 +94,8 @@ def main(runtime: str, model: str, weights: str, size: int, batch: int, calls: i
     ratios, ours, theirs = [], [], []
     for _ in range(rounds):
         forward = [segmenter.run(photos)[0].timings["forward"] for _ in range(calls)]
-        ours.append(batch / statistics.median(forward))
-        theirs.append(PROGRAMS[runtime](file, shape, calls))
+        ours.append(1 / statistics.median(forward))  # they are seconds per photo
+        theirs.append(PROGRAMS[runtime](file, shape, calls, streams))
         ratios.append(ours[-1] / theirs[-1])
     low, middle, high = statistics.quantiles(ratios, n=4)
     what = f"{model} {'x'.join(map(str, shape))}, {torch.get_num_threads()} threads"
