@@ -233,6 +233,7 @@ def _print(evaluation: Evaluation, segmenter: Segmenter, out: Path, here: bool) 
 
 def _table(result: DatasetRecord, segmenter: Segmenter) -> Table:
     from segcore.metrics import MEANS
+    from segcore.report.wording import score_words
 
     title = f"{segmenter.model_name} at {segmenter.size} on {result.images} images of {result.name}, {result.protocol}"
     table = Table(title=title, title_justify="left", box=None, pad_edge=False, header_style="bold")
@@ -246,6 +247,5 @@ def _table(result: DatasetRecord, segmenter: Segmenter) -> Table:
         if name in result.published:
             published = result.published[name]
             cells += [f"{published:.4f}", f"{result.scores[name] - published:+.4f}"]
-        label = name.replace("_", " ").replace("iou", "IoU")
-        table.add_row(Text(label, style="bold" if name in MEANS else ""), *cells)
+        table.add_row(Text(score_words(name), style="bold" if name in MEANS else ""), *cells)
     return table

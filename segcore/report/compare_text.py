@@ -14,7 +14,7 @@ from rich.text import Text
 
 from segcore.compare import Cell, Comparison, Line, ScoreCell, ScoreLine
 from segcore.history import Series
-from segcore.report.wording import md_text, plain_text
+from segcore.report.wording import md_text, plain_text, score_words
 
 WIDTH = 120
 
@@ -93,8 +93,7 @@ def _rows(comparison: Comparison) -> list[list[str]]:
 
 
 def _score_title(line: ScoreLine) -> str:
-    name = line.score.replace("_", " ").replace("iou", "IoU")
-    return f"{name} on {line.dataset} ({line.images} images), {line.protocol}"
+    return f"{score_words(line.score)} on {line.dataset} ({line.images} images), {line.protocol}"
 
 
 def _score_cell(cell: ScoreCell | None) -> str:

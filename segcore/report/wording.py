@@ -28,6 +28,11 @@ def milliseconds(seconds: float) -> str:
     return f"{number(seconds * 1e3)} ms"
 
 
+def score_words(name: str) -> str:
+    """Return a score of a dataset as people write it: ``pixel accuracy``, ``mIoU``, ``IoU cat``."""
+    return name.replace("_", " ").replace("iou", "IoU")
+
+
 MAX_LABEL = 40
 _CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff\ufdd0-\ufdef\ufffe\uffff]+")
 

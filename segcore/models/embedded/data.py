@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image
+from scipy.special import softmax
 from torch import Tensor
 
 from segcore.labels import IGNORE_INDEX, NUM_CLASSES
@@ -141,9 +142,10 @@ class Batches:
         self, index: int, rng: np.random.Generator, how: Augmentation
     ) -> tuple[Bytes, Bytes, NDArray[np.float32] | None]:
         image, labels, where = random_crop(self.photos[index], rng, how)
-        opinion = None
+        opinion: NDArray[np.float32] | None = None
         if self.opinions is not None:
-            opinion = softmax(resample(self.opinions[index], where, labels.shape[0] // LOGITS_STRIDE) / TEMPERATURE)
+            logits = resample(self.opinions[index], where, labels.shape[0] // LOGITS_STRIDE)
+            opinion = softmax(logits / TEMPERATURE, axis=-1)
         if self.pieces and rng.random() < PASTE_PROBABILITY:
             pasted = self._paste(image, labels, rng)
             if opinion is not None:
@@ -217,12 +219,6 @@ def resample(grid: NDArray[np.floating[Any]], where: Where, side: int) -> NDArra
     rows, columns = weights(top, bottom, grid.shape[0]), weights(left, right, grid.shape[1])
     samples: NDArray[np.float32] = np.tensordot(rows, np.einsum("xw,hwc->hxc", columns, grid.astype(np.float32)), 1)
     return samples
-
-
-def softmax(logits: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Probabilities over the last axis."""
-    powers = np.exp(logits - logits.max(-1, keepdims=True))
-    return np.asarray(powers / powers.sum(-1, keepdims=True), np.float32)
 
 
 def jitter(images: Tensor, rng: np.random.Generator) -> Tensor:
