@@ -6,16 +6,16 @@ Both arms are checked out afresh, the head too: what is edited while the gate ru
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from segcore.errors import UsageError
+from segcore.paired.interrupts import deferred_interrupts
 
 _IDENTITY = {
     f"GIT_{who}_{what}": value
@@ -56,15 +56,20 @@ def worktrees(repository: Path, revision: str) -> Iterator[tuple[Path, Path]]:
     base = _git(repository, "rev-parse", "--verify", "--quiet", f"{revision}^{{commit}}", missing=revision)
     # A commit object of the changes not yet committed, on no branch; nothing is printed when there are none.
     head = _git(repository, "stash", "create") or _git(repository, "rev-parse", "HEAD")
-    place = Path(tempfile.mkdtemp(prefix="segcore-gate-")).resolve()
-    directories = (place / "base", place / "head")
-    try:
-        for directory, commit in zip(directories, (base, head), strict=True):
-            _git(repository, "worktree", "add", "--detach", "--quiet", str(directory), commit)
-        yield directories
-    finally:
-        shutil.rmtree(place, ignore_errors=True)
-        _git(repository, "worktree", "prune")
+    with ExitStack() as opened:
+        with deferred_interrupts():
+            opened.callback(_git, repository, "worktree", "prune")
+            place = Path(
+                opened.enter_context(tempfile.TemporaryDirectory(prefix="segcore-gate-", ignore_cleanup_errors=True))
+            ).resolve()
+        directories = (place / "base", place / "head")
+        try:
+            for directory, commit in zip(directories, (base, head), strict=True):
+                _git(repository, "worktree", "add", "--detach", "--quiet", str(directory), commit)
+            yield directories
+        finally:
+            with deferred_interrupts():
+                opened.close()
 
 
 def repository_of(directory: Path) -> Path:

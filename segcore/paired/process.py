@@ -17,10 +17,9 @@ from typing import Any, Protocol
 
 from segcore.errors import ArmError
 from segcore.paired.arms import Arm
+from segcore.paired.interrupts import deferred_interrupts
 
 WORKER = Path(__file__).with_name("worker.py")
-IDLE = {"OMP_WAIT_POLICY": "PASSIVE", "KMP_BLOCKTIME": "0", "GOMP_SPINCOUNT": "0"}
-"""A waiting process must leave its cores to the one that is measured: OpenMP threads otherwise spin for a while."""
 PATIENCE_S = 600.0
 """Longest wait for one answer: an import, a download of weights, a compilation or one turn of a slow model."""
 
@@ -48,61 +47,72 @@ class Serving(Protocol):
 
 
 class Worker:
-    """One process of one arm. Use it in a ``with`` statement: at its end the process is gone, whatever happened."""
+    """One process of one arm. Use it in a ``with`` statement: at its end the process is gone, whatever happened.
+
+    From its first item on it is stopped while it is not asked to run: threads of its OpenMP would otherwise spin for a
+    while on the cores of the one that is measured. (OMP_WAIT_POLICY=PASSIVE would make the calls themselves slower.)
+    """
 
     def __init__(self, arm: Arm, only: tuple[str, ...] | None = None) -> None:
         self.arm = arm
         self._only = only
         self._buffer = b""
+        self._closing = contextlib.ExitStack()
 
     def __enter__(self) -> Worker:
-        path = [str(p) for p in (self.arm.code / "src", self.arm.code) if p.is_dir()] if self.arm.code else []
-        if os.environ.get("PYTHONPATH"):
-            path.append(os.environ["PYTHONPATH"])
-        environment = {**os.environ, **IDLE}
-        if path:
-            environment["PYTHONPATH"] = os.pathsep.join(path)
-        self._log = tempfile.TemporaryFile()
-        self._scratch = tempfile.TemporaryDirectory(prefix="segcore-worker-")
-        try:
-            self._process = subprocess.Popen(
-                [self.arm.python, "-P", str(WORKER)],
-                cwd=self.arm.cwd,
-                env=environment,
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=self._log,
-                start_new_session=True,
-            )
-        except OSError as error:
-            self._log.close()
-            self._scratch.cleanup()
-            raise ArmError(f"{self.arm.name} arm: {self.arm.python} cannot be started: {error.strerror}") from None
-        try:
+        with contextlib.ExitStack() as opened:
+            with deferred_interrupts():
+                self._log = opened.enter_context(tempfile.TemporaryFile())
+                scratch = opened.enter_context(tempfile.TemporaryDirectory(prefix="segcore-worker-"))
+                self._process = self._started()
+                opened.callback(self._end)
             self._send(
                 # Calibration is not wanted here, and no run file in the user's store.
-                args=(*self.arm.args, "--benchmark-disable", f"--benchmark-storage=file://{self._scratch.name}"),
+                args=(*self.arm.args, "--benchmark-disable", f"--benchmark-storage=file://{scratch}"),
                 only=self._only,
                 slowdown=self.arm.slowdown,
                 code=str(self.arm.code) if self.arm.code else None,
                 forbidden=[str(path) for path in self.arm.forbidden],
             )
-        except BaseException:
-            self.__exit__(None, None, None)
-            raise
+            self._closing = opened.pop_all()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(self._process.pid, signal.SIGKILL)
+        with deferred_interrupts():
+            self._closing.close()
+
+    def _started(self) -> subprocess.Popen[bytes]:
+        path = [str(p) for p in (self.arm.code / "src", self.arm.code) if p.is_dir()] if self.arm.code else []
+        if os.environ.get("PYTHONPATH"):
+            path.append(os.environ["PYTHONPATH"])
+        try:
+            return subprocess.Popen(
+                [self.arm.python, "-P", str(WORKER)],
+                cwd=self.arm.cwd,
+                env={**os.environ, "PYTHONPATH": os.pathsep.join(path)} if path else None,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=self._log,
+                # A group of its own, out of reach of the terminal's Ctrl-C, but in our session: should we be killed,
+                # the kernel wakes and ends a group that is left behind stopped.
+                process_group=0,
+            )
+        except OSError as error:
+            raise ArmError(f"{self.arm.name} arm: {self.arm.python} cannot be started: {error.strerror}") from None
+
+    def _end(self) -> None:
+        self._signal(signal.SIGKILL)
         self._process.wait()
-        for stream in (self._process.stdin, self._process.stdout, self._log):
+        for stream in (self._process.stdin, self._process.stdout):
             with contextlib.suppress(OSError):  # stdin may hold a line that nobody will read
                 if stream:
                     stream.close()
-        self._scratch.cleanup()
+
+    def _signal(self, kind: signal.Signals) -> None:
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(self._process.pid, kind)
 
     def item(self) -> Offer | None:
         """Wait for the next item that is loaded and can be run; None when there are no more.
@@ -111,18 +121,24 @@ class Worker:
             ArmError: the arm failed, with what it said.
         """
         answer = self._receive()
-        return None if "done" in answer else Offer(answer["item"], answer["limit"])
+        if "done" in answer:
+            return None
+        self._signal(signal.SIGSTOP)
+        return Offer(answer["item"], answer["limit"])
 
     def run(self, calls: int) -> list[int]:
         """Call the item that many times; return the nanoseconds of each call."""
+        self._signal(signal.SIGCONT)
         self._send(run=calls)
         times = self._receive()["ns"]
+        self._signal(signal.SIGSTOP)
         if len(times) != calls or not all(isinstance(t, int) and t > 0 for t in times):
             raise ArmError(f"{self.arm.name} arm: wanted {calls} positive times, found {times}")
         return list(times)
 
     def next(self) -> None:
         """Let the worker go on to its next item."""
+        self._signal(signal.SIGCONT)
         self._send(next=True)
 
     def _send(self, **message: object) -> None:

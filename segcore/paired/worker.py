@@ -161,6 +161,7 @@ class Paired:
 
     def _time(self, call: Callable[[], object], calls: int) -> list[int]:
         gc.collect()
+        gc.freeze()  # what is loaded stays: else each turn would spend a tenth of a second on looking through it
         gc.disable()
         times = []
         for _ in range(calls):

@@ -18,6 +18,7 @@ from torch import nn
 from segcore.devices import Device
 from segcore.errors import DeviceError, nearest_hint
 from segcore.fetch import FetchSettings
+from segcore.runtimes.allocator import keep_freed_memory
 from segcore.runtimes.coarse import coarse_network
 from segcore.runtimes.job import Job, OperatorSpan, Profilable, ProfiledSession, Session
 
@@ -119,6 +120,7 @@ def open_session(
     """
     if reason := why_not(runtime, device, precision):
         raise DeviceError(f"runtime {runtime} in {precision} on {device.name}: {reason}; see `segcore runtimes`")
+    keep_freed_memory()
     cache_dir = (settings or FetchSettings.from_env()).cache_dir
     job = Job(coarse_network(network), device, precision, cache_dir, calibration)
     session: Session = RUNTIMES[runtime].module().open_session(job)
