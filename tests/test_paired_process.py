@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,6 +17,7 @@ import pytest
 from segcore.errors import ArmError, UsageError
 from segcore.paired import session
 from segcore.paired.arms import Arm, repository_of, untracked, worktrees
+from segcore.paired.interrupts import deferred_interrupts
 from segcore.paired.process import Offer, Worker
 from segcore.paired.session import Settings, run_paired
 
@@ -167,6 +170,33 @@ def test_a_worker_serves_only_the_items_that_are_wanted(repository: Path) -> Non
         assert len(worker.run(3)) == 3
         worker.next()
         assert worker.item() is None
+
+
+def test_a_worker_that_waits_is_stopped(repository: Path) -> None:
+    with Worker(_head(repository)) as worker:
+        (process,) = (p for p in psutil.Process().children() if any("worker.py" in word for word in p.cmdline()))
+        for wait in (worker.item, lambda: worker.run(2)):
+            wait()
+            deadline = time.monotonic() + 10  # the signal has been sent, but takes its time on a busy machine
+            while process.status() != psutil.STATUS_STOPPED:
+                assert time.monotonic() < deadline, process.status()
+        worker.next()
+        assert worker.item() is not None
+
+
+def test_an_interrupt_comes_when_what_began_is_done() -> None:
+    done = []
+
+    def interrupted() -> None:
+        with deferred_interrupts():
+            signal.raise_signal(signal.SIGINT)
+            done.append("the rest")
+        done.append("never")
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    assert done == ["the rest"]
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
 def test_a_worker_is_gone_when_the_gate_is_interrupted(repository: Path) -> None:

@@ -1,5 +1,9 @@
 from __future__ import annotations
 
+import os
+import platform
+import subprocess
+import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import metadata
@@ -24,7 +28,7 @@ from segcore.runtimes.job import Job
 from tests.networks import TinyNet
 
 CPU = TorchDevice("cpu")
-SHAPES = [(1, 3, 64, 80), (2, 3, 50, 33)]
+SHAPES = [(1, 3, 64, 80), (3, 3, 50, 33)]
 
 
 @pytest.fixture(scope="module")
@@ -103,6 +107,31 @@ def test_every_runtime_works_with_as_many_threads_as_torch(
     spent = [spent - before.get(thread, 0) for thread, spent in processor_ns().items()]
     workers = [share for share in spent if share > 0.1 * sum(spent)]
     assert 1 <= len(workers) <= threads  # a busy machine may leave one of them nothing to do
+
+
+KEEPS = """
+import resource, sys
+import torch
+from segcore.runtimes.allocator import keep_freed_memory
+if sys.argv[1:]:
+    keep_freed_memory()
+torch.ones(4, 1 << 20)
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+for _ in range(20):
+    torch.ones(4, 1 << 20)  # 16 MiB
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="glibc's allocator")
+def test_freed_memory_is_kept_unless_the_user_has_decided() -> None:
+    def faults(*words: str, **environment: str) -> int:
+        kept = {name: value for name, value in os.environ.items() if not name.startswith(("MALLOC_", "GLIBC_"))}
+        command = [sys.executable, "-c", KEEPS, *words]
+        return int(subprocess.run(command, env=kept | environment, capture_output=True, text=True, check=True).stdout)
+
+    assert faults("keep") < 500 < 20 * 4096 // 10 < faults()
+    assert faults("keep", MALLOC_TRIM_THRESHOLD_="0", MALLOC_MMAP_THRESHOLD_="4096") > 20 * 4096 // 10
 
 
 @pytest.mark.parametrize("name", ["embedded", "deeplabv3_mobilenet_v3_large", "lraspp_mobilenet_v3_large"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import inspect
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -91,6 +92,6 @@ class Job:
 
 def _source(kind: type) -> str:
     try:
-        return inspect.getsource(kind)
-    except (OSError, TypeError):  # typed into an interpreter: its name must do
+        return inspect.getsource(sys.modules[kind.__module__])  # with the functions beside it
+    except (OSError, TypeError, KeyError):  # typed into an interpreter: its name must do
         return f"{kind.__module__}.{kind.__qualname__}"
