@@ -15,7 +15,7 @@ ROOT = Path(segcore.__file__).parent
 LAYERS = {
     "errors": 0, "labels": 0, "limits": 0, "files": 0, "record": 0,
     "cases": 1, "fetch": 1, "network": 1, "reach": 1, "images": 1, "datasets": 1,
-    "devices": 2, "models": 2, "runtimes": 2, "decode": 2, "pipeline": 2, "metrics": 2, "protocols": 2,
+    "allocator": 2, "devices": 2, "models": 2, "runtimes": 2, "decode": 2, "pipeline": 2, "metrics": 2, "protocols": 2,
     "accuracy": 3, "measure": 3, "machine": 3, "conditions": 3, "calibrate": 3, "energy": 3, "profiling": 3,
     "load": 3, "parity": 3, "best": 3, "evaluation": 3,
     "store": 4,

@@ -10,6 +10,7 @@ from pytest_benchmark.fixture import BenchmarkFixture
 
 from segcore import models
 from segcore.accuracy import describe_failure, judge, save_pictures
+from segcore.allocator import give_back_freed_memory
 from segcore.conditions import sample_doubts
 from segcore.energy import EnergyMeter
 from segcore.limits import Limits
@@ -119,6 +120,7 @@ class SpeedItem(BenchItem):
 
     def warm_up(self) -> None:
         """Call the pipeline until its lazily made caches have settled; from then on memory and energy count."""
+        give_back_freed_memory()  # of the item before
         self.call.warm_up()
         known = self.plan.device == "cpu" or RUNTIMES[self.plan.runtime].on_torch
         self._marked = known and self.segmenter.device.reset_peak_memory()

@@ -15,10 +15,10 @@ from types import ModuleType
 import torch
 from torch import nn
 
+from segcore.allocator import keep_freed_memory
 from segcore.devices import Device
 from segcore.errors import DeviceError, nearest_hint
 from segcore.fetch import FetchSettings
-from segcore.runtimes.allocator import keep_freed_memory
 from segcore.runtimes.coarse import coarse_network
 from segcore.runtimes.job import Job, OperatorSpan, Profilable, ProfiledSession, Session
 

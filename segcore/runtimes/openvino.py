@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections import deque
 from collections.abc import Sequence
 from typing import Any
 
@@ -20,11 +21,20 @@ HINTS = {"fp32": "f32", "bf16": "bf16", "fp16": "f16", "int8": "f32"}
 """Arithmetic of what is not quantised."""
 
 
+@functools.cache
+def _core() -> openvino.Core:
+    """One for the process: each sets a signal stack, and when a second one goes that of the first is left dangling.
+
+    The next signal, Ctrl-C for one, would then be a segmentation fault (seen with OpenVINO 2026.4 on Linux).
+    """
+    return openvino.Core()
+
+
 def refusal(device: Device, precision: str) -> str | None:
     """Return why OpenVINO does not run in that precision on that device, None where it does."""
     if device.torch_device.type != "cpu":
         return "segcore runs OpenVINO on the CPU only"
-    capabilities = openvino.Core().get_property(PLUGIN, properties.device.capabilities())
+    capabilities = _core().get_property(PLUGIN, properties.device.capabilities())
     if precision.upper() not in capabilities:
         return f"OpenVINO finds {', '.join(sorted(capabilities))} on this CPU"
     return None
@@ -52,8 +62,7 @@ class OpenVinoSession:
         self._options["threads"] = str(self._threads)
 
     def _compile(self, settings: dict[str, Any]) -> openvino.CompiledModel:
-        core = openvino.Core()
-        return core.compile_model(core.read_model(self._path), PLUGIN, settings)
+        return _core().compile_model(_core().read_model(self._path), PLUGIN, settings)
 
     @property
     def options(self) -> dict[str, str]:
@@ -61,25 +70,32 @@ class OpenVinoSession:
         return self._options
 
     @functools.cached_property
-    def _streams(self) -> openvino.AsyncInferQueue:
+    def _streams(self) -> list[openvino.InferRequest]:
         """The model compiled once more, at the first batch: every thread then takes photos of its own."""
-        return openvino.AsyncInferQueue(self._compile({**self._settings, "NUM_STREAMS": self._threads}), self._threads)
+        model = self._compile({**self._settings, "NUM_STREAMS": self._threads})
+        return [model.create_infer_request() for _ in range(self._threads)]
 
     def forward(self, batch: torch.Tensor) -> torch.Tensor:
         """Return logits (B, 21, h, w), float32, for a batch (B, 3, H, W)."""
         array = np.ascontiguousarray(batch.numpy())
         if len(array) == 1 or self._threads == 1:
             return torch.from_numpy(np.asarray(self._model(array, share_inputs=True)[0], dtype=np.float32))
-        found: dict[int, np.ndarray] = {}
+        logits: list[np.ndarray] = []
 
-        def keep(request: openvino.InferRequest, place: int) -> None:
-            found[place] = np.array(request.get_output_tensor().data, dtype=np.float32)
+        def collect(request: openvino.InferRequest) -> None:
+            request.wait()
+            logits.append(np.array(request.get_output_tensor().data, dtype=np.float32))
 
-        self._streams.set_callback(keep)
+        running: deque[openvino.InferRequest] = deque()
         for place in range(len(array)):
-            self._streams.start_async([array[place : place + 1]], place, share_inputs=True)
-        self._streams.wait_all()
-        return torch.from_numpy(np.concatenate([found[place] for place in range(len(array))]))
+            request = self._streams[place % self._threads]
+            if len(running) == self._threads:
+                collect(running.popleft())
+            request.start_async([array[place : place + 1]], share_inputs=True)
+            running.append(request)
+        for request in running:
+            collect(request)
+        return torch.from_numpy(np.concatenate(logits))
 
     def profiled(self) -> ProfiledOpenVino:
         """Return the same network compiled with OpenVINO's counters."""

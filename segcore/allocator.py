@@ -1,0 +1,40 @@
+"""The C library's allocator, told to keep the large blocks of one call for the next."""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import os
+import sys
+from collections.abc import Callable
+
+_TRIM_THRESHOLD, _MMAP_MAX = -1, -4
+"""Parameters of glibc's mallopt(3), from its malloc.h."""
+_OWN = ("MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_", "MALLOC_MMAP_MAX_", "GLIBC_TUNABLES", "LD_PRELOAD")
+"""Variables by which a user has decided on the allocator."""
+
+
+@functools.cache
+def keep_freed_memory() -> None:
+    """Let glibc serve every block from its heap, and keep up to 1 GiB that is free at the heap's end.
+
+    As it comes, it maps large blocks apart, and gives them and the free end of its heap back, so that every call
+    of a network pays for the kernel's zeroing of pages (11,000 of them in `embedded` at 320); and what a page costs
+    differs from one process to the next. The most that a process holds may grow by a quarter. Only glibc
+    is meant, and who has set its variables decides.
+    """
+    mallopt = _glibc("mallopt")
+    if mallopt is not None and not any(name in os.environ for name in _OWN):
+        mallopt(_MMAP_MAX, 0)
+        mallopt(_TRIM_THRESHOLD, 1 << 30)
+
+
+def give_back_freed_memory() -> None:
+    """Return what is free now to the system, so that it does not count as memory of what comes next."""
+    malloc_trim = _glibc("malloc_trim")
+    if malloc_trim is not None:
+        malloc_trim(0)
+
+
+def _glibc(name: str) -> Callable[..., int] | None:
+    return getattr(ctypes.CDLL(None), name, None) if sys.platform == "linux" else None  # musl has neither
