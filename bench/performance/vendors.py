@@ -3,7 +3,8 @@
     python bench/performance/vendors.py openvino --model embedded --size 320 --batch 8
     python bench/performance/vendors.py onnxruntime --model fcn_resnet101 --weights random --size 320 --batch 2
 
-OpenVINO's is `benchmark_app` with one stream, which is how segcore runs it, or with `--streams 0` as many as it likes;
+OpenVINO's is `benchmark_app` with as many streams as it likes, or `--streams`, on the same file, whose shapes are free;
+with `--fixed-shape` on one compiled for this shape alone, as segcore cannot, to which photos of all shapes come.
 onnxruntime's is `onnxruntime_test` of its package (the C++ `onnxruntime_perf_test` is in no wheel), which uses as many
 threads as there are cores. Ratios above 1: segcore is faster.
 """
@@ -32,10 +33,11 @@ from segcore.runtimes.job import Job
 CPU = TorchDevice("cpu")
 
 
-def benchmark_app(file: Path, shape: tuple[int, ...], calls: int, streams: int) -> float:
+def benchmark_app(file: Path, shape: tuple[int, ...], calls: int, streams: int, fixed_shape: bool) -> float:
     """Return images per second of OpenVINO's program."""
     dimensions = f"{INPUT}[{','.join(map(str, shape))}]"
-    command = ["-m", str(file), "-d", "CPU", "-data_shape", dimensions, "-shape", dimensions, "-niter", str(calls)]
+    command = ["-m", str(file), "-d", "CPU", "-data_shape", dimensions, "-niter", str(calls)]
+    command += ["-shape", dimensions] if fixed_shape else []
     program = str(Path(sys.executable).with_name("benchmark_app"))
     threads = ["-hint", "none", "-nthreads", str(torch.get_num_threads())]  # it refuses threads beside any other hint
     threads += ["-nstreams", str(streams)] if streams else []
@@ -43,7 +45,7 @@ def benchmark_app(file: Path, shape: tuple[int, ...], calls: int, streams: int) 
     return found(r"Throughput:\s+([\d.]+) FPS", out)
 
 
-def onnxruntime_test(file: Path, shape: tuple[int, ...], calls: int, _streams: int) -> float:
+def onnxruntime_test(file: Path, shape: tuple[int, ...], calls: int, _streams: int, _fixed: bool) -> float:
     """Return images per second of onnxruntime's program."""
     names = [d.dim_param for d in onnx.load(file, load_external_data=False).graph.input[0].type.tensor_type.shape.dim]
     dims = ",".join(f"{name}={side}" for name, side in zip(names, shape, strict=True) if name)
@@ -79,9 +81,11 @@ PROGRAMS = {"openvino": benchmark_app, "onnxruntime": onnxruntime_test}
 @click.option("--batch", default=8, show_default=True)
 @click.option("--calls", default=20, show_default=True, help="Forward passes per round and arm.")
 @click.option("--rounds", default=7, show_default=True, type=click.IntRange(2))
-@click.option("--streams", default=1, show_default=True, help="Of benchmark_app; 0: as many as it likes.")
+@click.option("--streams", default=0, show_default=True, help="Of benchmark_app; 0: as many as it likes.")
+@click.option("--fixed-shape", is_flag=True, help="Let benchmark_app compile for this shape alone.")
 def main(
-    runtime: str, model: str, weights: str, size: int, batch: int, calls: int, rounds: int, streams: int
+    runtime: str, model: str, weights: str, size: int, batch: int, calls: int, rounds: int, streams: int,
+    fixed_shape: bool,
 ) -> None:  # fmt: skip
     """Run both in turns and print the rounds' ratios."""
     loaded = models.load(model, weights)
@@ -95,7 +99,7 @@ def main(
     for _ in range(rounds):
         forward = [segmenter.run(photos)[0].timings["forward"] for _ in range(calls)]
         ours.append(1 / statistics.median(forward))  # they are seconds per photo
-        theirs.append(PROGRAMS[runtime](file, shape, calls, streams))
+        theirs.append(PROGRAMS[runtime](file, shape, calls, streams, fixed_shape))
         ratios.append(ours[-1] / theirs[-1])
     low, middle, high = statistics.quantiles(ratios, n=4)
     what = f"{model} {'x'.join(map(str, shape))}, {torch.get_num_threads()} threads"
