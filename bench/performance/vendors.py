@@ -37,6 +37,7 @@ def benchmark_app(file: Path, shape: tuple[int, ...], calls: int, streams: int, 
     """Return images per second of OpenVINO's program."""
     dimensions = f"{INPUT}[{','.join(map(str, shape))}]"
     command = ["-m", str(file), "-d", "CPU", "-data_shape", dimensions, "-niter", str(calls)]
+    command += ["-layout", "[NCHW]"]  # or it takes a batch for one image
     command += ["-shape", dimensions] if fixed_shape else []
     program = str(Path(sys.executable).with_name("benchmark_app"))
     threads = ["-hint", "none", "-nthreads", str(torch.get_num_threads())]  # it refuses threads beside any other hint

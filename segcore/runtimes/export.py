@@ -1,7 +1,7 @@
 """Networks as ONNX files, in fp32, fp16 or quantised to int8: what onnxruntime, OpenVINO and TensorRT all read.
 
 One file serves every shape: batch, height and width are symbolic. (On two AVX-512 cores OpenVINO ran FCN-ResNet101
-and `embedded` as fast from it as from a copy reshaped to the photo: 1.00 and 0.99.)
+as fast from it as from a copy reshaped to the photo; `embedded` would gain a tenth.)
 """
 
 from __future__ import annotations
