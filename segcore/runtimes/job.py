@@ -85,7 +85,7 @@ class Job:
     def network_key(self) -> dict[str, str]:
         """Return what tells this network from every other: structure, code that is not torch's, and weights."""
         types = {type(module) for module in self.network.modules()}
-        ours = sorted(_source(kind) for kind in types if not kind.__module__.startswith(("torch.", "torchvision.")))
+        ours = sorted({_source(kind) for kind in types if not kind.__module__.startswith(("torch.", "torchvision."))})
         code = hashlib.sha256("\n".join([repr(self.network), *ours]).encode()).hexdigest()
         return {"network": code, "weights": state_sha256(self.network)}
 

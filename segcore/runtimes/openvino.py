@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 from collections import deque
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import openvino
@@ -50,7 +49,7 @@ class OpenVinoSession:
             "performance_hint": "LATENCY",
             "inference_precision_hint": HINTS[job.precision],
         }
-        self._settings: dict[str, Any] = {
+        self._settings: dict[str, object] = {
             "INFERENCE_NUM_THREADS": job.threads,
             "PERFORMANCE_HINT": self._options["performance_hint"],
             "INFERENCE_PRECISION_HINT": self._options["inference_precision_hint"],
@@ -61,7 +60,7 @@ class OpenVinoSession:
         self._threads: int = self._model.get_property(properties.inference_num_threads())
         self._options["threads"] = str(self._threads)
 
-    def _compile(self, settings: dict[str, Any]) -> openvino.CompiledModel:
+    def _compile(self, settings: dict[str, object]) -> openvino.CompiledModel:
         return _core().compile_model(_core().read_model(self._path), PLUGIN, settings)
 
     @property
