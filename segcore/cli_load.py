@@ -106,7 +106,7 @@ def load(
             segmenter.run([photo])
         PipelineCall(segmenter, photos[:1] * samples, size).warm_up()
     with _bar() as watch:
-        driver = Driver(_server(segmenter, photos, seed), watch)
+        driver = Driver(_server(segmenter, photos, seed), watch, _tell)
         started, before = datetime.now(UTC).isoformat(timespec="seconds"), take_reading()
         try:
             if scenario == "server" and rate is None:
@@ -160,6 +160,14 @@ def _server(segmenter: Segmenter, photos: tuple[str, ...], seed: int) -> Callabl
 
     draw = np.random.default_rng((seed, 2))
     return lambda samples: segmenter.run([photos[i] for i in draw.integers(len(photos), size=samples)])
+
+
+def _tell(run: Run) -> None:
+    """Say what came of a run of a search, which may go on for minutes."""
+    from segcore.report.wording import number
+
+    late = f"{run.over} of {_count(len(run.queries), 'query')} late"
+    click.echo(f"{number(run.plan.rate or 0)} queries/s: {run.verdict}, {late}, {run.elapsed_s:.0f} s", err=True)
 
 
 @contextmanager

@@ -117,6 +117,9 @@ def test_a_search_shows_every_rate_and_what_it_found() -> None:
     assert probe["plan"]["scenario"] == "single-stream"
     assert 2 <= len(tried) <= MAX_RUNS
     assert all(f"{each['plan']['rate']:.3g} " in result.stdout for each in tried)
+    told = [line.split(" queries/s: ") for line in result.stderr.splitlines()]
+    assert [rate for rate, _ in told] == [f"{each['plan']['rate']:.3g}" for each in tried]
+    assert [text.split(",")[0] for _, text in told] == [each["verdict"] for each in tried]
     assert {each["verdict"] for each in tried if each["plan"]["rate"] > highest}.isdisjoint({"valid"})
     (best,) = (each for each in tried if each["plan"]["rate"] == highest)
     assert found["result"]["percentiles_s"]["p99"] <= 0.5

@@ -1,5 +1,6 @@
 """The shipped weights: pinned, small, quick to load, and right about real photos."""
 
+import math
 import time
 from hashlib import sha256
 from pathlib import Path
@@ -14,12 +15,19 @@ from segcore.models.embedded import WEIGHTS_PATH, WEIGHTS_SHA256, EmbeddedNet, e
 from segcore.models.embedded.card import percent, scores_table
 from segcore.models.embedded.data import Photo, load_photos
 from segcore.models.embedded.evaluate import Scores, evaluate
-from segcore.models.embedded.net import reduce
+from segcore.models.embedded.net import DOUBT, reduce, settle
 from segcore.pipeline import Segmenter
 
 VOC_ROOT = Path(__file__).parents[2] / "shared" / "voc2012"
 needs_voc = pytest.mark.skipif(not VOC_ROOT.is_dir(), reason="no VOC photos beside the repository")
 
+REFERENCES = Path(__file__).parents[2] / "shared" / "reference-images"
+REFERENCE_PHOTOS = {  # the others, of horses, are wrong: see docs/embedded-model.md
+    "darknet-dog": "dog",
+    "darknet-eagle": "bird",
+    "fcn-demo": "person",
+    "hub-samoyed": "dog",
+}
 PHOTOS = {"chelsea": "cat", "astronaut": "person", "camera": "person", "motorcycle": "motorbike"}
 
 
@@ -81,6 +89,22 @@ def test_expected_class_dominates(net: EmbeddedNet, name: str, size: int) -> Non
     assert result.dominant == PHOTOS[name], result.fractions
 
 
+@pytest.mark.skipif(not REFERENCES.is_dir(), reason="no reference photos beside the repository")
+@pytest.mark.parametrize("size", [320, 480, 640])
+@pytest.mark.parametrize("name", REFERENCE_PHOTOS)
+def test_expected_class_dominates_reference_photos(net: EmbeddedNet, name: str, size: int) -> None:
+    result = Segmenter(net, device="cpu", size=size)(REFERENCES / f"{name}.jpg")
+    assert result.dominant == REFERENCE_PHOTOS[name], result.fractions
+
+
+def test_a_class_that_the_picture_does_not_show_loses_by_its_log_probability() -> None:
+    scores, presence = torch.zeros(1, 21, 2, 2), torch.full((1, 20, 1, 1), -50.0)
+    presence[:, 7], presence[:, 11] = 100.0, 0.0  # cat for certain, dog perhaps
+    wanted = torch.full((21,), -DOUBT)
+    wanted[0], wanted[8], wanted[12] = 0.0, 0.0, -math.log(2)
+    assert torch.allclose(settle(scores, presence), wanted[None, :, None, None].expand(1, 21, 2, 2))
+
+
 def test_changed_bytes_are_refused(tmp_path: Path) -> None:
     content = bytearray(WEIGHTS_PATH.read_bytes())
     content[-1] ^= 1
@@ -120,7 +144,7 @@ def test_percent() -> None:
 
 @needs_voc
 def test_figures_on_a_part_of_val(net: EmbeddedNet) -> None:
-    """A fast guard: every twelfth photo; the figures of all are in docs/embedded-model.md."""
-    scores: Scores = evaluate(net, load_photos(VOC_ROOT, "val")[::12], 320)
-    assert scores.pixel_accuracy > 0.90, scores.line()
-    assert scores.animals_and_people > 0.66, scores.line()
+    """A fast guard: every tenth photo; the figures of all are in docs/embedded-model.md."""
+    scores: Scores = evaluate(net, load_photos(VOC_ROOT, "val")[::10], 320)
+    assert scores.pixel_accuracy > 0.91, scores.line()
+    assert scores.animals_and_people > 0.84, scores.line()

@@ -8,15 +8,27 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from click.testing import CliRunner
 from PIL import Image
 
 from segcore.errors import ModelError
 from segcore.models.embedded import load_embedded
-from segcore.models.embedded.data import Augmentation, Batches, at_logits, hold_out, load_photos, photo_weights
-from segcore.models.embedded.initial import backbone_tensors, convolutions
+from segcore.models.embedded.data import (
+    Augmentation,
+    Batches,
+    at_logits,
+    hold_out,
+    load_photos,
+    normalise,
+    photo_weights,
+)
+from segcore.models.embedded.initial import backbone_tensors, build, convolutions
+from segcore.models.embedded.net import EmbeddedNet
+from segcore.models.embedded.presence import fit_presence, shown
 from segcore.models.embedded.teacher import DeepLabTflite
 from segcore.models.embedded.train import Recipe, Training, Upkeep, main, run
+from segcore.pipeline import preprocess
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -121,11 +133,19 @@ def test_held_out_photos_do_not_depend_on_order(voc_root: Path) -> None:
 
 def test_rate_warms_up_stays_and_falls_to_nothing() -> None:
     recipe = Recipe(steps=1000, warmup=100, decay=0.3)
-    rates = [recipe.rate(step) for step in range(1000)]
+    rates = [recipe.rate_share(step) for step in range(1000)]
     assert rates[0] == pytest.approx(0.01)
     assert set(rates[99:700]) == {1.0}
     assert rates[700:] == sorted(rates[700:], reverse=True)
     assert 0 < rates[-1] < 0.01
+
+
+def test_presence_changes_nothing_before_it_is_fitted(voc_root: Path) -> None:
+    training = Training(TINY, load_photos(voc_root, "train"), None)
+    images = training.batches.batch(0, TINY.early).images
+    net = training.result()
+    with torch.inference_mode():
+        assert torch.equal(net.logits(images), net.head(*net.features(images)))
 
 
 def test_loss_falls(voc_root: Path) -> None:
@@ -134,6 +154,44 @@ def test_loss_falls(voc_root: Path) -> None:
     )
     losses = [training.advance() for _ in range(10)]
     assert np.mean(losses[-3:]) < 0.85 * losses[0]
+
+
+def test_only_the_head_is_trained(voc_root: Path) -> None:
+    training = Training(TINY, load_photos(voc_root, "train"), None)
+    before = {name: tensor.clone() for name, tensor in training.net.state_dict().items()}
+    training.advance()
+    after = training.net.state_dict()
+    changed = {name.split(".")[0] for name, tensor in before.items() if not torch.equal(tensor, after[name])}
+    assert changed == {name for name, _ in training.net.named_children()} - {"features", "presence"}
+
+
+def test_imagenet_weights_are_folded(voc_root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    net = EmbeddedNet()
+    tensors: list[torch.Tensor] = []
+    for layer in [*convolutions(net.features), net.presence.top]:
+        tensors += [layer.weight.detach(), *(torch.rand(layer.out_channels) + 0.5 for _ in range(4))]
+    monkeypatch.setattr("segcore.models.embedded.initial.backbone_tensors", lambda package: tensors)
+    image = torch.rand(1, 3, 64, 64)
+    net = build(0, image, "drawn")
+    filters, gamma, beta, mean, variance = tensors[:5]
+    wanted = F.conv2d(2 * image - 1, filters, stride=2, padding=1)
+    wanted = F.batch_norm(wanted, mean, variance, gamma, beta, eps=1e-3)
+    found = net.features.stem(normalise(image))
+    assert torch.allclose(found[..., 1:, 1:], wanted[..., 1:, 1:], atol=1e-4)  # what lies outside differs: 0 is grey
+
+
+def test_presence_is_fitted_to_what_photos_show(voc_root: Path) -> None:
+    photos = load_photos(voc_root, "train")
+    assert shown(photos[0]).nonzero().tolist() == [[11]]  # dog, the twelfth of the foreground classes
+    net = load_embedded()
+    fit_presence(net, photos)
+    with torch.inference_mode():
+        maps = [net.features(preprocess(p.pixels, 72)[None]) for p in photos[:2]]
+        dog, person = (net.presence(at32)[0, :, 0, 0] for *_, at32 in maps)
+    assert dog.argmax() == 11
+    assert person.argmax() == 14
+    assert dog[11] > 0 > dog[14]
+    assert dog[[0, 19]].max() < -2
 
 
 def test_a_killed_and_resumed_run_ends_in_the_same_bits(voc_root: Path, tmp_path: Path) -> None:

@@ -116,11 +116,13 @@ class Driver:
     Args:
         serve: executes a query of so many photos.
         watch: is told the plan and the share of it that is done, 0 to 1, after each query.
+        ended: is told each run that a search has made.
         clock: of the runs.
     """
 
     serve: Callable[[int], object]
     watch: Callable[[Plan, float], None] = lambda plan, share: None
+    ended: Callable[[Run], None] = lambda run: None
     clock: Clock = field(default_factory=SystemClock)
     runs: list[Run] = field(default_factory=list)
 
@@ -153,7 +155,8 @@ class Driver:
         probe = self.run(Plan("single-stream", least=PROBE_QUERIES))
         search = Search.after_probe(probe.latencies_s, plan.limit_s, plan.seed)
         while (rate := search.next_rate()) is not None:
-            verdict = self.run(replace(plan, rate=rate)).verdict
-            assert verdict is not None
-            search = search.after(rate, verdict)
+            run = self.run(replace(plan, rate=rate))
+            self.ended(run)
+            assert run.verdict is not None
+            search = search.after(rate, run.verdict)
         return search

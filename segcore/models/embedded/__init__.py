@@ -18,7 +18,7 @@ from segcore.models.embedded.net import EmbeddedNet
 __all__ = ["WEIGHTS_PATH", "WEIGHTS_SHA256", "EmbeddedNet", "embedded", "load_embedded"]
 
 WEIGHTS_PATH: Final = Path(__file__).with_name("embedded.safetensors")
-WEIGHTS_SHA256: Final = "55be83354ea3bf6bfe4004672d7fd73ddca3abf6a69df39fb31dcecc32720d77"
+WEIGHTS_SHA256: Final = "fa5cba49ceb022abdae62824761420d2fab8973d8133d5254f1d87b0380b47a3"
 
 
 def embedded() -> EmbeddedNet:

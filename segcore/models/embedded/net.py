@@ -1,7 +1,7 @@
 """The embedded network: EfficientNet-Lite2 features under a small pyramid head.
 
 Every convolution carries a bias and no normalisation layer follows it: the batch normalisation of the pretrained
-features is folded into their weights when they are loaded (see `train`). So what is trained is what is shipped.
+features is folded into their weights when they are loaded (see `initial`).
 """
 
 from __future__ import annotations
@@ -28,12 +28,10 @@ STAGES: Final = (
 """EfficientNet-Lite2 (width 1.1, depth 1.2; TensorFlow TPU repository, `lite/efficientnet_lite_builder.py`)."""
 
 STEM_CHANNELS: Final = 32
-EARLY_STAGES: Final = 2
 LARGEST: Final = 320
 """Pixels of the shorter side that the features are shown at most: they learned from photos of 288."""
-POWER: Final = 8
-TRUST: Final = 7.0
-"""Of `settle`, chosen on the held-out training photos; the optimum is flat."""
+DOUBT: Final = 6.0
+"""What `settle` takes from a logit at most."""
 
 
 def conv(inputs: int, outputs: int, kernel: int = 1, stride: int = 1, groups: int = 1, dilation: int = 1) -> nn.Conv2d:
@@ -84,23 +82,12 @@ class Features(nn.Module):
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Map `[B, 3, H, W]` to four maps `[B, C, H/s, W/s]` with s = 4, 8, 16, 32 and C from `channels`."""
-        at4 = self.early(x)
-        return at4, *self.late(at4)
-
-    def early(self, x: Tensor) -> Tensor:
-        """`[B, 3, H, W]` to the first of the four maps; training leaves this part as ImageNet made it."""
         x = relu6(self.stem(x))
-        for stage in self.stages[:EARLY_STAGES]:
-            x = stage(x)
-        return x
-
-    def late(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """From the first of the four maps to the other three."""
         maps = []
-        for stage in self.stages[EARLY_STAGES:]:
+        for stage in self.stages:
             x = stage(x)
             maps.append(x)
-        return maps[0], maps[2], maps[4]
+        return maps[1], maps[2], maps[4], maps[6]
 
 
 class Separable(nn.Module):
@@ -117,9 +104,9 @@ class Separable(nn.Module):
 
 
 class Context(nn.Module):
-    """What surrounds each place: three dilated depthwise filters and a gate driven by the whole picture.
+    """What surrounds each place: three dilated depthwise filters.
 
-    A cheap pyramid in the manner of DeepLabV3 (arXiv 1706.05587) with the gate of BiSeNet (arXiv 1808.00897).
+    A cheap pyramid in the manner of DeepLabV3 (arXiv 1706.05587).
     """
 
     def __init__(self, inputs: int, channels: int) -> None:
@@ -129,15 +116,31 @@ class Context(nn.Module):
         self.middle = conv(channels, channels, 3, groups=channels, dilation=2)
         self.far = conv(channels, channels, 3, groups=channels, dilation=4)
         self.mix = conv(channels, channels)
-        self.gate = conv(inputs, channels)
-        self.shift = conv(inputs, channels)
 
     def forward(self, x: Tensor) -> Tensor:
         """`[B, inputs, H, W]` to `[B, channels, H, W]`, not negative."""
-        whole = x.mean((2, 3), keepdim=True)
         y = relu6(self.lateral(x))
-        y = y + self.mix(relu6(self.near(y) + self.middle(y) + self.far(y)))
-        return relu6(y * torch.sigmoid(self.gate(whole)) + self.shift(whole))
+        return relu6(y + self.mix(relu6(self.near(y) + self.middle(y) + self.far(y))))
+
+
+class Presence(nn.Module):
+    """Which classes the picture shows, told from what EfficientNet-Lite2 tells ImageNet's classes from."""
+
+    middle: Final = 1280
+
+    def __init__(self, inputs: int) -> None:
+        super().__init__()
+        self.top = conv(inputs, self.middle)
+        self.classifier = conv(self.middle, NUM_CLASSES - 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """`[B, inputs, H, W]` to logits `[B, 20, 1, 1]` of the classes without background."""
+        found: Tensor = self.classifier(self.pooled(x))
+        return found
+
+    def pooled(self, x: Tensor) -> Tensor:
+        """`[B, inputs, H, W]` to `[B, 1280, 1, 1]`: the mean over all places."""
+        return relu6(self.top(x)).mean((2, 3), keepdim=True)
 
 
 def enlarge(x: Tensor, like: Tensor) -> Tensor:
@@ -153,16 +156,15 @@ def reduce(x: Tensor) -> Tensor:
     return F.interpolate(x, size=size, mode="bilinear", align_corners=False)
 
 
-def settle(scores: Tensor) -> Tensor:
-    """Lower the logits of foreground classes that are nowhere as sure in the picture as its surest one.
+def settle(scores: Tensor, presence: Tensor) -> Tensor:
+    """Lower the logits of foreground classes that the picture as a whole does not seem to show.
 
-    An animal is seldom half dog and half cat. How present a class is, is the power mean of its probability over all
-    places (between the mean, power 1, and the largest, power infinity); its logits lose `TRUST` times by how much the
-    log of that is below the highest of the twenty, one at most. Background stays as it is. `[B, 21, h, w]` to the same.
+    Each loses by how much the log of the probability that its class is present is below the highest of the twenty,
+    `DOUBT` at most. Background stays as it is. `[B, 21, h, w]` and `[B, 20, 1, 1]` to `[B, 21, h, w]`.
     """
-    presence = (POWER * scores.log_softmax(1)).logsumexp((2, 3), keepdim=True) / POWER  # but for a constant
-    behind = presence[:, 1:] - presence[:, 1:].amax(1, keepdim=True)
-    return torch.cat([scores[:, :1], scores[:, 1:] + TRUST * behind.clamp(min=-1.0)], 1)
+    sure = F.logsigmoid(presence)
+    behind = (sure - sure.amax(1, keepdim=True)).clamp(min=-DOUBT)
+    return torch.cat([scores[:, :1], scores[:, 1:] + behind], 1)
 
 
 class EmbeddedNet(nn.Module):
@@ -177,6 +179,7 @@ class EmbeddedNet(nn.Module):
         super().__init__()
         self.features = Features()
         c4, c8, c16, c32 = Features.channels
+        self.presence = Presence(c32)
         self.context = Context(c32, width)
         self.lateral16 = conv(c16, width)
         self.smooth16 = Separable(width)
@@ -189,7 +192,8 @@ class EmbeddedNet(nn.Module):
 
     def logits(self, x: Tensor) -> Tensor:
         """`[B, 3, H, W]` to logits `[B, 21, h/4, w/4]`, as they are before the last enlargement."""
-        return settle(self.head(*self.features(reduce(x))))
+        maps = self.features(reduce(x))
+        return settle(self.head(*maps), self.presence(maps[-1]))
 
     def head(self, at4: Tensor, at8: Tensor, at16: Tensor, at32: Tensor) -> Tensor:
         """Merge the maps of the features, from the coarse to the fine, into logits `[B, 21, H/4, W/4]`."""

@@ -15,7 +15,7 @@ from copy import deepcopy
 from dataclasses import asdict, dataclass, replace
 from itertools import repeat
 from pathlib import Path
-from typing import Final, cast
+from typing import Final
 
 import click
 import numpy as np
@@ -26,13 +26,15 @@ from rich.logging import RichHandler
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor, nn
 
+from segcore.allocator import keep_freed_memory
 from segcore.errors import ModelError, SegcoreError
 from segcore.labels import IGNORE_INDEX, NUM_CLASSES
 from segcore.models.embedded.card import Card, write_release
 from segcore.models.embedded.data import Augmentation, Batch, Batches, Opinions, Photo, hold_out, load_photos
 from segcore.models.embedded.evaluate import SIZES, evaluate
-from segcore.models.embedded.initial import BACKBONE_PACKAGE, build, convolutions
+from segcore.models.embedded.initial import BACKBONE_PACKAGE, build
 from segcore.models.embedded.net import EmbeddedNet
+from segcore.models.embedded.presence import fit_presence
 from segcore.models.embedded.teacher import DeepLabTflite, opinions
 
 SHARDS: Final = 2
@@ -61,14 +63,13 @@ class Recipe:
     see, while the rate falls to nothing.
     """
 
-    steps: int = 13500
-    decay: float = 0.55
+    steps: int = 7500
+    decay: float = 0.5
     """Share of the steps in which the rate falls."""
     warmup: int = 150
     early: Augmentation = EARLY
     late: Augmentation = LATE
-    features_rate: float = 2.5e-4
-    head_rate: float = 1.5e-3
+    rate: float = 1.5e-3
     weight_decay: float = 0.01
     dice: float = 0.5
     trust: float = 0.5
@@ -81,7 +82,7 @@ class Recipe:
         """The first step of the decay."""
         return self.steps - round(self.steps * self.decay)
 
-    def rate(self, step: int) -> float:
+    def rate_share(self, step: int) -> float:
         """Share of the learning rate at `step`: linear warm-up, constant, 1-sqrt decay (arXiv 2405.18392)."""
         if step < self.decay_from:
             return min(1.0, (step + 1) / max(1, self.warmup))
@@ -108,12 +109,9 @@ def loss_of(net: EmbeddedNet, batch: Batch, recipe: Recipe) -> Tensor:
     """
     images, classes, teacher = batch
     target = classes[:, 2::4, 2::4].long()
-    if next(net.features.stem.parameters()).requires_grad:
-        at4 = net.features.early(images)
-    else:  # nothing to learn there, so half precision will do
-        with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
-            at4 = net.features.early(images)
-    log_p = net.head(at4.float(), *net.features.late(at4.float())).log_softmax(1)
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):  # nothing to learn there, so half precision will do
+        maps = net.features(images)
+    log_p = net.head(*(m.float() for m in maps)).log_softmax(1)
     valid = target != IGNORE_INDEX
     entropy = F.nll_loss(log_p, target, ignore_index=IGNORE_INDEX, reduction="none")
     if teacher is not None:
@@ -123,19 +121,18 @@ def loss_of(net: EmbeddedNet, batch: Batch, recipe: Recipe) -> Tensor:
 
 
 def optimiser(net: EmbeddedNet, recipe: Recipe) -> torch.optim.AdamW:
-    """AdamW with a lower rate for the features, and weight decay for filters only."""
-    head = [m for name, m in net.named_children() if name != "features"]
-    groups = []
-    for rate, modules in ((recipe.features_rate, [net.features]), (recipe.head_rate, head)):
-        parameters = [p for m in modules for p in m.parameters() if p.requires_grad]
-        filters = [p for p in parameters if p.ndim > 1]
-        groups.append({"params": filters, "rate": rate, "weight_decay": recipe.weight_decay})
-        groups.append({"params": [p for p in parameters if p.ndim == 1], "rate": rate, "weight_decay": 0.0})
-    return torch.optim.AdamW(groups, lr=recipe.head_rate, fused=True)
+    """AdamW for what is learned, with weight decay for filters only."""
+    learned = [p for p in net.parameters() if p.requires_grad]
+    filters = {"params": [p for p in learned if p.ndim > 1], "weight_decay": recipe.weight_decay}
+    biases = {"params": [p for p in learned if p.ndim == 1], "weight_decay": 0.0}
+    return torch.optim.AdamW([filters, biases], lr=recipe.rate, fused=True)
 
 
 class Training:
-    """A run: network, moving average of its weights, optimiser and the number of steps done."""
+    """A run: network, moving average of its weights, optimiser and the number of steps done.
+
+    The features stay as ImageNet made them: trained on a few thousand photos, they would forget what other photos show.
+    """
 
     def __init__(
         self, recipe: Recipe, photos: list[Photo], backbone: str | None, opinions: Opinions | None = None
@@ -154,9 +151,8 @@ class Training:
     def advance(self) -> float:
         """Do one step and return its loss."""
         batch = self._batch()
-        share = self.recipe.rate(self.step)
         for group in self.optimiser.param_groups:
-            group["lr"] = group["rate"] * share
+            group["lr"] = self.recipe.rate * self.recipe.rate_share(self.step)
         parts = (repeat(None) if part is None else part.chunk(SHARDS) for part in batch)
         done = list(self._workers.map(self._gradients, map(Batch._make, zip(*parts, strict=False))))
         for parameter, *gradients in zip(self.learned, *(found for _, found in done), strict=True):
@@ -221,12 +217,7 @@ class Training:
 
     def result(self) -> EmbeddedNet:
         """Return the moving average as a plain network in evaluation mode."""
-        net = EmbeddedNet().to(memory_format=torch.channels_last)
-        with torch.no_grad():
-            for mine, theirs in zip(convolutions(net), convolutions(self.average), strict=True):
-                mine.weight.copy_(theirs.weight)  # gain times filters
-                cast(nn.Parameter, mine.bias).copy_(cast(nn.Parameter, theirs.bias))
-        return net.eval()
+        return deepcopy(self.average).eval()
 
 
 @dataclass(frozen=True)
@@ -282,6 +273,7 @@ def main(
     held_out: int, teacher: Path | None, backbone_weights: str,
 ) -> None:  # fmt: skip
     """Train the embedded network, write the file to ship and score it on the val photos of the VOC root."""
+    keep_freed_memory()
     torch.set_num_threads(1)  # for each operation: see SHARDS
     console = Console(stderr=True)
     logging.basicConfig(level=logging.INFO, format="%(message)s", handlers=[RichHandler(console=console)])
@@ -301,7 +293,8 @@ def main(
             task = progress.add_task("training", total=recipe.steps)
             run(training, aside, Upkeep(workspace), lambda loss: progress.update(
                 task, completed=training.step, description=f"loss {loss:.3f}"))  # fmt: skip
-        net = training.result()
+            net = training.result()
+            fit_presence(net, progress.track(photos, description="which classes photos show"))
         scores = {size: evaluate(net, load_photos(voc_root, "val"), size) for size in SIZES}
         digest = write_release(net, output, Card(asdict(recipe), len(photos), scores))
     except SegcoreError as error:
