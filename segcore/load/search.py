@@ -17,9 +17,9 @@ from segcore.load.schedule import PERCENTILES, poisson_arrivals, sojourn_times
 PERCENTILE = PERCENTILES["server"]
 RESOLUTION = 0.05
 """The search ends with the lowest rate that failed at most this share above the highest that did not."""
-STEP = (1 + RESOLUTION) ** 2
-"""First step up or down from where the simulation says; each further one is squared. Where the simulation is right to
-that, three runs are all it takes."""
+STEP = 1.1
+"""First step up or down from where the simulation says; each further one is squared. Where the simulation is right
+to within a tenth, three runs are all it takes."""
 MAX_RUNS = 12
 LEAST_LOAD = 0.05
 """No rate is tried at which the server is busy for less than this share of the time."""
