@@ -93,7 +93,12 @@ def end_to_end(model: models.LoadedModel, photo: Path, size: int, ways: Sequence
     expected = recipe.end_to_end(module, photo, size)
     forward: dict[Way, list[float]] = {way: [] for way in ways}
     rates: list[float] = []
-    arms: dict[Way, Callable[[], object]] = {RECIPE: partial(recipe.end_to_end, module, photo, size)}
+
+    def plain() -> None:
+        with recipe.plain_allocator():
+            recipe.end_to_end(module, photo, size)
+
+    arms: dict[Way, Callable[[], object]] = {RECIPE: plain}
     for way, segmenter in segmenters.items():
         result = segmenter.run([photo])[0]
         equal = float((result.model_color_mask == expected).all(axis=-1).mean())
