@@ -18,7 +18,7 @@ from segcore.models.embedded.net import EmbeddedNet
 __all__ = ["WEIGHTS_PATH", "WEIGHTS_SHA256", "EmbeddedNet", "embedded", "load_embedded"]
 
 WEIGHTS_PATH: Final = Path(__file__).with_name("embedded.safetensors")
-WEIGHTS_SHA256: Final = "fa5cba49ceb022abdae62824761420d2fab8973d8133d5254f1d87b0380b47a3"
+WEIGHTS_SHA256: Final = "a0df2f133938e61707e78d92a14a67c0dd24927033f28a923dd1021d7b74a632"
 
 
 def embedded() -> EmbeddedNet:
