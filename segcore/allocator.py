@@ -6,10 +6,15 @@ import ctypes
 import functools
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Final
 
-_TRIM_THRESHOLD, _MMAP_MAX = -1, -4
+_TRIM_THRESHOLD, _MMAP_THRESHOLD, _MMAP_MAX = -1, -3, -4
 """Parameters of glibc's mallopt(3), from its malloc.h."""
+_KEEP: Final = {_MMAP_MAX: 0, _TRIM_THRESHOLD: 1 << 30}
+_SETTLED: Final = {_MMAP_MAX: 65536, _MMAP_THRESHOLD: 32 << 20, _TRIM_THRESHOLD: 64 << 20}
+"""Where glibc's own thresholds settle when blocks of tens of megabytes come and go (mallopt(3), M_MMAP_THRESHOLD)."""
 _OWN = ("MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_", "MALLOC_MMAP_MAX_", "GLIBC_TUNABLES", "LD_PRELOAD")
 """Variables by which a user has decided on the allocator."""
 
@@ -23,10 +28,17 @@ def keep_freed_memory() -> None:
     differs from one process to the next. The most that a process holds may grow by a quarter. Only glibc
     is meant, and who has set its variables decides.
     """
-    mallopt = _glibc("mallopt")
-    if mallopt is not None and not any(name in os.environ for name in _OWN):
-        mallopt(_MMAP_MAX, 0)
-        mallopt(_TRIM_THRESHOLD, 1 << 30)
+    _set(_KEEP)
+
+
+@contextmanager
+def as_it_comes() -> Iterator[None]:
+    """Undo `keep_freed_memory` while the body lasts: what runs there is a process that segcore has no part in."""
+    _set(_SETTLED)
+    try:
+        yield
+    finally:
+        _set(_KEEP)
 
 
 def give_back_freed_memory() -> None:
@@ -34,6 +46,13 @@ def give_back_freed_memory() -> None:
     malloc_trim = _glibc("malloc_trim")
     if malloc_trim is not None:
         malloc_trim(0)
+
+
+def _set(parameters: dict[int, int]) -> None:
+    mallopt = _glibc("mallopt")
+    if mallopt is not None and not any(name in os.environ for name in _OWN):
+        for parameter, value in parameters.items():
+            mallopt(parameter, value)
 
 
 def _glibc(name: str) -> Callable[..., int] | None:

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import ctypes
-import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -19,29 +16,6 @@ from torchvision.models import get_model_builder
 
 from segcore import models
 from segcore.labels import NUM_CLASSES, VOC_PALETTE
-
-TRIM_THRESHOLD, MMAP_THRESHOLD, MMAP_MAX = -1, -3, -4
-"""Parameters of glibc's mallopt(3), from its malloc.h."""
-
-
-@contextmanager
-def plain_allocator() -> Iterator[None]:
-    """Let glibc's allocator do, while the body lasts, what it does in a process that segcore has no part in.
-
-    That is where its thresholds settle when blocks of tens of megabytes come and go (mallopt(3), M_MMAP_THRESHOLD);
-    `segcore.allocator` has the process keep freed memory otherwise, and the recipe would be the faster for it.
-    """
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
-    if mallopt is None:
-        yield
-        return
-    for parameter, value in ((MMAP_MAX, 65536), (MMAP_THRESHOLD, 32 << 20), (TRIM_THRESHOLD, 64 << 20)):
-        mallopt(parameter, value)
-    try:
-        yield
-    finally:
-        mallopt(MMAP_MAX, 0)
-        mallopt(TRIM_THRESHOLD, 1 << 30)
 
 
 def transform(size: int) -> Callable[[Image.Image], torch.Tensor]:

@@ -19,7 +19,7 @@ import numpy as np
 import recipe
 from PIL import Image
 
-from segcore import Segmenter, models
+from segcore import Segmenter, allocator, models
 from segcore.best import Way, interleave
 from segcore.calibrate import matmul_rate
 from segcore.devices import TorchDevice
@@ -95,7 +95,7 @@ def end_to_end(model: models.LoadedModel, photo: Path, size: int, ways: Sequence
     rates: list[float] = []
 
     def plain() -> None:
-        with recipe.plain_allocator():
+        with allocator.as_it_comes():
             recipe.end_to_end(module, photo, size)
 
     arms: dict[Way, Callable[[], object]] = {RECIPE: plain}
