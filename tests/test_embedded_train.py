@@ -10,6 +10,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 from click.testing import CliRunner
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image
 
 from segcore.errors import ModelError
@@ -22,6 +24,7 @@ from segcore.models.embedded.data import (
     load_photos,
     normalise,
     photo_weights,
+    recolour,
 )
 from segcore.models.embedded.initial import backbone_tensors, build, convolutions
 from segcore.models.embedded.net import EmbeddedNet
@@ -33,7 +36,9 @@ from segcore.pipeline import preprocess
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 EARLY = Augmentation(batch=2, crop=64, scales=(0.5, 2.0))
-TINY = Recipe(steps=4, decay=0.5, warmup=2, early=EARLY, late=replace(EARLY, batch=1, crop=96), ema=0.5)
+LATE = replace(EARLY, batch=1, crop=96)
+LAST = replace(EARLY, crop=96, recolour=1.0)
+TINY = Recipe(steps=4, decay=0.5, tail=2, warmup=2, early=EARLY, late=LATE, last=LAST, ema=0.5)
 COLOURS = {12: (200, 60, 30), 15: (40, 80, 210)}
 
 
@@ -63,8 +68,8 @@ def voc_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_batches_depend_on_seed_and_step_only(voc_root: Path) -> None:
     photos = load_photos(voc_root, "train")
     how = Augmentation(3, 64, (0.5, 2.0))
-    images, classes, _ = Batches(photos, 1).batch(7, how)
-    again, classes_again, _ = Batches(photos, 1).batch(7, how)
+    images, classes, *_ = Batches(photos, 1).batch(7, how)
+    again, classes_again, *_ = Batches(photos, 1).batch(7, how)
     assert torch.equal(images, again)
     assert torch.equal(classes, classes_again)
     assert not torch.equal(images, Batches(photos, 1).batch(8, how)[0])
@@ -78,7 +83,7 @@ def test_a_teacher_is_asked_about_the_part_that_was_cropped(voc_root: Path) -> N
     photos = load_photos(voc_root, "train")
     corners = np.ix_(np.linspace(0, 71, 33).round().astype(int), np.linspace(0, 95, 33).round().astype(int))
     opinions = np.stack([20 * np.eye(256, dtype=np.float16)[p.classes[corners]][..., :21] for p in photos])
-    _, classes, teacher = Batches(photos, 1, opinions).batch(7, Augmentation(64, 64, (0.5, 2.0)))
+    _, classes, teacher, _ = Batches(photos, 1, opinions).batch(7, Augmentation(64, 64, (0.5, 2.0)))
     assert teacher is not None
     assert teacher.shape == (64, 21, 16, 16)
     labels, asked = at_logits(classes.permute(1, 2, 0).numpy()).transpose(2, 0, 1), teacher.sum(1).numpy() > 0
@@ -132,11 +137,14 @@ def test_held_out_photos_do_not_depend_on_order(voc_root: Path) -> None:
 
 
 def test_rate_warms_up_stays_and_falls_to_nothing() -> None:
-    recipe = Recipe(steps=1000, warmup=100, decay=0.3)
-    rates = [recipe.rate_share(step) for step in range(1000)]
-    assert rates[0] == pytest.approx(0.01)
-    assert set(rates[99:700]) == {1.0}
-    assert rates[700:] == sorted(rates[700:], reverse=True)
+    recipe = Recipe(steps=1000, warmup=100, decay=0.3, rate=2.0, tail=500, tail_rate=0.5)
+    rates = [recipe.rate_at(step) for step in range(1500)]
+    assert rates[0] == pytest.approx(0.02)
+    assert set(rates[99:700]) == {2.0}
+    assert rates[700:1000] == sorted(rates[700:1000], reverse=True)
+    assert 0 < rates[999] < 0.01
+    assert 0.4 < rates[1000] < 0.5
+    assert rates[1000:] == sorted(rates[1000:], reverse=True)
     assert 0 < rates[-1] < 0.01
 
 
@@ -156,13 +164,72 @@ def test_loss_falls(voc_root: Path) -> None:
     assert np.mean(losses[-3:]) < 0.85 * losses[0]
 
 
-def test_only_the_head_is_trained(voc_root: Path) -> None:
-    training = Training(TINY, load_photos(voc_root, "train"), None)
+def changes(training: Training) -> set[str]:
+    """Advance a step; return what it changed: parts of the network and stages of the features."""
     before = {name: tensor.clone() for name, tensor in training.net.state_dict().items()}
     training.advance()
     after = training.net.state_dict()
-    changed = {name.split(".")[0] for name, tensor in before.items() if not torch.equal(tensor, after[name])}
-    assert changed == {name for name, _ in training.net.named_children()} - {"features", "presence"}
+    names = {name for name, tensor in before.items() if not torch.equal(tensor, after[name])}
+    return {".".join(name.split(".")[: 3 if name.startswith("features") else 1]) for name in names}
+
+
+def test_the_head_is_trained_and_in_the_tail_the_deep_features(voc_root: Path) -> None:
+    training = Training(TINY, load_photos(voc_root, "train"), None)
+    head = {name for name, _ in training.net.named_children()} - {"features", "presence"}
+    assert [changes(training) for _ in range(TINY.steps)] == [head] * TINY.steps
+    assert changes(training) == head | {"features.stages.5", "features.stages.6"}
+
+
+def test_the_result_lies_between_the_weights_before_the_tail_and_after(voc_root: Path) -> None:
+    training = Training(replace(TINY, steps=1, blend=0.25), load_photos(voc_root, "train"), None)
+    training.advance()
+    before = training.result().state_dict()
+    for name, tensor in training.average.state_dict().items():
+        assert torch.equal(before[name], tensor)
+    training.advance()
+    after, result = training.average.state_dict(), training.result().state_dict()
+    assert any(not torch.equal(before[name], after[name]) for name in before)
+    for name, tensor in result.items():
+        assert torch.allclose(tensor, 0.75 * before[name] + 0.25 * after[name], atol=1e-6)
+
+
+def test_features_are_kept_near_to_those_of_imagenet(voc_root: Path) -> None:
+    photos = load_photos(voc_root, "train")
+
+    def change(keep: float) -> float:
+        training = Training(replace(TINY, steps=0, tail=20, tail_rate=1e-3, keep=keep), photos, None)
+        images = training.batches.batch(0, EARLY).images
+        for _ in range(training.recipe.tail):
+            training.advance()
+        with torch.inference_mode():
+            before, after = (features(images)[-1] for features in (training.imagenet, training.net.features))
+            return float(F.mse_loss(after, before) / before.var())
+
+    assert change(keep=100.0) < 0.5 * change(keep=0.0)
+
+
+def test_animals_get_another_colour_and_nothing_else_does(voc_root: Path) -> None:
+    photos = load_photos(voc_root, "train")
+    dog, person = photos[0], photos[1]
+    changed = (recolour(dog.pixels, dog.classes, 1.0, np.random.default_rng(0)) != dog.pixels).any(-1)
+    assert changed[dog.classes == 12].mean() > 0.9
+    assert not changed[dog.classes != 12].any()
+    assert np.array_equal(recolour(person.pixels, person.classes, 1.0, np.random.default_rng(0)), person.pixels)
+
+    batch = Batches(photos, 1).batch(7, replace(EARLY, recolour=1.0))
+    assert batch.plain is not None
+    assert (batch.images != batch.plain).any()
+    assert Batches(photos, 1).batch(7, EARLY).plain is None
+
+
+@given(seed=st.integers(0, 99))
+def test_a_recoloured_animal_keeps_the_order_of_its_shades(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    image = np.repeat(rng.integers(0, 256, (9, 9, 1)), 3, axis=2).astype(np.uint8)
+    before = image.copy()
+    found = recolour(image, np.full((9, 9), 12, np.uint8), 1.0, rng)
+    assert np.array_equal(image, before)
+    assert (np.diff(found.ravel()[np.argsort(image.ravel())].astype(int)) >= 0).all()
 
 
 def test_imagenet_weights_are_folded(voc_root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -194,15 +261,18 @@ def test_presence_is_fitted_to_what_photos_show(voc_root: Path) -> None:
     assert dog[[0, 19]].max() < -2
 
 
-def test_a_killed_and_resumed_run_ends_in_the_same_bits(voc_root: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("killed_at", "saved"), [(3, 2), (5, 4), (6, 5)])
+def test_a_killed_and_resumed_run_ends_in_the_same_bits(
+    voc_root: Path, tmp_path: Path, killed_at: int, saved: int
+) -> None:
     photos = load_photos(voc_root, "train")
     whole = Training(TINY, photos, None)
     run(whole, photos[:1], Upkeep(tmp_path / "whole", score_every=2), lambda loss: None)
 
-    upkeep = Upkeep(tmp_path / "killed", save_every=2)
+    upkeep = Upkeep(tmp_path / "killed", save_every=saved)
 
     def kill(loss: float) -> None:
-        if killed.step == 3:
+        if killed.step == killed_at:
             raise KeyboardInterrupt
 
     killed = Training(TINY, photos, None)
@@ -212,7 +282,7 @@ def test_a_killed_and_resumed_run_ends_in_the_same_bits(voc_root: Path, tmp_path
     steps: list[int] = []
     run(resumed, [], upkeep, lambda loss: steps.append(resumed.step))
 
-    assert steps == [3, 4]
+    assert steps == list(range(saved + 1, TINY.end + 1))
     for name, tensor in whole.result().state_dict().items():
         assert torch.equal(tensor, resumed.result().state_dict()[name]), name
 
@@ -231,7 +301,7 @@ def test_missing_imagenet_weights_are_named() -> None:
 
 def test_the_command_writes_a_file_that_loads_and_its_card(voc_root: Path, tmp_path: Path) -> None:
     output = tmp_path / "out" / "net.safetensors"
-    arguments = ["--voc-root", voc_root, "--workspace", tmp_path / "w", "--output", output, "--steps", 2]
+    arguments = ["--voc-root", voc_root, "--workspace", tmp_path / "w", "--output", output, "--steps", 2, "--tail", 1]
     arguments += ["--batch", 2, "--crop", 64, "--held-out", 1, "--backbone-weights", "none"]
     result = CliRunner().invoke(main, [str(a) for a in arguments])
     assert result.exit_code == 0, result.output

@@ -18,7 +18,7 @@ from segcore.models.embedded.net import EmbeddedNet
 __all__ = ["WEIGHTS_PATH", "WEIGHTS_SHA256", "EmbeddedNet", "embedded", "load_embedded"]
 
 WEIGHTS_PATH: Final = Path(__file__).with_name("embedded.safetensors")
-WEIGHTS_SHA256: Final = "a0df2f133938e61707e78d92a14a67c0dd24927033f28a923dd1021d7b74a632"
+WEIGHTS_SHA256: Final = "4cbf7888a7f8335dddc9d89b78b3da6f2c25f8725b5435ddd884fb7a4914de2c"
 
 
 def embedded() -> EmbeddedNet:

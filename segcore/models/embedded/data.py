@@ -2,25 +2,32 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from numpy.typing import NDArray
 from PIL import Image
 from scipy.special import softmax
 from torch import Tensor
 
-from segcore.labels import IGNORE_INDEX, NUM_CLASSES
+from segcore.labels import IGNORE_INDEX, NUM_CLASSES, VOC_CLASSES
 from segcore.pipeline import IMAGENET_MEAN, IMAGENET_STD
 
 Bytes = NDArray[np.uint8]
 
 FILL: Final = (124, 116, 104)
 """The mean colour, for what lies outside a photo."""
+
+LUMA: Final = np.array((0.299, 0.587, 0.114), np.float32)
+"""Shares of red, green and blue in brightness (ITU-R BT.601)."""
+
+COATED: Final = tuple(VOC_CLASSES.index(name) for name in ("bird", "cat", "cow", "dog", "horse", "sheep"))
+"""Animals, which come in many colours."""
 
 COMMON: Final = 0.1
 """Photos with a class that fewer than this share of photos shows are drawn more often (arXiv 1908.03195, app. B)."""
@@ -57,11 +64,17 @@ class Piece:
 
 @dataclass(frozen=True)
 class Augmentation:
-    """How a batch is drawn: `crop` pixels square, `batch` of them, photos enlarged by a factor from `scales`."""
+    """How a batch is drawn: `crop` pixels square, `batch` of them, photos enlarged by a factor from `scales`.
+
+    Animals get another colour with the probability `recolour`, each kind in each crop; the images without that are
+    `closer` times as large.
+    """
 
     batch: int
     crop: int
     scales: tuple[float, float]
+    recolour: float = 0.0
+    closer: float = 1.0
 
 
 def load_photos(root: Path, split: str) -> list[Photo]:
@@ -107,12 +120,23 @@ def pieces(photos: list[Photo]) -> list[list[Piece]]:
 class Batch(NamedTuple):
     """Images `[B, 3, crop, crop]` float32, normalised; class maps `[B, crop, crop]` uint8; what a teacher sees there.
 
-    That is `[B, 21, crop / 4, crop / 4]` float32, probabilities, all 0 where something was pasted.
+    That is `[B, 21, crop / 4, crop / 4]` float32, probabilities, all 0 where it saw something else. `plain` are the
+    images before animals were recoloured, where that is done, and larger if that was asked for.
     """
 
     images: Tensor
     classes: Tensor
     teacher: Tensor | None
+    plain: Tensor | None = None
+
+
+class Sample(NamedTuple):
+    """One of a batch: photo `(crop, crop, 3)`, the same before it was recoloured, class map, what a teacher sees."""
+
+    image: Bytes
+    plain: Bytes | None
+    labels: Bytes
+    opinion: NDArray[np.float32] | None
 
 
 class Batches:
@@ -132,28 +156,40 @@ class Batches:
         rng = np.random.default_rng((self.seed, step))
         chosen = rng.choice(len(self.photos), how.batch, p=self.weights)
         drawn = [self._sample(int(index), rng, how) for index in chosen]
-        pixels = torch.from_numpy(np.stack([image for image, _, _ in drawn])).permute(0, 3, 1, 2)
-        classes = torch.from_numpy(np.stack([labels for _, labels, _ in drawn]))
-        soft = [opinion for _, _, opinion in drawn if opinion is not None]
+        views = [[sample.image for sample in drawn], [sample.plain for sample in drawn if sample.plain is not None]]
+        pixels = torch.from_numpy(np.stack([np.stack(view) for view in views if view])).permute(0, 1, 4, 2, 3)
+        images, *plain = normalise(jitter(pixels.float() / 255, rng))
+        if how.closer != 1:
+            images = F.interpolate(images, size=(how.crop, how.crop), mode="bilinear", antialias=True)
+        classes = torch.from_numpy(np.stack([sample.labels for sample in drawn]))
+        soft = [sample.opinion for sample in drawn if sample.opinion is not None]
         teacher = torch.from_numpy(np.stack(soft)).permute(0, 3, 1, 2) if soft else None
-        return Batch(normalise(jitter(pixels.float() / 255, rng)), classes, teacher)
+        return Batch(images, classes, teacher, *plain)
 
-    def _sample(
-        self, index: int, rng: np.random.Generator, how: Augmentation
-    ) -> tuple[Bytes, Bytes, NDArray[np.float32] | None]:
-        image, labels, where = random_crop(self.photos[index], rng, how)
+    def _sample(self, index: int, rng: np.random.Generator, how: Augmentation) -> Sample:
+        large = round(how.crop * how.closer)
+        low, high = how.scales
+        scales = (low * how.closer, high * how.closer)
+        image, labels, where = random_crop(self.photos[index], rng, replace(how, crop=large, scales=scales))
+        rows = ((np.arange(how.crop) + 0.5) * how.closer).astype(int)
+        places = np.ix_(rows, rows)
         opinion: NDArray[np.float32] | None = None
         if self.opinions is not None:
-            logits = resample(self.opinions[index], where, labels.shape[0] // LOGITS_STRIDE)
+            logits = resample(self.opinions[index], where, how.crop // LOGITS_STRIDE)
             opinion = softmax(logits / TEMPERATURE, axis=-1)
+        unseen = np.zeros(labels.shape, bool)
         if self.pieces and rng.random() < PASTE_PROBABILITY:
-            pasted = self._paste(image, labels, rng)
-            if opinion is not None:
-                opinion[at_logits(pasted)] = 0.0
+            unseen = self._paste(image, labels, rng)
         if rng.random() < 0.5:
-            image, labels = image[:, ::-1], labels[:, ::-1]
-            opinion = None if opinion is None else opinion[:, ::-1]
-        return np.ascontiguousarray(image), np.ascontiguousarray(labels), None if opinion is None else opinion.copy()
+            image, labels, unseen = image[:, ::-1], labels[:, ::-1], unseen[:, ::-1]
+            opinion = None if opinion is None else opinion[:, ::-1].copy()
+        plain = None
+        if how.recolour:
+            plain, image = image, recolour(image, labels, how.recolour, rng)
+            unseen = unseen | (image != plain).any(-1)
+        if opinion is not None:
+            opinion[at_logits(unseen[places])] = 0.0
+        return Sample(image, plain, labels[places], opinion)
 
     def _paste(self, image: Bytes, labels: Bytes, rng: np.random.Generator) -> NDArray[np.bool_]:
         """Cut one object out of another photo and lay it over this one (arXiv 2012.07177); return where."""
@@ -221,19 +257,40 @@ def resample(grid: NDArray[np.floating[Any]], where: Where, side: int) -> NDArra
     return samples
 
 
+def recolour(image: Bytes, labels: Bytes, probability: float, rng: np.random.Generator) -> Bytes:
+    """Give animals another colour: paler, and as bright or dark as it comes; shades keep their order.
+
+    Each kind of animal is changed with `probability`, all that is to be seen of it in the same way.
+    """
+    image = image.copy()
+    for label in COATED:
+        mask = labels == label
+        if not mask.any() or rng.random() >= probability:
+            continue
+        coat = image[mask].astype(np.float32) / 255
+        grey = (coat @ LUMA)[:, None]
+        coat = np.clip(grey + (coat - grey) * np.float32(rng.uniform(0, 1)), 1e-3, 1)
+        gamma = np.log(rng.uniform(0.12, 0.92)) / np.log(np.clip(coat.mean(), 0.02, 0.98))
+        image[mask] = (255 * coat ** np.float32(gamma)).astype(np.uint8)
+    return image
+
+
 def jitter(images: Tensor, rng: np.random.Generator) -> Tensor:
-    """Change brightness, contrast and saturation of each image in `[0, 1]` by up to 30 %; a tenth turn grey."""
-    shape = (images.shape[0], 1, 1, 1)
+    """Change brightness, contrast and saturation of each image in `[0, 1]` by up to 30 %; a tenth turn grey.
+
+    `[V, B, 3, H, W]`: the V views of an image are changed alike.
+    """
+    shape = (images.shape[1], 1, 1, 1)
     brightness, contrast, saturation = (
         torch.from_numpy(rng.uniform(0.7, 1.3, shape).astype(np.float32)) for _ in range(3)
     )
     saturation = saturation * torch.from_numpy((rng.random(shape) >= 0.1).astype(np.float32))
-    grey = (images * torch.tensor((0.299, 0.587, 0.114)).view(1, 3, 1, 1)).sum(1, keepdim=True)
+    grey = (images * torch.from_numpy(LUMA).view(3, 1, 1)).sum(-3, keepdim=True)
     images = torch.lerp(grey.expand_as(images), images, saturation)
-    images = torch.lerp(grey.mean((2, 3), keepdim=True).expand_as(images), images, contrast)
+    images = torch.lerp(grey.mean((-2, -1), keepdim=True).expand_as(images), images, contrast)
     return (images * brightness).clamp_(0, 1)
 
 
 def normalise(images: Tensor) -> Tensor:
-    """`[B, 3, H, W]` in `[0, 1]` to zero mean and unit variance over ImageNet."""
-    return (images - torch.tensor(IMAGENET_MEAN).view(1, 3, 1, 1)) / torch.tensor(IMAGENET_STD).view(1, 3, 1, 1)
+    """`[..., 3, H, W]` in `[0, 1]` to zero mean and unit variance over ImageNet."""
+    return (images - torch.tensor(IMAGENET_MEAN).view(3, 1, 1)) / torch.tensor(IMAGENET_STD).view(3, 1, 1)

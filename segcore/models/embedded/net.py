@@ -28,9 +28,11 @@ STAGES: Final = (
 """EfficientNet-Lite2 (width 1.1, depth 1.2; TensorFlow TPU repository, `lite/efficientnet_lite_builder.py`)."""
 
 STEM_CHANNELS: Final = 32
+SHALLOW: Final = 5
+"""Stages down to stride 16; those after them have stride 32."""
 LARGEST: Final = 320
 """Pixels of the shorter side that the features are shown at most: they learned from photos of 288."""
-DOUBT: Final = 6.0
+DOUBT: Final = 1.0
 """What `settle` takes from a logit at most."""
 
 
@@ -82,12 +84,23 @@ class Features(nn.Module):
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Map `[B, 3, H, W]` to four maps `[B, C, H/s, W/s]` with s = 4, 8, 16, 32 and C from `channels`."""
+        at4, at8, at16 = self.shallow(x)
+        return at4, at8, at16, self.deep(at16)
+
+    def shallow(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Map `[B, 3, H, W]` to the first three maps."""
         x = relu6(self.stem(x))
         maps = []
-        for stage in self.stages:
+        for stage in self.stages[:SHALLOW]:
             x = stage(x)
             maps.append(x)
-        return maps[1], maps[2], maps[4], maps[6]
+        return maps[1], maps[2], maps[4]
+
+    def deep(self, at16: Tensor) -> Tensor:
+        """Map the third map to the fourth."""
+        for stage in self.stages[SHALLOW:]:
+            at16 = stage(at16)
+        return at16
 
 
 class Separable(nn.Module):
@@ -140,7 +153,11 @@ class Presence(nn.Module):
 
     def pooled(self, x: Tensor) -> Tensor:
         """`[B, inputs, H, W]` to `[B, 1280, 1, 1]`: the mean over all places."""
-        return relu6(self.top(x)).mean((2, 3), keepdim=True)
+        return self.seen(x).mean((2, 3), keepdim=True)
+
+    def seen(self, x: Tensor) -> Tensor:
+        """`[B, inputs, H, W]` to `[B, 1280, H, W]`, not negative."""
+        return relu6(self.top(x))
 
 
 def enlarge(x: Tensor, like: Tensor) -> Tensor:
