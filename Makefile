@@ -10,7 +10,7 @@ NAME   ?= $(shell hostname -s 2>/dev/null || echo machine)-$(shell git rev-parse
 help:
 	@echo "make bench   segment, check, measure and report (writes reports/)"
 	@echo "make test    run the whole test suite"
-	@echo "make lint    ruff and mypy"
+	@echo "make lint    ruff, mypy and import-linter"
 	@echo "PYTHON=...   chooses the interpreter (3.11 or newer), VENV=... the environment's directory"
 
 bench: $(VENV)/.installed
@@ -23,6 +23,7 @@ lint: $(VENV)/.installed-test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports
 
 check: lint test
 

@@ -11,28 +11,28 @@ from typing import TYPE_CHECKING
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from segcore.cases import Case, load_cases
-    from segcore.datasets import open_dataset
-    from segcore.decode import decode_segmap
-    from segcore.devices import detect_device
-    from segcore.errors import SegcoreError
-    from segcore.evaluation import Evaluation, evaluate
-    from segcore.fetch import download_file
-    from segcore.pipeline import SegmentationResult, Segmenter, segment_image
+    from segcore.core.errors import SegcoreError
+    from segcore.evaluation.datasets import Evaluation, evaluate
+    from segcore.inference.decode import decode_segmap
+    from segcore.inference.devices import detect_device
+    from segcore.inference.pipeline import SegmentationResult, Segmenter, segment_image
+    from segcore.inputs.cases import Case, load_cases
+    from segcore.inputs.datasets import open_dataset
+    from segcore.inputs.download import download_file
 
 _HOMES = {
-    "Case": "segcore.cases",
-    "Evaluation": "segcore.evaluation",
-    "SegcoreError": "segcore.errors",
-    "SegmentationResult": "segcore.pipeline",
-    "Segmenter": "segcore.pipeline",
-    "decode_segmap": "segcore.decode",
-    "detect_device": "segcore.devices",
-    "download_file": "segcore.fetch",
-    "evaluate": "segcore.evaluation",
-    "load_cases": "segcore.cases",
-    "open_dataset": "segcore.datasets",
-    "segment_image": "segcore.pipeline",
+    "Case": "segcore.inputs.cases",
+    "Evaluation": "segcore.evaluation.datasets",
+    "SegcoreError": "segcore.core.errors",
+    "SegmentationResult": "segcore.inference.pipeline",
+    "Segmenter": "segcore.inference.pipeline",
+    "decode_segmap": "segcore.inference.decode",
+    "detect_device": "segcore.inference.devices",
+    "download_file": "segcore.inputs.download",
+    "evaluate": "segcore.evaluation.datasets",
+    "load_cases": "segcore.inputs.cases",
+    "open_dataset": "segcore.inputs.datasets",
+    "segment_image": "segcore.inference.pipeline",
 }
 
 __all__ = [

@@ -12,15 +12,15 @@ from typing import TYPE_CHECKING
 import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
-from segcore.errors import SegcoreError
+from segcore.core.errors import SegcoreError
 from segcore.plugin import options, storage
 
 if TYPE_CHECKING:
+    from segcore.core.records import Kind
     from segcore.plugin.collect import Collector
     from segcore.plugin.hooks import BenchHooks
     from segcore.plugin.items import AccuracyItem, SpeedItem
     from segcore.plugin.plan import PlanItem
-    from segcore.record import Kind
 
 FIXTURES: dict[str, Kind] = {
     "accuracy_item": "accuracy",

@@ -9,8 +9,11 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-from segcore.fetch import FetchSettings
-from tests.http_server import MisbehavingServer
+from segcore.inputs.download import FetchSettings
+from tests.support.http_server import MisbehavingServer
+from tests.support.repositories import repository
+
+__all__ = ["repository"]
 
 # How long an example takes depends on who else uses the machine.
 settings.register_profile("segcore", deadline=None)

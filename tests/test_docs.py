@@ -117,8 +117,8 @@ def test_python_examples_run(page: Path, body: str, tmp_path: Path, monkeypatch:
     """Each runs where a ``photo.jpg``, cases and a dataset lie, as its reader would have them."""
     from PIL import Image
 
-    from segcore.images import resource_path
-    from tests.pairs import make_voc
+    from segcore.inputs.images import resource_path
+    from tests.support.pairs import make_voc
 
     monkeypatch.chdir(tmp_path)
     shutil.copytree(ROOT / "cases", tmp_path / "cases")

@@ -14,8 +14,8 @@ from torch import nn
 from torchvision import transforms
 from torchvision.models import get_model_builder
 
-from segcore import models
-from segcore.labels import NUM_CLASSES, VOC_PALETTE
+from segcore.core.labels import NUM_CLASSES, VOC_PALETTE
+from segcore.inference import models
 
 
 def transform(size: int) -> Callable[[Image.Image], torch.Tensor]:

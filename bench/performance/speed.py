@@ -19,11 +19,12 @@ import numpy as np
 import recipe
 from PIL import Image
 
-from segcore import Segmenter, allocator, models
-from segcore.best import Way, interleave
-from segcore.calibrate import matmul_rate
-from segcore.devices import TorchDevice
-from segcore.images import resource_path
+from segcore import Segmenter
+from segcore.evaluation.backends import Backend, interleave
+from segcore.inference import allocator, models
+from segcore.inference.devices import TorchDevice
+from segcore.inputs.images import resource_path
+from segcore.measurement.calibration import matmul_rate
 
 CPU = TorchDevice("cpu")
 RECIPE = ("recipe", "fp32")
@@ -36,14 +37,14 @@ def photo_file(directory: Path) -> Path:
     return path
 
 
-def report(seconds: dict[Way, tuple[float, ...]]) -> None:
+def report(seconds: dict[Backend, tuple[float, ...]]) -> None:
     """Print the ratio of the recipe's time to each other's."""
-    for way, own in seconds.items():
+    for backend, own in seconds.items():
         ratios = [base / mine for base, mine in zip(seconds[RECIPE], own, strict=True)]
         low, middle, high = statistics.quantiles(ratios, n=4)
         best = min(seconds[RECIPE]) / min(own)
         click.echo(
-            f"{' '.join(way):22} {statistics.median(own) * 1e3:9.1f} ms   {middle:5.2f} times as fast "
+            f"{' '.join(backend):22} {statistics.median(own) * 1e3:9.1f} ms   {middle:5.2f} times as fast "
             f"(quartiles {low:.2f} to {high:.2f}; least times {min(own) * 1e3:.1f} ms, {best:.2f})"
         )
 
@@ -54,9 +55,11 @@ def report(seconds: dict[Way, tuple[float, ...]]) -> None:
 @click.option("--model", default="embedded", show_default=True)
 @click.option("--weights", default="pretrained", show_default=True)
 @click.option("--size", default=640, show_default=True)
-@click.option("--way", "ways", multiple=True, default=["torch:fp32"], show_default=True, help="RUNTIME:PRECISION.")
+@click.option("--way", "backends", multiple=True, default=["torch:fp32"], show_default=True, help="RUNTIME:PRECISION.")
 @click.option("--rounds", default=7, show_default=True, type=click.IntRange(2))
-def main(what: str, photo: Path | None, model: str, weights: str, size: int, ways: Sequence[str], rounds: int) -> None:
+def main(
+    what: str, photo: Path | None, model: str, weights: str, size: int, backends: Sequence[str], rounds: int
+) -> None:
     """Time segcore beside the recipe."""
     loaded = models.load(model, weights)
     with tempfile.TemporaryDirectory() as directory:
@@ -64,7 +67,9 @@ def main(what: str, photo: Path | None, model: str, weights: str, size: int, way
         if what == "outside":
             outside(loaded, path, size, rounds)
         else:
-            end_to_end(loaded, path, size, [(way.split(":")[0], way.split(":")[1]) for way in ways], rounds)
+            end_to_end(
+                loaded, path, size, [(backend.split(":")[0], backend.split(":")[1]) for backend in backends], rounds
+            )
 
 
 def outside(model: models.LoadedModel, photo: Path, size: int, rounds: int) -> None:
@@ -86,28 +91,31 @@ def outside(model: models.LoadedModel, photo: Path, size: int, rounds: int) -> N
     click.echo("masks equal to the recipe's to the bit")
 
 
-def end_to_end(model: models.LoadedModel, photo: Path, size: int, ways: Sequence[Way], rounds: int) -> None:
+def end_to_end(model: models.LoadedModel, photo: Path, size: int, backends: Sequence[Backend], rounds: int) -> None:
     """Compare photo file to colour mask, and say what share of a matrix product's speed the forward pass reaches."""
-    segmenters = {way: Segmenter(model.module, device=CPU, size=size, runtime=way[0], precision=way[1]) for way in ways}
+    segmenters = {
+        backend: Segmenter(model.module, device=CPU, size=size, runtime=backend[0], precision=backend[1])
+        for backend in backends
+    }
     module = recipe.network(model)
     expected = recipe.end_to_end(module, photo, size)
-    forward: dict[Way, list[float]] = {way: [] for way in ways}
+    forward: dict[Backend, list[float]] = {backend: [] for backend in backends}
     rates: list[float] = []
 
     def plain() -> None:
         with allocator.as_it_comes():
             recipe.end_to_end(module, photo, size)
 
-    arms: dict[Way, Callable[[], object]] = {RECIPE: plain}
-    for way, segmenter in segmenters.items():
+    arms: dict[Backend, Callable[[], object]] = {RECIPE: plain}
+    for backend, segmenter in segmenters.items():
         result = segmenter.run([photo])[0]
         equal = float((result.model_color_mask == expected).all(axis=-1).mean())
-        click.echo(f"{' '.join(way):22} {equal:.4%} of the pixels as the recipe has them")
+        click.echo(f"{' '.join(backend):22} {equal:.4%} of the pixels as the recipe has them")
 
-        def arm(way: Way = way, segmenter: Segmenter = segmenter) -> None:
-            forward[way].append(segmenter.run([photo])[0].timings["forward"])
+        def arm(backend: Backend = backend, segmenter: Segmenter = segmenter) -> None:
+            forward[backend].append(segmenter.run([photo])[0].timings["forward"])
 
-        arms[way] = arm
+        arms[backend] = arm
     arms["matrix product", "fp32"] = lambda: rates.append(matmul_rate(CPU))
     seconds = interleave(arms, rounds)
     seconds.pop(("matrix product", "fp32"))
@@ -116,9 +124,9 @@ def end_to_end(model: models.LoadedModel, photo: Path, size: int, ways: Sequence
     _, _, height, width = next(iter(segmenters.values())).run([photo])[0].input_shape
     cost = models.gmacs(model.name, height, width)
     click.echo(f"matrix product: {peak:.0f} GMAC/s; the network: {cost:.0f} GMAC at {width}x{height}")
-    for way, times in forward.items():
+    for backend, times in forward.items():
         rate = cost / statistics.median(times)
-        click.echo(f"{' '.join(way):22} forward {rate:6.0f} GMAC/s, {rate / peak:.2f} of the matrix product")
+        click.echo(f"{' '.join(backend):22} forward {rate:6.0f} GMAC/s, {rate / peak:.2f} of the matrix product")
 
 
 if __name__ == "__main__":

@@ -21,14 +21,15 @@ import click
 import onnx
 import torch
 
-from segcore import Segmenter, models
-from segcore.devices import TorchDevice
-from segcore.fetch import FetchSettings
-from segcore.images import load_image
-from segcore.pipeline import preprocess
-from segcore.runtimes.coarse import coarse_network
-from segcore.runtimes.export import INPUT, onnx_artifact
-from segcore.runtimes.job import Job
+from segcore import Segmenter
+from segcore.inference import models
+from segcore.inference.devices import TorchDevice
+from segcore.inference.pipeline import preprocess
+from segcore.inference.runtimes.export import INPUT, onnx_artifact
+from segcore.inference.runtimes.job import Job
+from segcore.inference.runtimes.upsampling import without_upsampling
+from segcore.inputs.download import FetchSettings
+from segcore.inputs.images import load_image
 
 CPU = TorchDevice("cpu")
 
@@ -85,13 +86,20 @@ PROGRAMS = {"openvino": benchmark_app, "onnxruntime": onnxruntime_test}
 @click.option("--streams", default=0, show_default=True, help="Of benchmark_app; 0: as many as it likes.")
 @click.option("--fixed-shape", is_flag=True, help="Let benchmark_app compile for this shape alone.")
 def main(
-    runtime: str, model: str, weights: str, size: int, batch: int, calls: int, rounds: int, streams: int,
+    runtime: str,
+    model: str,
+    weights: str,
+    size: int,
+    batch: int,
+    calls: int,
+    rounds: int,
+    streams: int,
     fixed_shape: bool,
-) -> None:  # fmt: skip
+) -> None:
     """Run both in turns and print the rounds' ratios."""
     loaded = models.load(model, weights)
     photo = load_image("skimage:astronaut.png")
-    job = Job(coarse_network(loaded.module), CPU, "fp32", FetchSettings.from_env().cache_dir, tuple)
+    job = Job(without_upsampling(loaded.module), CPU, "fp32", FetchSettings.from_env().cache_dir, tuple)
     file, shape = onnx_artifact(job).path, (batch, *preprocess(photo, size).shape[-3:])
     segmenter = Segmenter(loaded.module, device=CPU, size=size, runtime=runtime)
     photos = [photo] * batch

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from segcore.errors import RecordError
+from segcore.core.errors import RecordError
 from segcore.evaluation.scoring import COUNT_CELLS, Counts, ImageScore
 
 _SYNC_S = 1.0

@@ -9,11 +9,11 @@ import numpy as np
 import torch
 from PIL import Image
 
-from segcore.datasets import Dataset
-from segcore.decode import RgbImage, blend, upsample_class_map
+from segcore.core.files import atomic_write
+from segcore.core.records import WorstRecord
 from segcore.evaluation.scoring import Predictor
-from segcore.files import atomic_write
-from segcore.record import WorstRecord
+from segcore.inference.decode import RgbImage, blend, upsample_class_map
+from segcore.inputs.datasets import Dataset
 
 
 def save_worst(

@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 
-from segcore.errors import DeviceError, SegcoreError
+from segcore.core.errors import DeviceError, SegcoreError
 from segcore.evaluation.scoring import ImageScore, Job, Predictor, score_chunks
 
 MAX_ATTEMPTS = 3

@@ -15,11 +15,11 @@ import numpy.typing as npt
 import torch
 from PIL import Image
 
-from segcore.datasets import Dataset
-from segcore.decode import ClassMap, RgbImage, argmax_classes, upsample_class_map
-from segcore.errors import SegcoreError
-from segcore.labels import NUM_CLASSES
-from segcore.metrics import BoundaryCounts, ConfusionMatrix, boundary_counts, confusion_matrix
+from segcore.core.errors import SegcoreError
+from segcore.core.labels import NUM_CLASSES
+from segcore.evaluation.metrics import BoundaryCounts, ConfusionMatrix, boundary_counts, confusion_matrix
+from segcore.inference.decode import ClassMap, RgbImage, argmax_classes, upsample_class_map
+from segcore.inputs.datasets import Dataset
 
 Scale = Literal["photo", "model"]
 Counts = npt.NDArray[np.int64]

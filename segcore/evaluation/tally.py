@@ -14,10 +14,10 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
+from segcore.core.labels import NUM_CLASSES
+from segcore.evaluation.metrics import SCORES, Floats, scores
+from segcore.evaluation.protocols import Protocol
 from segcore.evaluation.scoring import COUNT_CELLS, Counts, ImageScore, Scale, split_counts
-from segcore.labels import NUM_CLASSES
-from segcore.metrics import SCORES, Floats, scores
-from segcore.protocols import Protocol
 
 REPLICATES = 1000
 CONFIDENCE = 0.95

@@ -14,7 +14,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from segcore.errors import UsageError
+from segcore.core.errors import UsageError
 from segcore.paired.interrupts import deferred_interrupts
 
 _IDENTITY = {

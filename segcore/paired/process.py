@@ -15,7 +15,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol
 
-from segcore.errors import ArmError
+from segcore.core.errors import ArmError
 from segcore.paired.arms import Arm
 from segcore.paired.interrupts import deferred_interrupts
 
@@ -25,7 +25,7 @@ PATIENCE_S = 600.0
 
 
 @dataclass(frozen=True)
-class Offer:
+class WorkerItem:
     """An item that is loaded and can be run."""
 
     name: str
@@ -33,10 +33,10 @@ class Offer:
     """Largest slowdown that its case allows, None where it leaves that open."""
 
 
-class Serving(Protocol):
+class WorkerClient(Protocol):
     """What the gate asks of a worker."""
 
-    def item(self) -> Offer | None:
+    def item(self) -> WorkerItem | None:
         """Wait for the next item that is loaded and can be run; None when there are no more."""
 
     def run(self, calls: int) -> list[int]:
@@ -114,7 +114,7 @@ class Worker:
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self._process.pid, kind)
 
-    def item(self) -> Offer | None:
+    def item(self) -> WorkerItem | None:
         """Wait for the next item that is loaded and can be run; None when there are no more.
 
         Raises:
@@ -124,7 +124,7 @@ class Worker:
         if "done" in answer:
             return None
         self._signal(signal.SIGSTOP)
-        return Offer(answer["item"], answer["limit"])
+        return WorkerItem(answer["item"], answer["limit"])
 
     def run(self, calls: int) -> list[int]:
         """Call the item that many times; return the nanoseconds of each call."""

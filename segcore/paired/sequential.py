@@ -22,7 +22,7 @@ from typing import Literal
 
 import numpy as np
 
-from segcore.stats import Floats, Interval, trimmed_interval
+from segcore.judgement.statistics import Floats, Interval, trimmed_interval
 
 LOOKS = (4, 6, 9, 13, 18, 24)
 """Numbers of blocks after which a decision may fall."""

@@ -10,12 +10,12 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import NoReturn
 
-from segcore.errors import ArmError
-from segcore.gate.verdict import GateResult, Row
+from segcore.core.errors import ArmError
+from segcore.judgement.gate.verdict import GateResult, Row
+from segcore.judgement.statistics import Interval
 from segcore.paired.arms import Arm
-from segcore.paired.process import Serving, Worker
+from segcore.paired.process import Worker, WorkerClient
 from segcore.paired.sequential import MAX_BLOCKS, Look, blocks_needed, is_look, look, smallest_visible
-from segcore.stats import Interval
 
 WARMUP_CALLS = 3
 TURN_S = 0.1
@@ -61,7 +61,7 @@ class PairedResult:
     seconds: float
 
 
-StartWorker = Callable[[Arm, "tuple[str, ...] | None"], AbstractContextManager[Serving]]
+StartWorker = Callable[[Arm, "tuple[str, ...] | None"], AbstractContextManager[WorkerClient]]
 
 
 @dataclass
@@ -161,7 +161,7 @@ class _Found:
     block: Block
 
 
-def _run_block(left: Serving, right: Serving, *, head_first: bool, same_names: bool) -> list[_Found]:
+def _run_block(left: WorkerClient, right: WorkerClient, *, head_first: bool, same_names: bool) -> list[_Found]:
     """Measure every item that a process of each arm serves.
 
     Items come in the bench's order in both arms, so the n-th of one is the n-th of the other; their names must agree
@@ -202,7 +202,7 @@ def _refuse_pair(left: str | None, right: str | None) -> NoReturn:
     )
 
 
-def alternate(base: Serving, head: Serving, *, head_first: bool) -> Block:
+def alternate(base: WorkerClient, head: WorkerClient, *, head_first: bool) -> Block:
     """Let two live workers take turns on the item that both have loaded, in ABBA order.
 
     Each alternation gives the log ratio of the mean times of its two turns; their median is the block's, so that a

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from segcore.judgement.statistics import Floats, share_interval
 from segcore.paired.sequential import LOOKS, MAX_BLOCKS, bounds, decide
-from segcore.stats import Floats, share_interval
 
 ALTERNATIONS = 24
 """Alternations of one block: a pair of processes takes turns this often."""

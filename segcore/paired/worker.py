@@ -64,10 +64,10 @@ class Burner:
 
     def install(self) -> None:
         """Wrap the forward pass of every session that is opened from now on."""
-        import segcore.pipeline
-        import segcore.runtimes
+        import segcore.inference.pipeline
+        import segcore.inference.runtimes
 
-        opened = segcore.runtimes.open_session
+        opened = segcore.inference.runtimes.open_session
 
         def open_session(*args: Any, **options: Any) -> Any:
             session = opened(*args, **options)
@@ -86,7 +86,7 @@ class Burner:
             pytest.MonkeyPatch().setattr(session, "forward", slower)
             return session
 
-        pytest.MonkeyPatch().setattr(segcore.pipeline, "open_session", open_session)
+        pytest.MonkeyPatch().setattr(segcore.inference.pipeline, "open_session", open_session)
 
     def burn(self, seconds: float) -> None:
         """Multiply matrices until that time is over."""

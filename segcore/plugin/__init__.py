@@ -1,1 +1,1 @@
-"""What the pytest plugin is made of; `segcore.pytest_plugin` is its door."""
+"""The parts of the pytest plugin; `segcore.pytest_plugin` registers them."""

@@ -25,8 +25,8 @@ def announce(session: BenchSession) -> list[str]:
         f"segcore: will write {shown_path(session.file.paths[0])}",
     ]
     for model in dict.fromkeys(item.model for item in running):
-        if model in session.supplies.random_models:
-            lines.append(f"segcore: {model} is timed on random weights: {session.supplies.random_models[model]}")
+        if model in session.resources.random_models:
+            lines.append(f"segcore: {model} is timed on random weights: {session.resources.random_models[model]}")
     by_reason: dict[str, list[str]] = defaultdict(list)
     for node, reason in session.skips.items():
         by_reason[without_address(reason)].append(node.partition("[")[2].removesuffix("]"))

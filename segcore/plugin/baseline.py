@@ -7,17 +7,16 @@ from collections.abc import Generator
 import pytest
 from pytest_benchmark.storage.file import FileStorage
 
-from segcore.cli_gate import tell_github
-from segcore.cli_options import EXIT_BAD_INPUT
-from segcore.errors import RecordError
-from segcore.gate import GateResult
-from segcore.gate.files import judge_runs, load_arm
-from segcore.limits import Limits
+from segcore.core.errors import EXIT_BAD_INPUT, RecordError
+from segcore.core.limits import Limits
+from segcore.core.records import Run
+from segcore.judgement.gate import GateResult
+from segcore.judgement.gate.files import judge_runs, load_arm
 from segcore.plugin.session import BenchSession
 from segcore.plugin.storage import benchmark_session
-from segcore.record import Run
 from segcore.report.gate_text import render
-from segcore.store import DEFAULT_DIRECTORY
+from segcore.report.github import annotate
+from segcore.results.store import DEFAULT_DIRECTORY
 
 
 def load_baseline(config: pytest.Config) -> tuple[Run, ...]:
@@ -56,4 +55,4 @@ class BaselineHooks:
         if self.result is not None:
             terminalreporter.section("segcore gate")
             terminalreporter.write(render(self.result, color=terminalreporter.hasmarkup))
-            tell_github(self.result)
+            annotate(self.result)

@@ -5,14 +5,14 @@ from __future__ import annotations
 from functools import cached_property
 from pathlib import Path
 
-from segcore import models
-from segcore.cases import Case, load_cases
-from segcore.devices import detect_device, find_devices
-from segcore.errors import UsageError
+from segcore.core.errors import UsageError
+from segcore.core.records import Kind
+from segcore.inference import models
+from segcore.inference.devices import detect_device, find_devices
+from segcore.inference.runtimes import RUNTIMES
+from segcore.inputs.cases import Case, load_cases
 from segcore.plugin.options import Choices, check_names
 from segcore.plugin.plan import PlanItem, plan_items, select_cases
-from segcore.record import Kind
-from segcore.runtimes import RUNTIMES
 
 
 class Collector:

@@ -8,18 +8,16 @@ from typing import Any, TypeVar
 import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
-from segcore.errors import SegcoreError, UsageError
+from segcore.core.errors import EXIT_BAD_INPUT, SegcoreError, UsageError
+from segcore.core.records import OutcomeKind, OutcomeRecord
 from segcore.plugin.announce import announce, close
 from segcore.plugin.items import AccuracyItem, BenchItem, SpeedItem
 from segcore.plugin.options import Choices
 from segcore.plugin.plan import PlanItem
 from segcore.plugin.progress import Forecast, LiveLine
 from segcore.plugin.session import BenchSession
-from segcore.record import OutcomeKind, OutcomeRecord
 
 _I = TypeVar("_I", bound=BenchItem)
-
-EXIT_NOT_WRITTEN = 2
 
 
 class BenchHooks:
@@ -139,7 +137,7 @@ class BenchHooks:
         self._line.close()
         self.session.finish()
         if self.session.write_error:
-            session.exitstatus = EXIT_NOT_WRITTEN
+            session.exitstatus = EXIT_BAD_INPUT
 
     @pytest.hookimpl(trylast=True)
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:

@@ -8,21 +8,21 @@ from pathlib import Path
 
 from pytest_benchmark.fixture import BenchmarkFixture
 
-from segcore import models
-from segcore.accuracy import describe_failure, judge, save_pictures
-from segcore.allocator import give_back_freed_memory
-from segcore.conditions import sample_doubts
-from segcore.energy import EnergyMeter
-from segcore.limits import Limits
-from segcore.measure import PipelineCall
-from segcore.parity import is_reference, logits_parity, photo_logits, reference_of
-from segcore.pipeline import PREPROCESS, SegmentationResult, Segmenter
+from segcore.core.limits import Limits
+from segcore.core.records import AccuracyRecord, BenchmarkRecord, CheckRecord
+from segcore.evaluation.expectations import describe_failure, judge, save_pictures
+from segcore.evaluation.parity import is_reference, logits_parity, photo_logits, reference_of
+from segcore.inference import models
+from segcore.inference.allocator import give_back_freed_memory
+from segcore.inference.pipeline import PREPROCESS, SegmentationResult, Segmenter
+from segcore.inference.runtimes import RUNTIMES
+from segcore.judgement.statistics import quantile_name, rounds_needed
+from segcore.measurement.conditions import sample_warnings
+from segcore.measurement.energy import EnergyMeter
+from segcore.measurement.profiling import profile, save_trace
+from segcore.measurement.timing import PipelineCall
 from segcore.plugin.plan import PlanItem
 from segcore.plugin.session import BenchSession
-from segcore.profiling import profile, save_trace
-from segcore.record import AccuracyRecord, BenchmarkRecord, CheckRecord, WeightsRecord
-from segcore.runtimes import RUNTIMES
-from segcore.stats import quantile_name, rounds_needed
 
 
 @dataclass
@@ -35,8 +35,8 @@ class BenchItem:
 
     def __post_init__(self) -> None:
         self.started_s = self.session.seconds_so_far
-        self.segmenter: Segmenter = self.session.supplies.segmenter(self.plan)
-        self.photo: Path = self.session.supplies.photo(self.plan.case)
+        self.segmenter: Segmenter = self.session.resources.segmenter(self.plan)
+        self.photo: Path = self.session.resources.photo(self.plan.case)
 
     @property
     def limits(self) -> Limits:
@@ -52,7 +52,7 @@ class BenchItem:
             kind=plan.kind,
             case=plan.case.name,
             model=plan.model,
-            weights=WeightsRecord(kind=weights.kind, name=weights.name, sha256=weights.sha256),
+            weights=weights,
             runtime=plan.runtime,
             runtime_options=self.segmenter.runtime_options,
             precision=plan.precision,
@@ -79,7 +79,7 @@ class AccuracyItem(BenchItem):
     def check(self) -> AccuracyRecord:
         """Segment the photo; record what was found, whether it holds or not; write class map, margins and overlay."""
         result = self.segmenter.run([self.photo], margins=True)[0]
-        found = judge(self.plan.case, result, self.session.supplies.mask(self.plan.case))
+        found = judge(self.plan.case, result, self.session.resources.mask(self.plan.case))
         if not is_reference(self.segmenter):
             found = found.model_copy(update={"checks": (*found.checks, self._parity_check())})
         found = save_pictures(result, found, self.session.file.pictures, self.plan.id)
@@ -146,7 +146,7 @@ class SpeedItem(BenchItem):
                 "peak_memory_bytes": self.segmenter.device.peak_memory_bytes() if self._marked else None,
                 "energy": energy,
                 "warnings": (
-                    *sample_doubts(samples),
+                    *sample_warnings(samples),
                     *too_few_rounds(len(samples), record.limits),
                     *too_few_threads(record),
                 ),

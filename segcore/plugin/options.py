@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from pytest_benchmark.utils import parse_save
 
-from segcore.errors import UsageError, nearest_hint
+from segcore.core.errors import UsageError, nearest_hint
 
 SAVE = "--benchmark-save"
 DEFAULT_STORAGE = "file://./.benchmarks"
@@ -39,7 +39,7 @@ class Choices:
     threads: tuple[int, ...] = ()
     """To sweep over in throughput items; empty: as many as torch is set to, in all items."""
     calibration: tuple[str, ...] = ()
-    """Photos, directories and patterns, as `segcore.images.find_photos` takes them."""
+    """Photos, directories and patterns, as `segcore.inputs.images.find_photos` takes them."""
     weights: str = "auto"
     profile: Path | None = None
     """Directory for the traces of latency items; None where none are wanted."""
@@ -62,13 +62,20 @@ def add_options(parser: pytest.Parser) -> None:
     group.addoption("--segcore-size", action="append", default=[], type=_count, metavar="PIXELS", help="Shorter side")
     group.addoption("--segcore-batch", action="append", default=[], type=_count, metavar="N", help="Photos at a time")
     group.addoption(
-        "--segcore-threads", action="append", default=[], type=_count, metavar="N",
+        "--segcore-threads",
+        action="append",
+        default=[],
+        type=_count,
+        metavar="N",
         help="Intra-op threads of throughput items: one item per batch and number of threads [as torch is set]",
-    )  # fmt: skip
+    )
     group.addoption(
-        "--segcore-calibration", action="append", default=[], metavar="PHOTOS",
+        "--segcore-calibration",
+        action="append",
+        default=[],
+        metavar="PHOTOS",
         help="What int8 is calibrated on: photo, directory or pattern [photos of scikit-image]",
-    )  # fmt: skip
+    )
     group.addoption(
         "--segcore-weights",
         metavar="KIND",
@@ -82,9 +89,10 @@ def add_options(parser: pytest.Parser) -> None:
         help="Judge the run against this one (path, name, latest, or a directory of runs); exit as `segcore gate` does",
     )
     group.addoption(
-        "--segcore-profile", metavar="DIR",
+        "--segcore-profile",
+        metavar="DIR",
         help="Profile each latency item once it has been measured; write a trace for Perfetto to DIR",
-    )  # fmt: skip
+    )
     group.addoption("--offline", action="store_true", help="Fetch nothing; use what is cached")
 
 
@@ -151,7 +159,7 @@ def mend_arguments(early_config: pytest.Config, parser: pytest.Parser, args: lis
     """Name the ``--benchmark-save`` that have no name, and let pytest look at its arguments again."""
     _change_save(parser, type=parse_save)
     if SAVE in args:
-        from segcore.machine import run_name  # loads pydantic, which few sessions need
+        from segcore.measurement.machine import run_name  # loads pydantic, which few sessions need
 
         args[:] = name_saves(args, run_name(early_config.invocation_params.dir))
         # Where conftest files are looked for depends on the directories, one of which may have been taken for a name.

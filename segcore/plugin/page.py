@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from segcore.errors import RecordError
+from segcore.core.errors import RecordError
 from segcore.plugin.announce import shown_path
 from segcore.plugin.session import BenchSession
 
@@ -35,13 +35,13 @@ class PageHooks:
         """Write the page and say where it is; a page that cannot be written does not undo the run."""
         from segcore.report.html import write_html  # starts the chart engine: not before the last sample is taken
         from segcore.report.markdown import render_folded, render_markdown
-        from segcore.report.story import tell
+        from segcore.report.model import build_report
 
         run = self._bench.run
         if run is None or self._bench.write_error:
             return
         gate = self._judged.result if self._judged else None
-        story = tell([run], self._judged.baseline[0] if self._judged and gate else None, gate)
+        story = build_report([run], self._judged.baseline[0] if self._judged and gate else None, gate)
         try:
             write_html(story, LATEST)
         except RecordError as error:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from segcore.cases import Case
+from segcore.core.records import Kind
+from segcore.inputs.cases import Case
 from segcore.plugin.options import Choices, check_names
-from segcore.record import Kind
 
 LIGHT_MODEL = "embedded"
 SPEED_TAG = "speed"

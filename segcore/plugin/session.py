@@ -13,20 +13,20 @@ from typing import Any
 
 import pytest
 
-from segcore.calibrate import calibrate, matmul_rate
-from segcore.conditions import describe, run_doubts, take_reading
-from segcore.devices import open_device
-from segcore.energy import EnergyCounter, open_counter
-from segcore.errors import DeviceError, RecordError
-from segcore.fetch import FetchSettings
-from segcore.machine import fingerprint, git_commit, package_versions
-from segcore.pipeline import calibration_photos
+from segcore.core.errors import DeviceError, RecordError
+from segcore.core.records import BenchmarkRecord, OutcomeRecord, Run, RunRecord
+from segcore.inference.devices import open_device
+from segcore.inference.pipeline import calibration_photos
+from segcore.inputs.download import FetchSettings
+from segcore.measurement.calibration import calibrate, matmul_rate
+from segcore.measurement.conditions import describe, run_warnings, take_reading
+from segcore.measurement.energy import EnergyCounter, open_counter
+from segcore.measurement.machine import fingerprint, git_commit, package_versions
 from segcore.plugin.options import Choices
 from segcore.plugin.plan import PlanItem, estimate_seconds
+from segcore.plugin.resources import Resources, gmacs_per_pixel
 from segcore.plugin.storage import benchmark_session, take_over_saving
-from segcore.plugin.supplies import Supplies, gmacs_per_pixel
-from segcore.record import BenchmarkRecord, OutcomeRecord, Run, RunRecord
-from segcore.store import benchmark_entry, parse_run, save_document
+from segcore.results.store import benchmark_entry, parse_run, save_document
 
 EXPECTED_EFFICIENCY = 0.4
 """Share of the calibrated convolution rate that a network is expected to reach, for the forecast alone."""
@@ -50,7 +50,7 @@ class BenchSession:
         self.items = dict(items)
         self.order = {node: position for position, node in enumerate(items)}
         settings = FetchSettings.from_env()
-        self.supplies = Supplies(
+        self.resources = Resources(
             replace(settings, offline=True) if choices.offline else settings,
             calibration_photos(choices.calibration, choices.precisions),
         )
@@ -69,7 +69,7 @@ class BenchSession:
         self._judged: list[tuple[str, float, BenchmarkRecord]] = []
         self._calibration_change: float | None = None
         self._counters: dict[str, EnergyCounter | None] = {}
-        self.skips = {node: reason for node, item in items.items() if (reason := self.supplies.why_not(item))}
+        self.skips = {node: reason for node, item in items.items() if (reason := self.resources.why_not(item))}
         """Reason by node id of what cannot run."""
         timed = not benchmark_session(config).disabled
         devices = dict.fromkeys(item.device for node, item in items.items() if timed and node not in self.skips)
@@ -106,7 +106,7 @@ class BenchSession:
 
     def finish(self) -> None:
         """Look at the machine once more and write the run for the last time."""
-        self.supplies.release()
+        self.resources.release()
         if self.calibration and self._complete:
             first = self.calibration[0]
             self._calibration_change = matmul_rate(open_device(first.device)) / first.matmul_gmacs_per_s - 1
@@ -171,7 +171,7 @@ class BenchSession:
             versions=package_versions(),
             git=self._git,
             outcomes=tuple(self.outcomes.values()),
-            warnings=run_doubts(self._before, after, self._calibration_change),
+            warnings=run_warnings(self._before, after, self._calibration_change),
         )
 
 

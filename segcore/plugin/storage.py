@@ -12,7 +12,7 @@ import pytest
 from pytest_benchmark.session import BenchmarkSession
 from pytest_benchmark.storage.file import FileStorage
 
-from segcore.errors import RecordError
+from segcore.core.errors import RecordError
 from segcore.plugin.options import DEFAULT_STORAGE
 
 COLUMNS = ("min", "median", "iqr", "rounds")
@@ -57,7 +57,7 @@ def postpone_compare(config: pytest.Config) -> None:
 def settle_storage(config: pytest.Config, ours: bool) -> None:
     """Move pytest-benchmark's storage to ours if there are items of ours, and make up for a postponed comparison."""
     if ours and _default_storage(config):
-        from segcore.store import DEFAULT_DIRECTORY  # loads pydantic
+        from segcore.results.store import DEFAULT_DIRECTORY  # loads pydantic
 
         session = benchmark_session(config)
         with contextlib.suppress(OSError):  # made by pytest-benchmark a moment ago; it stays if anything is in it
@@ -86,7 +86,7 @@ def take_over_saving(config: pytest.Config) -> RunFile:
     A run that nobody asked to save goes to ``unsaved.json``, in place of the one before. A storage that is no
     directory (Elasticsearch) is served by pytest-benchmark as ever, with our records in what it gets.
     """
-    from segcore.store import DEFAULT_DIRECTORY, UNSAVED
+    from segcore.results.store import DEFAULT_DIRECTORY, UNSAVED
 
     session = benchmark_session(config)
     session.save_data = True
@@ -111,7 +111,7 @@ def take_over_saving(config: pytest.Config) -> RunFile:
 
 def _claim(directory: Path, name: str) -> Path:
     """The next number that no other run has; making the directory of its pictures settles who was first."""
-    from segcore.store import next_run_path
+    from segcore.results.store import next_run_path
 
     while True:
         path = next_run_path(directory, name)

@@ -1,1 +1,1 @@
-"""How results are told: one file per medium, records in, text or pixels out."""
+"""Reports: records in; terminal, HTML, Markdown or CI formats out."""

@@ -12,12 +12,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from segcore.compare import achieved
-from segcore.history import history
-from segcore.record import Benchmark, Run
+from segcore.core.records import Benchmark, Run
+from segcore.judgement.compare import achieved
+from segcore.judgement.history import history
+from segcore.judgement.statistics import Interval, quantile_interval, usable
 from segcore.report.vega import NARROW, Spec, colour, draw, lanes, nominal, quantity
 from segcore.report.wording import milliseconds, number, short_labels, shortened
-from segcore.stats import Interval, quantile_interval, usable
 
 MAX_MARKS = 1500
 """Samples drawn in one chart: 250 bytes each, so that a page stays small; more are thinned evenly."""
@@ -107,22 +107,38 @@ def latency(runs: Sequence[Run]) -> Chart | None:
         known = math.isfinite(high) and low > 0
         bounds = f"95 %: {number(low * 1e3)} to {number(high * 1e3)}" if known else "too few rounds for an interval"
         drawn = (low, high) if known else (mid, mid)
-        rows.append({"item": item.label, "run": item.run_name, "ms": mid * 1e3, "low": drawn[0] * 1e3,
-                     "high": drawn[1] * 1e3, "label": f"{item.title}: {milliseconds(mid)} ({bounds})"})  # fmt: skip
+        rows.append(
+            {
+                "item": item.label,
+                "run": item.run_name,
+                "ms": mid * 1e3,
+                "low": drawn[0] * 1e3,
+                "high": drawn[1] * 1e3,
+                "label": f"{item.title}: {milliseconds(mid)} ({bounds})",
+            }
+        )
     x = quantity("ms", "median latency, ms", [row[k] for row in rows for k in ("low", "high")])
     spec = {
         "encoding": {**lanes(rows), "description": nominal("label"), "color": colour("run", rows)},
         "layer": [
-            {"mark": {"type": "rule", "strokeWidth": 7, "opacity": 0.35, "strokeCap": "round"},
-             "encoding": {"x": {**x, "field": "low"}, "x2": {"field": "high"}}},
+            {
+                "mark": {"type": "rule", "strokeWidth": 7, "opacity": 0.35, "strokeCap": "round"},
+                "encoding": {"x": {**x, "field": "low"}, "x2": {"field": "high"}},
+            },
             {"mark": {"type": "point", "filled": True, "size": 64, "opacity": 1}, "encoding": {"x": x}},
         ],
-    }  # fmt: skip
+    }
     table = [
-        (i.label, i.run_name, i.median.value * 1e3, i.median.low * 1e3, i.median.high * 1e3,
-         float(len(i.benchmark.samples)))
+        (
+            i.label,
+            i.run_name,
+            i.median.value * 1e3,
+            i.median.low * 1e3,
+            i.median.high * 1e3,
+            float(len(i.benchmark.samples)),
+        )
         for i in items
-    ]  # fmt: skip
+    ]
     columns = ("item", "run", "median, ms", "low, ms", "high, ms", "rounds")
     caption = "Median of one call and its 95 % interval within the process that was measured."
     return Chart("latency", "Latency", caption, draw(rows, spec), columns, tuple(table))
@@ -134,16 +150,24 @@ def distribution(runs: Sequence[Run]) -> Chart | None:
     if not items:
         return None
     rows: list[Spec] = [
-        {"item": item.label, "run": item.run_name, "ms": seconds * 1e3,
-         "label": f"{item.title}, round {index + 1}: {milliseconds(seconds)}"}
+        {
+            "item": item.label,
+            "run": item.run_name,
+            "ms": seconds * 1e3,
+            "label": f"{item.title}, round {index + 1}: {milliseconds(seconds)}",
+        }
         for item in items
         for index, seconds in _thinned(item.benchmark.samples, MAX_MARKS // len(items))
-    ]  # fmt: skip
+    ]
     spec = {
         "mark": {"type": "tick", "thickness": 1.5, "opacity": 0.6},
-        "encoding": {**lanes(rows), "x": quantity("ms", "latency of each round, ms", [r["ms"] for r in rows]),
-                     "description": nominal("label"), "color": colour("run", rows)},
-    }  # fmt: skip
+        "encoding": {
+            **lanes(rows),
+            "x": quantity("ms", "latency of each round, ms", [r["ms"] for r in rows]),
+            "description": nominal("label"),
+            "color": colour("run", rows),
+        },
+    }
     quantiles = (0.0, 0.25, 0.5, 0.75, 1.0)
     table: list[Cells] = [
         (i.label, i.run_name, *(float(v) * 1e3 for v in np.quantile(i.benchmark.samples, quantiles))) for i in items
@@ -161,8 +185,16 @@ def stages(runs: Sequence[Run]) -> Chart | None:
             if seconds and all(math.isfinite(s) and s >= 0 for s in seconds):
                 mid = statistics.median(seconds)
                 order = STAGES.index(stage) if stage in STAGES else len(STAGES)
-                rows.append({"item": item.label, "run": item.run_name, "stage": stage, "ms": mid * 1e3, "order": order,
-                             "label": f"{item.title}, {stage}: {milliseconds(mid)}"})  # fmt: skip
+                rows.append(
+                    {
+                        "item": item.label,
+                        "run": item.run_name,
+                        "stage": stage,
+                        "ms": mid * 1e3,
+                        "order": order,
+                        "label": f"{item.title}, {stage}: {milliseconds(mid)}",
+                    }
+                )
     if not rows:
         return None
     in_order = sorted(rows, key=lambda row: (row["order"], row["stage"]))
@@ -209,13 +241,18 @@ def _rates(runs: Sequence[Run], items: Sequence[Item], name: str, title: str, ca
     spec = {
         "mark": {"type": "line", "point": {"size": 60, "filled": True}, "strokeWidth": 2},
         "encoding": {
-            "x": {"field": "batch", "type": "ordinal", "sort": batches, "title": "images in a batch",
-                  "axis": {"labelAngle": 0, "grid": False}},
+            "x": {
+                "field": "batch",
+                "type": "ordinal",
+                "sort": batches,
+                "title": "images in a batch",
+                "axis": {"labelAngle": 0, "grid": False},
+            },
             "y": quantity("rate", "images/s", [r["rate"] for r in rows]),
             "color": colour("series", rows, columns=2),
             "description": nominal("label"),
         },
-    }  # fmt: skip
+    }
     table = tuple((r["series"], float(r["batch"]), float(r["rate"])) for r in rows)
     svg = draw(rows, spec, width=NARROW, height=240)
     columns = ("series", "batch", "images/s")
@@ -242,15 +279,20 @@ def efficiency(runs: Sequence[Run]) -> Chart | None:
     roof = {"type": "line", "strokeDash": [5, 4], "strokeWidth": 1.5, "color": "var(--soft)"}
     text = {"type": "text", "align": "right", "baseline": "bottom", "dy": -3, "color": "var(--soft)"}
     spec = {
-        "encoding": {"x": x, "y": quantity("rate", "GMAC/s", [r["rate"] for r in rows + roofs], log=True),
-                     "description": nominal("label")},
+        "encoding": {
+            "x": x,
+            "y": quantity("rate", "GMAC/s", [r["rate"] for r in rows + roofs], log=True),
+            "description": nominal("label"),
+        },
         "layer": [
             {"data": {"values": roofs}, "mark": roof, "encoding": {"detail": nominal("roof")}},
             {"data": {"values": names}, "mark": text, "encoding": {"text": nominal("name")}},
-            {"mark": {"type": "point", "filled": True, "size": 70, "opacity": 1},
-             "encoding": {"color": colour("model", rows, columns=2)}},
+            {
+                "mark": {"type": "point", "filled": True, "size": 70, "opacity": 1},
+                "encoding": {"color": colour("model", rows, columns=2)},
+            },
         ],
-    }  # fmt: skip
+    }
     caption = "Roofline: forward passes below what memory copy (slope) and matrix product (flat) reached here."
     columns = ("item", "run", "GMAC", "GB", "GMAC/s", "matrix product, GMAC/s", "share, %")
     svg = draw(rows, spec, width=NARROW, height=240)
@@ -367,8 +409,16 @@ def over_time(runs: Sequence[Run]) -> Chart | None:
             step = "" if point.change is None else f"changed for good by {100 * point.change:+.1f} %"
             where = f"{series.item}, {series.machine}, {point.run} {point.commit}"
             label = f"{where}: {milliseconds(point.seconds)} {step}".strip()
-            rows.append({"place": place, "percent": 100 * point.seconds / first, "item": series.item, "label": label,
-                         "series": f"{series.item} {series.machine}", "step": step})  # fmt: skip
+            rows.append(
+                {
+                    "place": place,
+                    "percent": 100 * point.seconds / first,
+                    "item": series.item,
+                    "label": label,
+                    "series": f"{series.item} {series.machine}",
+                    "step": step,
+                }
+            )
             table.append((series.item, series.machine, point.run, point.commit, point.seconds * 1e3, step))
     if not rows:
         return None
@@ -376,17 +426,23 @@ def over_time(runs: Sequence[Run]) -> Chart | None:
     ring = {"type": "point", "size": 220, "filled": False, "strokeWidth": 2, "color": "var(--bad)", "opacity": 1}
     spec = {
         "encoding": {
-            "x": {"field": "place", "type": "quantitative", "title": "run, oldest first",
-                  "axis": {"tickMinStep": 1, "format": "d"}},
+            "x": {
+                "field": "place",
+                "type": "quantitative",
+                "title": "run, oldest first",
+                "axis": {"tickMinStep": 1, "format": "d"},
+            },
             "y": {"field": "percent", "type": "quantitative", "title": "of its first run, %", "scale": {"zero": False}},
             "description": nominal("label"),
         },
         "layer": [
-            {"mark": {"type": "line", "strokeWidth": 1.5, "opacity": 0.7, "point": {"size": 40, "filled": True}},
-             "encoding": {"color": {**colour("item", rows), "legend": None}, "detail": nominal("series")}},
+            {
+                "mark": {"type": "line", "strokeWidth": 1.5, "opacity": 0.7, "point": {"size": 40, "filled": True}},
+                "encoding": {"color": {**colour("item", rows), "legend": None}, "detail": nominal("series")},
+            },
             {"data": {"values": steps}, "mark": ring},
         ],
-    }  # fmt: skip
+    }
     caption = "Median latency of each item against its first run here; rings mark where it changed for good."
     columns = ("item", "machine", "run", "commit", "median, ms", "change point")
     return Chart("history", "Over time", caption, draw(rows, spec, height=280), columns, tuple(table))

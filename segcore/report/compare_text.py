@@ -12,8 +12,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from segcore.compare import Cell, Comparison, Line, ScoreCell, ScoreLine
-from segcore.history import Series
+from segcore.judgement.compare import Cell, Comparison, Line, ScoreCell, ScoreLine
+from segcore.judgement.history import Series
 from segcore.report.wording import md_text, plain_text, score_words
 
 WIDTH = 120

@@ -9,17 +9,17 @@ from rich.console import Console
 from rich.table import Table as Grid
 from rich.text import Text
 
-from segcore.labels import voc_colormap
+from segcore.core.labels import voc_colormap
 from segcore.report import terminal
 from segcore.report.halfblock import half_blocks
-from segcore.report.story import TRACE, CaseStory, Changed, Story, open_pictures
+from segcore.report.model import TRACE, CaseReport, Changed, ReportModel, open_pictures
 from segcore.report.tables import Table, dataset_tables, side_by_side
 from segcore.report.wording import number, plain_text
 
 STYLES = {"good": "bold green", "bad": "bold red", "warn": "bold yellow"}
 
 
-def print_story(story: Story, console: Console, *, quiet: bool = False) -> None:
+def print_story(story: ReportModel, console: Console, *, quiet: bool = False) -> None:
     """Print the story: with `quiet` the verdict alone, pictures only where the terminal has colours enough."""
     console.print(Text(plain_text(story.headline.line), STYLES[story.headline.tone]))
     if quiet:
@@ -58,7 +58,7 @@ def _print_changes(changes: Sequence[Changed], console: Console) -> None:
         console.print()
 
 
-def _print_case(case: CaseStory, console: Console) -> None:
+def _print_case(case: CaseReport, console: Console) -> None:
     pictures = open_pictures(case)
     columns = min(36, (console.width - 4) // 2)
     grid = Grid.grid(padding=(0, 2, 0, 0))

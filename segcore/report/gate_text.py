@@ -9,17 +9,26 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-from segcore.gate.verdict import EXIT_CODES, VERDICTS, GateResult, Row
+from segcore.judgement.gate.verdict import EXIT_CODES, VERDICTS, GateResult, Row
+from segcore.judgement.statistics import CONFIDENCE, Interval
 from segcore.report.wording import md_text, plain_text
-from segcore.stats import CONFIDENCE, Interval
 
 STYLES = {
-    "regressed": "bold red", "missing": "bold red", "inconclusive": "yellow", "incomparable": "yellow",
-    "improved": "bold green", "pass": "green",
-}  # fmt: skip
+    "regressed": "bold red",
+    "missing": "bold red",
+    "inconclusive": "yellow",
+    "incomparable": "yellow",
+    "improved": "bold green",
+    "pass": "green",
+}
 ICONS = {
-    "regressed": "❌", "missing": "❌", "inconclusive": "❔", "incomparable": "❔", "improved": "🚀", "pass": "✅",
-}  # fmt: skip
+    "regressed": "❌",
+    "missing": "❌",
+    "inconclusive": "❔",
+    "incomparable": "❔",
+    "improved": "🚀",
+    "pass": "✅",
+}
 MAX_MARKDOWN = 60_000
 """Characters; a pull-request comment may have 65,536."""
 

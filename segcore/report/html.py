@@ -18,12 +18,12 @@ import jinja2
 import markupsafe
 
 from segcore import __version__
-from segcore.errors import RecordError
-from segcore.record import CheckRecord, Run
+from segcore.core.errors import RecordError
+from segcore.core.records import CheckRecord, Run
 from segcore.report.charts import all_charts
+from segcore.report.model import TRACE, CaseReport, ReportModel, open_pictures
 from segcore.report.output import write_text
 from segcore.report.pictures import changed_uri, fitted, load_photo, mask_uri, photo_uri
-from segcore.report.story import TRACE, CaseStory, Story, open_pictures
 from segcore.report.tables import dataset_tables, facts, items_table, side_by_side
 from segcore.report.wording import number, plain_text
 
@@ -69,7 +69,7 @@ class Card:
     notes: tuple[str, ...]
 
 
-def write_html(story: Story, path: Path) -> None:
+def write_html(story: ReportModel, path: Path) -> None:
     """Write the page.
 
     Raises:
@@ -78,7 +78,7 @@ def write_html(story: Story, path: Path) -> None:
     write_text(path, render_html(story))
 
 
-def render_html(story: Story) -> str:
+def render_html(story: ReportModel) -> str:
     """Return the page."""
     css, js = (_asset(name) for name in ("page.css", "page.js"))
     side = next((side for most, side in PICTURE_SIDES if len(story.cases) <= most), PICTURE_SIDES[-1][1])
@@ -103,19 +103,24 @@ def render_html(story: Story) -> str:
     page["sections"] = [
         (anchor, title)
         for anchor, title, there in (
-            ("changed", "Changed", story.baseline), ("troubles", page["trouble_title"], page["trouble_title"]),
-            ("cases", "Cases", page["cases"]), ("datasets", "Datasets", page["datasets"]),
-            ("compared", "Side by side", page["compared"]), ("speed", "Speed", page["charts"]),
-            ("items", "Items", True), ("machine", "Machine", True),
-        ) if there
-    ]  # fmt: skip
+            ("changed", "Changed", story.baseline),
+            ("failures", page["trouble_title"], page["trouble_title"]),
+            ("cases", "Cases", page["cases"]),
+            ("datasets", "Datasets", page["datasets"]),
+            ("compared", "Side by side", page["compared"]),
+            ("speed", "Speed", page["charts"]),
+            ("items", "Items", True),
+            ("machine", "Machine", True),
+        )
+        if there
+    ]
     return _environment().get_template("page.html.j2").render(page)
 
 
-def _trouble_title(story: Story) -> str:
+def _trouble_title(story: ReportModel) -> str:
     """``Failed, skipped, doubtful``, or what of these there is."""
-    skipped = [trouble.outcome == "skipped" for trouble in story.troubles]
-    kinds = {"failed": not all(skipped), "skipped": any(skipped), "doubtful": bool(story.doubts)}
+    skipped = [trouble.outcome == "skipped" for trouble in story.failures]
+    kinds = {"failed": not all(skipped), "skipped": any(skipped), "doubtful": bool(story.item_warnings)}
     return ", ".join(kind for kind, there in kinds.items() if there).capitalize()
 
 
@@ -151,7 +156,7 @@ def _moment(iso: str) -> str:
         return iso
 
 
-def _card(case: CaseStory, side: int) -> Card:
+def _card(case: CaseReport, side: int) -> Card:
     seen = open_pictures(case)
     picture = seen.photo if seen.photo is not None else seen.class_map
     size = fitted(picture.shape[1], picture.shape[0], side) if picture is not None else (1, 1)

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFont
 
-from segcore.labels import VOC_CLASSES, VOC_PALETTE
+from segcore.core.labels import VOC_CLASSES, VOC_PALETTE
 
 _MIN_WIDTH = 240
 """Pixels: narrower pictures are set on a canvas of this width, so that a legend entry fits."""

@@ -11,8 +11,8 @@ from pathlib import Path
 
 from segcore.report import gate_text
 from segcore.report.gate_text import MAX_MARKDOWN
+from segcore.report.model import ReportModel
 from segcore.report.output import write_text
-from segcore.report.story import Story
 from segcore.report.tables import dataset_tables, facts, items_table, side_by_side
 from segcore.report.wording import md_text, number
 
@@ -20,7 +20,7 @@ _ROOM_FOR_LAST_LINE, _ROOM_FOR_WARNINGS = 1000, 5000
 ICONS = {"good": "✅", "bad": "❌", "warn": "❔"}
 
 
-def write_markdown(story: Story, path: Path) -> None:
+def write_markdown(story: ReportModel, path: Path) -> None:
     """Write the comment.
 
     Raises:
@@ -29,7 +29,7 @@ def write_markdown(story: Story, path: Path) -> None:
     write_text(path, render_markdown(story))
 
 
-def render_markdown(story: Story) -> str:
+def render_markdown(story: ReportModel) -> str:
     """Return the comment, at most `MAX_MARKDOWN` characters; what does not fit is counted in its last line."""
     record = story.current.record
     commit = f", commit {record.git.commit[:10]}" if record.git else ""
@@ -43,7 +43,7 @@ def render_markdown(story: Story) -> str:
     return text + render_folded(story, MAX_MARKDOWN - len(text))
 
 
-def render_folded(story: Story, room: int = MAX_MARKDOWN) -> str:
+def render_folded(story: ReportModel, room: int = MAX_MARKDOWN) -> str:
     """Return all but the verdict and what changed, each part folded, in at most `room` characters."""
     text = ""
     left_out = []
@@ -58,11 +58,11 @@ def render_folded(story: Story, room: int = MAX_MARKDOWN) -> str:
     return text if len(text) <= room else ""
 
 
-def _sections(story: Story) -> Iterable[tuple[str, list[str]]]:
+def _sections(story: ReportModel) -> Iterable[tuple[str, list[str]]]:
     """Titles and lines of what is folded, most wanted first."""
-    if story.troubles:
-        rows = [(trouble.outcome, ", ".join(trouble.items), trouble.reason) for trouble in story.troubles]
-        count = sum(trouble.count for trouble in story.troubles)
+    if story.failures:
+        rows = [(trouble.outcome, ", ".join(trouble.items), trouble.reason) for trouble in story.failures]
+        count = sum(trouble.count for trouble in story.failures)
         yield f"{count} not measured or failed", _table(("outcome", "items", "reason"), rows)
     if story.cases:
         cells = [
@@ -84,8 +84,8 @@ def _sections(story: Story) -> Iterable[tuple[str, list[str]]]:
         yield "Side by side", _table(compared.columns, compared.rows)
     items = items_table(story)
     yield f"{len(items.rows)} items", _table(items.columns, items.rows)
-    if story.doubts:
-        yield f"{len(story.doubts)} doubts about the figures", _table(("item", "doubt"), story.doubts)
+    if story.warnings:
+        yield f"{len(story.item_warnings)} warnings about items", _table(("item", "warning"), story.item_warnings)
     yield "Where and with what", _table(("", ""), facts(story.current))
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from segcore.errors import RecordError
-from segcore.files import atomic_write
+from segcore.core.errors import RecordError
+from segcore.core.files import atomic_write
 
 
 def write_text(path: Path, text: str) -> None:

@@ -10,9 +10,9 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from segcore.errors import RecordError
-from segcore.labels import voc_colormap
-from segcore.record import Run
+from segcore.core.errors import RecordError
+from segcore.core.labels import voc_colormap
+from segcore.core.records import Run
 
 Indices = npt.NDArray[np.uint8]
 Colours = npt.NDArray[np.uint8]

@@ -8,14 +8,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from segcore.compare import achieved, compare
-from segcore.errors import UsageError
-from segcore.gate.verdict import VERDICTS
-from segcore.record import Benchmark, DatasetRecord, Run
+from segcore.core.errors import UsageError
+from segcore.core.records import Benchmark, DatasetRecord, Run
+from segcore.judgement.compare import achieved, compare
+from segcore.judgement.gate.verdict import VERDICTS
+from segcore.judgement.statistics import rounds_needed, usable
 from segcore.report.charts import Cells, accuracy_score, run_labels
-from segcore.report.story import Story
+from segcore.report.model import ReportModel
 from segcore.report.wording import milliseconds, number
-from segcore.stats import rounds_needed, usable
 
 
 @dataclass(frozen=True)
@@ -29,14 +29,25 @@ class Table:
 
 
 ITEM_COLUMNS = (
-    "item", "run", "verdict", "median, ms", "p95, ms", "images/s", "rounds", "GMAC/s", "of peak, %", "memory, MB",
-    "J/image", "built, s", "score, %",
-)  # fmt: skip
+    "item",
+    "run",
+    "verdict",
+    "median, ms",
+    "p95, ms",
+    "images/s",
+    "rounds",
+    "GMAC/s",
+    "of peak, %",
+    "memory, MB",
+    "J/image",
+    "built, s",
+    "score, %",
+)
 SOMETIMES = ("J/image", "built, s")
 """Columns that are left out where no item has a figure."""
 
 
-def items_table(story: Story) -> Table:
+def items_table(story: ReportModel) -> Table:
     """Return one row per item and run; columns of `SOMETIMES` only where there is something in them."""
     gate_rows = sorted(story.gate.rows if story.gate else (), key=lambda row: -VERDICTS.index(row.verdict))
     worst = {row.item: row.verdict for row in gate_rows}
@@ -48,9 +59,10 @@ def items_table(story: Story) -> Table:
             verdict: str = worst.get(b.info.key, ended) if run is story.current else ended
             rows.append((f"{b.info.key}{b.info.weights.warning}", name, verdict, *_figures(run, b)))
     kept = [
-        place for place, name in enumerate(ITEM_COLUMNS)
+        place
+        for place, name in enumerate(ITEM_COLUMNS)
         if name not in SOMETIMES or not all(math.isnan(float(row[place])) for row in rows)
-    ]  # fmt: skip
+    ]
     return Table(tuple(ITEM_COLUMNS[k] for k in kept), tuple(tuple(row[k] for k in kept) for row in rows))
 
 
@@ -141,11 +153,13 @@ def facts(run: Run) -> tuple[tuple[str, str], ...]:
         ("threads", f"{machine.intra_op_threads} within, {machine.inter_op_threads} between operators"),
         *machine.thread_settings.items(),
         ("torch build", machine.torch_build),
-        *((f"peak of {c.device}", _peak(c.matmul_gmacs_per_s, c.conv_gmacs_per_s, c.copy_gbytes_per_s))
-          for c in record.calibration),
+        *(
+            (f"peak of {c.device}", _peak(c.matmul_gmacs_per_s, c.conv_gmacs_per_s, c.copy_gbytes_per_s))
+            for c in record.calibration
+        ),
         *record.conditions.items(),
         *record.versions.items(),
-    ]  # fmt: skip
+    ]
     if record.git:
         found.append(("commit", record.git.commit + (", with local changes" if record.git.dirty else "")))
         found.append(("branch", record.git.branch or "detached"))

@@ -17,9 +17,9 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from segcore.record import AccuracyRecord, Benchmark, BenchmarkRecord, Run
+from segcore.core.records import AccuracyRecord, Benchmark, BenchmarkRecord, Run
+from segcore.judgement.statistics import rounds_needed, usable
 from segcore.report.wording import model_name, number
-from segcore.stats import rounds_needed, usable
 
 Cells = tuple[str, ...]
 PERCENTILES = (0.5, 0.9, 0.99)
@@ -175,7 +175,7 @@ def _print_outcomes(console: Console, run: Run) -> None:
                 by_reason[without_address(record.reason)].append(record.key or record.item)
         for reason, keys in by_reason.items():
             console.print(f"\n[{style}]{len(keys)} {outcome}[/]: {escape(reason)}\n  {escape(_some(keys))}")
-    lines = [*run.record.warnings, *_item_doubts(run)]
+    lines = [*run.record.warnings, *_item_warnings(run)]
     if lines:
         console.print("\n[yellow]Doubtful:[/]")
     for line in lines:
@@ -189,7 +189,7 @@ def without_address(reason: str) -> str:
     return re.sub(r"^https?://\S+: ", "", reason)
 
 
-def _item_doubts(run: Run) -> list[str]:
+def _item_warnings(run: Run) -> list[str]:
     """One line per kind of doubt: how many items have it, and the one with the largest figure."""
     kinds: dict[str, list[tuple[float, str, str]]] = defaultdict(list)
     for benchmark in run.benchmarks:

@@ -32,15 +32,22 @@ CONFIG: Spec = {
     "background": None,
     "view": {"stroke": None},
     "axis": {
-        "labelColor": "var(--soft)", "titleColor": "var(--soft)", "gridColor": "var(--line)",
-        "tickColor": "var(--line)", "domainColor": "var(--line)", "labelFontSize": 12, "titleFontSize": 12,
-        "titleFontWeight": "normal", "labelLimit": 0, "titlePadding": 8,
+        "labelColor": "var(--soft)",
+        "titleColor": "var(--soft)",
+        "gridColor": "var(--line)",
+        "tickColor": "var(--line)",
+        "domainColor": "var(--line)",
+        "labelFontSize": 12,
+        "titleFontSize": 12,
+        "titleFontWeight": "normal",
+        "labelLimit": 0,
+        "titlePadding": 8,
     },
     "axisY": {"domain": False, "ticks": False, "labelPadding": 8},
     "legend": {"labelColor": "var(--ink)", "labelFontSize": 12, "symbolOpacity": 1, "symbolStrokeWidth": 0},
     "text": {"fontSize": 12},
     "range": {"category": [f"var(--c{i})" for i in range(1, 9)]},
-}  # fmt: skip
+}
 
 
 def draw(rows: Sequence[Spec], spec: Spec, *, width: int = WIDE, height: int | None = None) -> str:

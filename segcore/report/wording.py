@@ -6,9 +6,9 @@ import math
 import re
 from collections.abc import Sequence
 
-from segcore.gate.verdict import Unit
-from segcore.record import BenchmarkRecord, thread_words
-from segcore.stats import Interval
+from segcore.core.records import BenchmarkRecord, thread_words
+from segcore.judgement.gate.verdict import Unit
+from segcore.judgement.statistics import Interval
 
 
 def number(value: float) -> str:

@@ -1,0 +1,1 @@
+"""Vocabulary shared by every room: errors, labels, limits, records and atomic files."""

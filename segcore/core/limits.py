@@ -1,0 +1,100 @@
+"""How much worse an item may become before the gate says so: the limits of one item, as they stand in its record.
+
+Case files say which limits hold for which model, device or runtime (`segcore.inputs.cases`); what they come to for
+one item is a `Limits`, which is written into the run file and judged by the gate.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Any
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    Strict,
+    WithJsonSchema,
+    model_serializer,
+)
+from pydantic_core import PydanticCustomError
+
+_PERCENTILE = r"p[1-9][0-9]?(\.[0-9]+)?"
+
+
+def _percentile(name: str) -> str:
+    if not re.fullmatch(_PERCENTILE, name):
+        raise PydanticCustomError("percentile", "should be a percentile from p1 to p99.999, such as p50 (the median)")
+    return name
+
+
+def _of_the_median(value: object) -> object:
+    return value if isinstance(value, dict) else {"p50": value}
+
+
+def _schema(number: dict[str, object]) -> WithJsonSchema:
+    mapping = {"type": "object", "minProperties": 1, "additionalProperties": False}
+    return WithJsonSchema({"anyOf": [number, {**mapping, "patternProperties": {f"^{_PERCENTILE}$": number}}]})
+
+
+_Key = Annotated[str, AfterValidator(_percentile)]
+_Amount = Annotated[float, Strict(), Field(ge=0, allow_inf_nan=False)]
+_Positive = Annotated[float, Strict(), Field(gt=0, allow_inf_nan=False)]
+_Amounts = Annotated[
+    dict[_Key, _Amount], BeforeValidator(_of_the_median), Field(min_length=1), _schema({"type": "number", "minimum": 0})
+]
+_Positives = Annotated[
+    dict[_Key, _Positive],
+    BeforeValidator(_of_the_median),
+    Field(min_length=1),
+    _schema({"type": "number", "exclusiveMinimum": 0}),
+]
+_Share = Annotated[float, Strict(), Field(ge=0, le=1, allow_inf_nan=False)]
+
+
+class Limits(BaseModel):
+    """Limits of the gate for one item; what was not set has its default, and is not written into the record."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    max_slowdown: _Amounts = {"p50": 0.05}
+    """How much longer than in the baseline a call may take, as a share of it (0.05 = 5 %): a number for the median,
+    or a mapping from percentiles to numbers, such as {p50: 0.05, p99: 0.2}."""
+    max_latency_ms: _Positives = {}
+    """How long a call may take at most, milliseconds: a number for the median, or a mapping from percentiles."""
+    min_throughput: _Positive | None = None
+    """Images per second, at least."""
+    max_iou_drop: _Share = 0.01
+    """How far the IoU of any class, and the pixel accuracy, may fall below the baseline's (0.01 = one point of 100)."""
+    max_miou_drop: _Share = 0.01
+    """How far the mean IoU may fall below the baseline's."""
+    max_drift: _Share = 0.01
+    """Share of all pixels whose class may differ from the baseline's class map for more than numeric noise."""
+    max_parity_drift: _Share = 0.01
+    """Share of all pixels whose class may differ from that of torch in fp32 on the same device, where it was sure."""
+
+    @property
+    def slowdowns(self) -> dict[float, float]:
+        """`max_slowdown` by quantile: 0.5 for p50."""
+        return {_quantile(name): share for name, share in self.max_slowdown.items()}
+
+    @property
+    def latencies_ms(self) -> dict[float, float]:
+        """`max_latency_ms` by quantile: 0.5 for p50."""
+        return {_quantile(name): most for name, most in self.max_latency_ms.items()}
+
+    def over(self, defaults: Limits) -> Limits:
+        """Return `defaults` with what is set here in its place."""
+        fields = self.model_fields_set & Limits.model_fields.keys()
+        return defaults.model_copy(update={name: getattr(self, name) for name in fields})
+
+    @model_serializer(mode="wrap")
+    def _only_what_is_set(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return {name: value for name, value in handler(self).items() if name in self.model_fields_set}
+
+
+def _quantile(percentile: str) -> float:
+    return round(float(percentile[1:]) / 100, 9)

@@ -1,0 +1,296 @@
+"""The schema of a run file: what segcore adds to pytest-benchmark's JSON, and how a whole run is seen by its readers.
+
+pytest-benchmark writes one object per benchmark with its raw samples under ``stats.data``. segcore rides along: a
+`BenchmarkRecord` in each benchmark's ``extra_info.segcore`` and one `RunRecord` in the top-level ``segcore`` object.
+Statistics are never stored by us; they are derived from the samples when a run is read.
+
+Every model is frozen and refuses unknown keys; a reader refuses a `SCHEMA_VERSION` that it does not know.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from segcore.core.limits import Limits
+
+SCHEMA_VERSION = 1
+
+Kind = Literal["accuracy", "latency", "throughput", "dataset"]
+WeightsKind = Literal["pretrained", "random", "checkpoint"]
+OutcomeKind = Literal["passed", "failed", "skipped", "error"]
+
+
+class Record(BaseModel):
+    """Base of all records: frozen, unknown keys refused, NaN and infinity kept so that a reader can refuse them."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="constants")
+
+
+class WeightsRecord(Record):
+    """Which weights ran: their kind, their name (enum, file name or seed) and the sha256 of file or state."""
+
+    kind: WeightsKind
+    name: str
+    sha256: str
+
+    @property
+    def warning(self) -> str:
+        """What follows a name in every table where the weights are random; else nothing."""
+        return " (random weights)" if self.kind == "random" else ""
+
+
+class CheckRecord(Record):
+    """One expectation of a case held against what was found."""
+
+    name: str
+    """What was looked at, for example ``dominant`` or ``fraction of cat``."""
+    wanted: str
+    found: str
+    passed: bool
+
+
+class AccuracyRecord(Record):
+    """What a model saw in one photo, and how that compares with what was expected.
+
+    Fractions are shares of all pixels at the photo's own resolution (0 to 1). IoUs need a ground-truth mask.
+    Paths are relative to the directory of the run file.
+    """
+
+    dominant: str
+    fractions: dict[str, float]
+    checks: tuple[CheckRecord, ...] = ()
+    iou: dict[str, float] | None = None
+    miou: float | None = None
+    pixel_accuracy: float | None = None
+    metric: str | None = None
+    """Name of the convention behind the three numbers above; different names are not comparable."""
+    class_map: str | None = None
+    """Indexed PNG of the class map at the photo's resolution."""
+    margin_map: str | None = None
+    """Greyscale PNG of the top-1 minus top-2 logit margin at model scale: see `MARGIN_PNG_STEP`."""
+    photo: str | None = None
+    """JPEG of the photo, for reports."""
+    overlay: str | None = None
+
+    @property
+    def passed(self) -> bool:
+        """Whether every expectation holds."""
+        return all(check.passed for check in self.checks)
+
+
+MARGIN_PNG_STEP = 1 / 32
+"""One grey level of a stored margin map, in logits; 255 means 255 * step or more."""
+
+
+class WorstRecord(Record):
+    """One of the images that scored worst."""
+
+    name: str
+    miou: float
+    picture: str | None = None
+    """JPEG of photo, mask and prediction side by side; relative to the directory of the run file."""
+
+
+class DatasetRecord(Record):
+    """Accuracy over a dataset under one protocol, beyond what `AccuracyRecord` holds of it.
+
+    All figures are shares (0 to 1), by name: ``miou``, ``dice``, ``iou cat`` and so on
+    (`segcore.evaluation.metrics.SCORES`); undefined figures (a class in neither masks nor predictions) are omitted.
+    """
+
+    name: str
+    """For example ``voc-val``."""
+    sha256: str
+    """Of the names of the images asked for, in order."""
+    images: int
+    """How many were scored."""
+    failed: dict[str, str] = {}
+    """Reason by name of what could not be."""
+    protocol: str
+    scores: dict[str, float]
+    intervals: dict[str, tuple[float, float]]
+    """95 % confidence intervals by bootstrap over images."""
+    published: dict[str, float] = {}
+    """What the weights' publisher reports for this very dataset and protocol, where that is so."""
+    matrix: tuple[tuple[int, ...], ...] | None = None
+    """Pixels by target class and predicted class; None where figures are means over images."""
+    worst: tuple[WorstRecord, ...] = ()
+
+
+class EnergyRecord(Record):
+    """What an item took out of the socket, as a counter of the machine saw it; includes whatever else ran."""
+
+    joules: float
+    """From the end of the warm-up to the end of the item."""
+    calls: int
+    """Of the pipeline, on the whole batch, in that time."""
+    counter: str
+    """For example ``RAPL package-0 + dram``."""
+
+
+class BenchmarkRecord(Record):
+    """One measured item: ``extra_info.segcore`` of one benchmark."""
+
+    kind: Kind
+    case: str
+    model: str
+    weights: WeightsRecord
+    runtime: str = "torch"
+    runtime_options: dict[str, str] = {}
+    precision: str = "fp32"
+    build_s: float | None = None
+    """Seconds that exporting, quantising and compiling had taken by then, in no sample; 0.0 where all was cached."""
+    device: str
+    """Device type: ``cpu``, ``cuda``, ``mps``; ``cuda:1`` where an index was asked for."""
+    size: int
+    """Shorter side at model scale, pixels."""
+    batch: int = 1
+    threads: int | None = None
+    """Intra-op threads that were asked for, where they are swept; None: those of the run (`MachineRecord`)."""
+    input_shape: tuple[int, int, int, int]
+    """(B, 3, H, W) of the tensor that went into the model."""
+    preprocess: str
+    """Name of the preprocessing convention; a change makes runs incomparable."""
+    stages: dict[str, tuple[float, ...]] = {}
+    """Seconds per round and stage: decode, preprocess, transfer, forward, postprocess, colorize."""
+    gmacs: float | None = None
+    """Giga multiply-accumulates of one forward pass of the whole batch."""
+    gbytes: float | None = None
+    """Gigabytes that the convolutions of one forward pass move at least: `segcore.inference.models.gbytes`."""
+    peak_memory_bytes: int | None = None
+    """High-water mark over the rounds: of torch's allocator on CUDA, of the resident process on a Linux CPU."""
+    energy: EnergyRecord | None = None
+    """None where the machine has no counter that may be read."""
+    accuracy: AccuracyRecord | None = None
+    dataset: DatasetRecord | None = None
+    limits: Limits = Limits()
+    tags: tuple[str, ...] = ()
+    order: int = 0
+    """Position in the run, from 0."""
+    started_s: float = 0.0
+    """Seconds from the start of the run to the first round."""
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def joules_per_image(self) -> float | None:
+        """Energy of one image; None where it was not counted."""
+        return self.energy.joules / (self.energy.calls * self.batch) if self.energy else None
+
+    @property
+    def key(self) -> str:
+        """Identity of the item across runs, for example ``latency[chelsea-embedded-torch-cpu-320]``."""
+        runtime = self.runtime if self.precision == "fp32" else f"{self.runtime}.{self.precision}"
+        batch = f"-b{self.batch}" if self.kind == "throughput" else ""
+        threads = f"-t{self.threads}" if self.threads else ""
+        return f"{self.kind}[{self.case}-{self.model}-{runtime}-{self.device}-{self.size}{batch}{threads}]"
+
+
+def thread_words(info: BenchmarkRecord) -> str:
+    """Return ``2 threads`` of an item of a sweep over threads, nothing of any other."""
+    return f"{info.threads} thread{'s' * (info.threads > 1)}" if info.threads else ""
+
+
+class GpuRecord(Record):
+    """One accelerator: its name, driver and memory in bytes."""
+
+    name: str
+    driver: str
+    memory_bytes: int | None = None
+
+
+class MachineRecord(Record):
+    """What decides how fast this machine is; two runs are comparable in speed only where all of it is equal."""
+
+    cpu: str
+    cores_physical: int | None
+    cores_usable: int
+    """Logical processors this process may run on (affinity)."""
+    cgroup_cpus: float | None
+    """CPU quota of the control group in processors, None when unlimited."""
+    instruction_sets: tuple[str, ...]
+    memory_bytes: int
+    system: str
+    """Operating system and architecture, without patch levels."""
+    gpus: tuple[GpuRecord, ...] = ()
+    python: str
+    torch: str
+    torch_build: str
+    """BLAS, oneDNN, OpenMP and capability as torch was built."""
+    intra_op_threads: int
+    inter_op_threads: int
+    thread_settings: dict[str, str] = {}
+    """Environment variables that decide on threads, where set."""
+
+
+class CalibrationRecord(Record):
+    """What a device can do at best, measured in the same session (medians of repeated rounds)."""
+
+    device: str
+    matmul_gmacs_per_s: float
+    conv_gmacs_per_s: float
+    copy_gbytes_per_s: float
+
+
+class GitRecord(Record):
+    """Commit that was measured."""
+
+    commit: str
+    branch: str | None
+    dirty: bool
+
+
+class OutcomeRecord(Record):
+    """How one collected item ended; skips and errors keep their reason and the command that mends it."""
+
+    item: str
+    kind: str
+    outcome: OutcomeKind
+    reason: str = ""
+    key: str | None = None
+    """`BenchmarkRecord.key` of what it measured, or would have measured."""
+
+
+class RunRecord(Record):
+    """The top-level ``segcore`` object of a run file."""
+
+    schema_version: int = SCHEMA_VERSION
+    name: str
+    started: str
+    """UTC, ISO 8601."""
+    duration_s: float
+    complete: bool
+    """False when the run was interrupted; what it had measured is in the file all the same."""
+    command: tuple[str, ...]
+    machine: MachineRecord
+    conditions: dict[str, str] = {}
+    """What flickers (load, governor, GC): recorded, never part of the identity."""
+    calibration: tuple[CalibrationRecord, ...] = ()
+    versions: dict[str, str]
+    git: GitRecord | None = None
+    outcomes: tuple[OutcomeRecord, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+
+class Benchmark(Record):
+    """One item of a run as its readers see it."""
+
+    name: str
+    samples: tuple[float, ...]
+    """Seconds per round (per batch), in the order measured."""
+    info: BenchmarkRecord
+
+
+class Run(Record):
+    """A run file that has been read and found good."""
+
+    path: Path
+    record: RunRecord
+    benchmarks: tuple[Benchmark, ...] = Field(default=())
+
+    @property
+    def name(self) -> str:
+        """Name the run was saved under."""
+        return self.record.name

@@ -1,0 +1,1 @@
+"""From photo to class map: devices, models, runtimes and the pipeline."""

@@ -1,0 +1,199 @@
+"""What differs from one device to another, in one place: finding it, moving tensors, waiting for it, its memory.
+
+Everything that measures goes through the `Device` protocol, so that a `FakeDevice` can prove without any accelerator
+that no timed region lacks a synchronisation.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import platform
+import re
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+import torch
+
+from segcore.core.errors import DeviceError, nearest_hint
+
+PROCESS = Path("/proc/self")
+"""Where Linux keeps what it knows of this process."""
+
+
+@dataclass(frozen=True)
+class DeviceInfo:
+    """One device as it was found, or why it was not."""
+
+    name: str
+    """``cpu``, ``mps``, ``cuda`` or ``cuda:1``: what ``--device`` takes."""
+    available: bool
+    detail: str
+    """Product name where there is a device, the reason where there is none."""
+    memory_bytes: int | None = None
+
+
+class Device(Protocol):
+    """A device that tensors can be put on and waited for."""
+
+    @property
+    def name(self) -> str:
+        """What ``--device`` takes: ``cpu``, ``mps``, ``cuda``, ``cuda:1``."""
+
+    @property
+    def torch_device(self) -> torch.device:
+        """The device as torch names it."""
+
+    def put(self, tensor: torch.Tensor) -> torch.Tensor:
+        """Return the tensor on this device."""
+
+    def synchronize(self) -> None:
+        """Wait until everything queued on the device is done."""
+
+    def reset_peak_memory(self) -> bool:
+        """Start a new high-water mark; tell whether there is one from now on."""
+
+    def peak_memory_bytes(self) -> int | None:
+        """Return the high-water mark in bytes, since it was last reset; None where it cannot be had."""
+
+
+@dataclass(frozen=True)
+class TorchDevice:
+    """CUDA, MPS or CPU through torch."""
+
+    name: str
+
+    @property
+    def torch_device(self) -> torch.device:
+        """The device as torch names it."""
+        return torch.device(self.name)
+
+    def put(self, tensor: torch.Tensor) -> torch.Tensor:
+        """Return the tensor on this device."""
+        return tensor.to(self.torch_device)
+
+    def synchronize(self) -> None:
+        """Wait until everything queued on the device is done (nothing is ever queued on the CPU)."""
+        match self.torch_device.type:
+            case "cuda":
+                torch.cuda.synchronize(self.torch_device)
+            case "mps":
+                torch.mps.synchronize()
+
+    def reset_peak_memory(self) -> bool:
+        """Start a new high-water mark: CUDA's allocator keeps one, and Linux one of what the process has resident.
+
+        Elsewhere (``ru_maxrss`` of macOS, a sandbox) the mark is that of the whole life of the process, no item's.
+        """
+        match self.torch_device.type:
+            case "cuda":
+                torch.cuda.reset_peak_memory_stats(self.torch_device)
+                return True
+            case "cpu":
+                with contextlib.suppress(OSError):
+                    (PROCESS / "clear_refs").write_text("5", encoding="ascii")  # see proc(5)
+                    return self.peak_memory_bytes() is not None
+        return False
+
+    def peak_memory_bytes(self) -> int | None:
+        """Return bytes: allocator high-water mark on CUDA, the process's resident one on Linux, else None."""
+        match self.torch_device.type:
+            case "cuda":
+                return int(torch.cuda.max_memory_allocated(self.torch_device))
+            case "cpu":
+                with contextlib.suppress(OSError):
+                    status = (PROCESS / "status").read_text(encoding="ascii", errors="replace")
+                    if match := re.search(r"^VmHWM:\s+(\d+) kB$", status, re.MULTILINE):
+                        return int(match[1]) * 1024
+        return None
+
+
+@dataclass
+class FakeDevice:
+    """A CPU that counts, and can be asked what happened in which order: for tests of whatever measures."""
+
+    name: str = "fake"
+    events: list[str] = field(default_factory=list)
+
+    @property
+    def torch_device(self) -> torch.device:
+        """Tensors stay on the CPU."""
+        return torch.device("cpu")
+
+    def put(self, tensor: torch.Tensor) -> torch.Tensor:
+        """Return the tensor itself, and remember the transfer."""
+        self.events.append("put")
+        return tensor
+
+    def synchronize(self) -> None:
+        """Remember that the device was waited for."""
+        self.events.append("synchronize")
+
+    def reset_peak_memory(self) -> bool:
+        """Remember the reset."""
+        self.events.append("reset_peak_memory")
+        return True
+
+    def peak_memory_bytes(self) -> int | None:
+        """Return a fixed figure."""
+        return 1 << 20
+
+
+def find_devices() -> tuple[DeviceInfo, ...]:
+    """Return CUDA (one entry per GPU), MPS and CPU, in the order of preference of ``auto``, with what was found out."""
+    return (*_cuda_devices(), _mps_device(), _cpu_device())
+
+
+def _cuda_devices() -> tuple[DeviceInfo, ...]:
+    if not torch.cuda.is_available():
+        built = torch.version.cuda
+        why = f"torch was built for CUDA {built}, but finds no usable GPU or driver" if built else "torch has no CUDA"
+        return (DeviceInfo("cuda", False, why),)
+    infos = []
+    for index in range(torch.cuda.device_count()):
+        properties = torch.cuda.get_device_properties(index)
+        detail = f"{properties.name}, compute capability {properties.major}.{properties.minor}"
+        infos.append(DeviceInfo(f"cuda:{index}" if index else "cuda", True, detail, properties.total_memory))
+    return tuple(infos)
+
+
+def _mps_device() -> DeviceInfo:
+    if torch.backends.mps.is_available():
+        return DeviceInfo("mps", True, f"Apple {platform.machine()} GPU")
+    if sys.platform != "darwin":
+        return DeviceInfo("mps", False, "needs an Apple GPU; this is not macOS")
+    built = torch.backends.mps.is_built()
+    return DeviceInfo("mps", False, "needs macOS 12.3 or newer and an Apple GPU" if built else "torch has no MPS")
+
+
+def _cpu_device() -> DeviceInfo:
+    capability = torch.backends.cpu.get_cpu_capability()
+    return DeviceInfo("cpu", True, f"{platform.machine()}, {capability}, {torch.get_num_threads()} threads")
+
+
+def detect_device(preference: str | torch.device = "auto") -> torch.device:
+    """Return the device asked for, or with ``auto`` the best there is: CUDA, else MPS, else CPU.
+
+    Raises:
+        DeviceError: the name is unknown, or that device is not available here.
+    """
+    wanted = str(preference).strip().lower()
+    infos = find_devices()
+    if wanted == "auto":
+        return torch.device(next(info.name for info in infos if info.available))
+    wanted = "cuda" if wanted == "cuda:0" else wanted
+    match = next((info for info in infos if info.name == wanted), None)
+    if match is None:
+        names = ", ".join(info.name for info in infos)
+        hint = nearest_hint(wanted, [info.name for info in infos])
+        raise DeviceError(f"unknown device {preference!s}{hint}; known here: auto, {names} (see `segcore devices`)")
+    if not match.available:
+        here = ", ".join(info.name for info in infos if info.available)
+        raise DeviceError(f"device {wanted} is not available: {match.detail}; available: {here}")
+    return torch.device(match.name)
+
+
+def open_device(preference: str | torch.device = "auto") -> TorchDevice:
+    """Return the `Device` for a name; see `detect_device`."""
+    return TorchDevice(str(detect_device(preference)))

@@ -1,0 +1,67 @@
+"""What runtimes export and quantise, kept by content: the same network, versions and options are built once."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import secrets
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from filelock import FileLock
+
+from segcore.core.errors import DeviceError
+from segcore.core.files import move_into_place
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """A file built from a network."""
+
+    path: Path
+    build_s: float
+    """Seconds it took just now; 0.0 where it was there."""
+
+
+def artifact_path(cache_dir: Path, content: Mapping[str, str], suffix: str) -> Path:
+    """Return where the artifact of that content lies, or would lie."""
+    digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+    return cache_dir / "artifacts" / f"{digest[:24]}{suffix}"
+
+
+def artifact(cache_dir: Path, content: Mapping[str, str], suffix: str, build: Callable[[Path], None]) -> Artifact:
+    """Return the artifact of that content, built only if it is not there; safe under several processes.
+
+    Args:
+        cache_dir: of downloads and artifacts.
+        content: whatever decides on the bytes: network, weights, versions, options.
+        suffix: of the file.
+        build: writes the file to the path that it is given.
+
+    Raises:
+        DeviceError: the file cannot be written.
+    """
+    path = artifact_path(cache_dir, content, suffix)
+    if path.is_file():
+        return Artifact(path, 0.0)
+    temporary = path.with_name(f".{secrets.token_hex(6)}{suffix}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        (cache_dir / "locks").mkdir(exist_ok=True)
+        with FileLock(cache_dir / "locks" / f"{path.name}.lock"):
+            if path.is_file():  # another process was faster
+                return Artifact(path, 0.0)
+            start = time.perf_counter()
+            build(temporary)
+            move_into_place(temporary, path)
+            return Artifact(path, time.perf_counter() - start)
+    except OSError as error:
+        raise DeviceError(
+            f"cannot write {path}: {error.strerror or error}; free or choose another place (SEGCORE_CACHE)"
+        ) from error
+    finally:
+        with contextlib.suppress(OSError):  # the folder itself may be what cannot be made
+            temporary.unlink()

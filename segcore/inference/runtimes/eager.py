@@ -1,0 +1,69 @@
+"""Plain torch, operator by operator: in fp32 the reference that every other runtime is held against."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import torch
+
+from segcore.inference.devices import Device
+from segcore.inference.runtimes.job import Job
+
+if TYPE_CHECKING:
+    from segcore.inference.runtimes.torch_profile import ProfiledTorch
+
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+def refusal(device: Device, precision: str) -> str | None:
+    """Return why torch does not run in that precision on that device, None where it does."""
+    kind = device.torch_device.type
+    if kind == "cpu" and precision == "bf16" and not torch.ops.mkldnn._is_mkldnn_bf16_supported():
+        return "this CPU has no bf16 arithmetic that oneDNN knows (AVX-512 or better)"
+    if kind == "cpu" and precision == "fp16" and not torch.ops.mkldnn._is_mkldnn_fp16_supported():
+        return "this CPU has no fp16 arithmetic that oneDNN knows (AVX512_FP16 or AMX_FP16)"
+    if kind == "cuda" and precision == "bf16" and torch.cuda.get_device_capability(device.torch_device) < (8, 0):
+        return "bf16 needs compute capability 8.0"
+    return None
+
+
+class EagerSession:
+    """Eager execution in inference mode."""
+
+    build_s = 0.0
+
+    def __init__(self, job: Job) -> None:
+        self._dtype = DTYPES[job.precision]
+        network = job.network if job.precision == "fp32" else copy.deepcopy(job.network)
+        # fp32 keeps the layout of the tutorials, and with it their bits; tensor cores and oneDNN's half-precision
+        # kernels want the channels last.
+        half = self._dtype != torch.float32
+        self._layout = torch.channels_last if half else torch.contiguous_format
+        self._network: Callable[[torch.Tensor], torch.Tensor] = network.to(
+            device=job.device.torch_device, dtype=self._dtype
+        ).to(memory_format=self._layout)
+        self._threads = job.threads
+        self._device = job.device
+
+    @property
+    def options(self) -> dict[str, str]:
+        """Threads and memory layout."""
+        return {"threads": str(self._threads), "layout": str(self._layout).removeprefix("torch.")}
+
+    def forward(self, batch: torch.Tensor) -> torch.Tensor:
+        """Return logits (B, 21, h, w), float32, for a batch (B, 3, H, W)."""
+        with torch.inference_mode():
+            return self._network(batch.to(self._dtype, memory_format=self._layout)).float().contiguous()
+
+    def profiled(self) -> ProfiledTorch:
+        """Return the same network under torch's profiler."""
+        from segcore.inference.runtimes.torch_profile import ProfiledTorch
+
+        return ProfiledTorch(self, self._device)
+
+
+def open_session(job: Job) -> EagerSession:
+    """Return the network ready to run."""
+    return EagerSession(job)

@@ -1,0 +1,1 @@
+"""What is evaluated: photos, cases, datasets, and downloading them."""

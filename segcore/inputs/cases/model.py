@@ -1,0 +1,352 @@
+"""What a case says: frozen models that check themselves, and the JSON Schema made from them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path, PurePosixPath, PureWindowsPath
+from typing import Annotated, Any, Literal, Self, TypeVar
+from urllib.parse import urlsplit
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    Strict,
+    ValidatorFunctionWrapHandler,
+    WithJsonSchema,
+    WrapValidator,
+    model_validator,
+)
+from pydantic_core import PydanticCustomError
+from typing_extensions import TypeAliasType
+
+from segcore.core.errors import UsageError
+from segcore.core.labels import ALIASES, NUM_CLASSES, VOC_CLASSES, class_index
+from segcore.core.limits import Limits
+
+T = TypeVar("T")
+
+SCHEMA_COMMAND = "segcore cases --schema > cases/case.schema.json"
+DEFAULT_MODELS = ("embedded", "fcn_resnet101")
+DEFAULT_SIZES = (320,)
+MIN_SIZE, MAX_SIZE = 32, 4096
+BACKGROUND = VOC_CLASSES[0]
+
+SLUG = r"^[a-z0-9][a-z0-9_-]{0,63}$"
+IDENTIFIER = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$"
+SHA256 = r"^[0-9a-fA-F]{64}$"
+RESOURCE = r"^[a-z0-9_]+:[A-Za-z0-9_.-]+$"
+DEVICE = r"^(cpu|mps|cuda(:[0-9]{1,3})?)$"
+PATTERNS = {
+    SLUG: "1 to 64 lower-case letters, digits, - and _",
+    IDENTIFIER: "1 to 64 letters, digits, _, . and -",
+    SHA256: "64 hexadecimal digits",
+    RESOURCE: "PACKAGE:FILE, such as skimage:chelsea.png",
+    DEVICE: "cpu, mps, cuda or cuda:INDEX",
+}
+"""What each pattern asks for, in words."""
+
+Conflict = tuple[tuple[str | int, ...], str]
+"""Where, below the model that is being checked, and what does not fit together."""
+
+
+def refuse(conflicts: Iterable[Conflict]) -> None:
+    """Raise one error that carries all conflicts, if there are any: see `problems_of` for how they are told apart."""
+    found = tuple(conflicts)
+    if found:
+        raise PydanticCustomError("conflict", "{words}", {"words": "; ".join(w for _, w in found), "conflicts": found})
+
+
+_CLASS_NAMES = {"enum": [*VOC_CLASSES, *ALIASES, *map(str, range(NUM_CLASSES))]}
+_CLASS = {"anyOf": [_CLASS_NAMES, {"type": "integer", "minimum": 0, "maximum": NUM_CLASSES - 1}]}
+
+
+def voc_name(value: object) -> str:
+    """Return the VOC name for a name, alias or index as it stands in a case file."""
+    if isinstance(value, bool) or not isinstance(value, str | int):
+        raise PydanticCustomError("class_type", "should be the name or index of a VOC class")
+    try:
+        return VOC_CLASSES[class_index(value)]
+    except UsageError as error:
+        raise PydanticCustomError("class_name", "{words}", {"words": str(error)}) from None
+
+
+def is_class(name: str) -> bool:
+    """Tell whether a class goes by this name."""
+    return name.strip().lower() in _CLASS_NAMES["enum"]
+
+
+def _each_once(value: object, validate: ValidatorFunctionWrapHandler) -> Any:
+    """Refuse a class that is named twice, be it by different names."""
+    names = validate(value)
+    if isinstance(value, dict | list | tuple) and len(set(names)) < len(value):
+        known = [voc_name(name) for name in value]
+        twice = next(name for name in known if known.count(name) > 1)
+        raise PydanticCustomError("twice", "names {name} twice", {"name": twice})
+    return names
+
+
+def _as_tuple(value: object) -> object:
+    return (value,) if isinstance(value, str | int | dict) else value
+
+
+def _alone_too(schema: dict[str, Any]) -> None:
+    """Let the JSON Schema of a list take one of its items as well."""
+    items = schema.pop("items")
+    schema["anyOf"] = [items, {"type": schema.pop("type"), "items": items}]
+
+
+def _web_address(url: str) -> str:
+    try:
+        parts = urlsplit(url)
+        fits = parts.scheme in {"https", "http"} and bool(parts.hostname) and not set(url) & set(" \t\n")
+    except ValueError:
+        fits = False
+    if not fits:
+        raise PydanticCustomError("url", "should be an https address; a file on this machine goes under `path`")
+    return url
+
+
+def _inner_path(path: str) -> str:
+    odd = "\\" in path or "\0" in path or PureWindowsPath(path).drive
+    if not path.strip() or odd or PurePosixPath(path).is_absolute() or ".." in PurePosixPath(path).parts:
+        raise PydanticCustomError(
+            "inner_path", "should be a path below the case file's own directory, with / between its parts"
+        )
+    return path
+
+
+Text = Annotated[str, Strict(), Field(min_length=1, max_length=1000)]
+Slug = Annotated[str, Strict(), Field(pattern=SLUG)]
+Identifier = Annotated[str, Strict(), Field(pattern=IDENTIFIER)]
+Size = Annotated[int, Strict(), Field(ge=MIN_SIZE, le=MAX_SIZE)]
+Share = Annotated[float, Strict(), Field(ge=0, le=1)]
+# Named, so that the JSON Schema has the list once.
+ClassName = TypeAliasType("ClassName", Annotated[str, BeforeValidator(voc_name), WithJsonSchema(_CLASS)])
+Device = Annotated[str, Strict(), Field(pattern=DEVICE)]
+Precision = Literal["fp32", "bf16", "fp16", "int8"]
+OneOrMore = Annotated[tuple[T, ...], BeforeValidator(_as_tuple), Field(json_schema_extra=_alone_too)]
+EachOnce = WrapValidator(_each_once)
+
+
+class CaseModel(BaseModel):
+    """Base of everything in a case file: frozen, unknown keys and numbers that are not finite refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True)
+
+
+class ImageSource(CaseModel):
+    """Where a photo or a mask comes from: exactly one of `url` (with `sha256`), `path` and `resource`."""
+
+    url: Annotated[str, Strict(), AfterValidator(_web_address)] | None = None
+    """Address to download from, best one that never changes (pinned to a commit)."""
+    sha256: Annotated[str, Strict(), Field(pattern=SHA256)] | None = None
+    """SHA-256 of the file at `url`: 64 hexadecimal digits."""
+    path: Annotated[str, Strict(), AfterValidator(_inner_path)] | None = None
+    """File below the directory of the case file, relative to it."""
+    resource: Annotated[str, Strict(), Field(pattern=RESOURCE)] | None = None
+    """File that an installed package ships: skimage:chelsea.png."""
+    licence: Text | None = None
+    """Under what terms the file may be used."""
+    bytes: Annotated[int, Strict(), Field(gt=0)] | None = None
+    """Size of the file at `url`; a download that turns out longer is broken off."""
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Self:
+        named = [name for name in ("url", "path", "resource") if getattr(self, name) is not None]
+        conflicts: list[Conflict] = []
+        if len(named) != 1:
+            conflicts.append(
+                ((), f"exactly one of url, path and resource is wanted, found {' and '.join(named) or 'none'}")
+            )
+        if self.url is not None and self.sha256 is None:
+            conflicts.append((("url",), "a url needs its sha256 beside it (`sha256sum FILE`)"))
+        if self.url is None:
+            beside = [name for name in ("sha256", "bytes") if getattr(self, name) is not None]
+            conflicts += [((name,), f"{name} belongs to a url, and there is none") for name in beside]
+        refuse(conflicts)
+        return self
+
+
+class ClassRange(CaseModel):
+    """The share of the photo's pixels that a class should cover."""
+
+    min_fraction: Share | None = None
+    """At least this share, 0 to 1."""
+    max_fraction: Share | None = None
+    """At most this share, 0 to 1."""
+
+    @model_validator(mode="after")
+    def _some_range(self) -> Self:
+        low, high = self.min_fraction, self.max_fraction
+        if low is None and high is None:
+            refuse([((), "min_fraction, max_fraction or both are wanted, found none")])
+        if low is not None and high is not None and low > high:
+            refuse([(("min_fraction",), f"min_fraction {low:g} is greater than max_fraction {high:g}")])
+        return self
+
+
+class Expectations(CaseModel):
+    """What a right model sees in the photo."""
+
+    dominant: ClassName | None = None
+    """The class with most pixels, background apart."""
+    classes: Annotated[dict[ClassName, ClassRange], EachOnce] = {}
+    """The share of the photo that each class covers."""
+    absent: Annotated[tuple[ClassName, ...], EachOnce] = ()
+    """Classes that no pixel may have; to tolerate a few, give the class a max_fraction instead."""
+    ground_truth: ImageSource | None = None
+    """Mask to be scored against: a PNG of class indices, 255 where nothing is scored, as large as the photo."""
+    min_iou: Annotated[dict[ClassName, Share], EachOnce] = {}
+    """Least intersection over union with the mask, by class."""
+    min_miou: Share | None = None
+    """Least mean IoU over the classes in mask or prediction."""
+
+    @model_validator(mode="after")
+    def _possible(self) -> Self:
+        refuse([*self._about_absence(), *self._about_dominance(), *self._about_sums(), *self._about_scores()])
+        return self
+
+    def _about_absence(self) -> Iterable[Conflict]:
+        for name in self.absent:
+            if name == self.dominant:
+                yield ("dominant",), f"{name} is dominant and absent at once"
+            if name in self.classes and self.classes[name].min_fraction:
+                yield ("classes", name, "min_fraction"), f"{name} has a min_fraction and is absent at once"
+            if self.min_iou.get(name):
+                yield ("min_iou", name), f"{name} has a min_iou and is absent at once"
+
+    def _about_dominance(self) -> Iterable[Conflict]:
+        if self.dominant is None:
+            return
+        bounds = self.classes.get(self.dominant, ClassRange(max_fraction=1.0))
+        most = 1.0 if bounds.max_fraction is None else bounds.max_fraction
+        if most == 0:
+            yield ("classes", self.dominant, "max_fraction"), f"{self.dominant} is dominant with a max_fraction of 0"
+        for name, other in self.classes.items():
+            least = other.min_fraction or 0.0
+            if name in (self.dominant, BACKGROUND) or least == 0:
+                continue
+            if self.dominant == BACKGROUND:
+                yield ("dominant",), f"background is dominant only where nothing else is, and {name} has a min_fraction"
+            elif least > most > 0:
+                words = f"{name} has more, at least {least:g}, than the dominant {self.dominant} may have ({most:g})"
+                yield ("classes", name, "min_fraction"), words
+
+    def _about_sums(self) -> Iterable[Conflict]:
+        total = sum(bounds.min_fraction or 0.0 for bounds in self.classes.values())
+        if total > 1 + 1e-9:
+            yield ("classes",), f"the min_fractions add up to {total:g}, more than the whole photo"
+
+    def _about_scores(self) -> Iterable[Conflict]:
+        if self.ground_truth is None:
+            for key in ("min_iou", "min_miou"):
+                if getattr(self, key) not in (None, {}):
+                    yield (key,), f"{key} needs a ground_truth to be scored against"
+
+
+class When(CaseModel):
+    """For which items a rule holds: every key that is given has to fit, by one of its values."""
+
+    model: OneOrMore[Identifier] = ()
+    device: OneOrMore[Device] = ()
+    """cpu, mps, cuda (any of them) or cuda:1."""
+    runtime: OneOrMore[Identifier] = ()
+    precision: OneOrMore[Precision] = ()
+    size: OneOrMore[Size] = ()
+    tag: OneOrMore[Slug] = ()
+    """Any of the case's tags."""
+
+    def fits(self, **item: Iterable[str | int]) -> bool:
+        """Tell whether every key that is given has a value in common with the item's."""
+        return all(not getattr(self, key) or set(getattr(self, key)) & set(values) for key, values in item.items())
+
+
+class LimitRule(Limits, CaseModel):
+    """Limits of the gate, and for which items they hold."""
+
+    when: When = When()
+    """For which items; without it for all. Of several rules that set the same limit, the last that fits counts."""
+
+    @model_validator(mode="after")
+    def _limits_something(self) -> Self:
+        if not self.model_fields_set - {"when"}:
+            refuse([((), f"limits nothing: one of {', '.join(Limits.model_fields)} is wanted")])
+        return self
+
+
+class Settings(CaseModel):
+    """What a case, or `defaults.yaml` for all cases beside it, says about how to run and to judge."""
+
+    models: Annotated[tuple[Identifier, ...], Field(min_length=1)] = DEFAULT_MODELS
+    """Models to run, by the names that `segcore models` lists."""
+    sizes: Annotated[tuple[Size, ...], Field(min_length=1)] = DEFAULT_SIZES
+    """Shorter side of the photo as the model sees it, pixels."""
+    limits: OneOrMore[LimitRule] = ()
+    """Limits of the gate: one rule or a list of them."""
+
+    @model_validator(mode="after")
+    def _no_repetition(self) -> Self:
+        lists = {"models": self.models, "sizes": self.sizes, "tags": getattr(self, "tags", ())}
+        refuse(((key,), f"{key} has a value twice") for key, values in lists.items() if len(set(values)) < len(values))
+        return self
+
+
+class CaseText(Settings):
+    """One photo, what is expected of it, and how it is run: what stands in a case file."""
+
+    name: Slug
+    """Short and unique; part of the names of tests and files."""
+    image: ImageSource
+    """The photo."""
+    expect: Expectations = Expectations()
+    """What a right model sees in it."""
+    tags: tuple[Slug, ...] = ()
+    """Words to choose cases by; those tagged `speed` are the ones that slow models are timed on."""
+    skip_reason: Text | None = None
+    """Why the case is not run; leave it away to run it."""
+
+
+class Case(CaseText):
+    """One case as it is run: with the limits of its directory, and where it stands."""
+
+    source_file: Path = Path()
+    """The YAML file."""
+    line: int = 0
+    """Line of the file in which the case begins, from 1."""
+
+    def __hash__(self) -> int:
+        return hash((self.name, self.source_file, self.line))
+
+    def limits_for(self, *, model: str, device: str, runtime: str, precision: str, size: int) -> Limits:
+        """Return what the rules that fit an item come to; what none of them sets is left to the gate's defaults."""
+        devices = (device, device.partition(":")[0])
+        found = Limits()
+        for rule in self.limits:
+            if rule.when.fits(
+                model=(model,), device=devices, runtime=(runtime,), precision=(precision,), size=(size,), tag=self.tags
+            ):
+                found = rule.over(found)
+        return found
+
+
+def json_schema() -> dict[str, Any]:
+    """Return the JSON Schema (draft 2020-12) of a case file: one case, a list of them, or ``defaults.yaml``."""
+    case, settings = (model.model_json_schema(ref_template="#/$defs/{model}") for model in (CaseText, Settings))
+    definitions = case.pop("$defs") | settings.pop("$defs")
+    for key in ("classes", "min_iou"):
+        definitions["Expectations"]["properties"][key]["propertyNames"] = _CLASS_NAMES
+    cases = {"type": "array", "minItems": 1, "items": {"$ref": "#/$defs/Case"}}
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "segcore case file",
+        "description": f"One case, a list of them under `cases`, or defaults.yaml. Made by `{SCHEMA_COMMAND}`.",
+        "anyOf": [
+            {"$ref": "#/$defs/Case"},
+            {"type": "object", "properties": {"cases": cases}, "required": ["cases"], "additionalProperties": False},
+            {"$ref": "#/$defs/Defaults"},
+        ],
+        "$defs": {**definitions, "Case": case | {"title": "Case"}, "Defaults": settings | {"title": "Defaults"}},
+    }

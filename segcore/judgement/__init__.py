@@ -1,0 +1,1 @@
+"""Verdicts and comparisons: pure functions of records."""

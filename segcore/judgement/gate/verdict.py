@@ -1,0 +1,83 @@
+"""Verdicts, and the rows that carry them.
+
+===============  ======================================================================================  ====
+verdict          meaning                                                                                 exit
+===============  ======================================================================================  ====
+pass, improved   the interval of the change lies inside the allowed limit / is better than before        0
+regressed        the interval lies beyond the limit, or accuracy fell below its limit                    1
+missing          the baseline has it and the current run does not, or it is a NaN, or it ended in error  1
+inconclusive     the interval straddles the limit: not enough evidence                                   3
+incomparable     another machine, device, thread count, precision, weights or metric convention          3
+===============  ======================================================================================  ====
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Literal
+
+from segcore.judgement.statistics import Interval
+
+Verdict = Literal["regressed", "missing", "inconclusive", "incomparable", "improved", "pass"]
+Unit = Literal["ms", "images/s", "share", ""]
+
+VERDICTS: tuple[Verdict, ...] = ("regressed", "missing", "inconclusive", "incomparable", "improved", "pass")
+"""Worst first."""
+EXIT_CODES: dict[Verdict, int] = {
+    "regressed": 1,
+    "missing": 1,
+    "inconclusive": 3,
+    "incomparable": 3,
+    "improved": 0,
+    "pass": 0,
+}
+
+
+@dataclass(frozen=True)
+class Row:
+    """One aspect of one item held against one limit."""
+
+    item: str
+    """`BenchmarkRecord.key`."""
+    aspect: str
+    """What was looked at: ``median``, ``p95``, ``mIoU``, ``IoU cat``, ``changed pixels``, ``dominant``."""
+    verdict: Verdict
+    reason: str
+    unit: Unit = ""
+    old: float | None = None
+    new: float | None = None
+    change: Interval | None = None
+    """Relative where the unit is ms (0.03 is 3 % slower), a difference where it is a share."""
+    limit: str = ""
+
+
+@dataclass(frozen=True)
+class GateResult:
+    """All rows of one gate, in the order of the baseline's items, and what a reader must know besides."""
+
+    baseline: str
+    current: str
+    rows: tuple[Row, ...]
+    notes: tuple[str, ...] = ()
+
+    @property
+    def counts(self) -> dict[Verdict, int]:
+        """How often each verdict fell, worst first, those that did not left out."""
+        counts = Counter(row.verdict for row in self.rows)
+        return {verdict: counts[verdict] for verdict in VERDICTS if counts[verdict]}
+
+    @property
+    def exit_code(self) -> int:
+        """0, or 1 if anything regressed or is missing, or else 3 if anything could not be judged.
+
+        A gate that judged nothing has shown nothing: 3.
+        """
+        codes = {EXIT_CODES[row.verdict] for row in self.rows}
+        return 1 if 1 in codes else 3 if 3 in codes or not codes else 0
+
+
+def worst(rows: Iterable[Row]) -> Row:
+    """Return the row with the worst verdict."""
+    return min(rows, key=lambda row: VERDICTS.index(row.verdict))

@@ -1,0 +1,1 @@
+"""Is it fast? Timing, load scenarios, energy, and the machine it was measured on."""

@@ -1,0 +1,244 @@
+"""Where a run took place: what decides how fast it was, as opposed to what flickers (`segcore.measurement.conditions`).
+
+Torch is imported only by what asks it: the machine's name is wanted before anything heavy is loaded.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.metadata
+import os
+import platform
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import psutil
+
+from segcore.core.records import GitRecord, GpuRecord, MachineRecord
+
+INSTRUCTION_SETS = (
+    "avx",
+    "avx2",
+    "fma",
+    "f16c",
+    "avx_vnni",
+    "avx512f",
+    "avx512bw",
+    "avx512_vnni",
+    "avx512_bf16",
+    "avx512_fp16",
+    "amx_tile",
+    "amx_int8",
+    "amx_bf16",
+    "asimd",
+    "asimddp",
+    "asimdhp",
+    "i8mm",
+    "bf16",
+    "sve",
+    "sve2",
+)
+"""CPU flags (as Linux spells them) for which torch, oneDNN or OpenBLAS have kernels of their own."""
+THREAD_VARIABLES = (
+    "OMP_NUM_THREADS",
+    "OMP_PROC_BIND",
+    "OMP_PLACES",
+    "OMP_WAIT_POLICY",
+    "OMP_DYNAMIC",
+    "GOMP_CPU_AFFINITY",
+    "GOMP_SPINCOUNT",
+    "KMP_AFFINITY",
+    "KMP_BLOCKTIME",
+    "MKL_NUM_THREADS",
+    "MKL_DYNAMIC",
+    "OPENBLAS_NUM_THREADS",
+    "ATEN_CPU_CAPABILITY",
+    "ONEDNN_MAX_CPU_ISA",
+    "DNNL_MAX_CPU_ISA",
+    "MKL_ENABLE_INSTRUCTIONS",
+    "LD_PRELOAD",
+)
+"""Decide on threads, on which kernels may run and (LD_PRELOAD) on OpenMP and allocator being swapped."""
+PACKAGES = ("segcore", "torch", "torchvision", "numpy", "pillow", "pytest", "pytest-benchmark", "scikit-image")
+
+
+def machine_name() -> str:
+    """Return this machine's host name, without its domain, fit for a file name."""
+    return re.sub(r"[^A-Za-z0-9.-]+", "-", platform.node().partition(".")[0]).strip("-.") or "machine"
+
+
+def run_name(directory: Path | None = None) -> str:
+    """Return the default name of a run: machine and short commit, or ``unversioned`` outside of git."""
+    git = git_commit(directory)
+    return f"{machine_name()}-{git.commit[:7] if git else 'unversioned'}"
+
+
+def git_commit(directory: Path | None = None) -> GitRecord | None:
+    """Return the commit checked out in a directory (default: here); None without git, repository or commit."""
+    commit = _git(directory, "rev-parse", "HEAD")
+    if commit is None:
+        return None
+    branch = _git(directory, "symbolic-ref", "--short", "-q", "HEAD")
+    return GitRecord(commit=commit, branch=branch or None, dirty=bool(_git(directory, "status", "--porcelain")))
+
+
+def _git(directory: Path | None, *words: str) -> str | None:
+    with contextlib.suppress(OSError, subprocess.SubprocessError):
+        done = subprocess.run(["git", *words], cwd=directory, capture_output=True, text=True, timeout=20, check=True)
+        return done.stdout.strip()
+    return None
+
+
+def package_versions() -> dict[str, str]:
+    """Return the versions of what can change a number, of Python first."""
+    versions = {"python": platform.python_version()}
+    for package in PACKAGES:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            versions[package] = importlib.metadata.version(package)
+    return versions
+
+
+def fingerprint(root: Path = Path("/")) -> MachineRecord:
+    """Return what decides how fast this machine is.
+
+    Args:
+        root: where ``proc`` and ``sys`` are looked for.
+    """
+    import torch
+
+    flags = _cpu_fields(root).get("flags") or _cpu_fields(root).get("features") or ""
+    present = set(flags.lower().split())
+    gib = 1 << 30
+    return MachineRecord(
+        cpu=cpu_model(root),
+        cores_physical=psutil.cpu_count(logical=False),
+        cores_usable=usable_cores(),
+        cgroup_cpus=cgroup_cpus(root),
+        instruction_sets=tuple(name for name in INSTRUCTION_SETS if name in present),
+        # What the kernel keeps for itself differs by a few MB from boot to boot.
+        memory_bytes=round(psutil.virtual_memory().total / gib) * gib,
+        system=f"{platform.system()} {platform.machine()}",
+        gpus=_gpus(),
+        python=f"{platform.python_implementation()} {'.'.join(platform.python_version_tuple()[:2])}",
+        torch=torch.__version__,
+        torch_build=torch_build(torch.__config__.show()),
+        intra_op_threads=torch.get_num_threads(),
+        inter_op_threads=torch.get_num_interop_threads(),
+        thread_settings={name: os.environ[name] for name in THREAD_VARIABLES if name in os.environ},
+    )
+
+
+def usable_cores() -> int:
+    """Return how many logical processors this process may run on."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def cpu_model(root: Path = Path("/")) -> str:
+    """Return the CPU's product name, with the family, model and stepping that tell where a cloud hides the name."""
+    if sys.platform == "darwin":
+        with contextlib.suppress(OSError, subprocess.SubprocessError):
+            words = ["sysctl", "-n", "machdep.cpu.brand_string"]
+            return subprocess.run(words, capture_output=True, text=True, timeout=20, check=True).stdout.strip()
+    fields = _cpu_fields(root)
+    if "model name" in fields:
+        numbers = [f"{key.split()[-1]} {fields[key]}" for key in ("cpu family", "model", "stepping") if key in fields]
+        return f"{fields['model name']} ({', '.join(numbers)})" if numbers else fields["model name"]
+    if "cpu implementer" in fields:  # ARM: numbers only
+        keys = ("cpu implementer", "cpu architecture", "cpu variant", "cpu part", "cpu revision")
+        return "ARM " + ", ".join(f"{key[4:]} {fields[key]}" for key in keys if key in fields)
+    return platform.processor() or platform.machine()
+
+
+def _cpu_fields(root: Path) -> dict[str, str]:
+    """The first processor of /proc/cpuinfo; empty where there is none."""
+    try:
+        first = (root / "proc/cpuinfo").read_text(encoding="utf-8", errors="replace").partition("\n\n")[0]
+    except OSError:
+        return {}
+    pairs = (line.partition(":") for line in first.splitlines())
+    return {key.strip().lower(): value.strip() for key, _, value in pairs if value.strip()}
+
+
+def cgroup_cpus(root: Path = Path("/")) -> float | None:
+    """Return the tightest CPU quota of this process's control groups, in processors; None when there is none.
+
+    Both versions are read, each from the process's own group up to the root: ``cpu.max`` (version 2) and
+    ``cpu.cfs_quota_us`` over ``cpu.cfs_period_us`` (version 1), see the kernel's admin-guide/cgroup-v2 and
+    scheduler/sched-bwc.
+    """
+    quotas = []
+    for base, group in _cgroup_places(root):
+        for directory in (base / group, *(base / group).parents):
+            quotas += _quota(directory)
+            if directory == base:
+                break
+    return min(quotas, default=None)
+
+
+def _cgroup_places(root: Path) -> list[tuple[Path, str]]:
+    mount = root / "sys/fs/cgroup"
+    try:
+        lines = (root / "proc/self/cgroup").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return [(mount, ""), (mount / "cpu", "")]
+    places = []
+    for line in lines:
+        _, controllers, group = line.split(":", 2)
+        if not controllers:
+            places.append((mount, group.lstrip("/")))
+        elif "cpu" in controllers.split(","):
+            # In a container the path is the host's, and only the mount's own root can be read.
+            places += [(mount / name, group.lstrip("/")) for name in ("cpu", controllers)]
+    return places
+
+
+def _quota(directory: Path) -> list[float]:
+    with contextlib.suppress(OSError, ValueError):
+        quota, period = (directory / "cpu.max").read_text(encoding="utf-8").split()
+        return [int(quota) / int(period)] if quota != "max" else []
+    with contextlib.suppress(OSError, ValueError):
+        quota = (directory / "cpu.cfs_quota_us").read_text(encoding="utf-8")
+        period = (directory / "cpu.cfs_period_us").read_text(encoding="utf-8")
+        return [int(quota) / int(period)] if int(quota) > 0 else []
+    return []
+
+
+def torch_build(config: str) -> str:
+    """Return of torch's build description what decides on speed: BLAS, oneDNN, OpenMP and instruction set.
+
+    Args:
+        config: text of ``torch.__config__.show()``.
+    """
+    lines = (line.strip(" -\t") for line in config.splitlines())
+    wanted = re.compile(r"^(Intel\(R\)|OpenMP|LAPACK|CPU capability|CUDA Runtime|CuDNN|Build settings)", re.IGNORECASE)
+    parts = []
+    for line in lines:
+        if line.startswith("Build settings"):
+            parts += re.findall(r"\b(BLAS_INFO=\w+|BUILD_TYPE=\w+|USE_MKLDNN=\w+|USE_OPENMP=\w+)", line)
+        elif wanted.match(line):
+            parts.append(line)
+    return "; ".join(parts)
+
+
+def _gpus() -> tuple[GpuRecord, ...]:
+    import torch
+
+    if torch.cuda.is_available():
+        driver = _nvidia_driver()
+        found = [torch.cuda.get_device_properties(index) for index in range(torch.cuda.device_count())]
+        return tuple(GpuRecord(name=p.name, driver=driver, memory_bytes=p.total_memory) for p in found)
+    if torch.backends.mps.is_available():
+        return (GpuRecord(name=f"Apple {platform.machine()}", driver=f"macOS {platform.mac_ver()[0]}"),)
+    return ()
+
+
+def _nvidia_driver() -> str:
+    with contextlib.suppress(OSError, subprocess.SubprocessError):
+        words = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
+        done = subprocess.run(words, capture_output=True, text=True, timeout=20, check=True)
+        return done.stdout.split()[0]
+    return "unknown"

@@ -1,0 +1,1 @@
+"""Run files: written, found and read."""

@@ -1,0 +1,82 @@
+from __future__ import annotations
+
+import json
+import math
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from segcore.cli import cli
+from segcore.core.errors import DeviceError
+from segcore.core.labels import NUM_CLASSES
+from segcore.core.records import WeightsRecord
+from segcore.evaluation.backends import Candidate, available_backends, benchmark_backends, fastest, interleave
+from segcore.evaluation.parity import REFERENCE, Parity
+from segcore.inference.devices import TorchDevice
+from segcore.inference.models import LoadedModel
+from tests.support.networks import TinyNet
+
+CPU = TorchDevice("cpu")
+BF16 = ("torch", "bf16")
+
+
+def candidate(runtime: str, speedups: tuple[float, ...], wrong: int = 0, error: float = 0.1) -> Candidate:
+    matrix = np.zeros((NUM_CLASSES, NUM_CLASSES), dtype=np.int64)
+    matrix[0, 0], matrix[1, 1], matrix[1, 0] = 900, 100 - wrong, wrong
+    return Candidate(runtime, "fp32", {}, 0.0, Parity(matrix, wrong, error, 10.0), (1.0,), speedups)
+
+
+def test_the_reference_comes_first_and_once() -> None:
+    assert available_backends(CPU, ["torch"], ["fp32", "bf16", "int8"])[0] == REFERENCE
+    assert len(set(available_backends(CPU))) == len(available_backends(CPU))
+    assert "tensorrt" not in dict(available_backends(CPU))
+    with pytest.raises(DeviceError, match="did you mean 'openvino'"):
+        available_backends(CPU, ["opnvino"])
+
+
+def test_every_round_runs_every_arm_and_begins_with_another() -> None:
+    calls: list[str] = []
+    ticks = iter(range(0, 10**12, 10**9))
+    arms = {("torch", name): (lambda name=name: calls.append(name)) for name in ("a", "b", "c")}
+    seconds = interleave(arms, 4, lambda: next(ticks))
+    assert "".join(calls) == "abc" + "bca" + "cab" + "abc"
+    assert set(seconds.values()) == {(1.0,) * 4}
+
+
+def test_the_fastest_is_the_fastest_of_those_that_keep_the_masks() -> None:
+    slow, fast = candidate("torch", (1.0, 1.0)), candidate("openvino", (2.0, 3.0, 1.5))
+    wrong = candidate("wrong", (9.0,), wrong=50)
+    broken = candidate("broken", (9.0,), error=math.inf)
+    assert fastest([slow, fast, wrong, broken], 0.01) is fast
+    assert fastest([slow, fast, wrong, broken], 0.5) is wrong
+    assert fast.speedup == 2.0
+
+
+def test_a_contest_measures_all_together() -> None:
+    model = LoadedModel("tiny", TinyNet(), WeightsRecord(kind="random", name="seed 0", sha256=""))
+    rng = np.random.default_rng(0)
+    photos = [rng.integers(0, 256, (40, width, 3)).astype(np.uint8) for width in (50, 60)]
+    steps: list[str] = []
+    found = benchmark_backends(model, CPU, [REFERENCE, BF16], photos, size=32, rounds=3, progress=steps.append)
+    assert [(each.runtime, each.precision) for each in found] == [REFERENCE, BF16]
+    assert found[0].speedups == (1.0,) * 3
+    assert found[0].parity.equal_share == 1.0
+    assert found[1].parity.matrix.sum() == 32 * 40 + 32 * 48
+    assert 0 < found[1].parity.relative_error < 0.02
+    ratios = [a / b for a, b in zip(found[0].seconds, found[1].seconds, strict=True)]
+    assert list(found[1].speedups) == ratios
+    assert steps == ["torch fp32", "torch bf16", "3 rounds"]
+
+
+def test_the_command_names_the_winner_and_how_to_use_it() -> None:
+    arguments = ["best", "skimage:chelsea.png", "--model", "embedded", "--weights", "random", "--size", "32"]
+    arguments += ["--device", "cpu", "--runtime", "torch", "--precision", "bf16", "--rounds", "2"]
+    result = CliRunner().invoke(cli, arguments, catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    assert 'Segmenter(..., runtime="torch", precision="' in result.output
+    assert "weights are random" in result.output
+    found = json.loads(CliRunner().invoke(cli, [*arguments, "--json"], catch_exceptions=False).output)
+    assert [row["precision"] for row in found["candidates"]] == ["fp32", "bf16"]
+    assert found["best"]["runtime"] == "torch"
+    assert found["candidates"][0]["keeps_masks"] is True

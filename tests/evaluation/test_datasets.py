@@ -1,0 +1,451 @@
+from __future__ import annotations
+
+import gc
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+import weakref
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import nn
+from torchvision.transforms import InterpolationMode
+from torchvision.transforms import functional as TF  # its usual name
+
+from segcore.core.errors import RecordError, UsageError
+from segcore.core.records import DatasetRecord
+from segcore.evaluation.datasets import Evaluation, evaluate, published_figures
+from segcore.evaluation.metrics import SCORES, confusion_matrix, mean_iou, scores
+from segcore.evaluation.protocols import PROTOCOLS, choose
+from segcore.evaluation.scoring import ImageScore, Job, score_chunks, score_pair, split_counts
+from segcore.evaluation.tally import REPLICATES, Tally
+from segcore.inference.pipeline import Segmenter
+from segcore.inputs.datasets import Dataset, open_dataset
+from segcore.inputs.datasets.folder import FolderReader
+from segcore.inputs.datasets.voc import VocReader
+from tests.support.networks import TinyNet
+from tests.support.pairs import PaletteNet, make_mask, make_voc, save_mask
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+BOTH = ("voc-original", "per-image")
+
+
+def tiny(size: int = 32) -> Segmenter:
+    return Segmenter(TinyNet(), device="cpu", size=size)
+
+
+@pytest.fixture
+def voc(tmp_path: Path) -> Dataset:
+    make_voc(tmp_path / "voc", 10)
+    return open_dataset("voc", tmp_path / "voc")
+
+
+def photo_of(dataset: Dataset, name: str) -> Path:
+    assert isinstance(dataset.reader, VocReader)
+    return dataset.reader.root / "JPEGImages" / f"{name}.jpg"
+
+
+def mask_of(dataset: Dataset, name: str) -> Path:
+    return photo_of(dataset, name).parents[1] / "SegmentationClass" / f"{name}.png"
+
+
+def same_figures(one: Evaluation, other: Evaluation) -> None:
+    assert one.results == other.results
+    assert one.fractions == other.fractions
+
+
+def test_figures_are_those_of_a_plain_loop(voc: Dataset) -> None:
+    segmenter = tiny()
+    found = evaluate(segmenter, voc, protocols=BOTH)
+    matrices = []
+    for index in range(len(voc)):
+        photo, target = voc.load(index)
+        matrices.append(confusion_matrix(target, segmenter(photo).class_map))
+    assert found["voc-original"].scores["miou"] == mean_iou(sum(matrices, np.zeros((21, 21), np.int64)))
+    assert np.array_equal(found["voc-original"].matrix or (), sum(matrices, np.zeros((21, 21), np.int64)))
+    mean = float(np.mean([mean_iou(matrix) for matrix in matrices]))
+    assert found["per-image"].scores["miou"] == pytest.approx(mean, abs=1e-11)
+    assert found["per-image"].scores["miou"] != pytest.approx(found["voc-original"].scores["miou"], abs=1e-3)
+    ranked = sorted(zip([mean_iou(matrix) for matrix in matrices], voc.names, strict=True))
+    assert [(record.miou, record.name) for record in found["voc-original"].worst] == ranked
+    assert sum(found.fractions.values()) == pytest.approx(1)
+
+
+def test_every_figure_carries_its_protocol_and_dataset(voc: Dataset) -> None:
+    found = evaluate(tiny(), voc.first(2), protocols=BOTH)
+    assert [(result.protocol, result.name, result.images) for result in found.results] == [
+        ("voc-original", "voc-val", 2),
+        ("per-image", "voc-val", 2),
+    ]
+    assert found["per-image"].matrix is None
+    with pytest.raises(UsageError, match="not scored under 'torchvision-references', but voc-original, per-image"):
+        found["torchvision-references"]
+
+
+def test_a_model_that_is_right_scores_one_and_misses_no_boundary(tmp_path: Path) -> None:
+    rng = np.random.default_rng(1)
+    (tmp_path / "images").mkdir()
+    for number in range(4):
+        mask = make_mask(rng, 40, 50)
+        save_mask(mask, tmp_path / "masks" / f"{number}.png")
+        Image.open(tmp_path / "masks" / f"{number}.png").convert("RGB").save(tmp_path / "images" / f"{number}.png")
+    found = evaluate(Segmenter(PaletteNet(), device="cpu", size=40), open_dataset("folder", tmp_path), protocols=BOTH)
+    for result in found.results:
+        assert set(result.scores.values()) == {1.0}
+        assert set(result.intervals.values()) == {(1.0, 1.0)}
+
+
+def test_torchvision_references_equal_their_evaluation_by_the_letter(voc: Dataset) -> None:
+    segmenter = tiny(520)
+    found = evaluate(segmenter, voc.first(4), protocols=("torchvision-references", "voc-original"))
+    total = torch.zeros(21, 21, dtype=torch.int64)
+    for index in range(4):
+        name = voc.names[index]
+        image, target = Image.open(photo_of(voc, name)), Image.open(mask_of(voc, name))
+        image = TF.resize(image, [520], interpolation=InterpolationMode.BILINEAR)
+        target = TF.resize(target, [520], interpolation=InterpolationMode.NEAREST)
+        batch = TF.normalize(TF.to_tensor(image), [0.485, 0.456, 0.406], [0.229, 0.224, 0.225])[None]
+        truth = torch.from_numpy(np.array(target)).flatten().long()
+        with torch.inference_mode():
+            guess = segmenter.model(batch)["out"].argmax(1).flatten()
+        valid = (truth >= 0) & (truth < 21)
+        total += torch.bincount(21 * truth[valid] + guess[valid], minlength=441).reshape(21, 21)
+    assert np.array_equal(found["torchvision-references"].matrix or (), total.numpy())
+    assert found["torchvision-references"].scores["miou"] != found["voc-original"].scores["miou"]
+
+
+@pytest.mark.parametrize("batch", [2, 3, 16])
+def test_batches_change_nothing_here(voc: Dataset, batch: int) -> None:
+    """A batched convolution may round differently; these small ones do not."""
+    same_figures(evaluate(tiny(), voc), evaluate(tiny(), voc, batch=batch, workers=3))
+
+
+class Recorder:
+    """A model that notes the batches it is given."""
+
+    size = 32
+
+    def __init__(self) -> None:
+        self.batches: list[tuple[int, ...]] = []
+        self._inner = tiny()
+
+    def prepare(self, photo: np.ndarray) -> torch.Tensor:
+        return self._inner.prepare(photo)
+
+    def forward(self, batch: torch.Tensor) -> torch.Tensor:
+        self.batches.append(tuple(batch.shape))
+        return self._inner.forward(batch)
+
+
+def test_photos_of_one_shape_go_together(voc: Dataset) -> None:
+    model = Recorder()
+    evaluate(model, voc, batch=4)
+    assert sorted(model.batches) == [(3, 3, 32, 48), (3, 3, 42, 32), (4, 3, 32, 48)]
+
+
+def test_chunks_are_the_same_whatever_is_done(voc: Dataset) -> None:
+    dataset = replace(voc, names=tuple(f"{n}" for n in range(40)))
+    job = Job(dataset, ("photo",))
+    assert [len(chunk) for chunk in job.chunks()] == [16, 16, 8]
+    done = frozenset(str(n) for n in (*range(16), 17))
+    assert job.chunks(done) == [(16, *range(18, 32)), tuple(range(32, 40))]
+
+
+def spoil(dataset: Dataset, name: str, how: str) -> None:
+    photo, mask = photo_of(dataset, name), mask_of(dataset, name)
+    match how:
+        case "photo cut off":
+            photo.write_bytes(photo.read_bytes()[:200])
+        case "mask missing":
+            mask.unlink()
+        case "mask of another size":
+            save_mask(np.zeros((3, 4), np.uint8), mask)
+        case "mask with a value that is no class":
+            save_mask(np.full((40, 60), 77, np.uint8), mask)
+
+
+@pytest.mark.parametrize(
+    "how", ["photo cut off", "mask missing", "mask of another size", "mask with a value that is no class"]
+)
+def test_a_bad_pair_is_named_and_the_rest_is_scored(voc: Dataset, how: str) -> None:
+    bad = voc.names[4]
+    spoil(voc, bad, how)
+    found = evaluate(tiny(), voc)
+    assert list(found.failed) == [bad]
+    assert bad in found.failed[bad]
+    good = replace(voc, names=tuple(name for name in voc.names if name != bad))
+    assert found.images == 9
+    assert found["voc-original"].scores == evaluate(tiny(), good)["voc-original"].scores
+
+
+@pytest.mark.parametrize("options", [{"batch": 0}, {"workers": 0}, {"worst": -1}, {"protocols": ("x",)}])
+def test_bad_options(voc: Dataset, options: dict[str, Any]) -> None:
+    with pytest.raises(UsageError):
+        evaluate(tiny(), voc, **options)
+
+
+def test_a_bug_in_the_model_is_not_swallowed(voc: Dataset) -> None:
+    class Broken(Recorder):
+        def forward(self, batch: torch.Tensor) -> torch.Tensor:
+            raise ZeroDivisionError("broken")
+
+    with pytest.raises(ZeroDivisionError, match="broken"):
+        evaluate(Broken(), voc)
+    assert threading.active_count() < 10
+
+
+def test_an_engine_that_loses_images_is_found_out(voc: Dataset) -> None:
+    def loses(job: Job, chunks: Sequence[Sequence[int]]) -> Any:
+        yield from score_chunks(tiny(), job, [chunks[0][:-1]])
+
+    with pytest.raises(RuntimeError, match=r"10 images asked for, 9 \+ 0 came back"):
+        evaluate(tiny(), voc, engine=loses)
+
+
+# Journal
+
+
+def test_resuming_scores_only_what_is_left(voc: Dataset, tmp_path: Path) -> None:
+    journal = tmp_path / "journal.jsonl"
+    whole = evaluate(tiny(), voc, protocols=BOTH, journal=journal)
+    lines = journal.read_bytes().splitlines(keepends=True)
+    assert len(lines) == 11
+    journal.write_bytes(b"".join(lines[:6]) + lines[6][:25])  # five images, and one cut off in mid-line
+    seen: list[int] = []
+    resumed = evaluate(
+        tiny(), voc, protocols=BOTH, journal=journal, resume=True, progress=lambda done, miou: seen.append(done)
+    )
+    same_figures(whole, resumed)
+    assert (resumed.resumed, seen) == (5, [6, 7, 8, 9, 10])
+    assert len(journal.read_bytes().splitlines()) == 11
+    again = evaluate(tiny(), voc, protocols=BOTH, journal=journal, resume=True)
+    same_figures(whole, again)
+    assert again.resumed == 10
+
+
+def test_without_resume_the_journal_starts_anew(voc: Dataset, tmp_path: Path) -> None:
+    journal = tmp_path / "deep" / "journal.jsonl"
+    evaluate(tiny(), voc.first(3), journal=journal)
+    assert evaluate(tiny(), voc, journal=journal).resumed == 0
+    assert len(journal.read_text().splitlines()) == 11
+
+
+def test_failures_are_tried_again(voc: Dataset, tmp_path: Path) -> None:
+    journal, name = tmp_path / "journal.jsonl", voc.names[4]
+    whole = evaluate(tiny(), voc)
+    photo = photo_of(voc, name)
+    data = photo.read_bytes()
+    photo.write_bytes(b"")
+    assert list(evaluate(tiny(), voc, journal=journal).failed) == [name]
+    photo.write_bytes(data)
+    mended = evaluate(tiny(), voc, journal=journal, resume=True)
+    assert mended.resumed == 9
+    same_figures(whole, mended)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("size", "journal of another evaluation .size differ."),
+        ("weights", "weights differ"),
+        ("images", "images differ"),
+        ("protocol", "scales differ"),
+        ("text", "its first line"),
+        ("line", "jsonl:3: no score of an image"),
+        ("directory", "journal cannot be written"),
+    ],
+)
+def test_journals_of_something_else_are_refused(voc: Dataset, tmp_path: Path, change: str, message: str) -> None:
+    journal = tmp_path / "journal.jsonl"
+    evaluate(tiny(520), voc.first(3), journal=journal)
+    model, dataset, protocols = tiny(520), voc.first(3), ("voc-original",)
+    match change:
+        case "size":
+            model = tiny(32)
+        case "weights":
+            model = Segmenter(TinyNet(seed=1), device="cpu", size=520)
+        case "images":
+            dataset = voc.first(4)
+        case "protocol":
+            protocols = ("torchvision-references",)
+        case "text":
+            journal.write_text("hello\n")
+        case "line":
+            lines = journal.read_text().splitlines()
+            journal.write_text("\n".join([*lines[:2], '{"name": 3}', lines[3]]) + "\n")
+        case "directory":
+            journal.unlink()
+            journal.mkdir()
+    with pytest.raises(RecordError, match=message):
+        evaluate(model, dataset, protocols=protocols, journal=journal, resume=True)
+
+
+KILLED = """
+import os, sys, time
+from pathlib import Path
+import torch
+from segcore.inputs.datasets import open_dataset
+from segcore.evaluation.datasets import evaluate
+from segcore.inference.pipeline import Segmenter
+from tests.support.networks import TinyNet
+
+class Counted(TinyNet):
+    def forward(self, x):
+        with open(sys.argv[2], "ab") as file:
+            file.write(b".")
+        while len(sys.argv) > 4 and os.path.getsize(sys.argv[2]) > int(sys.argv[4]):
+            time.sleep(0.01)  # stands still until it is killed
+        return super().forward(x)
+
+torch.set_num_threads(1)
+dataset = open_dataset("voc", sys.argv[1])
+segmenter = Segmenter(Counted(), device="cpu", size=32)
+found = evaluate(segmenter, dataset, journal=Path(sys.argv[3]), resume=True)
+print(found.resumed, found.results[0].model_dump_json())
+"""
+
+
+def test_a_killed_evaluation_goes_on_and_scores_no_image_twice(voc: Dataset, tmp_path: Path) -> None:
+    root, calls, journal = tmp_path / "voc", tmp_path / "calls", tmp_path / "journal.jsonl"
+    command = [sys.executable, "-c", KILLED, str(root), str(calls), str(journal)]
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    process = subprocess.Popen([*command, "6"], env=environment)  # the seventh forward pass never ends
+    while not journal.exists() or journal.read_bytes().count(b"\n") < 1 + 6:
+        assert process.poll() is None
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL
+    output = subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout
+    resumed, _, record = output.partition(" ")
+    assert int(resumed) == 6
+    names = [json.loads(line)["name"] for line in journal.read_text().splitlines()[1:]]
+    assert sorted(names) == sorted(voc.names)  # each once
+    assert calls.stat().st_size == 10 + 1  # forward passes: one per image, and the one that was killed
+    assert DatasetRecord.model_validate_json(record) == evaluate(tiny(), voc).results[0]
+
+
+# Sums and intervals
+
+
+def image_scores(count: int, pixels: int = 400) -> list[ImageScore]:
+    """Images of which about 80 % of the pixels are right, each with its own share."""
+    rng = np.random.default_rng(3)
+    found = []
+    for number in range(count):
+        target = rng.integers(0, 3, (20, pixels // 20)).astype(np.uint8)
+        wrong = rng.random(target.shape) < rng.uniform(0, 0.4)
+        logits = nn.functional.one_hot(torch.from_numpy(np.where(wrong, (target + 1) % 3, target)).long(), 21)
+        found.append(ImageScore(f"{number}", {"photo": score_pair(target, logits.permute(2, 0, 1).float(), "photo")}))
+    return found
+
+
+@pytest.mark.parametrize("protocol", BOTH)
+def test_the_order_of_images_changes_no_digit(protocol: str) -> None:
+    images = image_scores(60)
+    tallies = Tally(choose([protocol], 1), 5), Tally(choose([protocol], 1), 5)
+    for image in images:
+        tallies[0].add(image)
+    for index in np.random.default_rng(4).permutation(60):
+        tallies[1].add(images[index])
+    np.testing.assert_array_equal(tallies[0].sums[0].scores(), tallies[1].sums[0].scores())
+    np.testing.assert_array_equal(tallies[0].sums[0].intervals(), tallies[1].sums[0].intervals())
+    assert tallies[0].worst == tallies[1].worst
+
+
+@pytest.mark.parametrize("protocol", BOTH)
+def test_intervals_are_those_of_the_ordinary_bootstrap(protocol: str) -> None:
+    images = image_scores(150)
+    tally = Tally(choose([protocol], 1), 0)
+    for image in images:
+        tally.add(image)
+    low, high = tally.sums[0].intervals()[:, SCORES.index("miou")]
+    counts = np.stack([image.counts["photo"] for image in images])
+    rng, replicates = np.random.default_rng(5), []
+    for _ in range(REPLICATES):
+        drawn = counts[rng.integers(0, len(images), len(images))]
+        if protocol == "voc-original":
+            replicates.append(scores(*split_counts(drawn.sum(axis=0)))[0])
+        else:
+            replicates.append(scores(*split_counts(drawn))[:, 0].mean())
+    expected = np.percentile(replicates, [2.5, 97.5])
+    assert high - low == pytest.approx(expected[1] - expected[0], rel=0.15)
+    assert [low, high] == pytest.approx(expected.tolist(), abs=0.15 * (expected[1] - expected[0]))
+
+
+def test_memory_does_not_grow_with_the_number_of_images(voc: Dataset) -> None:
+    """The sums have one size, and no more photos are held than a chunk has."""
+    alive = peak = 0
+    lock = threading.Lock()
+
+    def gone() -> None:
+        nonlocal alive
+        with lock:
+            alive -= 1
+
+    class Counting:
+        def read(self, name: str) -> tuple[Any, Any]:
+            nonlocal alive, peak
+            photo, mask = voc.load(0)
+            weakref.finalize(mask, gone)
+            with lock:
+                alive += 1
+                peak = max(peak, alive)
+            return photo, mask
+
+    many = Dataset("many", tuple(f"{n}" for n in range(120)), Counting())
+    model = Recorder()
+    assert evaluate(model, many, worst=3).images == 120
+    assert 1 < peak <= 16
+    gc.collect()
+    assert alive == 0
+
+
+def test_the_next_photos_are_decoded_while_the_model_runs(voc: Dataset) -> None:
+    read = threading.Semaphore(0)
+
+    class Noting:
+        def read(self, name: str) -> tuple[Any, Any]:
+            read.release()
+            return voc.reader.read(name)
+
+    class Waiting(Recorder):
+        def forward(self, batch: torch.Tensor) -> torch.Tensor:
+            if len(self.batches) < len(voc) - 1:  # its own photo and, with the last but one, one more
+                assert all(read.acquire(timeout=60) for _ in range(2 if not self.batches else 1))
+            return super().forward(batch)
+
+    assert evaluate(Waiting(), replace(voc, reader=Noting())).images == len(voc)
+
+
+# Published figures
+
+
+@pytest.mark.parametrize(
+    ("weights", "count", "protocol", "expected"),
+    [
+        ("pretrained", 5000, "torchvision-references", {"miou": 0.637, "pixel_accuracy": 0.919}),
+        ("pretrained", 4999, "torchvision-references", {}),
+        ("pretrained", 5000, "voc-original", {}),
+        ("checkpoint", 5000, "torchvision-references", {}),
+    ],
+)
+def test_published_figures_only_where_they_apply(
+    weights: Literal["pretrained", "checkpoint"], count: int, protocol: str, expected: dict[str, float]
+) -> None:
+    segmenter = tiny()
+    segmenter.model_name = "fcn_resnet101"
+    segmenter.weights = segmenter.weights.model_copy(update={"kind": weights})
+    dataset = Dataset("coco-val", tuple(map(str, range(count))), FolderReader(Path()))
+    found = published_figures(segmenter, dataset, PROTOCOLS[protocol])
+    assert found == pytest.approx(expected)

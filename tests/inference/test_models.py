@@ -1,0 +1,229 @@
+from __future__ import annotations
+
+import hashlib
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from torchvision.models import get_model
+from torchvision.models.segmentation import LRASPP_MobileNet_V3_Large_Weights
+
+from segcore.core.errors import ModelError, OfflineError
+from segcore.inference import models
+from segcore.inference.models import checkpoint
+from segcore.inputs.download import FetchSettings, cache_name, sha256_file
+from tests.support.http_server import MisbehavingServer, Reply
+
+SMALL = "lraspp_mobilenet_v3_large"
+
+
+@pytest.fixture
+def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FetchSettings:
+    """An empty cache, no network, and no torch hub to fall back on."""
+    monkeypatch.setenv("SEGCORE_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("SEGCORE_OFFLINE", "1")
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
+    return FetchSettings.from_env()
+
+
+def test_all_torchvision_segmentation_models_are_known_by_their_own_names() -> None:
+    names = models.model_names()
+    assert names[:2] == ("embedded", "fcn_resnet101")
+    assert {"fcn_resnet50", "deeplabv3_resnet50", "deeplabv3_resnet101", "deeplabv3_mobilenet_v3_large", SMALL} <= set(
+        names
+    )
+    assert len(names) == len(set(names))
+
+
+def test_an_unknown_model_is_refused_with_the_nearest() -> None:
+    with pytest.raises(ModelError, match=r"unknown model 'fcn_resnet110' \(did you mean 'fcn_resnet101'\?\)"):
+        models.load("fcn_resnet110")
+
+
+@pytest.mark.parametrize("name", ["fcn_resnet101", "deeplabv3_mobilenet_v3_large", SMALL])
+def test_builders_have_21_classes_and_no_auxiliary_head(name: str) -> None:
+    module = models.build(name, "meta")
+    assert not any(key.startswith(checkpoint.AUXILIARY_HEAD) for key in module.state_dict())
+    assert module.eval()(torch.empty(1, 3, 64, 96, device="meta"))["out"].shape == (1, 21, 64, 96)
+
+
+def test_gmacs_agree_with_torchvisions_figure() -> None:
+    """Torchvision publishes 232.738 GMACs at 520x520 with the auxiliary head, whose share is known by its layers."""
+    size = 520 // 8
+    auxiliary = (1024 * 256 * 9 + 256 * 21) * size * size / 1e9
+    assert models.gmacs("fcn_resnet101", 520, 520) + auxiliary == pytest.approx(232.738, rel=1e-4)
+    assert models.gmacs("fcn_resnet101", 520, 520, batch=2) == pytest.approx(
+        2 * models.gmacs("fcn_resnet101", 520, 520)
+    )
+    assert models.parameter_count("fcn_resnet101") == 54_314_346 - (1024 * 256 * 9 + 2 * 256 + 256 * 21 + 21)
+
+
+def test_random_weights_are_seeded_and_leave_the_generator_alone() -> None:
+    torch.manual_seed(42)
+    expected = torch.rand(1)
+    torch.manual_seed(42)
+    first, second = models.load(SMALL, "random"), models.load(SMALL, "random")
+    assert torch.equal(torch.rand(1), expected)
+    assert first.weights == second.weights
+    assert first.weights.kind == "random"
+    assert not first.module.training
+    for one, other in zip(first.module.state_dict().values(), second.module.state_dict().values(), strict=True):
+        assert torch.equal(one, other)
+
+
+@pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
+def test_a_checkpoint_is_loaded_with_its_hash(tmp_path: Path, suffix: str) -> None:
+    module = models.load(SMALL, "random").module
+    with torch.no_grad():
+        module.classifier.low_classifier.bias.fill_(3.5)  # type: ignore[union-attr, operator]
+    path = tmp_path / f"mine{suffix}"
+    if suffix == ".safetensors":
+        save_file(module.state_dict(), path)
+    else:
+        torch.save({"model": {f"module.{k}": v for k, v in module.state_dict().items()}, "epoch": 3}, path)
+    loaded = models.load(SMALL, path)
+    assert loaded.weights.kind == "checkpoint"
+    assert loaded.weights.name == path.name
+    assert loaded.weights.sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
+    assert (loaded.module.state_dict()["classifier.low_classifier.bias"] == 3.5).all()
+
+
+def _state() -> dict[str, torch.Tensor]:
+    return {"a.weight": torch.zeros(21, 4), "a.bias": torch.zeros(21), "b": torch.zeros(3, 3)}
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({}, ""),
+        ({"b": None}, "1 of 3 tensors are missing (b)"),
+        ({"c": torch.zeros(1)}, "1 are not the model's (c)"),
+        ({"b": torch.zeros(3, 4)}, "b has shape (3, 4), wanted (3, 3)"),
+        ({"a.bias": torch.zeros(19)}, "a.bias has 19 classes, wanted 21"),
+        ({"a.weight": torch.zeros(2, 4)}, "a.weight has 2 classes, wanted 21"),
+        ({"a.weight": torch.zeros(21, 5)}, "a.weight has shape (21, 5), wanted (21, 4)"),
+    ],
+)
+def test_differences_are_put_into_words(change: dict[str, torch.Tensor | None], message: str) -> None:
+    found = {k: v for k, v in {**_state(), **change}.items() if v is not None}
+    assert "; ".join(checkpoint.differences(_state(), found)) == message
+
+
+class Exploit:
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return (print, ("code ran",))
+
+
+def test_a_checkpoint_never_runs_code(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "evil.pth"
+    torch.save({"a": Exploit()}, path)
+    with pytest.raises(ModelError, match=r"cannot read the checkpoint .*evil\.pth"):
+        models.load(SMALL, path)
+    assert "code ran" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("empty.pth", b"", "cannot read the checkpoint"),
+        ("text.pth", b"these are no weights", "cannot read the checkpoint"),
+        ("cut.safetensors", b"\x40\0\0\0\0\0\0\0{", "cannot read the checkpoint"),
+        ("list.pth", [1, 2], "holds no state dict: found list"),
+        ("dict.pth", {"epoch": 1}, r"holds no state dict: found a dict with the keys epoch"),
+        ("none.pth", {}, "found an empty dict"),
+    ],
+)
+def test_what_is_no_checkpoint_is_refused(tmp_path: Path, name: str, content: object, message: str) -> None:
+    path = tmp_path / name
+    if isinstance(content, bytes):
+        path.write_bytes(content)
+    else:
+        torch.save(content, path)
+    with pytest.raises(ModelError, match=message) as caught:
+        checkpoint.read_state(path)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_missing_checkpoint_says_what_weights_may_be(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="expected 'pretrained', 'random' or the path"):
+        models.load(SMALL, tmp_path / "pretraind")
+
+
+def test_pretrained_weights_that_are_not_here_are_never_replaced(settings: FetchSettings) -> None:
+    with pytest.raises(OfflineError, match=r"fcn_resnet101_coco-7ecb50ca\.pth"):
+        models.load("fcn_resnet101", "pretrained", settings)
+    status = models.weights_status("fcn_resnet101", settings)
+    assert status.path is None
+    assert status.size_bytes is not None
+    assert 200e6 < status.size_bytes < 230e6
+    assert status.published == {"miou": 63.7, "pixel_acc": 91.9}
+
+
+@pytest.fixture
+def published(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A file of the form that torchvision publishes: its keys, an auxiliary head, its name ending in its hash."""
+    state = get_model(SMALL, weights=None, weights_backbone=None, num_classes=21).state_dict()
+    state["aux_classifier.0.weight"] = torch.zeros(1)
+    made = tmp_path / "made.pth"
+    torch.save(state, made)
+    path = tmp_path / "www" / f"lraspp-{hashlib.sha256(made.read_bytes()).hexdigest()[:8]}.pth"
+    path.parent.mkdir()
+    made.rename(path)
+    default = _Default(f"https://weights.example/models/{path.name}", LRASPP_MobileNet_V3_Large_Weights.DEFAULT)
+    monkeypatch.setattr(models, "_default_weights", lambda name: default)
+    return path
+
+
+@pytest.mark.parametrize("home", ["segcore", "torch hub"])
+def test_pretrained_weights_are_found_where_they_were_put(
+    home: str, published: Path, settings: FetchSettings, tmp_path: Path
+) -> None:
+    name = cache_name(f"https://weights.example/models/{published.name}")
+    folder = settings.cache_dir if home == "segcore" else tmp_path / "torch" / "hub" / "checkpoints"
+    target = folder / (name if home == "segcore" else published.name)
+    target.parent.mkdir(parents=True)
+    published.rename(target)
+    assert models.weights_status(SMALL, settings).path == target
+    loaded = models.load(SMALL, "pretrained", settings)
+    assert loaded.weights.kind == "pretrained"
+    assert loaded.weights.sha256 == sha256_file(target)
+    target.write_bytes(b"damaged")
+    assert models.weights_status(SMALL, settings).path is None
+
+
+def test_pretrained_weights_are_fetched_once_checked_and_loaded(
+    published: Path, settings: FetchSettings, server: MisbehavingServer
+) -> None:
+    server.reply(f"/{published.name}", Reply(status=500), Reply(published.read_bytes()))
+    online = replace(
+        settings, offline=False, mirrors=(("https://weights.example/models/", server.url("/")),), backoff=0.0
+    )
+    first = models.load(SMALL, "pretrained", online)
+    second = models.load(SMALL, "pretrained", online)
+    assert first.weights == second.weights
+    assert first.weights.sha256 == sha256_file(published)
+    assert len(server.headers_of(f"/{published.name}")) == 2  # the 500, then the file; never again
+    assert first.module(torch.zeros(1, 3, 32, 32))["out"].shape == (1, 21, 32, 32)
+
+
+class _Default:
+    def __init__(self, url: str, real: LRASPP_MobileNet_V3_Large_Weights) -> None:
+        self.url = url
+        self.meta = real.meta
+
+
+def test_gbytes_are_what_the_convolutions_read_and_write() -> None:
+    module = models.build("embedded")
+    moved = []
+    for part in module.modules():
+        if isinstance(part, torch.nn.Conv2d):
+            part.register_forward_hook(
+                lambda conv, inputs, output: moved.append(
+                    inputs[0].nbytes + output.nbytes + sum(p.nbytes for p in conv.parameters())
+                )
+            )
+    with torch.inference_mode():
+        module.eval()(torch.zeros(2, 3, 64, 96))
+    assert models.gbytes("embedded", 64, 96, batch=2) == pytest.approx(sum(moved) / 1e9)

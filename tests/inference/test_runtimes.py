@@ -1,0 +1,325 @@
+from __future__ import annotations
+
+import gc
+import os
+import platform
+import signal
+import subprocess
+import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from importlib.metadata import metadata
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torchvision.models import segmentation
+
+from segcore import Segmenter
+from segcore.core.errors import DeviceError, ModelError
+from segcore.inference import models
+from segcore.inference.decode import enlarge
+from segcore.inference.devices import TorchDevice
+from segcore.inference.runtimes import RUNTIMES, open_session, why_not
+from segcore.inference.runtimes.artifacts import artifact
+from segcore.inference.runtimes.job import Job
+from segcore.inference.runtimes.upsampling import PassThrough, without_upsampling
+from segcore.inputs.download import FetchSettings
+from segcore.measurement.machine import usable_cores
+from tests.support.networks import TinyNet
+
+CPU = TorchDevice("cpu")
+SHAPES = [(1, 3, 64, 80), (3, 3, 50, 33)]
+
+
+@pytest.fixture(scope="module")
+def settings(tmp_path_factory: pytest.TempPathFactory) -> FetchSettings:
+    return FetchSettings(tmp_path_factory.mktemp("cache"))
+
+
+def calibration() -> list[torch.Tensor]:
+    return [torch.randn(1, 3, 48, 64, generator=torch.Generator().manual_seed(seed)) for seed in range(4)]
+
+
+def photo() -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, (48, 64, 3)).astype(np.uint8)
+
+
+def reference(network: nn.Module, batch: torch.Tensor) -> torch.Tensor:
+    with torch.inference_mode():
+        logits: torch.Tensor = network.eval()(batch)["out"]
+    return logits
+
+
+# Largest error allowed, as a share of the largest logit: rounding for fp32, else a few steps of the number format.
+@pytest.mark.parametrize(
+    ("runtime", "precision", "tolerance"),
+    [
+        ("torch", "fp32", 0.0),
+        ("torch", "bf16", 0.05),
+        ("torch-compile", "fp32", 1e-5),
+        ("onnxruntime", "fp32", 1e-5),
+        ("onnxruntime", "int8", 0.1),
+        ("openvino", "fp32", 1e-5),
+        ("openvino", "int8", 0.1),
+    ],
+)
+def test_every_runtime_gives_the_logits_of_eager(
+    runtime: str, precision: str, tolerance: float, settings: FetchSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if reason := why_not(runtime, CPU, precision):
+        pytest.skip(reason)
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(settings.cache_dir / "inductor"))
+    session = open_session(runtime, TinyNet(), CPU, precision, settings=settings, calibration=calibration)
+    shapes = SHAPES[:1] if runtime == "torch-compile" else SHAPES  # every shape is compiled for many seconds
+    batches = [torch.randn(shape, generator=torch.Generator().manual_seed(7)) for shape in shapes]
+    answers = [session.forward(batch) for batch in batches]  # all are kept: none may be overwritten by the next
+    for batch, found in zip(batches, answers, strict=True):
+        expected = reference(TinyNet(), batch)
+        assert found.dtype == torch.float32
+        assert found.shape == expected.shape
+        assert (found - expected).abs().max() <= tolerance * expected.abs().max()
+    assert session.options["threads"] == str(torch.get_num_threads())
+
+
+def processor_ns() -> dict[str, int]:
+    """Nanoseconds of processor time that each thread of this process has had."""
+    return {file.parent.name: int(file.read_text().split()[0]) for file in Path("/proc/self/task").glob("*/schedstat")}
+
+
+@pytest.mark.skipif(not Path("/proc/self/schedstat").exists(), reason="only Linux tells what each thread did")
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("runtime", ["torch", "onnxruntime", "openvino"])
+def test_every_runtime_works_with_as_many_threads_as_torch(
+    runtime: str, threads: int, settings: FetchSettings, one_thread: None
+) -> None:
+    if reason := why_not(runtime, CPU):
+        pytest.skip(reason)
+    if threads > usable_cores():
+        pytest.skip("OpenVINO takes no more threads than there are cores")
+    torch.set_num_threads(threads)
+    session = open_session(runtime, TinyNet(), CPU, settings=settings)
+    assert session.options["threads"] == str(threads)
+    batch = torch.zeros(1, 3, 512, 512)
+    session.forward(batch)
+    before = processor_ns()
+    for _ in range(10):
+        session.forward(batch)
+    spent = [spent - before.get(thread, 0) for thread, spent in processor_ns().items()]
+    workers = [share for share in spent if share > 0.1 * sum(spent)]
+    assert 1 <= len(workers) <= threads  # a busy machine may leave one of them nothing to do
+
+
+FAULTS = """
+import resource
+import numpy as np
+import torch
+from segcore import Segmenter
+from segcore.inference import allocator
+segmenter, photo = Segmenter("embedded", size=320, device="cpu"), np.zeros((320, 480, 3), np.uint8)
+def faults_per_call(function, *arguments):
+    for calls in (4, 4):
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+        for _ in range(calls):
+            function(*arguments)
+    return (resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before) // calls
+print(faults_per_call(segmenter, photo))
+with allocator.as_it_comes():
+    print(faults_per_call(torch.ones, 10 << 20))
+print(faults_per_call(torch.ones, 10 << 20))
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="glibc's allocator")
+def test_freed_memory_is_kept_unless_the_user_has_decided() -> None:
+    def faults(**environment: str) -> list[int]:
+        kept = {name: value for name, value in os.environ.items() if not name.startswith(("MALLOC_", "GLIBC_"))}
+        command = [sys.executable, "-c", FAULTS]
+        run = subprocess.run(command, env=kept | environment, capture_output=True, text=True, check=True)
+        return [int(line) for line in run.stdout.split()]
+
+    segmenting, as_it_comes, kept_again = faults()
+    assert segmenting < 1500
+    assert as_it_comes > 5000
+    assert kept_again < 100
+    assert min(faults(MALLOC_TRIM_THRESHOLD_="131072")) > 5000
+
+
+def test_signals_arrive_after_openvino(settings: FetchSettings) -> None:
+    """It moves the stack that signals are handled on, and must not leave it on memory that is gone."""
+    if reason := why_not("openvino", CPU):
+        pytest.skip(reason)
+    for _ in range(2):
+        open_session("openvino", TinyNet(), CPU, settings=settings).forward(torch.zeros(2, 3, 64, 64))
+        gc.collect()
+    with pytest.raises(KeyboardInterrupt):
+        signal.raise_signal(signal.SIGINT)
+
+
+@pytest.mark.parametrize("name", ["embedded", "deeplabv3_mobilenet_v3_large", "lraspp_mobilenet_v3_large"])
+def test_enlarging_the_coarse_logits_gives_the_network_s_own_to_the_bit(name: str) -> None:
+    network = models.load(name, "random").module
+    batch = torch.randn(1, 3, 64, 97, generator=torch.Generator().manual_seed(1))
+    expected = reference(network, batch)
+    with torch.inference_mode():
+        coarse = without_upsampling(network)(batch)
+    assert coarse.shape[-1] < 97 / 3
+    assert torch.equal(enlarge(coarse, 64, 97), expected)
+
+
+def test_every_torchvision_network_is_cut_and_any_other_is_left_whole() -> None:
+    for name in models.model_names():
+        assert not isinstance(without_upsampling(models.build(name, "meta")), PassThrough), name
+    assert isinstance(without_upsampling(TinyNet()), PassThrough)
+
+    class Subclass(segmentation.FCN):  # type: ignore[misc]  # torchvision has no types
+        """May end in whatever it likes."""
+
+    assert isinstance(without_upsampling(Subclass(nn.Identity(), nn.Identity())), PassThrough)
+
+
+def test_what_does_not_return_logits_is_refused() -> None:
+    with pytest.raises(ModelError, match=r"returned Parameter|returned \(\)"):
+        without_upsampling(nn.Sequential(Scalar()))(torch.zeros(1, 3, 8, 8))
+
+
+class Scalar(nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x.sum()
+
+
+def test_half_precision_leaves_the_user_s_network_alone() -> None:
+    network = TinyNet()
+    if why_not("torch", CPU, "bf16"):
+        pytest.skip("no bf16 on this CPU")
+    open_session("torch", network, CPU, "bf16").forward(torch.zeros(1, 3, 8, 8))
+    assert network.features.weight.dtype == torch.float32
+
+
+def test_a_segmenter_takes_runtime_and_precision(settings: FetchSettings) -> None:
+    if reason := why_not("openvino", CPU, "int8"):
+        pytest.skip(reason)
+    plain = Segmenter(TinyNet(), device="cpu", size=48)
+    fast = Segmenter(
+        TinyNet(), device="cpu", size=48, runtime="openvino", precision="int8", calibration=[photo()], settings=settings
+    )
+    assert fast.runtime_options["inference_precision_hint"] == "f32"
+    assert fast.runtime_options["calibration"].startswith("1 photos, sha256 ")
+    assert fast.build_seconds > 0
+    assert np.mean(fast(photo()).class_map == plain(photo()).class_map) > 0.8
+    again = Segmenter(
+        TinyNet(), device="cpu", size=48, runtime="openvino", precision="int8", calibration=[photo()], settings=settings
+    )
+    assert again.build_seconds == 0
+
+
+def job(network: nn.Module, cache_dir: Path = Path("/nowhere")) -> Job:
+    return Job(without_upsampling(network), CPU, "fp32", cache_dir, tuple)
+
+
+class OtherCode(TinyNet):
+    def forward(self, x: torch.Tensor) -> dict[str, torch.Tensor]:
+        return {"out": -super().forward(x)["out"]}
+
+
+def test_artifacts_are_told_apart_by_structure_code_and_weights() -> None:
+    networks = [TinyNet(), TinyNet(seed=1), TinyNet(stride=2), OtherCode()]
+    keys = [tuple(job(network).network_key().values()) for network in networks]
+    assert len(set(keys)) == len(networks)
+    assert keys[0] == tuple(job(TinyNet()).network_key().values())
+
+
+def test_an_artifact_is_built_once_and_whole(tmp_path: Path) -> None:
+    content = {"network": "a", "dtype": "float32"}
+    built = artifact(tmp_path, content, ".bin", lambda path: void(path.write_bytes(b"abc")))
+    assert built.path.read_bytes() == b"abc"
+    assert built.build_s > 0
+    again = artifact(tmp_path, content, ".bin", lambda path: pytest.fail("built twice"))
+    assert (again.path, again.build_s) == (built.path, 0.0)
+    other = artifact(tmp_path, content | {"dtype": "int8"}, ".bin", lambda path: void(path.write_bytes(b"d")))
+    assert other.path != built.path
+
+
+def void(_: object) -> None:
+    """A builder returns nothing."""
+
+
+def test_a_build_that_breaks_off_leaves_nothing(tmp_path: Path) -> None:
+    def broken(path: Path) -> None:
+        path.write_bytes(b"half of")
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        artifact(tmp_path, {"network": "a"}, ".bin", broken)
+    assert list((tmp_path / "artifacts").iterdir()) == []
+
+
+def test_two_builders_at_once_build_one_artifact(tmp_path: Path) -> None:
+    built: list[Path] = []
+    both_started = threading.Barrier(2, timeout=20)
+
+    def build(path: Path) -> None:
+        built.append(path)
+        path.write_bytes(bytes(5_000_000))
+
+    def worker(_: int) -> int:
+        both_started.wait()
+        return artifact(tmp_path, {"network": "a"}, ".bin", build).path.stat().st_size
+
+    # The kernel's file locks keep apart whoever opened the file by itself: threads here stand for processes.
+    with ThreadPoolExecutor(2) as pool:
+        assert list(pool.map(worker, range(2))) == [5_000_000, 5_000_000]
+    assert len(built) == 1
+
+
+def test_a_cache_that_cannot_be_written_says_so(tmp_path: Path) -> None:
+    (tmp_path / "artifacts").write_text("a file where the folder should be")
+    with pytest.raises(DeviceError, match=r"cannot write .*SEGCORE_CACHE"):
+        artifact(tmp_path, {"network": "a"}, ".bin", lambda path: void(path.write_bytes(b"")))
+
+
+class Unexportable(TinyNet):
+    def forward(self, x: torch.Tensor) -> dict[str, torch.Tensor]:
+        return super().forward(x) if float(x.sum()) > 0 else super().forward(-x)
+
+
+def test_a_network_that_cannot_be_exported_is_refused(settings: FetchSettings) -> None:
+    if reason := why_not("onnxruntime", CPU):
+        pytest.skip(reason)
+    with pytest.raises(DeviceError, match=r"cannot be exported to ONNX: .*--runtime torch runs it"):
+        open_session("onnxruntime", Unexportable(), CPU, settings=settings)
+
+
+def test_int8_without_photos_is_refused(settings: FetchSettings) -> None:
+    if reason := why_not("onnxruntime", CPU, "int8"):
+        pytest.skip(reason)
+    with pytest.raises(DeviceError, match="calibration is empty"):
+        open_session("onnxruntime", TinyNet(), CPU, "int8", settings=settings)
+
+
+@pytest.mark.parametrize(
+    ("runtime", "precision", "message"),
+    [
+        ("torch", "int8", r"runtime torch in int8 on cpu: it has no precision 'int8', only fp32, bf16, fp16"),
+        ("onnxruntime", "bf16", "has no precision 'bf16'"),
+        ("onnxruntime", "fp16", "CPUExecutionProvider has fp32, int8"),
+        ("tensorrt", "fp32", "needs an NVIDIA GPU"),
+        ("opnvino", "fp32", "did you mean 'openvino'"),
+    ],
+)
+def test_what_cannot_run_is_refused_with_the_reason(runtime: str, precision: str, message: str) -> None:
+    with pytest.raises(DeviceError, match=message):
+        open_session(runtime, TinyNet(), CPU, precision)
+
+
+def test_what_is_not_installed_is_named_with_the_line_that_adds_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    assert why_not("openvino", CPU) == "not installed: onnx, onnxscript, openvino; pip install 'segcore[openvino]'"
+    assert why_not("torch", CPU) is None
+
+
+def test_extras_bear_the_names_of_runtimes() -> None:
+    declared = set(metadata("segcore").get_all("Provides-Extra") or [])
+    assert {runtime.extra for runtime in RUNTIMES.values() if runtime.extra} <= declared

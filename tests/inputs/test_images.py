@@ -1,0 +1,443 @@
+"""Every kind of photo that people have, as RGB; every kind of broken one, as one clear error."""
+
+from __future__ import annotations
+
+import io
+import struct
+import sys
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from segcore.core.errors import ImageError
+from segcore.core.files import atomic_write
+from segcore.core.labels import VOC_PALETTE
+from segcore.inputs.images import as_rgb_array, find_photos, load_image, load_mask, resource_path, save_indexed_png
+
+H, W = 6, 8
+RAMP = np.arange(H * W, dtype=np.uint8).reshape(H, W) * 5
+RGB = np.stack([RAMP, 255 - RAMP, RAMP // 2], axis=2)
+GREY = np.stack([RAMP] * 3, axis=2)
+MASK = np.arange(H * W, dtype=np.uint8).reshape(H, W) % 21
+
+
+def saved(path: Path, image: Image.Image, **options: Any) -> Path:
+    image.save(path, **options)
+    return path
+
+
+def photo(mode: str = "RGB") -> Image.Image:
+    return Image.fromarray(RGB).convert(mode)
+
+
+def with_alpha(mode: str) -> Image.Image:
+    image = photo().convert(mode)
+    image.putalpha(Image.fromarray(np.where(RAMP > 99, 0, 255).astype(np.uint8)))
+    return image
+
+
+def transparent_palette() -> Image.Image:
+    image = Image.fromarray(MASK)
+    image.putpalette(VOC_PALETTE.tobytes())
+    image.info["transparency"] = bytes([0, 128, 255])
+    return image
+
+
+# --- what is read: each beside the plain recipe, Image.open(path).convert("RGB")
+
+AS_PILLOW: dict[str, Callable[[Path], Path]] = {
+    "png": lambda d: saved(d / "a.png", photo()),
+    "jpeg": lambda d: saved(d / "a.jpg", photo()),
+    "progressive jpeg": lambda d: saved(d / "a.jpg", photo(), progressive=True),
+    "grey jpeg": lambda d: saved(d / "a.jpg", photo("L")),
+    "cmyk jpeg": lambda d: saved(d / "a.jpg", photo("CMYK")),
+    "webp": lambda d: saved(d / "a.webp", photo(), lossless=True),
+    "webp with alpha": lambda d: saved(d / "a.webp", with_alpha("RGBA"), lossless=True, exact=True),
+    "tiff": lambda d: saved(d / "a.tif", photo(), compression="tiff_lzw"),
+    "cmyk tiff": lambda d: saved(d / "a.tif", photo("CMYK")),
+    "lab tiff": lambda d: saved(d / "a.tif", photo("LAB")),
+    "bmp": lambda d: saved(d / "a.bmp", photo()),
+    "ppm": lambda d: saved(d / "a.ppm", photo()),
+    "jpeg 2000": lambda d: saved(d / "a.jp2", photo()),
+    "rgba": lambda d: saved(d / "a.png", with_alpha("RGBA")),
+    "la": lambda d: saved(d / "a.png", with_alpha("LA")),
+    "grey": lambda d: saved(d / "a.png", photo("L")),
+    "1 bit": lambda d: saved(d / "a.png", photo("1")),
+    "palette": lambda d: saved(d / "a.png", photo("P")),
+    "palette with transparency": lambda d: saved(d / "a.png", transparent_palette()),
+    "gif": lambda d: saved(d / "a.gif", photo()),
+    "wrong suffix": lambda d: saved(d / "a.jpg", photo(), format="PNG"),
+    "1 x 1": lambda d: saved(d / "a.png", photo().crop((0, 0, 1, 1))),
+}
+
+
+@pytest.mark.parametrize("make", AS_PILLOW.values(), ids=AS_PILLOW.keys())
+@pytest.mark.filterwarnings("ignore:Palette images with Transparency:UserWarning")  # of the recipe, not of ours
+def test_same_pixels_as_the_recipe(tmp_path: Path, make: Callable[[Path], Path]) -> None:
+    path = make(tmp_path)
+    found = load_image(str(path))
+    with Image.open(path) as image:
+        expected = np.array(image.convert("RGB"))
+    assert found.dtype == np.uint8
+    assert found.flags.c_contiguous
+    np.testing.assert_array_equal(found, expected)
+    with Image.open(path) as image:
+        np.testing.assert_array_equal(as_rgb_array(image), expected)
+
+
+@pytest.mark.parametrize("suffix", ["png", "gif", "webp", "tif"])
+def test_the_first_frame_counts(tmp_path: Path, suffix: str) -> None:
+    first, second = (Image.new("RGB", (W, H), colour) for colour in ("red", "blue"))
+    options = {"lossless": True} if suffix == "webp" else {}
+    path = saved(tmp_path / f"a.{suffix}", first, save_all=True, append_images=[second], **options)
+    with Image.open(path) as image:
+        assert getattr(image, "n_frames", 1) == 2
+    assert (load_image(path) == (255, 0, 0)).all()
+
+
+# What makes a photo upright whose rows and columns are stored as the orientation says (EXIF 2.32, tag 0x0112).
+UPRIGHT: dict[int, Callable[[npt.NDArray[np.uint8]], npt.NDArray[np.uint8]]] = {
+    1: lambda a: a,
+    2: lambda a: a[:, ::-1],
+    3: lambda a: a[::-1, ::-1],
+    4: lambda a: a[::-1],
+    5: lambda a: a.transpose(1, 0, 2),
+    6: lambda a: a.transpose(1, 0, 2)[:, ::-1],
+    7: lambda a: a.transpose(1, 0, 2)[::-1, ::-1],
+    8: lambda a: a.transpose(1, 0, 2)[::-1],
+}
+
+
+@pytest.mark.parametrize("suffix", ["png", "webp", "tif"])
+@pytest.mark.parametrize("orientation", UPRIGHT)
+def test_exif_orientation(tmp_path: Path, suffix: str, orientation: int) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    options = {"lossless": True} if suffix == "webp" else {}
+    path = saved(tmp_path / f"a.{suffix}", photo(), exif=exif, **options)
+    np.testing.assert_array_equal(load_image(path), UPRIGHT[orientation](RGB))
+
+
+def test_exif_orientation_of_a_jpeg(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    assert load_image(saved(tmp_path / "a.jpg", photo(), exif=exif)).shape == (W, H, 3)
+
+
+def test_sixteen_bits_are_scaled_not_clipped(tmp_path: Path) -> None:
+    deep = np.array([[0, 128, 129, 257, 32768, 65535]], dtype=np.uint16)
+    for name in ("a.png", "a.tif"):
+        found = load_image(saved(tmp_path / name, Image.fromarray(deep)))
+        assert found[0, :, 0].tolist() == [0, 0, 1, 1, 128, 255]
+        assert (found == found[:, :, :1]).all()
+
+
+@given(st.integers(0, 65535))
+def test_sixteen_bits_are_rounded_to_the_nearest(value: int) -> None:
+    found = as_rgb_array(Image.fromarray(np.array([[value]], dtype=np.uint16)))[0, 0, 0]
+    assert found == round(value * 255 / 65535)
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        (np.array([[0.0, 0.5, 1.0]], np.float32), [0, 128, 255]),
+        (np.array([[0.0, 0.5, 254.6]], np.float32), [0, 0, 255]),
+        (np.array([[0.0, 257.0, 65535.0]], np.float32), [0, 1, 255]),
+        (np.array([[-1.0, 0.0, 1.0]], np.float32), [0, 128, 255]),
+        (np.array([[-7.0, -7.0, -7.0]], np.float32), [0, 0, 0]),
+        (np.array([[0, 1, 255]], np.int32), [0, 1, 255]),
+        (np.array([[0, 1000, 65535]], np.int32), [0, 4, 255]),
+        (np.array([[-(2**31), 0, 2**31 - 1]], np.int32), [0, 128, 255]),
+    ],
+)
+def test_deep_greyscale_by_range(tmp_path: Path, values: npt.NDArray[Any], expected: list[int]) -> None:
+    found = load_image(saved(tmp_path / "a.tif", Image.fromarray(values)))
+    assert found[0, :, 0].tolist() == expected
+
+
+# --- what is refused
+
+
+def png(width: int, height: int, depth: int, colour: int, rows: bytes) -> bytes:
+    """Write a PNG by hand (RFC 2083): for headers that Pillow would not write."""
+    header = struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, 0)
+    chunks = ((b"IHDR", header), (b"IDAT", zlib.compress(rows)), (b"IEND", b""))
+    return b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data)) for kind, data in chunks
+    )
+
+
+def encoded(format_: str, image: Image.Image | None = None) -> bytes:
+    data = io.BytesIO()
+    (image or photo()).save(data, format=format_)
+    return data.getvalue()
+
+
+BROKEN: dict[str, tuple[bytes, str]] = {
+    "empty": (b"", r"is empty \(0 bytes\)"),
+    "text": (b"<!DOCTYPE html><p>not found", r"not an image of a known format: begins with b'<!DOCTYPE html>"),
+    "head only": (encoded("JPEG")[:4], "not an image of a known format"),
+    "truncated jpeg": (encoded("JPEG")[:-20], "cannot be decoded: .*truncated"),
+    "truncated png": (encoded("PNG")[:-30], "cannot be decoded"),
+    "truncated tiff": (encoded("TIFF")[:60], "cannot be decoded|not an image"),
+    "truncated webp": (encoded("WEBP")[:-10], "cannot be decoded|not an image"),
+    "zero width": (png(0, 1, 8, 0, b"\0"), "cannot be decoded|not an image|no pixels"),
+    "bomb": (png(30000, 30000, 8, 0, b"\0"), "too large to be a photo"),
+    "lying length": (png(W, H, 8, 2, b"\0\0\0\0"), "cannot be decoded"),
+    "not finite": (encoded("TIFF", Image.fromarray(np.array([[0, np.nan]], np.float32))), "not finite"),
+    "postscript": (encoded("EPS"), "EPS is not read: wanted one of AVIF"),
+}
+
+
+@pytest.mark.parametrize(("data", "message"), BROKEN.values(), ids=BROKEN.keys())
+def test_broken_photos(tmp_path: Path, data: bytes, message: str) -> None:
+    path = tmp_path / "broken.jpg"
+    path.write_bytes(data)
+    with pytest.raises(ImageError, match=message) as caught:
+        load_image(path)
+    assert str(caught.value).startswith(f"{path}: ")
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        ("none.jpg", "there is no such file"),
+        (".", "is a directory"),
+        ("/dev/zero", "not a regular file"),
+        ("https://example.org/dog.jpg", r"^https://example.org/dog.jpg: is a URL, wanted a path"),
+        ("nul\0.jpg", "there is no such file"),
+        ("skimage:cat.png", "has no such photo.*; it has .*chelsea.png"),
+    ],
+)
+def test_what_is_no_photo_file(source: str, message: str) -> None:
+    with pytest.raises(ImageError, match=message):
+        load_image(source)
+
+
+def test_a_large_photo_is_read_without_a_warning(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", H * W - 1)  # Pillow warns above this, refuses above its double
+    assert load_image(saved(tmp_path / "a.png", photo())).shape == (H, W, 3)
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_damaged_bytes_give_pixels_or_one_error(tmp_path: Path, data: st.DataObject) -> None:
+    whole = bytearray(encoded(data.draw(st.sampled_from(["PNG", "JPEG", "GIF", "TIFF", "WEBP", "BMP", "PPM"]))))
+    for _ in range(data.draw(st.integers(1, 4))):
+        whole[data.draw(st.integers(0, len(whole) - 1))] = data.draw(st.integers(0, 255))
+    path = tmp_path / "damaged"
+    path.write_bytes(whole[: data.draw(st.integers(0, len(whole)))])
+    try:
+        found = load_image(path)
+    except ImageError as error:
+        assert str(path) in str(error)  # noqa: PT017 - both outcomes are right, and each is checked
+    else:
+        assert found.dtype == np.uint8
+        assert found.ndim == 3
+
+
+# --- arrays
+
+
+@pytest.mark.parametrize(
+    ("array", "expected"),
+    [
+        (RGB, RGB),
+        (RAMP, GREY),
+        (RAMP[:, :, None], GREY),
+        (np.dstack([RGB, RAMP]), RGB),
+        (RGB[::2, ::-1], RGB[::2, ::-1]),
+    ],
+)
+def test_arrays(array: npt.NDArray[np.uint8], expected: npt.NDArray[np.uint8]) -> None:
+    found = as_rgb_array(array)
+    np.testing.assert_array_equal(found, expected)
+    assert found.flags.c_contiguous
+
+
+@pytest.mark.parametrize(
+    ("image", "message"),
+    [
+        (RGB / 255, r"dtype float64: wanted uint8.*\(image \* 255\)"),
+        (RGB.astype(np.int64), "dtype int64: wanted uint8"),
+        (RGB > 9, "dtype bool: wanted uint8"),
+        (RGB.transpose(2, 0, 1), r"shape \(3, 6, 8\): wanted \(H, W\).*channels come last"),
+        (RGB[None], r"shape \(1, 6, 8, 3\)"),
+        (RGB[:, :, :2], r"shape \(6, 8, 2\)"),
+        (RGB[:0], r"shape \(0, 8, 3\)"),
+        (Image.new("RGB", (0, 3)), r"PIL image: has no pixels \(size 0 x 3\)"),
+        (None, "wanted a path, PIL image or numpy array; found NoneType"),
+    ],
+)
+def test_arrays_that_are_no_photo(image: Any, message: str) -> None:
+    with pytest.raises(ImageError, match=message):
+        as_rgb_array(image)
+
+
+def test_a_truncated_pil_image(tmp_path: Path) -> None:
+    with (
+        Image.open(io.BytesIO(encoded("JPEG")[:-20])) as image,
+        pytest.raises(ImageError, match=r"^PIL image: .*trunc"),
+    ):
+        as_rgb_array(image)
+
+
+# --- masks
+
+
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(height=st.integers(1, 9), width=st.integers(1, 9), data=st.data())
+def test_class_maps_survive_the_file(tmp_path: Path, height: int, width: int, data: st.DataObject) -> None:
+    values = data.draw(st.binary(min_size=height * width, max_size=height * width))
+    class_map = np.frombuffer(values, np.uint8).reshape(height, width)
+    save_indexed_png(class_map, tmp_path / "m.png")
+    np.testing.assert_array_equal(load_mask(tmp_path / "m.png"), class_map)
+    assert [path.name for path in tmp_path.iterdir()] == ["m.png"]
+
+
+def test_masks_show_the_voc_colours(tmp_path: Path) -> None:
+    save_indexed_png(np.array([[*range(21), 255]], np.uint8), tmp_path / "new" / "m.png")
+    with Image.open(tmp_path / "new" / "m.png") as image:
+        assert image.mode == "P"
+        colours = np.array(image.convert("RGB"))[0]
+    np.testing.assert_array_equal(colours[:21], VOC_PALETTE)
+    assert colours[21].tolist() == [255, 255, 255]
+
+
+def test_greyscale_masks(tmp_path: Path) -> None:
+    np.testing.assert_array_equal(load_mask(saved(tmp_path / "m.png", Image.fromarray(MASK))), MASK)
+
+
+@pytest.mark.parametrize("bits", [1, 2, 4])
+def test_packed_palettes_hold_indices(tmp_path: Path, bits: int) -> None:
+    image = Image.fromarray(MASK % 2**bits)
+    image.putpalette(VOC_PALETTE.tobytes())
+    np.testing.assert_array_equal(load_mask(saved(tmp_path / "m.png", image, bits=bits)), MASK % 2**bits)
+
+
+@pytest.mark.parametrize(
+    ("data", "found"),
+    [
+        (encoded("PNG"), "found PNG of mode RGB"),
+        (encoded("PNG", with_alpha("LA")), "found PNG of mode LA"),
+        (encoded("PNG", Image.fromarray(MASK.astype(np.uint16))), "found PNG of mode I;16"),
+        (encoded("JPEG", photo("L")), "found JPEG of mode L"),
+        (encoded("GIF", photo("P")), "found GIF of mode P"),
+        (png(4, 1, 2, 0, b"\0\x1b"), "mode L with less than 8 bits"),
+        (png(2, 1, 4, 0, b"\0\x12"), "mode L with less than 8 bits"),
+        (png(8, 1, 1, 0, b"\0\x55"), "found PNG of mode 1"),
+        (b"text", "not an image"),
+    ],
+)
+def test_files_that_are_no_mask(tmp_path: Path, data: bytes, found: str) -> None:
+    (tmp_path / "m.png").write_bytes(data)
+    with pytest.raises(ImageError, match=rf"m\.png: .*{found}"):
+        load_mask(tmp_path / "m.png")
+
+
+@pytest.mark.parametrize("class_map", [MASK.astype(np.int64), RGB, MASK[:0], MASK > 3])
+def test_class_maps_that_are_refused(tmp_path: Path, class_map: Any) -> None:
+    with pytest.raises(ImageError, match=r"wanted uint8 of shape \(H, W\)"):
+        save_indexed_png(class_map, tmp_path / "m.png")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_mask_that_cannot_be_written_leaves_the_old_one(tmp_path: Path) -> None:
+    (tmp_path / "m.png").mkdir()
+    with pytest.raises(ImageError, match=r"m\.png: cannot be written: Is a directory"):
+        save_indexed_png(MASK, tmp_path / "m.png")
+    assert [path.name for path in tmp_path.iterdir()] == ["m.png"]
+
+
+def test_voc_masks_hold_voc_classes() -> None:
+    folder = Path(__file__).parents[3] / "shared" / "voc2012" / "SegmentationClass"
+    if not folder.is_dir():
+        pytest.skip("no VOC photos beside the repository")
+    for path in sorted(folder.glob("*.png"))[:5]:
+        assert set(np.unique(load_mask(path))) <= {*range(21), 255}
+
+
+# --- package resources
+
+
+def test_bundled_photos_need_neither_network_nor_import() -> None:
+    imported = "skimage" in sys.modules
+    for name, shape in {"astronaut": (512, 512, 3), "chelsea": (300, 451, 3), "camera": (512, 512, 3)}.items():
+        assert load_image(f"skimage:{name}.png").shape == shape
+    assert ("skimage" in sys.modules) == imported
+
+
+@pytest.mark.parametrize("name", ["skimage:", "skimage:../__init__.py", "skimage:README.txt", "skimage:/etc/passwd"])
+def test_unknown_resources_list_what_there_is(name: str) -> None:
+    with pytest.raises(ImageError, match=r"it has astronaut\.png, .*rocket\.jpg"):
+        resource_path(name)
+
+
+def test_other_packages_are_no_resources() -> None:
+    with pytest.raises(ImageError, match="wanted skimage:NAME"):
+        resource_path("torch:cat.png")
+
+
+# --- files
+
+
+def test_atomic_write_replaces_the_whole_file(tmp_path: Path) -> None:
+    path = tmp_path / "deep" / "file"
+    for data in (b"a longer first version", b"second"):
+        atomic_write(path, data)
+        assert path.read_bytes() == data
+    plain = tmp_path / "plain"
+    plain.write_bytes(b"")
+    assert path.stat().st_mode == plain.stat().st_mode
+    assert list(path.parent.iterdir()) == [path]
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    (tmp_path / "deep").mkdir()
+    for name in ("b.jpg", "a.PNG", "deep/c.jpg"):
+        Image.new("RGB", (4, 3)).save(tmp_path / name)
+    (tmp_path / "notes.txt").write_text("no photo")
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("places", "found"),
+    [
+        (["{}"], ["a.PNG", "b.jpg"]),
+        (["{}/b.jpg", "{}"], ["b.jpg", "a.PNG"]),
+        (["{}/*.jpg"], ["b.jpg"]),
+        (["{}/**/*"], ["a.PNG", "b.jpg", "deep/c.jpg"]),
+    ],
+)
+def test_photos_are_found_where_the_user_says(photos: Path, places: list[str], found: list[str]) -> None:
+    assert find_photos(place.format(photos) for place in places) == tuple(str(photos / name) for name in found)
+
+
+def test_photos_of_packages_are_found_by_name() -> None:
+    assert find_photos(["skimage:chelsea.png"]) == (str(resource_path("skimage:chelsea.png")),)
+
+
+@pytest.mark.parametrize(
+    ("place", "message"),
+    [
+        ("{}/missing.jpg", r"missing.jpg: there is no such file"),
+        ("{}/*.webp", r"photo that fits the pattern"),
+        ("{}/empty", r"empty: no photo in it; formats: AVIF"),
+        ("skimage:chelsae.png", "did you mean 'chelsea.png'"),
+    ],
+)
+def test_a_place_without_photos_is_an_error(photos: Path, place: str, message: str) -> None:
+    (photos / "empty").mkdir()
+    with pytest.raises(ImageError, match=message):
+        find_photos([place.format(photos)])

@@ -1,0 +1,66 @@
+"""A missing network is noticed at first contact, and once."""
+
+from __future__ import annotations
+
+import dataclasses
+import socket
+
+import pytest
+
+from segcore.core.errors import OfflineError
+from segcore.inputs.download import (
+    FetchSettings,
+    download_file,
+)
+from tests.support.http_server import BODY, MisbehavingServer, Reply
+
+
+def test_a_host_out_of_reach_is_noticed_once(rules: FetchSettings, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    with socket.create_server(("127.0.0.1", 0)) as closed:
+        port = closed.getsockname()[1]
+    for _ in range(2):
+        with pytest.raises(OfflineError, match=r"127.0.0.1 is out of reach: .*refused; run `segcore fetch --all`"):
+            download_file(f"http://127.0.0.1:{port}/f", settings=rules)
+    with MisbehavingServer(port) as back:
+        with pytest.raises(OfflineError, match="refused"):
+            download_file(back.reply("/f", Reply(BODY)), settings=rules)
+        assert not back.asked
+
+
+def test_a_host_that_swallows_packets_is_given_up(rules: FetchSettings, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    with socket.socket() as listener, socket.socket() as first, socket.socket() as second:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(0)  # nobody accepts: the queue is full after these two, and further packets are dropped
+        for client in (first, second):
+            client.setblocking(False)
+            client.connect_ex(listener.getsockname())
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}/f"
+        with pytest.raises(OfflineError, match=r"no answer within 0\.\d+ s"):
+            download_file(url, settings=dataclasses.replace(rules, connect_timeout=0.3))
+
+
+def test_an_unknown_name_is_out_of_reach(rules: FetchSettings, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("no_proxy", "*")
+    # 'invalid' never resolves (RFC 6761); the second name cannot even be looked up.
+    for host in ("nowhere.invalid", "a" * 64 + ".invalid"):
+        with pytest.raises(OfflineError, match=r"is out of reach"):
+            download_file(f"https://{host}/f", settings=rules)
+
+
+def test_a_proxy_is_what_must_be_in_reach(
+    server: MisbehavingServer, rules: FetchSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("no_proxy")
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    monkeypatch.setenv("https_proxy", server.url(""))
+    with pytest.raises(OfflineError, match="the proxy gives no way to it"):  # it knows no CONNECT
+        download_file("https://nowhere.invalid/f", settings=rules)
+    monkeypatch.setenv("https_proxy", "proxy.lan:port")
+    with pytest.raises(OfflineError, match="names a proxy that is not a URL"):
+        download_file("https://nowhere.invalid/f", settings=rules)
+    with socket.create_server(("127.0.0.1", 0)) as closed:
+        monkeypatch.setenv("https_proxy", f"127.0.0.1:{closed.getsockname()[1]}")
+    with pytest.raises(OfflineError, match=r"proxy 127.0.0.1 is out of reach"):
+        download_file("https://nowhere.invalid/f", settings=rules)

@@ -1,0 +1,446 @@
+from __future__ import annotations
+
+import math
+import subprocess
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from segcore.core.errors import UsageError
+from segcore.core.limits import Limits
+from segcore.core.records import (
+    AccuracyRecord,
+    Benchmark,
+    CheckRecord,
+    DatasetRecord,
+    GpuRecord,
+    OutcomeKind,
+    OutcomeRecord,
+    Run,
+    WeightsRecord,
+)
+from segcore.judgement.drift import Drift
+from segcore.judgement.gate import GateResult, judge
+from segcore.judgement.gate.verdict import EXIT_CODES, VERDICTS, Row, Verdict, worst
+from segcore.judgement.statistics import ProcessNoise
+from tests.support.factories import make_machine
+from tests.support.judged_runs import a_run, an_item, steady
+
+QUIET = ProcessNoise(0.003, 8, "given")
+KEY = "latency[cat-embedded-torch-cpu-320]"
+SEEN = "accuracy[cat-embedded-torch-cpu-320]"
+
+
+def gate(old: Run, new: Run, limits: Limits | None = None, **more: Any) -> GateResult:
+    noise = {b.info.key: QUIET for b in (*old.benchmarks, *new.benchmarks)}
+    return judge([old], [new], limits or Limits(), noise=noise, **more)
+
+
+def only(result: GateResult) -> Row:
+    assert len(result.rows) == 1, result.rows
+    return result.rows[0]
+
+
+def machine(**changed: Any) -> dict[str, Any]:
+    return {"machine": make_machine().model_copy(update=changed)}
+
+
+# ---- speed
+
+
+@pytest.mark.parametrize(
+    ("factor", "verdict", "code"),
+    [(1.0, "pass", 0), (0.8, "improved", 0), (1.2, "regressed", 1), (1.05, "inconclusive", 3), (1.02, "pass", 0)],
+)
+def test_speed_against_the_default_limit(factor: float, verdict: str, code: int) -> None:
+    result = gate(a_run(an_item(steady(0.05))), a_run(an_item(steady(0.05 * factor, seed=1))))
+    row = only(result)
+    assert (row.item, row.aspect, row.verdict, result.exit_code) == (KEY, "median", verdict, code)
+    assert row.change is not None
+    assert row.change.low < factor - 1 < row.change.high
+    assert row.old == pytest.approx(50, rel=0.01)
+    assert row.limit == "+5.0%"
+
+
+def test_one_process_each_cannot_pass_five_percent_unless_the_noise_is_known_to_be_small() -> None:
+    old, new = a_run(an_item(steady())), a_run(an_item(steady(seed=1)))
+    row = only(judge([old], [new], Limits()))
+    assert row.verdict == "inconclusive"
+    assert "more rounds in one process cannot decide: about" in row.reason
+    assert "9.2%, assumed for cpu" in row.reason
+    assert only(judge([old], [new], Limits(max_slowdown={"p50": 0.35}))).verdict == "pass"
+
+
+@pytest.mark.parametrize(("factor", "verdict"), [(1.0, "pass"), (1.15, "regressed")])
+def test_several_processes_show_their_own_noise(factor: float, verdict: str) -> None:
+    rng = np.random.default_rng(0)
+
+    def arm(seconds: float) -> list[Run]:
+        return [a_run(an_item(steady(seconds * math.exp(rng.normal(0, 0.01)), seed=n))) for n in range(5)]
+
+    row = only(judge(arm(0.05), arm(0.05 * factor), Limits()))
+    assert row.verdict == verdict
+    assert "measured over 10 processes" in row.reason
+
+
+def test_limits_of_the_case_come_before_the_defaults_and_percentiles_have_their_own() -> None:
+    limits = Limits(max_slowdown={"p50": 0.5, "p90": 0.01})
+    old = a_run(an_item(steady(rounds=200)))
+    new = a_run(an_item(steady(0.06, rounds=200, seed=1), limits=limits))
+    rows = {row.aspect: row for row in gate(old, new).rows}
+    assert {aspect: row.verdict for aspect, row in rows.items()} == {"median": "pass", "p90": "regressed"}
+    assert gate(old, a_run(an_item(steady(0.06, rounds=200, seed=1)))).rows[0].verdict == "regressed"
+
+
+def test_too_few_rounds_for_a_percentile_say_how_many_would_do() -> None:
+    limits = Limits(max_slowdown={"p99": 0.5})
+    row = only(gate(a_run(an_item()), a_run(an_item(steady(seed=1))), limits))
+    assert row.verdict == "inconclusive"
+    assert "40 rounds cannot bound the p99: about 383 would" in row.reason
+
+
+def test_where_rounds_would_do_it_says_so() -> None:
+    old, new = a_run(an_item(steady(sd=0.2))), a_run(an_item(steady(sd=0.2, seed=1)))
+    row = only(judge([old], [new], Limits(), noise={KEY: ProcessNoise(0.0, math.inf, "none")}))
+    assert row.verdict == "inconclusive"
+    assert "more rounds would decide" in row.reason
+
+
+@pytest.mark.parametrize(
+    ("limits", "aspect", "verdict"),
+    [
+        (Limits(max_latency_ms={"p50": 60}), "median latency", "pass"),
+        (Limits(max_latency_ms={"p50": 40}), "median latency", "regressed"),
+        (Limits(max_latency_ms={"p50": 50}), "median latency", "inconclusive"),
+        (Limits(max_latency_ms={"p90": 60}), "p90 latency", "pass"),
+        (Limits(min_throughput=15), "throughput", "pass"),
+        (Limits(min_throughput=25), "throughput", "regressed"),
+    ],
+)
+def test_absolute_limits_need_no_comparable_baseline(limits: Limits, aspect: str, verdict: Verdict) -> None:
+    new = a_run(an_item(limits=limits))
+    for old, code in (
+        (a_run(an_item()), EXIT_CODES[verdict]),
+        (a_run(an_item(), **machine(cpu="Another CPU")), 1 if verdict == "regressed" else 3),
+        (a_run(an_item(case="another")), 1),  # which is missing
+    ):
+        result = gate(old, new)
+        assert {row.aspect: row.verdict for row in result.rows if row.item == KEY}[aspect] == verdict
+        assert result.exit_code == code
+
+
+def test_throughput_counts_images_not_batches() -> None:
+    item = an_item(steady(0.1), kind="throughput", batch=4, limits=Limits(min_throughput=30))
+    row = next(r for r in gate(a_run(item), a_run(item)).rows if r.aspect == "throughput")
+    assert row.new == pytest.approx(40, rel=0.01)
+    assert row.verdict == "pass"
+
+
+# ---- fail closed
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf, 0.0, -1.0])
+@pytest.mark.parametrize("side", ["old", "new"])
+@pytest.mark.parametrize("kind", ["latency", "accuracy"])
+def test_a_time_that_is_none_is_never_a_pass(bad: float, side: str, kind: str) -> None:
+    good, spoilt = an_item(kind=kind), an_item((*steady(), bad), kind=kind)
+    result = gate(a_run(spoilt if side == "old" else good), a_run(spoilt if side == "new" else good))
+    assert only(result).verdict == "missing"
+    assert result.exit_code == 1
+
+
+def test_an_empty_sample_is_missing() -> None:
+    assert only(gate(a_run(an_item()), a_run(an_item(())))).verdict == "missing"
+
+
+@pytest.mark.parametrize(
+    ("new", "reason"),
+    [
+        (a_run(), "the current run does not have it"),
+        (a_run(complete=False), "it was interrupted"),
+        (
+            a_run(outcomes=(OutcomeRecord(item="t", kind="latency", outcome="skipped", reason="no weights", key=KEY),)),
+            "skipped in the current run: no weights",
+        ),
+        (
+            a_run(outcomes=(OutcomeRecord(item="t", kind="latency", outcome="error", reason="boom", key=KEY),)),
+            "error in the current run: boom",
+        ),
+    ],
+)
+def test_what_the_baseline_has_and_the_current_run_has_not_is_missing(new: Run, reason: str) -> None:
+    result = gate(a_run(an_item()), new)
+    assert only(result).verdict == "missing"
+    assert reason in only(result).reason
+    assert result.exit_code == 1
+
+
+@pytest.mark.parametrize(("outcome", "verdict"), [("failed", "regressed"), ("error", "missing")])
+def test_a_test_that_ended_badly_counts_even_without_a_baseline(outcome: OutcomeKind, verdict: str) -> None:
+    bad = OutcomeRecord(item="bench/t.py::new", kind="latency", outcome=outcome, reason="boom")
+    result = gate(a_run(an_item()), a_run(an_item(steady(seed=1)), outcomes=(bad,)))
+    assert {row.item: row.verdict for row in result.rows} == {KEY: "pass", "bench/t.py::new": verdict}
+    assert result.exit_code == 1
+
+
+def test_a_skip_without_a_baseline_is_no_failure() -> None:
+    skipped = OutcomeRecord(item="t", kind="latency", outcome="skipped", reason="no GPU", key="latency[other]")
+    assert gate(a_run(an_item()), a_run(an_item(steady(seed=1)), outcomes=(skipped,))).exit_code == 0
+
+
+def test_an_item_that_only_some_processes_have_is_missing() -> None:
+    old, new = a_run(an_item()), a_run(an_item(), an_item(case="dog"))
+    rows = judge([old, old], [new, old], Limits()).rows
+    assert [(row.item, row.verdict) for row in rows if "dog" in row.item] == [
+        ("latency[dog-embedded-torch-cpu-320]", "missing")
+    ]
+    assert "1 of the 2 processes of the current run" in rows[-1].reason
+
+
+def test_a_new_item_is_told_and_does_not_fail() -> None:
+    result = gate(a_run(an_item()), a_run(an_item(steady(seed=1)), an_item(case="dog")))
+    assert result.exit_code == 0
+    assert result.notes == ("new, with no baseline to be held against: latency[dog-embedded-torch-cpu-320]",)
+
+
+def test_a_new_item_that_is_a_nan_fails() -> None:
+    assert gate(a_run(an_item()), a_run(an_item(), an_item((math.nan,), case="dog"))).exit_code == 1
+
+
+def test_nothing_to_judge_is_an_error_and_nothing_judged_is_undecided() -> None:
+    with pytest.raises(UsageError, match="nothing to judge"):
+        gate(a_run(), a_run())
+    assert gate(a_run(), a_run(an_item())).exit_code == 3
+
+
+def test_interruptions_and_warnings_of_the_runs_are_told() -> None:
+    notes = gate(a_run(an_item(), complete=False, name="old"), a_run(an_item(), warnings=("busy",), name="new")).notes
+    assert notes == ("the baseline old was interrupted: it has what was measured by then", "the current run new: busy")
+
+
+# ---- incomparable
+
+
+@pytest.mark.parametrize(
+    ("changed", "words"),
+    [
+        ({"cpu": "Other CPU"}, "cpu was Imaginary CPU (family 6), is Other CPU"),
+        ({"cores_usable": 8}, "cores usable was 2, is 8"),
+        ({"cgroup_cpus": 1.5}, "cgroup cpus was None, is 1.5"),
+        ({"instruction_sets": ("avx2", "avx512f")}, "instruction sets now without fma, with avx512f"),
+        ({"gpus": (GpuRecord(name="H100", driver="550"),)}, "gpus was none, is H100 550 None"),
+        ({"torch": "9.9"}, "torch was 2.9.0, is 9.9"),
+        ({"torch_build": "BLAS_INFO=open; x"}, "torch build now without BLAS_INFO=mkl, with BLAS_INFO=open, with x"),
+        ({"intra_op_threads": 1}, "intra op threads was 2, is 1"),
+        ({"thread_settings": {"OMP_NUM_THREADS": "1"}}, "OMP_NUM_THREADS was 2, is 1"),
+        ({"thread_settings": {}}, "OMP_NUM_THREADS was 2, is not set"),
+    ],
+)
+def test_another_machine_is_incomparable_in_speed_and_not_in_accuracy(changed: dict[str, Any], words: str) -> None:
+    old, new = (
+        a_run(an_item(), an_item(kind="accuracy")),
+        a_run(an_item(), an_item(kind="accuracy"), **machine(**changed)),
+    )
+    result = gate(old, new)
+    rows = {row.item: row for row in result.rows}
+    assert (rows[KEY].verdict, rows[KEY].reason) == ("incomparable", words)
+    assert rows[SEEN].verdict == "pass"
+    assert result.exit_code == 3
+
+
+@pytest.mark.parametrize("kind", ["latency", "accuracy"])
+@pytest.mark.parametrize(
+    ("changed", "words"),
+    [
+        ({"weights": WeightsRecord(kind="pretrained", name="v2", sha256="cd" * 32)}, "weights were pretrained v1"),
+        ({"weights": WeightsRecord(kind="random", name="v1", sha256="ab" * 32)}, "are random v1"),
+        ({"preprocess": "new"}, "preprocess was as ever, is new"),
+        ({"precision": "bf16"}, "precision was fp32, is bf16"),
+        ({"device": "cuda"}, "device was cpu, is cuda"),
+        ({"runtime": "openvino"}, "runtime was torch, is openvino"),
+    ],
+)
+def test_a_change_of_what_runs_is_incomparable(kind: str, changed: dict[str, Any], words: str) -> None:
+    result = gate(a_run(an_item(kind=kind)), a_run(an_item(kind=kind, **changed)))
+    assert only(result).verdict == "incomparable"
+    assert words in only(result).reason
+    assert result.exit_code == 3
+
+
+def test_an_item_of_one_device_is_missing_where_the_other_device_has_its_own() -> None:
+    cpu, cuda = an_item(), an_item(device="cuda")
+    assert {r.item: r.verdict for r in gate(a_run(cpu, cuda), a_run(cpu)).rows}[cuda.info.key] == "missing"
+
+
+def seen(**fields: Any) -> AccuracyRecord:
+    return AccuracyRecord.model_validate({"dominant": "cat", "fractions": {"cat": 0.4}, **fields})
+
+
+def dataset(**fields: Any) -> DatasetRecord:
+    record = {"name": "voc", "sha256": "a", "images": 9, "protocol": "p", "scores": {}, "intervals": {}}
+    return DatasetRecord.model_validate({**record, **fields})
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        ({"accuracy": seen(metric="a")}, {"accuracy": seen(metric="b")}, "metric was a, is b"),
+        ({"dataset": dataset()}, {"dataset": dataset(protocol="q")}, "protocol was p, is q"),
+        ({"dataset": dataset()}, {"dataset": dataset(images=8)}, "images was 9, is 8"),
+        ({"dataset": dataset()}, {}, "protocol was p, is none"),
+    ],
+)
+def test_another_convention_is_incomparable(old: dict[str, Any], new: dict[str, Any], words: str) -> None:
+    row = only(gate(a_run(an_item(kind="accuracy", **old)), a_run(an_item(kind="accuracy", **new))))
+    assert row.verdict == "incomparable"
+    assert words in row.reason
+
+
+# ---- accuracy
+
+
+def accuracy(old: dict[str, Any], new: dict[str, Any], **more: Any) -> dict[str, str]:
+    before = a_run(an_item(kind="accuracy", accuracy=seen(**old)))
+    result = gate(before, a_run(an_item(kind="accuracy", accuracy=seen(**new))), **more)
+    return {row.aspect: row.verdict for row in result.rows}
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "expected"),
+    [
+        ({"miou": 0.7}, {"miou": 0.7}, {"mIoU": "pass"}),
+        ({"miou": 0.7}, {"miou": 0.695}, {"mIoU": "pass"}),
+        ({"miou": 0.7}, {"miou": 0.68}, {"mIoU": "regressed"}),
+        ({"miou": 0.7}, {"miou": 0.8}, {"mIoU": "improved"}),
+        ({"miou": 0.7}, {}, {"mIoU": "missing"}),
+        ({"miou": 0.7}, {"miou": math.nan}, {"mIoU": "missing"}),
+        ({"miou": math.nan}, {"miou": 0.7}, {"mIoU": "missing"}),
+        ({"iou": {"cat": 0.7, "dog": 0.5}}, {"iou": {"cat": 0.5}}, {"IoU cat": "regressed", "IoU dog": "missing"}),
+        ({"pixel_accuracy": 0.9}, {"pixel_accuracy": 0.8}, {"pixel accuracy": "regressed"}),
+    ],
+)
+def test_scores_may_not_fall(old: dict[str, Any], new: dict[str, Any], expected: dict[str, str]) -> None:
+    assert accuracy(old, new) == {**expected, "dominant class": "pass"}
+
+
+def test_the_allowed_drop_is_a_limit_like_others() -> None:
+    found = accuracy(
+        {"miou": 0.7, "iou": {"cat": 0.7}}, {"miou": 0.6, "iou": {"cat": 0.6}}, limits=Limits(max_miou_drop=0.2)
+    )
+    assert found == {"mIoU": "pass", "IoU cat": "regressed", "dominant class": "pass"}
+
+
+def test_without_labels_the_dominant_class_may_not_change() -> None:
+    assert accuracy({}, {"dominant": "dog"}) == {"dominant class": "regressed"}
+
+
+def test_an_expectation_that_does_not_hold_has_regressed_even_if_it_never_held() -> None:
+    failed = CheckRecord(name="dominant", wanted="cat", found="dog", passed=False)
+    assert accuracy({"checks": (failed,)}, {"checks": (failed,)}) == {"dominant": "regressed"}
+
+
+@pytest.mark.parametrize(
+    ("drift", "verdict"),
+    [
+        (Drift(0.0, 0.0, 0.0), "pass"),
+        (Drift(0.3, 0.295, 0.005), "pass"),
+        (Drift(0.02, 0.0, 0.02), "regressed"),
+        (Drift(math.nan, math.nan, math.nan), "regressed"),
+        ("the file is gone", "missing"),
+    ],
+)
+def test_drift_is_judged_without_labels(drift: Drift | str, verdict: str) -> None:
+    assert accuracy({}, {}, drift={SEEN: drift}) == {"changed pixels": verdict}
+
+
+def test_of_several_processes_the_worst_counts() -> None:
+    good, bad = (a_run(an_item(kind="accuracy", accuracy=seen(miou=m))) for m in (0.7, 0.5))
+    rows = judge([good], [good, bad, good], Limits()).rows
+    assert [row.verdict for row in rows if row.aspect == "mIoU"] == ["regressed"]
+
+
+# ---- properties
+
+times = st.lists(st.floats(1e-3, 1.0), min_size=1, max_size=40)
+
+
+@given(old=times, new=times)
+def test_swapping_the_arms_mirrors_the_verdict(old: list[float], new: list[float]) -> None:
+    there = only(gate(a_run(an_item(old)), a_run(an_item(new))))
+    back = only(gate(a_run(an_item(new)), a_run(an_item(old))))
+    if there.verdict == "regressed":
+        assert back.verdict == "improved"
+    assert there.change is not None
+    assert back.change is not None
+    if there.change.high < 1e6:
+        assert (1 + there.change.value) * (1 + back.change.value) == pytest.approx(1)
+        assert (1 + there.change.high) * (1 + back.change.low) == pytest.approx(1)
+
+
+@given(old=times, new=times, factor=st.floats(0.01, 100))
+def test_the_unit_of_time_does_not_matter(old: list[float], new: list[float], factor: float) -> None:
+    rows = [
+        only(gate(a_run(an_item([x * f for x in old])), a_run(an_item([x * f for x in new])))) for f in (1.0, factor)
+    ]
+    if rows[0].change is not None and abs(rows[0].change.high - 0.05) > 1e-6 and abs(rows[0].change.low - 0.05) > 1e-6:
+        assert rows[0].verdict == rows[1].verdict or abs(rows[0].change.high) < 1e-9
+
+
+@given(data=st.data(), spoil=st.sampled_from([math.nan, math.inf, 0.0, -0.1]))
+def test_a_nan_anywhere_never_passes(data: st.DataObject, spoil: float) -> None:
+    samples = data.draw(times)
+    where = data.draw(st.integers(0, len(samples)))
+    spoilt = [*samples[:where], spoil, *samples[where:]]
+    for old, new in ((samples, spoilt), (spoilt, samples), (spoilt, spoilt)):
+        assert gate(a_run(an_item(old)), a_run(an_item(new)), Limits(max_slowdown={"p50": 1e6})).exit_code == 1
+
+
+@settings(max_examples=50)
+@given(st.lists(st.sampled_from(VERDICTS)))
+def test_the_exit_code_is_that_of_the_worst(verdicts: Sequence[Any]) -> None:
+    rows = tuple(Row("item", "median", verdict, "") for verdict in verdicts)
+    result = GateResult("old", "new", rows)
+    assert result.exit_code == (EXIT_CODES[worst(rows).verdict] if rows else 3)
+    assert sum(result.counts.values()) == len(rows)
+
+
+def test_judging_needs_no_torch_and_no_pytest() -> None:
+    program = (
+        "import sys, segcore.judgement.gate, segcore.judgement.compare, segcore.judgement.history\n"
+        "import segcore.report.gate_text, segcore.results.store\n"
+        "print([m for m in ('torch', 'torchvision', 'pytest', 'matplotlib', 'pandas') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_two_large_runs_are_judged_with_few_sorts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The work grows with items and samples, not with their product: each sample is sorted a few times at most."""
+    sorts = 0
+    plain = np.sort
+
+    def counted(*args: Any, **kwargs: Any) -> Any:
+        nonlocal sorts
+        sorts += 1
+        return plain(*args, **kwargs)
+
+    monkeypatch.setattr(np, "sort", counted)
+    items: list[Benchmark] = [an_item(steady(rounds=500, seed=n), case=f"c{n}") for n in range(50)]
+    gate(a_run(*items), a_run(*items))
+    assert sorts <= 4 * len(items)
+
+
+def test_other_threads_are_incomparable() -> None:
+    one, two = (
+        a_run(an_item(kind="throughput", threads=threads, runtime_options={"threads": str(threads)}))
+        for threads in (1, 2)
+    )
+    result = judge([one], [two], Limits())
+    assert result.exit_code == 3
+    assert any("threads was 1, is 2" in row.reason for row in result.rows)
+    assert judge([one], [one], Limits()).rows[0].item.endswith("-b1-t1]")

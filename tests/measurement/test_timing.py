@@ -1,0 +1,139 @@
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from pytest_benchmark.fixture import BenchmarkFixture
+
+from segcore.inference.devices import FakeDevice
+from segcore.inference.pipeline import STAGES, Segmenter, StageTimer
+from segcore.measurement.timing import PipelineCall
+from tests.support.networks import TinyNet
+
+PHOTO = np.random.default_rng(0).integers(0, 256, (40, 60, 3), dtype=np.uint8)
+
+
+class Clock:
+    """Nanoseconds that go on by a millisecond a look; every look is an event of the device."""
+
+    def __init__(self, device: FakeDevice, step: int = 1_000_000) -> None:
+        self.device = device
+        self.now = 0
+        self.step = step
+
+    def __call__(self) -> int:
+        self.device.events.append("clock")
+        self.now += self.step
+        return self.now
+
+
+def make_call(device: FakeDevice, clock: Callable[[], int], rounds_done: Callable[[], int | None]) -> PipelineCall:
+    return PipelineCall(Segmenter(TinyNet(), device=device, size=32), [PHOTO, PHOTO], 32, rounds_done, clock)
+
+
+def test_every_look_at_the_clock_follows_a_synchronisation() -> None:
+    device = FakeDevice()
+    make_call(device, Clock(device), lambda: 0)()
+    looks = [i for i, event in enumerate(device.events) if event == "clock"]
+    assert len(looks) == 2 * len(STAGES)
+    assert all(device.events[i - 1] == "synchronize" for i in looks)
+
+
+def test_a_call_begins_and_ends_with_the_device_waited_for() -> None:
+    device = FakeDevice()
+    make_call(device, time.perf_counter_ns, lambda: 0)()
+    assert device.events[0] == "synchronize"
+    assert device.events[-1] == "synchronize"
+    assert device.events.count("put") == 1  # both photos in one batch, transferred once
+
+
+def test_a_missing_synchronisation_would_be_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The check above is not satisfied by just anything: take one synchronisation away and it fails."""
+    device = FakeDevice()
+    whole = FakeDevice.synchronize
+    calls = iter(range(1000))
+    monkeypatch.setattr(FakeDevice, "synchronize", lambda self: whole(self) if next(calls) != 5 else None)
+    make_call(device, Clock(device), lambda: 0)()
+    looks = [i for i, event in enumerate(device.events) if event == "clock"]
+    assert not all(device.events[i - 1] == "synchronize" for i in looks)
+
+
+def test_stages_are_kept_per_round_and_only_of_rounds() -> None:
+    device = FakeDevice()
+    clock = Clock(device)
+    done: list[int | None] = [None, None, 0, 0, 0, 1, 1, 2]
+    steps = [9, 9, 9, 2, 4, 6, 8, 9]  # milliseconds per look at the clock
+    now = iter(done)
+    call = make_call(device, clock, lambda: next(now))
+    for step in steps:
+        clock.step = step * 1_000_000
+        call()
+    # Two rounds of two iterations: the first of three calls at "no round done" was a warm-up of the loop's own, the
+    # last call came after the rounds.
+    stages = call.stages(2, iterations=2)
+    assert set(stages) == set(STAGES)
+    assert stages["forward"] == pytest.approx((0.003, 0.007))
+
+
+def test_warm_up_stops_after_one_slow_call_and_after_three_fast_ones() -> None:
+    device = FakeDevice()
+    slow = make_call(device, Clock(device, 100_000_000), lambda: None)
+    slow.warm_up()
+    fast = make_call(FakeDevice(), Clock(device, 1000), lambda: None)
+    fast.warm_up()
+    assert (len(slow._calls), len(fast._calls)) == (1, 3)
+    assert slow.stages(0) == {}
+
+
+def test_the_size_is_the_items_own() -> None:
+    segmenter = Segmenter(TinyNet(), device=FakeDevice(), size=32)
+    small, large = (PipelineCall(segmenter, [PHOTO], size) for size in (32, 48))
+    assert small()[0].input_shape == (1, 3, 32, 48)
+    assert large()[0].input_shape == (1, 3, 48, 72)
+    assert small()[0].input_shape == (1, 3, 32, 48)
+
+
+def test_reported_time_is_that_of_a_bare_loop(request: pytest.FixtureRequest) -> None:
+    """What a bench reports equals a plain timed loop around the same call, measured by turns in one process.
+
+    Bound: the medians of 60 turns agree within a quarter. That is far beyond what turns leave of a busy machine's
+    noise, and far below an error that matters (a stage left out, a call counted twice).
+    """
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # two that wait for each other on a busy machine are the noise, not the clock
+    session = request.config._benchmarksession  # type: ignore[attr-defined]  # where pytest-benchmark keeps it
+    reported = BenchmarkFixture(
+        request.node,
+        add_stats=[].append,
+        logger=session.logger,
+        warner=request.node.warn,
+        disabled=False,
+        **session.options,
+    )
+    segmenter = Segmenter(TinyNet(stride=2), device="cpu", size=160)
+
+    def rounds_done() -> int | None:
+        stats: Any = reported.stats
+        return None if stats is None else len(stats.stats.data)
+
+    call = PipelineCall(segmenter, [PHOTO], 160, rounds_done)
+    bare: list[float] = []
+
+    def time_bare_call() -> None:
+        start = time.perf_counter()
+        segmenter.run([PHOTO], StageTimer(segmenter.device))
+        bare.append(time.perf_counter() - start)
+
+    call.warm_up()
+    reported.pedantic(call, setup=time_bare_call, rounds=60)
+    torch.set_num_threads(threads)
+    assert reported.stats is not None
+    samples = reported.stats.stats.data
+    stages = call.stages(60)
+    assert 0.8 < statistics.median(samples) / statistics.median(bare) < 1.25
+    assert 0.75 < statistics.median(map(sum, zip(*stages.values(), strict=True))) / statistics.median(bare) < 1.25

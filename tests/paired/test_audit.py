@@ -1,0 +1,159 @@
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from segcore.core.errors import ArmError
+from segcore.paired.arms import Arm
+from segcore.paired.audit import LEVELS, Audit, audit, describe, is_honest
+from segcore.paired.sequential import LOOKS, MAX_BLOCKS, look
+from segcore.paired.session import PairedItem, PairedResult, Settings
+from segcore.paired.worker import Burner, case_limit
+
+
+class Machine:
+    """Gates with a known noise between blocks; what is injected is what shows."""
+
+    def __init__(self, sd: float, most: int = MAX_BLOCKS) -> None:
+        self.sd, self.most = sd, most
+        self.levels: list[float] = []
+        self.rng = np.random.default_rng(3)
+
+    def run(self, base: Arm, head: Arm, settings: Settings, tell: Callable[[str], None]) -> PairedResult:
+        assert (base.name, head.name, base.slowdown, base.args) == ("base", "head", 0.0, head.args)
+        self.levels.append(head.slowdown)
+        ratios = (math.log1p(head.slowdown) + self.rng.normal(0, self.sd, self.most)).tolist()
+        looks = [n for n in LOOKS if n <= self.most] or [self.most]
+        state = next((s for n in looks if (s := look(ratios[:n], settings.limit)).decision != "inconclusive"), None)
+        state = state or look(ratios, settings.limit)
+        item = PairedItem("a", "a", settings.limit, state, tuple(ratios[: state.blocks]), 0.05, 0.05)
+        return PairedResult((item,), state.blocks, 1.0)
+
+
+def audited(sd: float, gates: int = 5, limit: float = 0.05) -> Audit:
+    return audit(("bench",), Settings(limit), gates, lambda _: None, Machine(sd).run)
+
+
+def test_a_quiet_machine_is_found_fit_for_five_percent() -> None:
+    result = audited(0.03)
+    assert result.block_sd == pytest.approx(0.03, rel=0.25)
+    assert result.block_sd < result.block_sd_bound < 0.05
+    assert result.honest_limit is not None
+    assert result.honest_limit <= 0.05
+    by_level = {level.slowdown: level for level in result.levels}
+    assert by_level[0.0].verdicts == {"pass": 5}
+    assert by_level[0.20].verdicts == {"regressed": 5}
+    assert by_level[0.10].measured == pytest.approx(0.10, abs=0.02)
+    assert by_level[0.0].expected["regressed"] <= 0.005
+    assert by_level[0.10].expected["regressed"] >= 0.95
+
+
+def test_levels_take_turns_so_that_a_busy_hour_does_not_hit_one_alone() -> None:
+    machine = Machine(0.03)
+    audit(("bench",), Settings(0.05), 2, lambda _: None, machine.run)
+    assert machine.levels == [*LEVELS, *LEVELS]
+
+
+@pytest.mark.parametrize(("sd", "least"), [(0.10, 0.07), (0.2, 0.15)])
+def test_a_noisy_machine_is_told_a_wider_limit(sd: float, least: float) -> None:
+    result = audited(sd)
+    assert result.honest_limit is not None
+    assert result.honest_limit >= least
+    assert f"can honestly enforce a limit of {result.honest_limit:.0%}" in describe(result)
+
+
+def test_a_machine_too_noisy_for_anything_is_told_so() -> None:
+    result = audited(2.0, gates=2)
+    assert result.honest_limit is None
+    assert "No limit up to 50% can be enforced here" in describe(result)
+
+
+def test_the_honest_limit_grows_with_the_noise() -> None:
+    assert is_honest(0.05, 0.03)
+    assert not is_honest(0.05, 0.12)
+    assert is_honest(0.20, 0.12)
+
+
+def test_the_table_says_what_was_counted_with_intervals() -> None:
+    text = describe(audited(0.03))
+    lines = text.splitlines()
+    assert lines[2].split() == ["slowdown", "measured", "pass", "regressed", "inconclusive"]
+    assert lines[3].startswith("        0%")
+    assert "5 of 5 [57%, 100%]" in lines[3]
+    assert "Noise from one pair of processes to the next: " in text
+
+
+def test_too_few_blocks_are_an_error() -> None:
+    machine = Machine(0.03, most=2)
+
+    def one_block(*args: object) -> PairedResult:
+        result = machine.run(*args)  # type: ignore[arg-type]
+        item = result.items[0]
+        short = PairedItem("a", "a", item.limit, item.state, item.log_ratios[:1], 0.05, 0.05)
+        return PairedResult((short,), 1, 1.0)
+
+    with pytest.raises(ArmError, match="fewer than two blocks"):
+        audit(("bench",), Settings(0.05), 1, lambda _: None, one_block)
+
+
+# ---- what is injected
+
+
+def test_burning_takes_the_share_of_the_call_inside_the_forward_pass(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a clock that every matrix product moves on by a millisecond."""
+    torch = pytest.importorskip("torch")
+    import segcore.inference.pipeline
+    import segcore.inference.runtimes
+
+    now = [0.0]
+    products = [0]
+    plain = torch.Tensor.__matmul__
+
+    def product(a: object, b: object) -> object:
+        now[0] += 0.001
+        products[0] += 1
+        return plain(a, b)
+
+    class Session:
+        def forward(self, batch: object) -> object:
+            now[0] += 0.040
+            return batch
+
+    monkeypatch.setattr(segcore.inference.pipeline, "open_session", vars(segcore.inference.pipeline)["open_session"])
+    monkeypatch.setattr(segcore.inference.runtimes, "open_session", lambda *_: Session())
+    monkeypatch.setattr("time.perf_counter", lambda: now[0])
+    burner = Burner(0.10)
+    burner.install()
+    session: Any = vars(segcore.inference.pipeline)["open_session"]("torch", None, None, "fp32")
+    monkeypatch.setattr(torch.Tensor, "__matmul__", product)
+    batch = torch.zeros(1)
+    session.forward(batch)
+    assert products[0] == 4  # a tenth of the 40 ms that the forward pass took: the call is not known yet
+    burner.call_s = 0.060
+    start = now[0]
+    session.forward(batch)
+    assert now[0] - start == pytest.approx(0.046)  # a tenth of the whole call
+
+
+def test_the_limit_of_a_case_is_read_off_the_item_of_either_revision() -> None:
+    from segcore.core.limits import Limits
+
+    class Plan:
+        model, device, runtime, precision, size = "embedded", "cpu", "torch", "fp32", 320
+
+        def __init__(self, limits: Limits) -> None:
+            self.case = self
+            self._limits = limits
+
+        def limits_for(self, **_: object) -> Limits:
+            return self._limits
+
+    assert case_limit([Plan(Limits(max_slowdown={"p50": 0.2}))]) == 0.2
+    assert case_limit([Plan(Limits(max_slowdown={"p99": 0.2}))]) is None
+    assert case_limit([Plan(Limits())]) is None
+    assert case_limit(["anything", 3, Path()]) is None

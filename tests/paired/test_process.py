@@ -1,0 +1,229 @@
+"""Real git worktrees, real processes, a real pytest in each; only the bench is small."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import psutil
+import pytest
+
+from segcore.core.errors import ArmError, UsageError
+from segcore.paired import session
+from segcore.paired.arms import Arm, repository_of, untracked, worktrees
+from segcore.paired.interrupts import deferred_interrupts
+from segcore.paired.process import Worker, WorkerItem
+from segcore.paired.session import Settings, run_paired
+from tests.support.repositories import git
+
+
+def arms(repository: Path, base: Path, head: Path) -> tuple[Arm, Arm]:
+    return (
+        Arm("base", ("bench",), head, base, forbidden=(repository, head)),
+        Arm("head", ("bench",), head, head, forbidden=(repository, base)),
+    )
+
+
+def test_a_slowdown_between_two_revisions_is_found(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(session, "TURN_S", 0.002)
+    monkeypatch.setattr(session, "BLOCK_S", 0.1)
+    with worktrees(repository, "HEAD") as (base, head):
+        result = run_paired(*arms(repository, base, head), Settings(0.5, budget_s=300.0))
+        assert base.parent.is_dir()
+    assert {item.head_name.rpartition("::")[2]: item.state.decision for item in result.items} == {
+        "test_work": "regressed",
+        "test_pedantic": "regressed",
+    }
+    assert result.items[0].head_s > 3 * result.items[0].base_s
+    assert not base.parent.exists()
+    assert git(repository, "worktree", "list").count("\n") == 0
+    assert git(repository, "stash", "list") == ""
+
+
+def test_worktrees_hold_the_revision_and_the_uncommitted_state(repository: Path) -> None:
+    with worktrees(repository, "HEAD") as (base, head):
+        assert "4000" in (base / "widget.py").read_text()
+        assert "24000" in (head / "widget.py").read_text()
+    assert "24000" in (repository / "widget.py").read_text()
+
+
+def test_worktrees_are_gone_after_an_interrupt(repository: Path) -> None:
+    with pytest.raises(KeyboardInterrupt), worktrees(repository, "HEAD") as (base, _):
+        raise KeyboardInterrupt
+    assert not base.parent.exists()
+    assert git(repository, "worktree", "list").count("\n") == 0
+
+
+def test_an_unknown_revision_is_named(repository: Path) -> None:
+    with pytest.raises(UsageError, match="no revision 'nonsense'"), worktrees(repository, "nonsense"):
+        pass
+
+
+def test_outside_of_git_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
+    with pytest.raises(UsageError, match="not a git repository"):
+        repository_of(tmp_path)
+
+
+def test_what_git_does_not_know_is_listed(repository: Path) -> None:
+    (repository / "bench" / "test_new.py").write_text("")
+    assert untracked(repository) == ("bench/test_new.py",)
+    assert repository_of(repository / "bench") == repository.resolve()
+
+
+def _head(repository: Path) -> Arm:
+    return Arm("head", ("bench",), repository, repository)
+
+
+def _broken_interpreter(repository: Path) -> Arm:
+    python = repository / "python"
+    python.write_text("#!/bin/sh\necho there is no pytest here >&2\nexit 3\n")
+    python.chmod(0o755)
+    return Arm("base", ("bench",), repository, python=str(python))
+
+
+def _edit(path: str, text: str) -> Callable[[Path], Arm]:
+    def change(repository: Path) -> Arm:
+        (repository / path).write_text(text)
+        return _head(repository)
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("prepare", "message"),
+    [
+        (_edit("widget.py", "raise ImportError('no such kernel')"), "test_widget.py cannot be collected"),
+        (_edit("widget.py", "def work(): raise ValueError('broken')"), "test_work failed: ValueError: broken"),
+        (_edit("bench/test_widget.py", "import pytest\ndef test_a(benchmark): pytest.skip('GPU')"), "skipped.*GPU"),
+        (_edit("bench/test_widget.py", "import widget\ndef test_a(): pass"), "served no benchmark"),
+        (_edit("bench/test_widget.py", "import os\ndef test_a(benchmark): benchmark(os._exit, 3)"), "it ended"),
+        (_edit("bench/test_widget.py", "def test_a(benchmark): benchmark.pedantic(len, setup=list)"), "setup function"),
+        (_edit("bench/test_widget.py", "def test_a(benchmark): benchmark(len, 'a')"), "nothing from its worktree"),
+        (lambda r: Arm("head", ("bench", "--nonsense"), r, r), "served no benchmark .exit code 4."),
+        (lambda r: Arm("base", ("bench",), r, r, forbidden=(r,)), "base arm: .* code that is not its own: widget"),
+        (lambda r: Arm("head", ("bench",), r, r, python=str(r / "python")), "cannot be started"),
+        (_broken_interpreter, "base arm: it ended; its last lines: there is no pytest here"),
+    ],
+)
+def test_an_arm_that_cannot_run_is_an_error(repository: Path, prepare: Callable[[Path], Arm], message: str) -> None:
+    with pytest.raises(ArmError, match=message):
+        run_through(prepare(repository))
+
+
+def run_through(arm: Arm) -> None:
+    with Worker(arm) as worker:
+        while worker.item():
+            worker.run(1)
+            worker.next()
+
+
+def test_a_worker_serves_only_the_items_that_are_wanted(repository: Path) -> None:
+    with Worker(_head(repository), ("bench/test_widget.py::test_pedantic",)) as worker:
+        assert worker.item() == WorkerItem("bench/test_widget.py::test_pedantic")
+        assert len(worker.run(3)) == 3
+        worker.next()
+        assert worker.item() is None
+
+
+def test_a_worker_that_waits_is_stopped(repository: Path) -> None:
+    with Worker(_head(repository)) as worker:
+        (process,) = (p for p in psutil.Process().children() if any("worker.py" in word for word in p.cmdline()))
+        for wait in (worker.item, lambda: worker.run(2)):
+            wait()
+            deadline = time.monotonic() + 10  # the signal has been sent, but takes its time on a busy machine
+            while process.status() != psutil.STATUS_STOPPED:
+                assert time.monotonic() < deadline, process.status()
+        worker.next()
+        assert worker.item() is not None
+
+
+def test_an_interrupt_comes_when_what_began_is_done() -> None:
+    done = []
+
+    def interrupted() -> None:
+        with deferred_interrupts():
+            signal.raise_signal(signal.SIGINT)
+            done.append("the rest")
+        done.append("never")
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    assert done == ["the rest"]
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_a_worker_is_gone_when_the_gate_is_interrupted(repository: Path) -> None:
+    running: list[psutil.Process] = []
+
+    def interrupted() -> None:
+        with Worker(_head(repository)) as worker:
+            worker.item()
+            running.extend(p for p in psutil.Process().children() if any("worker.py" in word for word in p.cmdline()))
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    assert running
+    assert not any(p.is_running() for p in running)
+
+
+def test_a_worker_ends_when_the_gate_is_killed(repository: Path) -> None:
+    """Even kill -9 leaves no process behind: the worker reads the end of its input."""
+    program = (
+        "import os, sys\nfrom pathlib import Path\n"
+        "from segcore.paired.arms import Arm\nfrom segcore.paired.process import WorkerItem, Worker\n"
+        f"repository = Path({str(repository)!r})\n"
+        "worker = Worker(Arm('head', ('bench',), repository, repository)).__enter__()\n"
+        "worker.item(); print(worker._process.pid, flush=True); os.kill(os.getpid(), 9)"
+    )
+    environment = {**os.environ, "TMPDIR": str(repository.parent / "tmp")}
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False, env=environment)
+    assert done.returncode == -9, done.stderr
+    with contextlib.suppress(psutil.NoSuchProcess):
+        psutil.Process(int(done.stdout)).wait(timeout=30)
+
+
+BURNT = """
+import time
+import numpy as np
+import torch
+from segcore.inference.pipeline import Segmenter
+
+class Net(torch.nn.Module):
+    quickest_s = float("inf")
+
+    def forward(self, x):
+        start = time.perf_counter()
+        for _ in range(50):
+            torch.ones(256, 256) @ torch.ones(256, 256)
+        logits = x.mean(1, keepdim=True).expand(-1, 21, -1, -1).contiguous()
+        Net.quickest_s = min(Net.quickest_s, time.perf_counter() - start)
+        return logits
+
+def test_latency(benchmark):
+    segmenter = Segmenter(Net(), device="cpu", size=64)
+    photo = np.zeros((64, 64, 3), np.uint8)
+
+    def call():
+        start = time.perf_counter()
+        segmenter.run([photo])
+        assert time.perf_counter() - start > 20 * Net.quickest_s, "nothing was burnt"
+
+    benchmark(call)
+"""
+
+
+def test_a_slowdown_is_injected_into_the_forward_pass_of_a_real_worker(repository: Path) -> None:
+    """By construction of the burner, whatever the machine: it works on until 20 times some pass's own time is over."""
+    (repository / "bench" / "test_widget.py").write_text(BURNT)
+    (repository / "pytest.ini").write_text("[pytest]\nfilterwarnings = error\n")
+    with Worker(Arm("head", ("bench",), repository, slowdown=20.0)) as worker:
+        assert worker.item()
+        assert len(worker.run(2)) == 2

@@ -1,0 +1,109 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+import segcore.report.html  # pytester forgets what an inner run was the first to import; this cannot be imported twice
+from tests.support.bench_project import QUICK
+
+pytest_plugins = ["pytester"]
+
+ACCURACY = ("bench/test_accuracy.py", "--segcore-case=blue", *QUICK)
+
+
+@pytest.fixture(autouse=True)
+def _outside_of_ci(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(segcore.report.html, "write_html", lambda *_: None)  # has tests of its own, and takes seconds
+    for name in ("GITHUB_ACTIONS", "GITHUB_STEP_SUMMARY"):
+        monkeypatch.delenv(name, raising=False)
+
+
+_OLD: dict[Path, bytes] = {}
+"""Files of the baseline, by path in the project: recorded once, for an inner run takes seconds."""
+
+
+@pytest.fixture
+def old(where: Path, pytester: pytest.Pytester) -> Path:
+    """A project with a run saved as ``old``."""
+    if not _OLD:
+        assert pytester.runpytest_inprocess(*ACCURACY, "--benchmark-save=old").ret == 0
+        _OLD.update({p.relative_to(where): p.read_bytes() for p in where.glob("reports/runs/**/*") if p.is_file()})
+    for name, content in _OLD.items():
+        (where / name).parent.mkdir(parents=True, exist_ok=True)
+        (where / name).write_bytes(content)
+    return where
+
+
+def change_run(where: Path, change: tuple[str, str]) -> None:
+    (path,) = where.glob("reports/runs/*/0001_old.json")
+    text = path.read_text()
+    assert change[0] in text
+    path.write_text(text.replace(*change))
+
+
+def test_an_equal_run_passes_and_the_latest_is_not_the_run_itself(old: Path, pytester: pytest.Pytester) -> None:
+    done = pytester.runpytest_inprocess(*ACCURACY, "--benchmark-save=new", "--segcore-baseline=latest")
+    assert done.ret == 0
+    done.stdout.fnmatch_lines(
+        [
+            "*= segcore gate =*",
+            "accuracy[[]blue-embedded-torch-cpu-32]",
+            "*changed pixels*pass",
+            "gate passed: new against old*",
+        ]
+    )
+
+
+@pytest.mark.parametrize(
+    ("change", "code", "words"),
+    [
+        (("embedded-torch", "embedded-torch"), 0, "gate passed"),
+        (('"preprocess": "', '"preprocess": "old '), 3, "incomparable"),
+        (('"case": "blue"', '"case": "green"'), 1, "missing"),
+    ],
+)
+def test_pytest_exits_as_the_gate_does(
+    old: Path, pytester: pytest.Pytester, change: tuple[str, str], code: int, words: str
+) -> None:
+    change_run(old, change)
+    done = pytester.runpytest_inprocess(*ACCURACY, "--segcore-baseline=old")
+    assert done.ret == code
+    done.stdout.fnmatch_lines([f"*{words}*"])
+
+
+def test_a_failed_test_stays_a_failure_where_the_gate_is_undecided(old: Path, pytester: pytest.Pytester) -> None:
+    change_run(old, ('"preprocess": "', '"preprocess": "old '))
+    cases = old / "cases" / "all.yaml"
+    cases.write_text(cases.read_text().replace("dominant: cat}", "dominant: dog}"))
+    assert pytester.runpytest_inprocess(*ACCURACY, "--segcore-baseline=old").ret == 1
+
+
+def test_in_github_actions_it_annotates(old: Path, pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
+    change_run(old, ('"case": "blue"', '"case": "green"'))
+    monkeypatch.setenv("GITHUB_ACTIONS", "true")
+    monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(old / "summary.md"))
+    done = pytester.runpytest_inprocess(*ACCURACY, "--segcore-baseline=old")
+    done.stdout.fnmatch_lines(["::error title=segcore%3A missing%3A accuracy[[]green*"])
+    assert (old / "summary.md").read_text().startswith("### ❌ segcore gate FAILED")
+
+
+def test_a_baseline_that_is_not_there_ends_the_run_before_it_begins(where: Path, pytester: pytest.Pytester) -> None:
+    done = pytester.runpytest_inprocess(*ACCURACY, "--segcore-baseline=nothing")
+    assert done.ret == 2
+    assert "run 'nothing': no such file, and no runs in" in done.stdout.str() + done.stderr.str()
+    assert not list(where.glob("reports/**/*.json"))
+
+
+def test_a_baseline_that_cannot_be_read_is_exit_code_2(where: Path, pytester: pytest.Pytester) -> None:
+    (where / "bad.json").write_text(json.dumps({"segcore": {"schema_version": 99}}))
+    done = pytester.runpytest_inprocess(*ACCURACY, "--segcore-baseline=bad.json")
+    assert done.ret == 2
+    assert "schema version 99 is unknown" in done.stdout.str() + done.stderr.str()
+
+
+def test_a_baseline_without_items_is_refused(where: Path, pytester: pytest.Pytester) -> None:
+    done = pytester.runpytest_inprocess(*ACCURACY, "-k", "nothing_of_the_kind", "--segcore-baseline=latest")
+    assert done.ret == pytest.ExitCode.USAGE_ERROR
+    done.stderr.fnmatch_lines(["*there is nothing to judge*"])

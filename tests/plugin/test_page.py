@@ -1,0 +1,67 @@
+"""The page at the end of a bench run, and the summary of the step in GitHub Actions."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+
+from segcore.core.limits import Limits
+from segcore.core.records import Run
+from segcore.judgement.gate import judge
+from segcore.plugin.page import LATEST, PageHooks
+from tests.support.factories import make_run
+
+
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("GITHUB_STEP_SUMMARY", raising=False)
+    return make_run(tmp_path / "reports/runs", models=("embedded",))
+
+
+def finish(run: Run | None, *, write_error: str = "", judged: Any = None) -> list[str]:
+    """What is said at the end of a run."""
+    said: list[str] = []
+    reporter = SimpleNamespace(write_line=lambda line, **markup: said.append(line))
+    session = SimpleNamespace(run=run, write_error=write_error)
+    PageHooks(cast(Any, session), judged).pytest_terminal_summary(cast(Any, reporter))
+    return said
+
+
+def test_page_is_written_and_named(run: Run) -> None:
+    assert finish(run) == [f"report: {LATEST}"]
+    assert "Passed: all 9 items" in LATEST.read_text()
+
+
+def test_page_of_a_judged_run(run: Run) -> None:
+    judged = SimpleNamespace(baseline=(run,), result=judge([run], [run], Limits()))
+    assert finish(run, judged=judged) == [f"report: {LATEST}"]
+    assert "What changed" in LATEST.read_text()
+
+
+@pytest.mark.parametrize(("has_run", "error"), [(False, ""), (True, "disk full")])
+def test_no_page_without_a_run(run: Run, has_run: bool, error: str) -> None:
+    assert finish(run if has_run else None, write_error=error) == []
+    assert not LATEST.exists()
+
+
+def test_a_page_that_cannot_be_written_is_said(run: Run) -> None:
+    LATEST.parent.write_text("in the way")
+    (said,) = finish(run)
+    assert said.startswith("the page was NOT written: ")
+
+
+@pytest.mark.parametrize("with_gate", [False, True])
+def test_summary_of_the_step(run: Run, monkeypatch: pytest.MonkeyPatch, with_gate: bool) -> None:
+    summary = Path("summary.md")
+    summary.write_text("before\n")
+    monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(summary))
+    judged = SimpleNamespace(baseline=(run,), result=judge([run], [run], Limits())) if with_gate else None
+    finish(run, judged=judged)
+    text = summary.read_text()
+    assert text.startswith("before\n")
+    assert ("### ✅ segcore: Passed" in text) is not with_gate  # the gate has told its verdict itself
+    assert "<summary>Where and with what</summary>" in text

@@ -1,0 +1,93 @@
+"""The pull-request comment: verdict first, changes next, the rest folded, never too long, never markup of others."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from segcore.core.errors import RecordError
+from segcore.core.limits import Limits
+from segcore.core.records import OutcomeRecord, Run
+from segcore.judgement.drift import run_drift
+from segcore.judgement.gate import judge
+from segcore.report.gate_text import MAX_MARKDOWN
+from segcore.report.markdown import render_folded, render_markdown, write_markdown
+from segcore.report.model import build_report
+from tests.support.factories import make_hostile, make_run
+
+
+@pytest.fixture(scope="module")
+def pair(tmp_path_factory: pytest.TempPathFactory) -> tuple[Run, Run]:
+    directory = tmp_path_factory.mktemp("runs")
+    base = make_run(directory, "base", models=("embedded",))
+    return base, make_run(directory, "head", models=("embedded",), slower=1.5, shift=9, seed=1)
+
+
+def test_verdict_then_changes_then_the_rest_folded(pair: tuple[Run, Run]) -> None:
+    base, head = pair
+    text = render_markdown(build_report([head], base, judge([base], [head], Limits(), drift=run_drift(base, head))))
+    assert text.startswith("### ❌ segcore ")
+    open_part = re.sub(r"<details>.*?</details>", "", text, flags=re.DOTALL)
+    assert "regressed" in open_part
+    assert "changed pixels" in open_part
+    assert "Imaginary CPU" in open_part
+    summaries = re.findall(r"<summary>(.*?)</summary>", text)
+    assert [s for s in summaries if s in ("2 cases: expected and found", "Side by side", "18 items")] == [
+        "2 cases: expected and found",
+        "Side by side",
+        "18 items",
+    ]
+    assert text.count("<details>") == text.count("</details>")
+
+
+def test_without_a_baseline(pair: tuple[Run, Run]) -> None:
+    text = render_markdown(build_report([pair[0]]))
+    assert text.startswith("### ✅ segcore: Passed: all 9 items")
+
+
+def test_tables_are_tables(pair: tuple[Run, Run]) -> None:
+    for line in render_markdown(build_report(pair)).splitlines():
+        if line.startswith("|"):
+            assert line.endswith("|")
+            assert len(re.findall(r"(?<!\\)\|", line)) > 2
+
+
+@pytest.mark.parametrize("count", [100, 3000])
+def test_it_never_gets_too_long(pair: tuple[Run, Run], count: int) -> None:
+    more = tuple(
+        OutcomeRecord(item=f"item {n} " + "x" * 50, kind="latency", outcome="failed", reason=f"{n}")
+        for n in range(count)
+    )
+    record = pair[1].record.model_copy(update={"outcomes": more, "warnings": ("w" * 1000,)})
+    head = pair[1].model_copy(update={"record": record})
+    story = build_report([head], pair[0], judge([pair[0]], [head], Limits()))
+    for text in (render_markdown(story), render_folded(story)):
+        assert len(text) <= MAX_MARKDOWN
+        assert text.count("<details>") == text.count("</details>")
+    if count == 3000:
+        assert "Too long for here: 3000 not measured or failed" in render_folded(story)
+
+
+def test_names_of_others_are_no_markup(pair: tuple[Run, Run]) -> None:
+    hostile = make_hostile(pair[1])
+    for text in (
+        render_markdown(build_report([hostile])),
+        render_markdown(build_report([hostile], hostile, judge([hostile], [hostile], Limits()))),
+    ):
+        assert set(re.findall(r"<[^!].*?>", text)) <= {
+            "<details>",
+            "</details>",
+            "<summary>",
+            "</summary>",
+            "<sub>",
+            "</sub>",
+        }
+        assert "@all" not in text
+        assert "\x1b" not in text
+        assert not re.search(r"(?<!\\)`", text)
+
+
+def test_what_cannot_be_written_is_said(pair: tuple[Run, Run]) -> None:
+    with pytest.raises(RecordError, match="the report cannot be written"):
+        write_markdown(build_report([pair[0]]), pair[0].path / "comment.md")

@@ -1,0 +1,1 @@
+"""What several test modules share: fakes, factories and a misbehaving server."""

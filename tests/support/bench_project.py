@@ -1,0 +1,71 @@
+"""A project with two cases and our own bench/, whose model is a stand-in."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+import segcore.plugin.session
+from segcore.core.records import CalibrationRecord, WeightsRecord
+from segcore.inference.models import LoadedModel
+from tests.support.networks import ConstantNet
+
+BENCH = Path(__file__).parents[2] / "bench"
+
+QUICK = ("--benchmark-max-time=0.01", "--benchmark-min-rounds=3", "-p", "no:cacheprovider", "-p", "no:randomly")
+
+CASES = """
+cases:
+  - name: red
+    image: {path: red.png}
+    models: [embedded]
+    sizes: [32, 48]
+    tags: [speed]
+    expect: {dominant: cat, classes: {cat: {min_fraction: 0.9}}, absent: [dog]}
+  - name: blue
+    image: {path: blue.png}
+    models: [embedded]
+    sizes: [32]
+    expect: {dominant: cat}
+"""
+
+
+def fake_calibration(device: Any) -> CalibrationRecord:
+    return CalibrationRecord(
+        device=device.name, matmul_gmacs_per_s=100.0, conv_gmacs_per_s=100.0, copy_gbytes_per_s=1.0
+    )
+
+
+def load_constant(name: str, weights: Any = "pretrained", settings: Any = None) -> LoadedModel:
+    kind = "random" if weights == "random" else "pretrained"
+    return LoadedModel(name, ConstantNet(CAT), WeightsRecord(kind=kind, name="constant", sha256="ab" * 32))
+
+
+CAT = 8
+
+
+@pytest.fixture
+def where(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A project with two cases and our own bench/, a cat-seeing stand-in for the model, and no real calibration."""
+    monkeypatch.setenv("COLUMNS", "100")
+    monkeypatch.setenv("SEGCORE_CACHE", str(pytester.path / "cache"))
+    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(pytester.path.parent))
+    monkeypatch.setattr("platform.node", lambda: "box")
+    monkeypatch.setattr("pytest_benchmark.plugin.get_cpu_info", dict)  # starts a process
+    monkeypatch.setattr("segcore.report.html.write_html", lambda *_: None)  # tests/test_report_html.py has it
+    monkeypatch.setattr("segcore.inference.models.gmacs", lambda *_: 0.25)
+    monkeypatch.setattr("segcore.inference.models.gbytes", lambda *_: 0.5)
+    monkeypatch.setattr(segcore.plugin.session, "calibrate", fake_calibration)
+    monkeypatch.setattr(segcore.plugin.session, "matmul_rate", lambda device: 100.0)
+    monkeypatch.setattr("segcore.inference.models.fetch_weights", lambda name, settings=None: Path("here"))
+    monkeypatch.setattr("segcore.inference.models.load", load_constant)
+    (pytester.path / "cases").mkdir()
+    (pytester.path / "cases" / "all.yaml").write_text(CASES)
+    for name, colour in (("red", (200, 30, 30)), ("blue", (30, 30, 200))):
+        Image.new("RGB", (60, 40), colour).save(pytester.path / "cases" / f"{name}.png")
+    shutil.copytree(BENCH, pytester.path / "bench", ignore=shutil.ignore_patterns("__pycache__"))
+    return pytester.path

@@ -1,0 +1,37 @@
+"""Fakes of what measuring reads: an energy counter and a clock."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+class FakeCounter:
+    """A counter that goes up by 10 J from one reading to the next."""
+
+    name = "fake"
+
+    def __init__(self, *states: int) -> None:
+        self._states = iter(states or range(0, 1000, 10))
+
+    def read(self) -> tuple[int, ...]:
+        state = next(self._states, None)
+        if state is None:
+            raise OSError("gone")
+        return (state,)
+
+    def joules(self, before: tuple[int, ...], after: tuple[int, ...]) -> float:
+        return float(after[0] - before[0])
+
+
+@dataclass
+class FakeClock:
+    """Goes on only when slept on, or when a query is served."""
+
+    time: float = 0.0
+
+    def now(self) -> float:
+        return self.time
+
+    def sleep(self, seconds: float) -> None:
+        assert seconds > 0
+        self.time += seconds

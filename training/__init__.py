@@ -1,0 +1,1 @@
+"""How the `embedded` weights were trained; not part of the wheel."""
