@@ -4,12 +4,13 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 NAME   ?= $(shell hostname -s 2>/dev/null || echo machine)-$(shell git rev-parse --short HEAD 2>/dev/null || echo nogit)
 
-.PHONY: bench test lint check report clean help
+.PHONY: bench test fuzz lint check clean help
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make bench   segment, check, measure and report (writes reports/)"
 	@echo "make test    run the whole test suite"
+	@echo "make fuzz    the property tests, at random and with 20 times the examples"
 	@echo "make lint    ruff, mypy and import-linter"
 	@echo "PYTHON=...   chooses the interpreter (3.11 or newer), VENV=... the environment's directory"
 
@@ -18,6 +19,9 @@ bench: $(VENV)/.installed
 
 test: $(VENV)/.installed-test
 	$(BIN)/python -m pytest $(ARGS)
+
+fuzz: $(VENV)/.installed-test
+	$(BIN)/python -m pytest --hypothesis-profile=fuzz -m "not slow" $(ARGS)
 
 lint: $(VENV)/.installed-test
 	$(BIN)/ruff check .

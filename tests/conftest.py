@@ -15,8 +15,9 @@ from tests.support.repositories import repository
 
 __all__ = ["repository"]
 
-# How long an example takes depends on who else uses the machine.
-settings.register_profile("segcore", deadline=None)
+# The suite draws the same examples every time; `make fuzz` explores. How long an example takes depends on the machine.
+settings.register_profile("segcore", deadline=None, derandomize=True, database=None, max_examples=100)
+settings.register_profile("fuzz", deadline=None, max_examples=2000, print_blob=True)
 settings.load_profile("segcore")
 
 

@@ -6,7 +6,7 @@ import pytest
 import scipy.ndimage
 import sklearn.metrics
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torchmetrics.classification import MulticlassConfusionMatrix, MulticlassJaccardIndex
 
@@ -23,6 +23,7 @@ from segcore.evaluation.metrics import (
     pixel_accuracy,
     scores,
 )
+from tests.support.examples import examples
 
 ByteMap = npt.NDArray[np.uint8]
 EVERY_CLASS = list(range(NUM_CLASSES))
@@ -137,7 +138,7 @@ def test_predictions_under_void_may_be_anything() -> None:
 
 
 @given(seed=st.integers(0, 2**16), height=st.integers(1, 40), width=st.integers(1, 60), dense=st.booleans())
-@settings(deadline=None, max_examples=60)
+@examples(60)
 def test_confusion_matrix_equals_counting_one_by_one(seed: int, height: int, width: int, dense: bool) -> None:
     draw = noise if dense else blocks
     target = draw(seed, (height, width), [*EVERY_CLASS, 255])
@@ -168,7 +169,7 @@ def test_boundary_counts_equal_the_slow_definition(name: str) -> None:
 
 
 @given(seed=st.integers(0, 2**16), height=st.integers(1, 130), width=st.integers(1, 130))
-@settings(deadline=None, max_examples=20)
+@examples(20)
 def test_boundary_counts_equal_the_slow_definition_at_any_size(seed: int, height: int, width: int) -> None:
     pair = blocks(seed, (height, width), [0, 1, 2, 255]), blocks(seed + 1, (height, width), [0, 1, 2])
     np.testing.assert_array_equal(boundary_counts(*pair), slow_boundary(*pair))

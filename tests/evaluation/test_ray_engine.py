@@ -23,6 +23,7 @@ from tests.support.networks import TinyNet
 from tests.support.pairs import make_voc
 
 ray = pytest.importorskip("ray", reason="Ray is an extra: pip install segcore[ray]")
+pytestmark = [pytest.mark.ray, pytest.mark.slow]
 # Ray leaves sockets and subprocesses to be collected, and complains of itself; none of it is ours to mend.
 pytestmark = [
     pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::FutureWarning", "ignore::DeprecationWarning"),

@@ -13,7 +13,7 @@ import jsonschema
 import numpy as np
 import pytest
 import yaml
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -33,6 +33,7 @@ from segcore.inputs.cases import (
 )
 from segcore.inputs.download import FetchSettings
 from tests.support.bad_cases import BAD, HEAD
+from tests.support.examples import examples
 
 ROOT = Path(__file__).parents[2]
 SHIPPED = ROOT / "cases"
@@ -208,7 +209,7 @@ def test_aliases_do_not_multiply(tmp_path: Path) -> None:
     assert sum("has an anchor" in problem.what for problem in problems) == 9
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@examples(150)
 @given(data=st.data())
 def test_any_damage_gives_problems_and_no_crash(tmp_path: Path, data: st.DataObject) -> None:
     text = (SHIPPED / "photos.yaml").read_bytes()[:1500]

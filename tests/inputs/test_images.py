@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -21,6 +21,7 @@ from segcore.core.errors import ImageError
 from segcore.core.files import atomic_write
 from segcore.core.labels import VOC_PALETTE
 from segcore.inputs.images import as_rgb_array, find_photos, load_image, load_mask, resource_path, save_indexed_png
+from tests.support.examples import examples
 
 H, W = 6, 8
 RAMP = np.arange(H * W, dtype=np.uint8).reshape(H, W) * 5
@@ -229,7 +230,7 @@ def test_a_large_photo_is_read_without_a_warning(tmp_path: Path, monkeypatch: py
     assert load_image(saved(tmp_path / "a.png", photo())).shape == (H, W, 3)
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@examples(150)
 @given(data=st.data())
 def test_damaged_bytes_give_pixels_or_one_error(tmp_path: Path, data: st.DataObject) -> None:
     whole = bytearray(encoded(data.draw(st.sampled_from(["PNG", "JPEG", "GIF", "TIFF", "WEBP", "BMP", "PPM"]))))
@@ -295,7 +296,7 @@ def test_a_truncated_pil_image(tmp_path: Path) -> None:
 # --- masks
 
 
-@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@examples(30)
 @given(height=st.integers(1, 9), width=st.integers(1, 9), data=st.data())
 def test_class_maps_survive_the_file(tmp_path: Path, height: int, width: int, data: st.DataObject) -> None:
     values = data.draw(st.binary(min_size=height * width, max_size=height * width))

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import requests
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from urllib3.util.retry import Retry
 
@@ -19,6 +19,7 @@ from segcore.inputs.download import (
     download_file,
 )
 from segcore.inputs.network import Source, pause_before_retry
+from tests.support.examples import examples
 from tests.support.http_server import BODY, HALF, SHA, MisbehavingServer, Reply
 
 # --- servers that fail and recover
@@ -113,7 +114,7 @@ def test_a_part_of_another_url_is_not_resumed(server: MisbehavingServer, rules: 
     assert "Range" not in server.headers_of("/new")[0]
 
 
-@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@examples(20)
 @given(body=st.binary(max_size=300), cuts=st.lists(st.integers(0, 300), max_size=3), ranges=st.booleans())
 def test_any_sequence_of_cuts_gives_the_same_bytes(
     server: MisbehavingServer, rules: FetchSettings, body: bytes, cuts: list[int], ranges: bool

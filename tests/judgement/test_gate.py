@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from segcore.core.errors import UsageError
@@ -28,6 +28,7 @@ from segcore.judgement.drift import Drift
 from segcore.judgement.gate import GateResult, judge
 from segcore.judgement.gate.verdict import EXIT_CODES, VERDICTS, Row, Verdict, worst
 from segcore.judgement.statistics import ProcessNoise
+from tests.support.examples import examples
 from tests.support.factories import make_machine
 from tests.support.judged_runs import a_run, an_item, steady
 
@@ -400,7 +401,7 @@ def test_a_nan_anywhere_never_passes(data: st.DataObject, spoil: float) -> None:
         assert gate(a_run(an_item(old)), a_run(an_item(new)), Limits(max_slowdown={"p50": 1e6})).exit_code == 1
 
 
-@settings(max_examples=50)
+@examples(50)
 @given(st.lists(st.sampled_from(VERDICTS)))
 def test_the_exit_code_is_that_of_the_worst(verdicts: Sequence[Any]) -> None:
     rows = tuple(Row("item", "median", verdict, "") for verdict in verdicts)

@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats as scipy_stats
 
@@ -27,6 +27,7 @@ from segcore.judgement.statistics import (
     trimmed_interval,
     usable,
 )
+from tests.support.examples import examples
 
 QUIET = ProcessNoise(0.0, math.inf, "none")
 samples = st.lists(st.floats(1e-4, 10.0), min_size=1, max_size=60)
@@ -182,7 +183,7 @@ def test_processes_needed_is_the_fewest_that_do() -> None:
         assert (half <= distance) is enough
 
 
-@settings(max_examples=50, deadline=None)
+@examples(50)
 @given(st.lists(st.floats(-1, 1), min_size=2, max_size=24))
 def test_trimmed_interval_without_trim_is_student(values: list[float]) -> None:
     _, mean, high = trimmed_interval(np.array(values), 0.025, trim=0.0)

@@ -7,11 +7,12 @@ from html import unescape
 from xml.etree import ElementTree
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from segcore.report.vega import colour, draw, lanes, nominal, quantity
 from segcore.report.wording import plain_text, shortened
+from tests.support.examples import examples
 
 
 def drawn(name: str) -> str:
@@ -25,7 +26,7 @@ def drawn(name: str) -> str:
 @example(name="\x1b[2J\0")
 @example(name="\U0001f63a" * 60)
 @example(name="datum.ms ? [1] : {signal: 'x'}")
-@settings(max_examples=25, deadline=None)
+@examples(25)
 def test_any_name_can_be_drawn(name: str) -> None:
     svg = drawn(name)
     root = ElementTree.fromstring(svg)
