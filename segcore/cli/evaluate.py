@@ -218,9 +218,9 @@ def run_of(
 
 def _item(evaluation: Evaluation, result: DatasetRecord, segmenter: Segmenter, order: int) -> BenchmarkRecord:
     from segcore.core.labels import VOC_CLASSES
-    from segcore.core.records import AccuracyRecord, BenchmarkRecord
+    from segcore.core.records import AccuracyRecord
     from segcore.evaluation.protocols import PROTOCOLS
-    from segcore.inference.pipeline import PREPROCESS
+    from segcore.inference.recording import record_of
 
     classes = [name for name in evaluation.fractions if name != VOC_CLASSES[0]]
     asked = result.images + len(result.failed)
@@ -233,20 +233,11 @@ def _item(evaluation: Evaluation, result: DatasetRecord, segmenter: Segmenter, o
         metric=f"{result.protocol} on {asked} images of {result.name} (names {result.sha256[:12]}): "
         f"{PROTOCOLS[result.protocol].description}",
     )
-    weights = segmenter.weights
-    return BenchmarkRecord(
+    return record_of(
+        segmenter,
         kind="dataset",
         case=f"{result.name}.{result.protocol}",
-        model=segmenter.model_name,
-        weights=weights,
-        runtime=segmenter.runtime,
-        runtime_options=segmenter.runtime_options,
-        precision=segmenter.precision,
-        build_s=round(segmenter.build_seconds, 3),
-        device=segmenter.device.name,
-        size=segmenter.size,
         input_shape=(1, 3, segmenter.size, segmenter.size),  # at least: photos differ in their longer side
-        preprocess=PREPROCESS,
         accuracy=accuracy,
         dataset=result,
         order=order,

@@ -12,9 +12,9 @@ from segcore.core.limits import Limits
 from segcore.core.records import AccuracyRecord, BenchmarkRecord, CheckRecord
 from segcore.evaluation.expectations import describe_failure, judge, save_pictures
 from segcore.evaluation.parity import is_reference, logits_parity, photo_logits, reference_of
-from segcore.inference import models
 from segcore.inference.allocator import give_back_freed_memory
-from segcore.inference.pipeline import PREPROCESS, SegmentationResult, Segmenter
+from segcore.inference.pipeline import SegmentationResult, Segmenter
+from segcore.inference.recording import record_of
 from segcore.inference.runtimes import RUNTIMES
 from segcore.judgement.statistics import quantile_name, rounds_needed
 from segcore.measurement.conditions import sample_warnings
@@ -46,27 +46,15 @@ class BenchItem:
 
     def base_record(self, result: SegmentationResult) -> BenchmarkRecord:
         """Return the record of what ran, still without what came out."""
-        plan, weights = self.plan, self.segmenter.weights
-        batch, _, height, width = result.input_shape
-        return BenchmarkRecord(
-            kind=plan.kind,
-            case=plan.case.name,
-            model=plan.model,
-            weights=weights,
-            runtime=plan.runtime,
-            runtime_options=self.segmenter.runtime_options,
-            precision=plan.precision,
-            build_s=round(self.segmenter.build_seconds, 3),
-            device=plan.device,
-            size=plan.size,
-            batch=plan.batch,
-            threads=plan.threads,
+        return record_of(
+            self.segmenter,
+            kind=self.plan.kind,
+            case=self.plan.case.name,
             input_shape=result.input_shape,
-            preprocess=PREPROCESS,
-            gmacs=models.gmacs(plan.model, height, width) * batch,
-            gbytes=models.gbytes(plan.model, height, width, batch),
+            size=self.plan.size,
+            threads=self.plan.threads,
             limits=self.limits,
-            tags=plan.case.tags,
+            tags=self.plan.case.tags,
             order=self.session.order[self.node],
             started_s=round(self.started_s, 3),
         )
