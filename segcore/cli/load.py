@@ -96,13 +96,13 @@ def load(
     --queries and --duration has as many as that takes, for ten seconds at least. With --max-p99-ms the exit code is 0
     where the limit is kept, 1 where it is broken, and 3 where the queries were too few to tell.
     """  # noqa: D301  # click keeps the lines of a paragraph that begins with this character
+    from segcore.core.files import write_file
     from segcore.inference.pipeline import MAX_BATCH, Segmenter, calibration_photos
     from segcore.inputs.images import find_photos
     from segcore.measurement.conditions import take_reading
     from segcore.measurement.load.driver import Driver
     from segcore.measurement.load.schedule import plan_run
     from segcore.measurement.timing import PipelineCall
-    from segcore.report.output import write_text
 
     _check(scenario, {"--rate": rate, "--max-p99-ms": max_p99_ms}, streams, batch, queries, duration)
     samples = {"offline": batch or MAX_BATCH, "multi-stream": streams or MAX_BATCH}.get(scenario, 1)
@@ -143,7 +143,7 @@ def load(
     else:
         _print(spoken, driver, result, search)
     if out is not None:
-        write_text(out, json.dumps(spoken) + "\n")
+        write_file(out, (json.dumps(spoken) + "\n").encode())
     if interrupted:
         click.echo("segcore: interrupted", err=True)
         raise click.exceptions.Exit(EXIT_INTERRUPTED)

@@ -134,7 +134,7 @@ def segment(
 
 
 def _segment_one(segmenter: Segmenter, photo: Path, target: Path, overlay: bool) -> Segmented:
-    from segcore.core.files import atomic_write
+    from segcore.core.files import write_file
     from segcore.inputs.images import save_indexed_png
     from segcore.report.legend import with_legend
 
@@ -150,7 +150,7 @@ def _segment_one(segmenter: Segmenter, photo: Path, target: Path, overlay: bool)
         overlay_path = target.with_name(f"{target.name}.overlay.png")
         buffer = io.BytesIO()
         with_legend(result.overlay(), result.fractions).save(buffer, format="PNG")
-        atomic_write(overlay_path, buffer.getvalue())
+        write_file(overlay_path, buffer.getvalue())
     height, width = result.class_map.shape
     return Segmented(
         photo=str(photo),

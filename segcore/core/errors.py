@@ -13,7 +13,8 @@
     ├── DeviceError              a device or runtime that was asked for and is not there
     ├── DatasetError             a dataset whose layout or files are wrong
     ├── ArmError                 an arm of the paired gate that could not run what it was asked to
-    └── RecordError              a run file that cannot be read, written or understood
+    ├── RecordError              a run file that cannot be read or understood
+    └── OutputError              a file or stream that cannot be written
 
 A message says what went wrong, where, what was wanted, what was found and what to do next. Anything else that
 escapes is a bug and shows a traceback.
@@ -75,7 +76,11 @@ class ArmError(SegcoreError):
 
 
 class RecordError(SegcoreError):
-    """A run file cannot be read, written or understood."""
+    """A run file cannot be read or understood."""
+
+
+class OutputError(SegcoreError):
+    """A file or stream cannot be written."""
 
 
 def nearest_hint(found: str, valid: Iterable[str]) -> str:

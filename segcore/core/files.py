@@ -1,4 +1,4 @@
-"""Files that are either whole or not there: written beside their target, synced and renamed."""
+"""The one writer of output files, and the rename that never leaves half a file behind."""
 
 from __future__ import annotations
 
@@ -7,17 +7,35 @@ import os
 import secrets
 from pathlib import Path
 
+from segcore.core.errors import OutputError
 
-def atomic_write(path: Path, data: bytes) -> None:
-    """Write ``data`` to ``path`` so that a reader sees the old file or the whole new one, never a part.
+_STANDARD_STREAMS = {"/dev/stdout": 1, "/dev/stderr": 2}
+"""File descriptors by name: opened again by name, a redirected stream would be overwritten from its start."""
 
-    Missing parent directories are made. The file gets the permissions that the umask gives, like any other.
+
+def write_file(path: Path, data: bytes) -> None:
+    """Write ``data`` to ``path``, creating missing parent directories.
+
+    A regular file is replaced atomically: a reader sees the old contents or all of the new ones, and a symbolic link
+    keeps pointing at it. Anything else that exists (``/dev/null``, ``/dev/stdout``, a FIFO) is written to in place.
 
     Raises:
-        OSError: the directory cannot be written to, or the disk is full; an existing ``path`` is left as it was.
+        OutputError: the file cannot be written; an existing regular file keeps its contents.
     """
+    try:
+        if path.exists() and (str(path) in _STANDARD_STREAMS or not path.is_file()):
+            target = _STANDARD_STREAMS.get(str(path), path)
+            with open(target, "ab", closefd=target is path) as stream:  # may be a descriptor
+                stream.write(data)
+        else:
+            _replace(path.resolve(), data)
+    except OSError as error:
+        raise OutputError(f"{path}: cannot be written: {error.strerror or error}; choose another path") from error
+
+
+def _replace(path: Path, data: bytes) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    # Not tempfile.mkstemp: its files are readable by their owner alone, which a result meant for CI must not be.
+    # tempfile.mkstemp would create a file that only its owner can read; this one gets the umask's permissions.
     temporary = path.with_name(f".{path.name[:200]}.{secrets.token_hex(6)}.tmp")
     try:
         with temporary.open("xb") as file:
@@ -39,7 +57,7 @@ def move_into_place(temporary: Path, path: Path) -> None:
     with temporary.open("rb+") as file:
         os.fsync(file.fileno())
     temporary.replace(path)
-    # Windows cannot open directories, some network file systems cannot sync them; the rename stands all the same.
+    # Windows cannot open directories and some network file systems cannot sync them; the rename is done by then.
     with contextlib.suppress(OSError):
         directory = os.open(path.parent, os.O_RDONLY)
         try:

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from segcore.core.files import atomic_write
+from segcore.core.files import write_file
 from segcore.core.labels import VOC_CLASSES
 from segcore.core.records import MARGIN_PNG_STEP, AccuracyRecord, CheckRecord
 from segcore.evaluation.metrics import METRIC_VOC, confusion_matrix, iou_per_class, mean_iou, pixel_accuracy
@@ -92,7 +92,7 @@ def save_pictures(result: SegmentationResult, record: AccuracyRecord, directory:
         name: of the item; part of the file names.
 
     Raises:
-        ImageError, OSError: a file cannot be written.
+        OutputError: a file cannot be written.
     """
     names = {
         "class_map": f"{name}.classes.png",
@@ -112,7 +112,7 @@ def save_pictures(result: SegmentationResult, record: AccuracyRecord, directory:
 def _save(image: Image.Image, path: Path, kind: str) -> None:
     data = io.BytesIO()
     image.save(data, kind, quality=JPEG_QUALITY, optimize=kind == "PNG")
-    atomic_write(path, data.getvalue())
+    write_file(path, data.getvalue())
 
 
 def describe_failure(record: AccuracyRecord, directory: Path) -> str:

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from segcore.core.files import atomic_write
+from segcore.core.files import write_file
 from segcore.core.records import WorstRecord
 from segcore.evaluation.scoring import Predictor
 from segcore.inference.decode import RgbImage, blend, upsample_class_map
@@ -23,7 +23,7 @@ def save_worst(
 
     Raises:
         SegcoreError: a photo that could be read before no longer can.
-        OSError: the directory cannot be written to.
+        OutputError: a picture cannot be written.
     """
     saved = []
     for stale in directory.glob("[0-9][0-9]-*.jpg"):  # of an earlier evaluation of the same name
@@ -36,7 +36,7 @@ def save_worst(
         path = directory / f"{rank:02}-{Path(record.name).stem}.jpg"
         buffer = io.BytesIO()
         Image.fromarray(beside(photo, blend(photo, target, 0.7), blend(photo, prediction, 0.7))).save(buffer, "JPEG")
-        atomic_write(path, buffer.getvalue())
+        write_file(path, buffer.getvalue())
         saved.append(record.model_copy(update={"picture": path.name}))
     return tuple(saved)
 

@@ -21,7 +21,7 @@ import numpy.typing as npt
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from segcore.core.errors import ImageError, nearest_hint
-from segcore.core.files import atomic_write
+from segcore.core.files import write_file
 from segcore.core.labels import IGNORE_INDEX, voc_colormap
 
 T = TypeVar("T")
@@ -101,7 +101,8 @@ def save_indexed_png(class_map: npt.NDArray[np.uint8], path: str | Path) -> None
     """Write class indices, uint8 (H, W), as a paletted PNG with the VOC colours, and white for 255; atomically.
 
     Raises:
-        ImageError: ``class_map`` has another dtype or shape, or the file cannot be written.
+        ImageError: ``class_map`` has another dtype or shape.
+        OutputError: the file cannot be written.
     """
     if class_map.dtype != np.uint8 or class_map.ndim != 2 or class_map.size == 0:
         raise ImageError(f"class map of {class_map.dtype} {class_map.shape}: wanted uint8 of shape (H, W)")
@@ -111,10 +112,7 @@ def save_indexed_png(class_map: npt.NDArray[np.uint8], path: str | Path) -> None
     picture.putpalette(palette.tobytes())  # turns mode L into P and keeps the indices
     data = io.BytesIO()
     picture.save(data, format="PNG")
-    try:
-        atomic_write(Path(path), data.getvalue())
-    except OSError as error:
-        raise ImageError(f"{path}: cannot be written: {error.strerror or error}") from error
+    write_file(Path(path), data.getvalue())
 
 
 def find_photos(places: Iterable[str]) -> tuple[str, ...]:

@@ -14,8 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from segcore.core.errors import RecordError
-from segcore.core.files import atomic_write
+from segcore.core.files import write_file
 from segcore.inference.pipeline import Photo, Segmenter, StageTimer
 from segcore.inference.runtimes import OperatorSpan
 
@@ -154,9 +153,6 @@ def save_trace(found: Profile, path: Path) -> None:
     """Write `chrome_trace` as JSON, whole or not at all.
 
     Raises:
-        RecordError: the file cannot be written.
+        OutputError: the file cannot be written.
     """
-    try:
-        atomic_write(path, json.dumps(chrome_trace(found)).encode())
-    except OSError as error:
-        raise RecordError(f"{path}: the trace cannot be written: {error.strerror or error}") from error
+    write_file(path, json.dumps(chrome_trace(found)).encode())

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from segcore.core.errors import RecordError
+from segcore.core.errors import OutputError
 from segcore.plugin.announce import shown_path
 from segcore.plugin.session import BenchSession
 
@@ -44,7 +44,7 @@ class PageHooks:
         story = build_report([run], self._judged.baseline[0] if self._judged and gate else None, gate)
         try:
             write_html(story, LATEST)
-        except RecordError as error:
+        except OutputError as error:
             terminalreporter.write_line(f"the page was NOT written: {error}", red=True)
             return
         terminalreporter.write_line(f"report: {shown_path(LATEST)}")

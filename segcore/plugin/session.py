@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from segcore.core.errors import DeviceError, RecordError
+from segcore.core.errors import DeviceError, OutputError, RecordError
 from segcore.core.records import BenchmarkRecord, OutcomeRecord, Run, RunRecord
 from segcore.inference.devices import open_device
 from segcore.inference.pipeline import calibration_photos
@@ -124,7 +124,7 @@ class BenchSession:
                 _place_pictures(document, os.path.relpath(self.file.pictures, path.parent))
                 save_document(path, document)
                 self.run = parse_run(document, path)
-        except RecordError as error:
+        except (OutputError, RecordError) as error:
             self.write_error = str(error)
 
     def _document(self) -> dict[str, Any]:

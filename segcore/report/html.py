@@ -19,10 +19,10 @@ import markupsafe
 
 from segcore import __version__
 from segcore.core.errors import RecordError
+from segcore.core.files import write_file
 from segcore.core.records import CheckRecord, Run
 from segcore.report.charts import all_charts
 from segcore.report.model import TRACE, CaseReport, ReportModel, open_pictures
-from segcore.report.output import write_text
 from segcore.report.pictures import changed_uri, fitted, load_photo, mask_uri, photo_uri
 from segcore.report.tables import dataset_tables, facts, items_table, side_by_side
 from segcore.report.wording import number, plain_text
@@ -73,9 +73,9 @@ def write_html(story: ReportModel, path: Path) -> None:
     """Write the page.
 
     Raises:
-        RecordError: the file cannot be written.
+        OutputError: the file cannot be written.
     """
-    write_text(path, render_html(story))
+    write_file(path, render_html(story).encode())
 
 
 def render_html(story: ReportModel) -> str:

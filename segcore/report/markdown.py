@@ -9,10 +9,10 @@ import math
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from segcore.core.files import write_file
 from segcore.report import gate_text
 from segcore.report.gate_text import MAX_MARKDOWN
 from segcore.report.model import ReportModel
-from segcore.report.output import write_text
 from segcore.report.tables import dataset_tables, facts, items_table, side_by_side
 from segcore.report.wording import md_text, number
 
@@ -24,9 +24,9 @@ def write_markdown(story: ReportModel, path: Path) -> None:
     """Write the comment.
 
     Raises:
-        RecordError: the file cannot be written.
+        OutputError: the file cannot be written.
     """
-    write_text(path, render_markdown(story))
+    write_file(path, render_markdown(story).encode())
 
 
 def render_markdown(story: ReportModel) -> str:

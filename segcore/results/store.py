@@ -18,7 +18,7 @@ from pytest_benchmark import __version__ as pytest_benchmark_version
 from pytest_benchmark.stats import Stats
 
 from segcore.core.errors import RecordError, nearest_hint
-from segcore.core.files import atomic_write
+from segcore.core.files import write_file
 from segcore.core.records import SCHEMA_VERSION, Benchmark, BenchmarkRecord, Record, Run, RunRecord
 
 _R = TypeVar("_R", bound=Record)
@@ -203,7 +203,7 @@ def save_run(run: Run) -> None:
     """Write a run to its own path.
 
     Raises:
-        RecordError: the file cannot be written.
+        OutputError: the file cannot be written.
     """
     entries = [benchmark_entry(b.name, b.info.key, b.samples, b.info) for b in run.benchmarks]
     save_document(
@@ -223,11 +223,6 @@ def save_document(path: Path, document: Mapping[str, object]) -> None:
     """Write pytest-benchmark's document atomically; NaN and infinity are kept, as pytest-benchmark keeps them.
 
     Raises:
-        RecordError: the file cannot be written.
+        OutputError: the file cannot be written.
     """
-    try:
-        atomic_write(path, json.dumps(document, indent=1, default=str).encode())
-    except OSError as error:
-        raise RecordError(
-            f"{path}: cannot be written: {error.strerror}; free space or choose --benchmark-storage"
-        ) from None
+    write_file(path, json.dumps(document, indent=1, default=str).encode())

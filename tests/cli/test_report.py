@@ -66,7 +66,7 @@ def test_open_shows_the_page(pair: tuple[Run, Run], tmp_path: Path, monkeypatch:
     [
         (["nothing"], "no such file or saved run"),
         (["base", "--baseline", "bse"], "did you mean 'base'?"),
-        (["base", "-q", "--html", "/proc/nowhere/x.html"], "the report cannot be written"),
+        (["base", "-q", "--html", "/proc/nowhere/x.html"], "cannot be written"),
         ([], "Missing argument"),
     ],
 )

@@ -17,8 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from segcore.core.errors import ImageError
-from segcore.core.files import atomic_write
+from segcore.core.errors import ImageError, OutputError
 from segcore.core.labels import VOC_PALETTE
 from segcore.inputs.images import as_rgb_array, find_photos, load_image, load_mask, resource_path, save_indexed_png
 from tests.support.examples import examples
@@ -355,7 +354,7 @@ def test_class_maps_that_are_refused(tmp_path: Path, class_map: Any) -> None:
 
 def test_a_mask_that_cannot_be_written_leaves_the_old_one(tmp_path: Path) -> None:
     (tmp_path / "m.png").mkdir()
-    with pytest.raises(ImageError, match=r"m\.png: cannot be written: Is a directory"):
+    with pytest.raises(OutputError, match=r"m\.png: cannot be written: Is a directory"):
         save_indexed_png(MASK, tmp_path / "m.png")
     assert [path.name for path in tmp_path.iterdir()] == ["m.png"]
 
@@ -390,17 +389,6 @@ def test_other_packages_are_no_resources() -> None:
 
 
 # --- files
-
-
-def test_atomic_write_replaces_the_whole_file(tmp_path: Path) -> None:
-    path = tmp_path / "deep" / "file"
-    for data in (b"a longer first version", b"second"):
-        atomic_write(path, data)
-        assert path.read_bytes() == data
-    plain = tmp_path / "plain"
-    plain.write_bytes(b"")
-    assert path.stat().st_mode == plain.stat().st_mode
-    assert list(path.parent.iterdir()) == [path]
 
 
 @pytest.fixture

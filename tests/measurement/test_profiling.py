@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from segcore import Segmenter
-from segcore.core.errors import DeviceError, ImageError, RecordError
+from segcore.core.errors import DeviceError, ImageError, OutputError
 from segcore.inference.devices import TorchDevice
 from segcore.inference.pipeline import STAGES
 from segcore.inference.runtimes import OperatorSpan, torch_profile, why_not
@@ -135,7 +135,7 @@ def test_the_trace_has_stages_and_operators_in_rows_of_their_own(tmp_path: Path)
 
 def test_a_trace_that_cannot_be_written_says_so(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(RecordError, match=r"trace.json: the trace cannot be written"):
+    with pytest.raises(OutputError, match=r"trace.json: cannot be written"):
         save_trace(MADE, tmp_path / "file" / "trace.json")
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from segcore.core.errors import RecordError
+from segcore.core.errors import OutputError
 from segcore.core.limits import Limits
 from segcore.core.records import DatasetRecord, OutcomeRecord, Run, WeightsRecord, WorstRecord
 from segcore.judgement.drift import run_drift
@@ -221,5 +221,5 @@ def test_worst_images_of_a_dataset_are_shown(pair: tuple[Run, Run]) -> None:
 
 def test_what_cannot_be_written_is_said(pair: tuple[Run, Run], tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(RecordError, match="the report cannot be written"):
+    with pytest.raises(OutputError, match="cannot be written"):
         write_html(dataclasses.replace(build_report([pair[0]]), cases=()), tmp_path / "file" / "index.html")

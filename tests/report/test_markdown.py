@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from segcore.core.errors import RecordError
+from segcore.core.errors import OutputError
 from segcore.core.limits import Limits
 from segcore.core.records import OutcomeRecord, Run
 from segcore.judgement.drift import run_drift
@@ -89,5 +89,5 @@ def test_names_of_others_are_no_markup(pair: tuple[Run, Run]) -> None:
 
 
 def test_what_cannot_be_written_is_said(pair: tuple[Run, Run]) -> None:
-    with pytest.raises(RecordError, match="the report cannot be written"):
+    with pytest.raises(OutputError, match="cannot be written"):
         write_markdown(build_report([pair[0]]), pair[0].path / "comment.md")

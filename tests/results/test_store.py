@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pytest_benchmark.storage.file import FileStorage
 
-from segcore.core.errors import RecordError
+from segcore.core.errors import OutputError, RecordError
 from segcore.core.records import Run
 from segcore.results.store import find_runs, load_run, next_run_path, resolve_run, save_run, saved_name
 from tests.support.factories import make_run
@@ -131,7 +131,7 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
 
 def test_a_run_that_cannot_be_written(run: Run, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(RecordError, match="cannot be written"):
+    with pytest.raises(OutputError, match="cannot be written"):
         save_run(run.model_copy(update={"path": tmp_path / "file" / "run.json"}))
 
 

@@ -1,0 +1,71 @@
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+
+from segcore.core.errors import OutputError
+from segcore.core.files import write_file
+
+
+def test_the_whole_file_is_replaced(tmp_path: Path) -> None:
+    path = tmp_path / "deep" / "file"
+    for data in (b"a longer first version", b"second"):
+        write_file(path, data)
+        assert path.read_bytes() == data
+    plain = tmp_path / "plain"
+    plain.write_bytes(b"")
+    assert path.stat().st_mode == plain.stat().st_mode
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_a_link_keeps_its_name(tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to("target")
+    write_file(tmp_path / "link", b"x")
+    assert (tmp_path / "link").is_symlink()
+    assert (tmp_path / "target").read_bytes() == b"x"
+
+
+def test_a_fifo_is_written_through(tmp_path: Path) -> None:
+    fifo, received = tmp_path / "fifo", list[bytes]()
+    os.mkfifo(fifo)
+    reader = threading.Thread(target=lambda: received.append(fifo.read_bytes()))
+    reader.start()
+    write_file(fifo, b"through")
+    reader.join()
+    assert received == [b"through"]
+    assert fifo.is_fifo()
+
+
+def test_the_null_device_stays_a_device() -> None:
+    write_file(Path(os.devnull), b"x")
+    assert Path(os.devnull).is_char_device()
+
+
+def test_a_redirected_stream_is_added_to(tmp_path: Path) -> None:
+    script = "from pathlib import Path; from segcore.core.files import write_file as w; w(Path('/dev/stdout'), b'1');"
+    out = tmp_path / "out"
+    with out.open("wb") as stream:
+        subprocess.run([sys.executable, "-c", f"{script} print(2)"], stdout=stream, check=True)
+    assert out.read_bytes() == b"12\n"
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("directory", "Is a directory"),
+        ("file/below", "Not a directory|File exists"),
+        ("/dev/full", "No space left"),
+        ("/proc/nowhere/x", "No such file"),
+    ],
+)
+def test_what_cannot_be_written_is_named(tmp_path: Path, name: str, reason: str) -> None:
+    (tmp_path / "directory").mkdir()
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(OutputError, match=rf"{name}: cannot be written: ({reason})"):
+        write_file(tmp_path / name, b"x")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["directory", "file"]
