@@ -21,7 +21,7 @@ from segcore.core.errors import EXIT_INTERRUPTED, UsageError
 
 if TYPE_CHECKING:
     from segcore.inference.pipeline import Segmenter
-    from segcore.measurement.conditions import Reading
+    from segcore.measurement.conditions import SystemState
     from segcore.measurement.load.driver import Driver, Run
     from segcore.measurement.load.schedule import Plan
     from segcore.measurement.load.search import Search
@@ -99,7 +99,7 @@ def load(
     from segcore.core.files import write_file
     from segcore.inference.pipeline import MAX_BATCH, Segmenter, calibration_photos
     from segcore.inputs.images import find_photos
-    from segcore.measurement.conditions import take_reading
+    from segcore.measurement.conditions import read_state
     from segcore.measurement.load.driver import Driver
     from segcore.measurement.load.schedule import plan_run
     from segcore.measurement.timing import PipelineCall
@@ -128,7 +128,7 @@ def load(
         PipelineCall(segmenter, photos[:1] * samples, size).warm_up()
     with _bar() as watch:
         driver = Driver(_server(segmenter, photos, seed), watch, _tell)
-        started, before = datetime.now(UTC).isoformat(timespec="seconds"), take_reading()
+        started, before = datetime.now(UTC).isoformat(timespec="seconds"), read_state()
         try:
             if scenario == "server" and rate is None:
                 search = driver.search(plan)
@@ -252,15 +252,15 @@ def _figures(run: Run | None, search: Search | None) -> dict[str, Any]:
 
 
 def _about(
-    driver: Driver, plan: Plan, segmenter: Segmenter, photos: tuple[str, ...], started: str, before: Reading
+    driver: Driver, plan: Plan, segmenter: Segmenter, photos: tuple[str, ...], started: str, before: SystemState
 ) -> dict[str, Any]:
     """Return what was run and where, with every run and the raw times of its queries."""
     from segcore.inference.pipeline import PREPROCESS
     from segcore.measurement import machine
-    from segcore.measurement.conditions import describe, run_warnings, take_reading
+    from segcore.measurement.conditions import describe, read_state, run_warnings
     from segcore.measurement.load.driver import Query
 
-    after = take_reading()
+    after = read_state()
     runs = [
         {"plan": vars(run.plan), "complete": run.complete, "verdict": run.verdict}
         | {name: [getattr(query, name) for query in run.queries] for name in Query._fields}
@@ -284,7 +284,7 @@ def _about(
         "machine": machine.fingerprint().model_dump(),
         "versions": machine.package_versions(),
         "conditions": describe(before, after),
-        "warnings": run_warnings(before, after),
+        "warnings": [warning.text for warning in run_warnings(before, after)],
         "runs": runs,
     }
 

@@ -4,29 +4,62 @@ pytest-benchmark writes one object per benchmark with its raw samples under ``st
 `BenchmarkRecord` in each benchmark's ``extra_info.segcore`` and one `RunRecord` in the top-level ``segcore`` object.
 Statistics are never stored by us; they are derived from the samples when a run is read.
 
-Every model is frozen and refuses unknown keys; a reader refuses a `SCHEMA_VERSION` that it does not know.
+Every model is frozen and refuses unknown keys; a reader refuses a schema version that is not in `READABLE_VERSIONS`.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from segcore.core.limits import Limits
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+"""Version written. Version 2 gave warnings fields; in version 1 they are text."""
+READABLE_VERSIONS = (1, 2)
 
 Kind = Literal["accuracy", "latency", "throughput", "dataset"]
 WeightsKind = Literal["pretrained", "random", "checkpoint"]
 OutcomeKind = Literal["passed", "failed", "skipped", "error"]
+WarningCode = Literal[
+    "other-load",
+    "stolen",
+    "throttled",
+    "frequency",
+    "battery",
+    "debug-build",
+    "machine-speed",
+    "rounds",
+    "percentile-rounds",
+    "not-finite",
+    "spread",
+    "trend",
+    "threads",
+    "other",
+]
 
 
 class Record(BaseModel):
     """Base of all records: frozen, unknown keys refused, NaN and infinity kept so that a reader can refuse them."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="constants")
+
+
+class WarningRecord(Record):
+    """One reason why a figure, or all figures of a run, may be unreliable."""
+
+    code: WarningCode
+    """``other`` for a warning in a run file of schema version 1, which has only text."""
+    value: float | None = None
+    """Size of the effect: a share or relative change, or a count of rounds, threads or events."""
+    text: str
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_text(cls, data: Any) -> Any:
+        return {"code": "other", "text": data} if isinstance(data, str) else data
 
 
 class WeightsRecord(Record):
@@ -172,7 +205,7 @@ class BenchmarkRecord(Record):
     """Position in the run, from 0."""
     started_s: float = 0.0
     """Seconds from the start of the run to the first round."""
-    warnings: tuple[str, ...] = ()
+    warnings: tuple[WarningRecord, ...] = ()
 
     @property
     def joules_per_image(self) -> float | None:
@@ -271,7 +304,7 @@ class RunRecord(Record):
     versions: dict[str, str]
     git: GitRecord | None = None
     outcomes: tuple[OutcomeRecord, ...] = ()
-    warnings: tuple[str, ...] = ()
+    warnings: tuple[WarningRecord, ...] = ()
 
 
 class Benchmark(Record):

@@ -1,13 +1,12 @@
-"""What flickers while a run is going on, and which of it makes the run's figures doubtful.
+"""Volatile system state sampled around a run, and the warnings that follow from it and from the samples themselves.
 
-Readings are taken by one function that touches the system; the others are pure.
+`read_state` touches the system; the other functions are pure.
 """
 
 from __future__ import annotations
 
 import contextlib
 import gc
-import math
 import sys
 import time
 from collections.abc import Sequence
@@ -15,58 +14,64 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import psutil
+from scipy import stats
 
+from segcore.core.records import WarningCode, WarningRecord
 from segcore.measurement.machine import usable_cores
 
 MAX_OTHER_LOAD = 0.10
-"""Share of the machine's processor time taken by others during a run above which we warn."""
+"""Largest share of the machine's processor time that other processes may take during a run without a warning."""
+MAX_STOLEN = 0.02
 MAX_SPREAD = 0.10
-MAX_DRIFT = 0.05
-DRIFT_Z = 2.58
-"""Two-sided 1 % of the normal distribution."""
-MAX_DRIFT_POINTS = 500
+MAX_TREND = 0.05
+TREND_ALPHA = 0.01
+"""Two-sided significance level of the test for a trend."""
+MAX_TREND_POINTS = 500
+MIN_TREND_POINTS = 8
 MIN_ROUNDS = 3
+SLOW_GOVERNORS = {"powersave", "conservative", "ondemand"}
 
 
 @dataclass(frozen=True)
-class Reading:
-    """The state of machine and process at one moment; None where the system does not tell."""
+class SystemState:
+    """State of machine and process at one moment; None where the system does not report it."""
 
     at_s: float
     load_1min: float | None
     busy_s: float
-    """Processor seconds that all processes of the machine have used since it started."""
+    """Processor seconds used by all processes since the machine started."""
     own_s: float
-    """Processor seconds of this process and its ended children."""
+    """Processor seconds used by this process and its terminated children."""
     stolen_s: float
-    """Processor seconds that the hypervisor gave to others."""
+    """Processor seconds that the hypervisor gave to other guests."""
     processors: int
     usable: int
     governors: tuple[str, ...]
     turbo: bool | None
     on_battery: bool | None
     throttled: int | None
-    """Thermal throttling events of all cores since the machine started, or control group periods cut short."""
+    """Thermal throttling events of all cores since the machine started, plus throttled control group periods."""
     gc_enabled: bool
     debug_build: bool
 
 
-def take_reading(root: Path = Path("/")) -> Reading:
-    """Read the state of machine and process now.
+def read_state(root: Path = Path("/")) -> SystemState:
+    """Read the current state of machine and process.
 
     Args:
-        root: where ``proc`` and ``sys`` are looked for.
+        root: directory that contains ``proc`` and ``sys``.
     """
     cpu = psutil.cpu_times()
     idle = cpu.idle + getattr(cpu, "iowait", 0.0)
     own = psutil.Process().cpu_times()
     battery = psutil.sensors_battery() if hasattr(psutil, "sensors_battery") else None
-    turbo = _read(root, "sys/devices/system/cpu/intel_pstate/no_turbo")
-    return Reading(
+    turbo = _read(root / "sys/devices/system/cpu/intel_pstate/no_turbo")
+    return SystemState(
         at_s=time.monotonic(),
         load_1min=psutil.getloadavg()[0] if hasattr(psutil, "getloadavg") else None,
-        # guest time is part of user time already
+        # user time includes guest time
         busy_s=sum(cpu) - idle - getattr(cpu, "guest", 0.0) - getattr(cpu, "guest_nice", 0.0),
         own_s=own.user + own.system + own.children_user + own.children_system,
         stolen_s=getattr(cpu, "steal", 0.0),
@@ -81,35 +86,35 @@ def take_reading(root: Path = Path("/")) -> Reading:
     )
 
 
-def _read(root: Path, path: str) -> str | None:
+def _read(path: Path) -> str | None:
     with contextlib.suppress(OSError):
-        return (root / path).read_text(encoding="utf-8").strip()
+        return path.read_text(encoding="utf-8").strip()
     return None
 
 
 def _read_all(root: Path, name: str) -> list[str]:
-    cpus = sorted((root / "sys/devices/system/cpu").glob(f"cpu[0-9]*/{name}"))
-    return [text for path in cpus if (text := _read(root, str(path.relative_to(root)))) is not None]
+    cpus = (root / "sys/devices/system/cpu").glob(f"cpu[0-9]*/{name}")
+    return [text for path in cpus if (text := _read(path)) is not None]
 
 
 def _throttled(root: Path) -> int | None:
     counts = [int(text) for text in _read_all(root, "thermal_throttle/core_throttle_count") if text.isdecimal()]
-    for line in (_read(root, "sys/fs/cgroup/cpu.stat") or "").splitlines():
+    for line in (_read(root / "sys/fs/cgroup/cpu.stat") or "").splitlines():
         key, _, value = line.partition(" ")
         if key == "nr_throttled":
             counts.append(int(value))
     return sum(counts) if counts else None
 
 
-def describe(before: Reading, after: Reading) -> dict[str, str]:
-    """Return what was read at both ends of a run, in words and figures for the record."""
+def describe(before: SystemState, after: SystemState) -> dict[str, str]:
+    """Return the conditions of a run as text by name, for `RunRecord.conditions`."""
     return {
         "gc": "on" if after.gc_enabled else "off",
         "affinity": f"{after.usable} of {after.processors} processors",
         "load before": "unknown" if before.load_1min is None else f"{before.load_1min:.2f}",
         "load after": "unknown" if after.load_1min is None else f"{after.load_1min:.2f}",
         "other load": _percent(other_load(before, after)),
-        "stolen": _percent(_share(after.stolen_s - before.stolen_s, before, after)),
+        "stolen": _percent(_stolen(before, after)),
         "governor": ", ".join(after.governors) or "unknown",
         "turbo": {None: "unknown", True: "on", False: "off"}[after.turbo],
         "power": {None: "unknown", True: "battery", False: "mains"}[after.on_battery],
@@ -121,79 +126,101 @@ def _percent(share: float) -> str:
     return f"{100 * share:.1f} %"
 
 
-def _share(seconds: float, before: Reading, after: Reading) -> float:
+def _share(seconds: float, before: SystemState, after: SystemState) -> float:
     return max(0.0, seconds) / max(1e-9, (after.at_s - before.at_s) * after.processors)
 
 
-def other_load(before: Reading, after: Reading) -> float:
-    """Return the share of the machine's processor time between two readings that went to other processes, 0 to 1."""
+def _stolen(before: SystemState, after: SystemState) -> float:
+    return _share(after.stolen_s - before.stolen_s, before, after)
+
+
+def other_load(before: SystemState, after: SystemState) -> float:
+    """Return the share (0 to 1) of the machine's processor time that other processes used between two states."""
     return _share((after.busy_s - before.busy_s) - (after.own_s - before.own_s), before, after)
 
 
-def run_warnings(before: Reading, after: Reading, calibration_change: float | None = None) -> tuple[str, ...]:
-    """Return what makes a run's speed figures doubtful, one sentence each.
+def run_warnings(
+    before: SystemState, after: SystemState, calibration_change: float | None = None
+) -> tuple[WarningRecord, ...]:
+    """Return what makes the speed figures of a run unreliable.
 
     Args:
-        before: reading at the start of the run.
-        after: reading at its end.
-        calibration_change: relative change of the calibration's matrix product from start to end, where repeated.
+        before: state at the start of the run.
+        after: state at its end.
+        calibration_change: relative change of the calibration's matrix product from start to end; None if not repeated.
     """
-    load, stolen = other_load(before, after), _share(after.stolen_s - before.stolen_s, before, after)
+    load, stolen = other_load(before, after), _stolen(before, after)
     throttled = (after.throttled or 0) - (before.throttled or 0)
-    slow = [name for name in after.governors if name in {"powersave", "conservative", "ondemand"}]
-    doubts = {
-        f"other processes took {_percent(load)} of the processors' time: close them, or run on an idle machine": (
-            load > MAX_OTHER_LOAD
+    slow = [name for name in after.governors if name in SLOW_GOVERNORS]
+    change = calibration_change or 0.0
+    candidates: tuple[tuple[bool, WarningCode, float | None, str], ...] = (
+        (
+            load > MAX_OTHER_LOAD,
+            "other-load",
+            load,
+            f"other processes took {_percent(load)} of the processor time: close them, or run on an idle machine",
         ),
-        f"the hypervisor gave {_percent(stolen)} of the processors' time to others": stolen > 0.02,
-        f"the processors were throttled {throttled} times: the machine is too hot, or its CPU quota ran out": throttled
-        > 0,
-        f"frequency governor {', '.join(slow)}: use `performance` (cpupower frequency-set -g performance)": bool(slow),
-        "running on battery: plug the machine in": bool(after.on_battery),
-        "this is a debug build of Python: its times say nothing about a release build": after.debug_build,
-        f"the machine's own speed changed by {100 * (calibration_change or 0.0):+.0f} % from start to end of the run": (
-            abs(calibration_change or 0.0) > 2 * MAX_DRIFT
+        (stolen > MAX_STOLEN, "stolen", stolen, f"the hypervisor gave {_percent(stolen)} of the processor time away"),
+        (
+            throttled > 0,
+            "throttled",
+            throttled,
+            f"the processors were throttled {throttled} times: the machine is too hot, or its CPU quota ran out",
         ),
-    }
-    return tuple(sentence for sentence, holds in doubts.items() if holds)
+        (
+            bool(slow),
+            "frequency",
+            None,
+            f"frequency governor {', '.join(slow)}: use `performance` (cpupower frequency-set -g performance)",
+        ),
+        (bool(after.on_battery), "battery", None, "running on battery: connect the power supply"),
+        (after.debug_build, "debug-build", None, "debug build of Python: its times do not hold for a release build"),
+        (
+            abs(change) > 2 * MAX_TREND,
+            "machine-speed",
+            change,
+            f"the speed of the machine itself changed by {100 * change:+.0f} % from start to end of the run",
+        ),
+    )
+    return tuple(WarningRecord(code=code, value=value, text=text) for holds, code, value, text in candidates if holds)
 
 
-def sample_warnings(samples: Sequence[float]) -> tuple[str, ...]:
-    """Return what makes one item's samples doubtful, one sentence each.
+def sample_warnings(samples: Sequence[float]) -> tuple[WarningRecord, ...]:
+    """Return what makes the samples of one item unreliable.
 
     Args:
         samples: seconds per round, in the order measured.
     """
     n = len(samples)
     if n < MIN_ROUNDS:
-        return (f"only {n} round{'s' * (n != 1)}: raise --benchmark-min-rounds",)
+        text = f"only {n} round{'s' * (n != 1)}: raise --benchmark-min-rounds"
+        return (WarningRecord(code="rounds", value=n, text=text),)
     values = np.asarray(samples, dtype=np.float64)
     if not np.isfinite(values).all():
-        return ("samples that are not numbers",)
-    doubts = []
+        return (WarningRecord(code="not-finite", text="samples that are not finite numbers"),)
+    warnings = []
     spread = float(values.std(ddof=1) / values.mean())
     if spread > MAX_SPREAD:
-        doubts.append(f"standard deviation is {_percent(spread)} of the mean")
-    change = drift(values)
-    if abs(change) > MAX_DRIFT:
-        doubts.append(f"drifted by {100 * change:+.0f} % from first to last round")
-    return tuple(doubts)
+        text = f"standard deviation is {_percent(spread)} of the mean"
+        warnings.append(WarningRecord(code="spread", value=spread, text=text))
+    change = trend(values)
+    if abs(change) > MAX_TREND:
+        text = f"changed by {100 * change:+.0f} % from first to last round"
+        warnings.append(WarningRecord(code="trend", value=change, text=text))
+    return tuple(warnings)
 
 
-def drift(samples: Sequence[float] | np.ndarray[tuple[int, ...], np.dtype[np.float64]]) -> float:
-    """Return the relative change over a sequence of samples, 0.0 where there is no trend beyond chance at 1 %.
+def trend(samples: Sequence[float] | npt.NDArray[np.float64]) -> float:
+    """Return the relative change over a sequence of samples; 0.0 if no trend is significant at `TREND_ALPHA`.
 
-    Trend by the Mann-Kendall test (Mann 1945, Kendall 1975), size by the Theil-Sen slope (Sen 1968) over the median.
+    Significance by the Mann-Kendall test (Mann 1945; Kendall's tau against time), size by the Theil-Sen slope
+    (Sen 1968) over the median.
     """
     values = np.asarray(samples, dtype=np.float64)
-    if len(values) > MAX_DRIFT_POINTS:  # all pairs of 10,000 rounds would fill the memory
-        values = np.array([np.median(block) for block in np.array_split(values, MAX_DRIFT_POINTS)])
+    if len(values) > MAX_TREND_POINTS:  # the slope needs all pairs
+        values = np.array([np.median(block) for block in np.array_split(values, MAX_TREND_POINTS)])
     n = len(values)
-    if n < 8:  # below, the normal approximation of the test statistic does not hold
+    # NaN, the p-value of constant samples, is not significant either.
+    if n < MIN_TREND_POINTS or not stats.kendalltau(np.arange(n), values).pvalue < TREND_ALPHA:
         return 0.0
-    later, earlier = np.tril_indices(n, -1)
-    differences = values[later] - values[earlier]
-    score = float(np.sign(differences).sum())
-    if abs(score) - 1 < DRIFT_Z * math.sqrt(n * (n - 1) * (2 * n + 5) / 18):
-        return 0.0
-    return float(np.median(differences / (later - earlier)) * (n - 1) / np.median(values))
+    return float(stats.theilslopes(values).slope * (n - 1) / np.median(values))

@@ -9,7 +9,7 @@ from pathlib import Path
 from pytest_benchmark.fixture import BenchmarkFixture
 
 from segcore.core.limits import Limits
-from segcore.core.records import AccuracyRecord, BenchmarkRecord, CheckRecord
+from segcore.core.records import AccuracyRecord, BenchmarkRecord, CheckRecord, WarningRecord
 from segcore.evaluation.expectations import describe_failure, judge, save_pictures
 from segcore.evaluation.parity import is_reference, logits_parity, photo_logits, reference_of
 from segcore.inference.allocator import give_back_freed_memory
@@ -145,19 +145,23 @@ class SpeedItem(BenchItem):
             save_trace(profile(self.segmenter, self.photo), self.session.profiles / f"{self.plan.id}.json")
 
 
-def too_few_rounds(rounds: int, limits: Limits) -> tuple[str, ...]:
-    """Return for which quantiles that limits name the rounds are too few to bound them, one sentence each."""
-    quantiles = sorted({*limits.slowdowns, *limits.latencies_ms})
+def too_few_rounds(rounds: int, limits: Limits) -> tuple[WarningRecord, ...]:
+    """Return one warning for each percentile that a limit names and that so many rounds cannot bound."""
     return tuple(
-        f"{quantile_name(q)} needs {rounds_needed(q)} rounds, there are {rounds}: raise --benchmark-max-time"
-        for q in quantiles
+        WarningRecord(
+            code="percentile-rounds",
+            value=rounds_needed(q) - rounds,
+            text=f"{quantile_name(q)} needs {rounds_needed(q)} rounds, there are {rounds}: raise --benchmark-max-time",
+        )
+        for q in sorted({*limits.slowdowns, *limits.latencies_ms})
         if rounds < rounds_needed(q)
     )
 
 
-def too_few_threads(record: BenchmarkRecord) -> tuple[str, ...]:
-    """Return, in a sentence, whether the runtime takes another number of threads than it was asked to."""
-    taken = record.runtime_options.get("threads", "")
-    if not record.threads or taken in ("", str(record.threads)):
+def too_few_threads(record: BenchmarkRecord) -> tuple[WarningRecord, ...]:
+    """Return a warning if the runtime uses another number of threads than requested."""
+    used = record.runtime_options.get("threads", "")
+    if not record.threads or used in ("", str(record.threads)):
         return ()
-    return (f"{record.runtime} takes {taken} threads, not the {record.threads} asked for: it sees no more cores",)
+    text = f"{record.runtime} uses {used} threads, not the {record.threads} requested: it sees no more cores"
+    return (WarningRecord(code="threads", value=float(used), text=text),)

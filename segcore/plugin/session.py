@@ -19,7 +19,7 @@ from segcore.inference.devices import open_device
 from segcore.inference.pipeline import calibration_photos
 from segcore.inputs.download import FetchSettings
 from segcore.measurement.calibration import calibrate, matmul_rate
-from segcore.measurement.conditions import describe, run_warnings, take_reading
+from segcore.measurement.conditions import describe, read_state, run_warnings
 from segcore.measurement.energy import EnergyCounter, open_counter
 from segcore.measurement.machine import fingerprint, git_commit, package_versions
 from segcore.plugin.options import Choices
@@ -63,7 +63,7 @@ class BenchSession:
         self.outcomes: dict[str, OutcomeRecord] = {}
         self._start = time.monotonic()
         self._started = datetime.now(UTC).isoformat(timespec="seconds")
-        self._before = take_reading()
+        self._before = read_state()
         self._machine = fingerprint()
         self._git = git_commit(config.invocation_params.dir)
         self._judged: list[tuple[str, float, BenchmarkRecord]] = []
@@ -158,7 +158,7 @@ class BenchSession:
         document["segcore"] = self._run_record().model_dump(mode="json")
 
     def _run_record(self) -> RunRecord:
-        after = take_reading()
+        after = read_state()
         return RunRecord(
             name=self.file.name,
             started=self._started,

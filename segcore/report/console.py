@@ -24,7 +24,8 @@ def print_story(story: ReportModel, console: Console, *, quiet: bool = False) ->
     console.print(Text(plain_text(story.headline.line), STYLES[story.headline.tone]))
     if quiet:
         return
-    for sentence in (s for s in story.warnings if s not in story.current.record.warnings):  # those come below
+    below = {warning.text for warning in story.current.record.warnings}
+    for sentence in (text for text in story.warnings if text not in below):
         console.print(Text(plain_text(sentence), "yellow"))
     console.print()
     coloured = console.color_system is not None

@@ -152,7 +152,7 @@ def build_report(runs: Sequence[Run], baseline: Run | None = None, gate: GateRes
         warnings += gate.notes
     else:
         warnings += [] if record.complete else ["The run was interrupted: what it had measured until then is shown."]
-        warnings += record.warnings
+        warnings += [warning.text for warning in record.warnings]
     rows = sorted(gate.rows, key=lambda row: VERDICTS.index(row.verdict)) if gate else []
     return ReportModel(
         runs=tuple(runs),
@@ -162,7 +162,7 @@ def build_report(runs: Sequence[Run], baseline: Run | None = None, gate: GateRes
         changed=tuple(_changed(row) for row in rows if row.verdict != "pass"),
         warnings=tuple(dict.fromkeys(warnings)),
         failures=_troubles(record.outcomes),
-        item_warnings=tuple((b.info.key, warning) for b in current.benchmarks for warning in b.info.warnings),
+        item_warnings=tuple((b.info.key, warning.text) for b in current.benchmarks for warning in b.info.warnings),
         cases=_cases(current, baseline),
     )
 

@@ -167,7 +167,7 @@ def _print_builds(console: Console, run: Run) -> None:
 
 
 def _print_outcomes(console: Console, run: Run) -> None:
-    """Skips and errors grouped by reason, items with doubts, doubts about the whole run."""
+    """Print skips and errors grouped by reason, then warnings about the run and its items."""
     for outcome, style in (("error", "bold red"), ("skipped", "yellow")):
         by_reason: dict[str, list[str]] = defaultdict(list)
         for record in run.record.outcomes:
@@ -175,9 +175,9 @@ def _print_outcomes(console: Console, run: Run) -> None:
                 by_reason[without_address(record.reason)].append(record.key or record.item)
         for reason, keys in by_reason.items():
             console.print(f"\n[{style}]{len(keys)} {outcome}[/]: {escape(reason)}\n  {escape(_some(keys))}")
-    lines = [*run.record.warnings, *_item_warnings(run)]
+    lines = [*(warning.text for warning in run.record.warnings), *_item_warnings(run)]
     if lines:
-        console.print("\n[yellow]Doubtful:[/]")
+        console.print("\n[yellow]Warnings:[/]")
     for line in lines:
         console.print(f"  {escape(line)}")
     if not run.record.complete:
@@ -190,19 +190,13 @@ def without_address(reason: str) -> str:
 
 
 def _item_warnings(run: Run) -> list[str]:
-    """One line per kind of doubt: how many items have it, and the one with the largest figure."""
-    kinds: dict[str, list[tuple[float, str, str]]] = defaultdict(list)
+    """One line per kind of warning: the item with the largest value, and how many others have it too."""
+    found: dict[str, list[tuple[float, str]]] = defaultdict(list)
     for benchmark in run.benchmarks:
         for warning in benchmark.info.warnings:
-            figures = [abs(float(figure)) for figure in re.findall(r"[-+]?\d+(?:\.\d+)?", warning)]
-            kinds[re.sub(r"[-+]?\d+(?:\.\d+)?", "#", warning)].append(
-                (max(figures, default=0), warning, benchmark.info.key)
-            )
-    lines = []
-    for found in kinds.values():
-        _, warning, key = max(found)
-        lines.append(f"{key}: {warning}" + (f" (likewise {len(found) - 1} more)" if len(found) > 1 else ""))
-    return lines
+            kind = warning.text if warning.code == "other" else warning.code
+            found[kind].append((abs(warning.value or 0.0), f"{benchmark.info.key}: {warning.text}"))
+    return [max(same)[1] + (f" (likewise {len(same) - 1} more)" if len(same) > 1 else "") for same in found.values()]
 
 
 def _some(keys: Sequence[str], most: int = 3) -> str:

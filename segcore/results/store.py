@@ -19,7 +19,7 @@ from pytest_benchmark.stats import Stats
 
 from segcore.core.errors import RecordError, nearest_hint
 from segcore.core.files import write_file
-from segcore.core.records import SCHEMA_VERSION, Benchmark, BenchmarkRecord, Record, Run, RunRecord
+from segcore.core.records import READABLE_VERSIONS, SCHEMA_VERSION, Benchmark, BenchmarkRecord, Record, Run, RunRecord
 
 _R = TypeVar("_R", bound=Record)
 
@@ -61,12 +61,13 @@ def parse_run(document: object, path: Path) -> Run:
             "wanted a file written by `pytest bench/ --benchmark-save`"
         )
     version = head.get("schema_version")
-    if version != SCHEMA_VERSION:
+    if version not in READABLE_VERSIONS:
+        known = " and ".join(map(str, READABLE_VERSIONS))
         raise RecordError(
-            f"{path}: schema version {version!r} is unknown to this segcore, which reads version {SCHEMA_VERSION}; "
+            f"{path}: schema version {version!r} is unknown to this segcore, which reads versions {known}; "
             "use the segcore that wrote it, or record the run again"
         )
-    record = _validated(RunRecord, head, f"{path}: segcore")
+    record = _validated(RunRecord, {**head, "schema_version": SCHEMA_VERSION}, f"{path}: segcore")
     entries = document.get("benchmarks")
     if not isinstance(entries, list):
         raise RecordError(f"{path}: benchmarks: wanted a list, found {type(entries).__name__}; record the run again")

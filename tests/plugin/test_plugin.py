@@ -25,7 +25,7 @@ import segcore.plugin.page
 import segcore.report.html
 import segcore.report.markdown
 from segcore.core.errors import DeviceError, OfflineError
-from segcore.core.records import Run
+from segcore.core.records import Run, WarningRecord
 from segcore.inference.models import LoadedModel
 from segcore.inference.pipeline import Segmenter
 from segcore.inputs.images import load_mask
@@ -574,12 +574,14 @@ def test_threads_are_swept_and_set_back(
     assert torch.get_num_threads() == 2
 
 
-def test_a_runtime_that_takes_fewer_threads_is_doubted(where: Path) -> None:
+def test_a_runtime_that_uses_fewer_threads_has_a_warning(where: Path) -> None:
     from segcore.plugin.items import too_few_threads
     from tests.support.judged_runs import an_item
 
-    def doubts(threads: int | None, taken: dict[str, str]) -> tuple[str, ...]:
-        return too_few_threads(an_item(runtime="openvino", threads=threads, runtime_options=taken).info)
+    def warnings(threads: int | None, used: dict[str, str]) -> tuple[WarningRecord, ...]:
+        return too_few_threads(an_item(runtime="openvino", threads=threads, runtime_options=used).info)
 
-    assert doubts(3, {"threads": "2"}) == ("openvino takes 2 threads, not the 3 asked for: it sees no more cores",)
-    assert doubts(2, {"threads": "2"}) == doubts(None, {"threads": "2"}) == doubts(3, {}) == ()
+    (warning,) = warnings(3, {"threads": "2"})
+    assert (warning.code, warning.value) == ("threads", 2)
+    assert "openvino uses 2 threads, not the 3" in warning.text
+    assert warnings(2, {"threads": "2"}) == warnings(None, {"threads": "2"}) == warnings(3, {}) == ()

@@ -8,7 +8,7 @@ import pytest
 
 from segcore.core.errors import OutputError
 from segcore.core.limits import Limits
-from segcore.core.records import OutcomeRecord, Run
+from segcore.core.records import OutcomeRecord, Run, WarningRecord
 from segcore.judgement.drift import run_drift
 from segcore.judgement.gate import judge
 from segcore.report.gate_text import MAX_MARKDOWN
@@ -59,7 +59,8 @@ def test_it_never_gets_too_long(pair: tuple[Run, Run], count: int) -> None:
         OutcomeRecord(item=f"item {n} " + "x" * 50, kind="latency", outcome="failed", reason=f"{n}")
         for n in range(count)
     )
-    record = pair[1].record.model_copy(update={"outcomes": more, "warnings": ("w" * 1000,)})
+    warnings = (WarningRecord(code="other", text="w" * 1000),)
+    record = pair[1].record.model_copy(update={"outcomes": more, "warnings": warnings})
     head = pair[1].model_copy(update={"record": record})
     story = build_report([head], pair[0], judge([pair[0]], [head], Limits()))
     for text in (render_markdown(story), render_folded(story)):

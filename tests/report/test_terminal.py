@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from segcore.core.records import Benchmark, CheckRecord, EnergyRecord, OutcomeRecord, Run, WeightsRecord
+from segcore.core.records import Benchmark, CheckRecord, EnergyRecord, OutcomeRecord, Run, WarningRecord, WeightsRecord
 from segcore.report.terminal import render
 from tests.support.factories import make_run
 
@@ -66,19 +66,29 @@ def test_random_weights_are_marked_in_every_table(run: Run) -> None:
             assert "fcn_resnet101 (random)" in line
 
 
-def test_failures_skips_errors_doubts_and_interruption_are_told(run: Run) -> None:
+def test_failures_skips_errors_warnings_and_interruption_are_shown(run: Run) -> None:
     first = next(b for b in run.benchmarks if b.info.kind == "accuracy")
     assert first.info.accuracy is not None
     check = CheckRecord(name="dominant class", wanted="dog", found="cat", passed=False)
     accuracy = first.info.accuracy.model_copy(update={"checks": (check,)})
-    info = first.info.model_copy(update={"accuracy": accuracy, "warnings": ("drifted by +12 % from first",)})
-    other = run.benchmarks[0].info.model_copy(update={"warnings": ("drifted by +7 % from first",)})
+    info = first.info.model_copy(
+        update={"accuracy": accuracy, "warnings": (WarningRecord(code="trend", value=-0.12, text="changed by -12 %"),)}
+    )
+    other = run.benchmarks[0].info.model_copy(
+        update={"warnings": (WarningRecord(code="trend", value=0.07, text="changed by +7 %"),)}
+    )
     outcomes = (
         OutcomeRecord(item="a", kind="latency", outcome="skipped", reason="no network [bold]", key="latency[a]"),
         OutcomeRecord(item="b", kind="latency", outcome="skipped", reason="no network [bold]", key="latency[b]"),
         OutcomeRecord(item="c", kind="latency", outcome="error", reason="out of memory", key="latency[c]"),
     )
-    record = run.record.model_copy(update={"outcomes": outcomes, "complete": False, "warnings": ("on battery",)})
+    record = run.record.model_copy(
+        update={
+            "outcomes": outcomes,
+            "complete": False,
+            "warnings": (WarningRecord(code="battery", text="on battery"),),
+        }
+    )
     text = render(
         run.model_copy(
             update={
@@ -95,7 +105,7 @@ def test_failures_skips_errors_doubts_and_interruption_are_told(run: Run) -> Non
     assert "2 skipped: no network [bold]\n  latency[a], latency[b]" in text
     assert "1 error: out of memory" in text
     assert "  on battery" in text
-    assert "drifted by +12 % from first (likewise 1 more)" in text
+    assert f"{first.info.key}: changed by -12 % (likewise 1 more)" in text
     assert "Incomplete:" in text
 
 

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from pytest_benchmark.storage.file import FileStorage
 
 from segcore.core.errors import OutputError, RecordError
-from segcore.core.records import Run
+from segcore.core.records import SCHEMA_VERSION, Run, WarningRecord
 from segcore.results.store import find_runs, load_run, next_run_path, resolve_run, save_run, saved_name
 from tests.support.factories import make_run
 
@@ -29,6 +29,21 @@ def test_a_run_comes_back_as_it_was_saved(run: Run) -> None:
     assert load_run(run.path) == run
     save_run(run)
     assert load_run(run.path) == run
+
+
+def test_a_run_file_of_schema_version_1_is_read(run: Run) -> None:
+    document = json.loads(run.path.read_bytes())
+    document["segcore"] |= {"schema_version": 1, "warnings": ["running on battery"]}
+    document["benchmarks"][0]["extra_info"]["segcore"]["warnings"] = ["drifted by +12 % from first to last round"]
+    run.path.write_text(json.dumps(document))
+    old = load_run(run.path)
+    assert old.record.warnings == (WarningRecord(code="other", text="running on battery"),)
+    (warning,) = old.benchmarks[0].info.warnings
+    assert (warning.code, warning.value) == ("other", None)
+    assert warning.text == "drifted by +12 % from first to last round"
+    save_run(old)
+    assert json.loads(run.path.read_bytes())["segcore"]["schema_version"] == SCHEMA_VERSION
+    assert load_run(run.path) == old
 
 
 def test_every_sample_comes_back_bit_for_bit(run: Run) -> None:
@@ -80,7 +95,10 @@ def _set(*path: Any) -> Callable[[dict[str, Any]], None]:
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (_set("segcore", "schema_version", 99), "schema version 99 is unknown to this segcore, which reads version 1"),
+        (
+            _set("segcore", "schema_version", 99),
+            "schema version 99 is unknown to this segcore, which reads versions 1 and 2",
+        ),
         (_set("segcore", "schema_version", None), "schema version None is unknown"),
         (_set("segcore", None), "not a run file of segcore"),
         (_set("segcore", "complet", True), "complet: extra inputs are not permitted (did you mean 'complete'?)"),

@@ -180,7 +180,7 @@ def drawn_mask(height: int, width: int, label: int, shift: int = 0) -> npt.NDArr
 
 HOSTILE = "</script><script>window.pwned=1</script><img src=x onerror=window.pwned=1>\"'`|@all {{7*7}} \x1b[2J"
 """What a name from a pull request might be: it breaks out of scripts, attributes, markdown, templates and terminals."""
-_KEPT = ("kind", "outcome", "key", "photo", "class_map")
+_KEPT = ("kind", "outcome", "code", "key", "photo", "class_map")
 """Fields whose values are chosen from a list, must stay different from item to item, or name a file."""
 
 

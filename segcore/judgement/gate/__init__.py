@@ -201,4 +201,4 @@ def _notes(baseline: Sequence[Run], current: Sequence[Run], fresh: Sequence[str]
             if not run.record.complete:
                 yield f"the {which} {run.name} was interrupted: it has what was measured by then"
             for warning in run.record.warnings:
-                yield f"the {which} {run.name}: {warning}"
+                yield f"the {which} {run.name}: {warning.text}"
