@@ -15,6 +15,7 @@ import click
 
 from segcore.cli.options import json_option
 from segcore.core.errors import RecordError, UsageError
+from segcore.results.naming import DEFAULT_DIRECTORY
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from segcore.judgement.gate.verdict import GateResult
 
 storage_option = click.option(
-    "--storage", default="reports/runs", show_default=True, type=click.Path(path_type=Path), help="Of runs."
+    "--storage", default=DEFAULT_DIRECTORY, show_default=True, type=click.Path(path_type=Path), help="Of runs."
 )
 DEFAULT_ARGS = "bench -k latency"
 

@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.text import Text
 
 from segcore.cli.options import json_option
+from segcore.results.naming import DEFAULT_DIRECTORY
 
 if TYPE_CHECKING:
     from segcore.report.model import ReportModel
@@ -27,7 +28,9 @@ MAX_COLUMNS = 80
 @click.option("--html", type=click.Path(path_type=Path, dir_okay=False), help="Write a page, one self-contained file.")
 @click.option("--markdown", type=click.Path(path_type=Path, dir_okay=False), help="Write a pull-request comment.")
 @click.option("--open", "open_page", is_flag=True, help=f"Show the page in a browser [written to {LATEST}]")
-@click.option("--storage", default="reports/runs", show_default=True, type=click.Path(path_type=Path), help="Of runs.")
+@click.option(
+    "--storage", default=DEFAULT_DIRECTORY, show_default=True, type=click.Path(path_type=Path), help="Of runs."
+)
 @click.option("-q", "--quiet", is_flag=True, help="Print the verdict alone.")
 @json_option
 def report(

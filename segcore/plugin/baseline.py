@@ -16,7 +16,7 @@ from segcore.plugin.session import BenchSession
 from segcore.plugin.storage import benchmark_session
 from segcore.report.gate_text import render
 from segcore.report.github import annotate
-from segcore.results.store import DEFAULT_DIRECTORY
+from segcore.results.naming import DEFAULT_DIRECTORY
 
 
 def load_baseline(config: pytest.Config) -> tuple[Run, ...]:

@@ -14,6 +14,7 @@ from pytest_benchmark.storage.file import FileStorage
 
 from segcore.core.errors import RecordError
 from segcore.plugin.options import DEFAULT_STORAGE
+from segcore.results.naming import DEFAULT_DIRECTORY, UNSAVED, next_run_path
 
 COLUMNS = ("min", "median", "iqr", "rounds")
 """Of pytest-benchmark's table, where the user has not chosen any."""
@@ -57,8 +58,6 @@ def postpone_compare(config: pytest.Config) -> None:
 def settle_storage(config: pytest.Config, ours: bool) -> None:
     """Move pytest-benchmark's storage to ours if there are items of ours, and make up for a postponed comparison."""
     if ours and _default_storage(config):
-        from segcore.results.store import DEFAULT_DIRECTORY  # loads pydantic
-
         session = benchmark_session(config)
         with contextlib.suppress(OSError):  # made by pytest-benchmark a moment ago; it stays if anything is in it
             session.storage.path.rmdir()
@@ -86,8 +85,6 @@ def take_over_saving(config: pytest.Config) -> RunFile:
     A run that nobody asked to save goes to ``unsaved.json``, in place of the one before. A storage that is no
     directory (Elasticsearch) is served by pytest-benchmark as ever, with our records in what it gets.
     """
-    from segcore.results.store import DEFAULT_DIRECTORY, UNSAVED
-
     session = benchmark_session(config)
     session.save_data = True
     if config.option.benchmark_columns is None:  # ten columns are 200 characters
@@ -111,8 +108,6 @@ def take_over_saving(config: pytest.Config) -> RunFile:
 
 def _claim(directory: Path, name: str) -> Path:
     """The next number that no other run has; making the directory of its pictures settles who was first."""
-    from segcore.results.store import next_run_path
-
     while True:
         path = next_run_path(directory, name)
         try:

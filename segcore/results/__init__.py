@@ -1,1 +1,1 @@
-"""Run files: written, found and read."""
+"""Run files: naming, finding, reading and writing."""

@@ -16,7 +16,8 @@ from pytest_benchmark.storage.file import FileStorage
 
 from segcore.core.errors import OutputError, RecordError
 from segcore.core.records import SCHEMA_VERSION, Run, WarningRecord
-from segcore.results.store import find_runs, load_run, next_run_path, resolve_run, save_run, saved_name
+from segcore.results.naming import next_run_path, run_number, saved_name
+from segcore.results.store import find_runs, load_run, resolve_run, save_run
 from tests.support.factories import make_run
 
 
@@ -97,7 +98,7 @@ def _set(*path: Any) -> Callable[[dict[str, Any]], None]:
     [
         (
             _set("segcore", "schema_version", 99),
-            "schema version 99 is unknown to this segcore, which reads versions 1 and 2",
+            "schema version 99 is unknown: this segcore reads 1 and 2",
         ),
         (_set("segcore", "schema_version", None), "schema version None is unknown"),
         (_set("segcore", None), "not a run file of segcore"),
@@ -129,7 +130,7 @@ def test_an_item_that_is_there_twice_is_refused(run: Run) -> None:
     document = json.loads(run.path.read_bytes())
     document["benchmarks"].append(document["benchmarks"][0])
     run.path.write_text(json.dumps(document))
-    with pytest.raises(RecordError, match="is in the run twice"):
+    with pytest.raises(RecordError, match="is in the run 2 times"):
         load_run(run.path)
 
 
@@ -204,3 +205,12 @@ def test_numbers_go_on_as_pytest_benchmark_counts(storage: Path) -> None:
     assert next_run_path(directory, "x").name == "0010_x.json"
     assert next_run_path(directory / "new", "x").name == "0001_x.json"
     assert saved_name(Path("0010_x.y-z.json")) == "x.y-z"
+
+
+def test_numbers_of_any_length_are_compared_as_numbers(tmp_path: Path) -> None:
+    for age, name in enumerate(("9999_main", "10000_main", "10001_main")):
+        os.utime(make_run(tmp_path, name, rounds=7, models=("embedded",)).path, (1000 + age // 2, 1000 + age // 2))
+    assert [run_number(path) for path in find_runs(tmp_path)] == [9999, 10000, 10001]
+    assert next_run_path(tmp_path, "x").name == "10002_x.json"
+    assert resolve_run("10000", tmp_path).stem == "10000_main"
+    assert resolve_run("main", tmp_path).stem == "10001_main"

@@ -1,0 +1,32 @@
+"""Where runs are stored and what their files are called; imports the standard library alone.
+
+Saved runs are numbered as pytest-benchmark does it: ``reports/runs/MACHINE/0007_NAME.json``.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+DEFAULT_DIRECTORY = Path("reports/runs")
+UNSAVED = "unsaved"
+"""Stem of the file that holds the last run without ``--benchmark-save``; it has no number and is never looked up."""
+_NUMBERED = re.compile(r"(\d{4,})_(.*)")
+
+
+def run_number(path: Path) -> int | None:
+    """Return the number of a run file or of its picture directory, None if it has none."""
+    match = _NUMBERED.fullmatch(path.stem)
+    return int(match[1]) if match else None
+
+
+def saved_name(path: Path) -> str:
+    """Return the name a run was saved under: the file's stem without its number."""
+    match = _NUMBERED.fullmatch(path.stem)
+    return match[2] if match else path.stem
+
+
+def next_run_path(directory: Path, name: str) -> Path:
+    """Return the path of a new run, numbered one above the files and directories that are there."""
+    taken = (run_number(path) for path in directory.iterdir()) if directory.is_dir() else ()
+    return directory / f"{max((number for number in taken if number is not None), default=0) + 1:04}_{name}.json"
