@@ -3,13 +3,23 @@
 from __future__ import annotations
 
 import importlib
+import os
 import sys
+import traceback
 from typing import Any
 
 import click
 
 from segcore import __version__
-from segcore.core.errors import EXIT_BAD_INPUT, EXIT_INTERRUPTED, SegcoreError, nearest_hint
+from segcore.core.errors import (
+    EXIT_BAD_INPUT,
+    EXIT_BROKEN_PIPE,
+    EXIT_CRASHED,
+    EXIT_INTERRUPTED,
+    EXIT_IO_ERROR,
+    SegcoreError,
+    nearest_hint,
+)
 
 # Name -> (home of the click command, one line of help). Kept here so that listing them imports nothing.
 COMMANDS: dict[str, tuple[str, str]] = {
@@ -64,6 +74,9 @@ class LazyGroup(click.Group):
         except SegcoreError as error:
             click.echo(f"segcore: {error}", err=True)
             ctx.exit(EXIT_BAD_INPUT)
+        except BrokenPipeError:  # click would exit with 1, which means "regressed"
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or the flush at exit fails again
+            ctx.exit(EXIT_BROKEN_PIPE)
 
 
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -76,13 +89,19 @@ def cli() -> None:
 
 
 def main() -> None:
-    """Entry point of the ``segcore`` script."""
+    """Run the ``segcore`` script; no failure of its own exits with a code that `segcore gate` uses for a verdict."""
     try:
         code = cli.main(standalone_mode=False)
     except click.ClickException as error:
         error.show()
-        sys.exit(error.exit_code)
+        code = error.exit_code
     except (click.Abort, KeyboardInterrupt):
         click.echo("segcore: interrupted", err=True)
-        sys.exit(EXIT_INTERRUPTED)
+        code = EXIT_INTERRUPTED
+    except OSError as error:
+        click.echo(f"segcore: {error}", err=True)
+        code = EXIT_IO_ERROR
+    except Exception:
+        traceback.print_exc()
+        code = EXIT_CRASHED
     sys.exit(code if isinstance(code, int) else 0)

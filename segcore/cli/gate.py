@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from segcore.cli.options import json_option
+from segcore.cli.options import FiniteFloat, json_option
 from segcore.core.errors import RecordError, UsageError
 from segcore.results.naming import DEFAULT_DIRECTORY
 
@@ -41,11 +41,11 @@ DEFAULT_ARGS = "bench -k latency"
 @click.option(
     "--args", default=DEFAULT_ARGS, show_default=True, help="In turns: pytest arguments of both, bench first."
 )
-@click.option("--budget", type=click.FloatRange(min=1), metavar="SECONDS", help="In turns: time for all [300 an item].")
+@click.option("--budget", type=FiniteFloat(min=1), metavar="SECONDS", help="In turns: time for all [300 an item].")
 @click.option("--self-audit", is_flag=True, help="How often this gate errs on this machine, by running it on itself.")
 @click.option("--gates", type=click.IntRange(min=1), default=3, show_default=True, help="Of the audit, per slowdown.")
-@click.option("--max-slowdown", type=click.FloatRange(min=0), help="Of items whose case says nothing [0.05].")
-@click.option("--process-noise", type=click.FloatRange(min=0), help="Known sd between processes, 0.02 for 2 %.")
+@click.option("--max-slowdown", type=FiniteFloat(min=0), help="Of items whose case says nothing [0.05].")
+@click.option("--process-noise", type=FiniteFloat(min=0), help="Known sd between processes, 0.02 for 2 %.")
 @storage_option
 @json_option
 def gate(

@@ -49,6 +49,35 @@ def test_every_command_has_help_that_matches_its_place_in_the_list(name: str) ->
     assert f"Usage: cli {name}" in result.output
 
 
+@pytest.mark.parametrize(
+    ("error", "code", "traceback"),
+    [
+        ("ZeroDivisionError('x')", 70, True),
+        ("RecursionError('x')", 70, True),
+        ("OSError(28, 'No space left on device', 'out.png')", 74, False),
+        ("BrokenPipeError(32, 'Broken pipe')", 141, False),
+        ("KeyboardInterrupt()", 130, False),
+    ],
+)
+def test_a_failure_never_exits_with_the_code_of_a_verdict(error: str, code: int, traceback: bool) -> None:
+    script = (
+        "import segcore.cli, sys\n"
+        f"def fail(*_): raise {error}\n"
+        "segcore.cli.cli.get_command = fail\n"
+        "sys.argv = ['segcore', 'gate', 'a', 'b']\n"
+        "segcore.cli.main()"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert done.returncode == code, done.stderr
+    assert ("Traceback" in done.stderr) == traceback
+
+
+def test_a_reader_that_is_gone_is_no_regression() -> None:
+    command = f"{sys.executable} -m segcore gate --help | true; exit ${{PIPESTATUS[0]}}"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, check=False)
+    assert done.returncode in (0, 141)
+
+
 def test_version() -> None:
     assert __version__ in run("--version").output
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -25,7 +26,7 @@ def load_arm(reference: str, storage: Path) -> tuple[Run, ...]:
     Raises:
         RecordError: there is no such run, or it cannot be read.
     """
-    if not Path(reference).is_dir():
+    if not os.path.isdir(reference):  # noqa: PTH112 - Path.is_dir() raises if the name is too long
         return (load_run(resolve_run(reference, storage)),)
     runs = tuple(load_run(path) for path in find_runs(reference))
     if not runs:
