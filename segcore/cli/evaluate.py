@@ -90,6 +90,7 @@ def evaluate(
     pictures of the worst images. A pair that cannot be read is named at the end, the rest is scored, and the exit code
     is 2.
     """
+    from segcore.evaluation.datasets import ScoringOptions
     from segcore.evaluation.datasets import evaluate as run_evaluation
     from segcore.evaluation.pictures import save_worst
     from segcore.evaluation.protocols import choose
@@ -118,12 +119,8 @@ def evaluate(
             segmenter,
             dataset,
             protocols=protocols,
-            batch=batch,
-            workers=workers,
-            worst=worst,
+            options=ScoringOptions(batch, workers, worst, out.with_suffix(".journal.jsonl"), resume),
             engine=_ray(make, actors, cpus, gpus, address) if engine == "ray" else None,
-            journal=out.with_suffix(".journal.jsonl"),
-            resume=resume,
             progress=progress,
         )
     if not evaluation.images:

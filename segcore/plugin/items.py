@@ -10,8 +10,9 @@ from pytest_benchmark.fixture import BenchmarkFixture
 
 from segcore.core.limits import Limits
 from segcore.core.records import AccuracyRecord, BenchmarkRecord, CheckRecord, WarningRecord
-from segcore.evaluation.expectations import describe_failure, judge, save_pictures
+from segcore.evaluation.expectations import check_expectations, describe_failure
 from segcore.evaluation.parity import is_reference, logits_parity, photo_logits, reference_of
+from segcore.evaluation.pictures import save_pictures
 from segcore.inference.allocator import give_back_freed_memory
 from segcore.inference.pipeline import SegmentationResult, Segmenter
 from segcore.inference.recording import record_of
@@ -67,7 +68,7 @@ class AccuracyItem(BenchItem):
     def check(self) -> AccuracyRecord:
         """Segment the photo; record what was found, whether it holds or not; write class map, margins and overlay."""
         result = self.segmenter.run([self.photo], margins=True)[0]
-        found = judge(self.plan.case, result, self.session.resources.mask(self.plan.case))
+        found = check_expectations(self.plan.case, result, self.session.resources.mask(self.plan.case))
         if not is_reference(self.segmenter):
             found = found.model_copy(update={"checks": (*found.checks, self._parity_check())})
         found = save_pictures(result, found, self.session.file.pictures, self.plan.id)
