@@ -7,10 +7,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from segcore.core.errors import UsageError, nearest_hint
-from segcore.core.records import Benchmark, BenchmarkRecord, Run, thread_words
+from segcore.core.records import TIMED, Benchmark, BenchmarkRecord, Run, thread_words
 from segcore.judgement.statistics import log_quantile, usable
-
-TIMED = ("latency", "throughput")
 
 DatasetKey = tuple[str, int, str]
 """Dataset, images and protocol: the first fields of `ScoreLine`."""

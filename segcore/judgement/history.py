@@ -8,10 +8,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from segcore.core.records import BenchmarkRecord, MachineRecord, Run
+from segcore.core.records import TIMED, BenchmarkRecord, MachineRecord, Run
 from segcore.judgement.statistics import Floats, ProcessNoise, log_quantile, noise_of_history, usable
 
-TIMED = ("latency", "throughput")
 MIN_SEGMENT = 3
 """Runs on each side of a change point: fewer are an outlier, not a change."""
 

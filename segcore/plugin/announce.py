@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from segcore.plugin.plan import KINDS
+from segcore.core.records import KINDS
 from segcore.plugin.progress import clock_text
 from segcore.plugin.session import BenchSession
 from segcore.report.terminal import render, without_address

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from segcore.core.errors import UsageError
 from segcore.core.limits import Limits
-from segcore.core.records import Benchmark, BenchmarkRecord, OutcomeRecord, Run
+from segcore.core.records import TIMED, Benchmark, BenchmarkRecord, OutcomeRecord, Run
 from segcore.judgement.drift import Drift
 from segcore.judgement.gate.accuracy import judge_dominant, judge_drift, judge_expectations, judge_scores
 from segcore.judgement.gate.comparable import item_differences, machine_differences
@@ -19,9 +19,6 @@ from segcore.judgement.gate.verdict import GateResult, Row, Verdict, worst
 from segcore.judgement.statistics import ProcessNoise, assumed_noise, usable
 
 __all__ = ["GateResult", "Row", "Verdict", "judge"]
-
-TIMED = ("latency", "throughput")
-"""Kinds whose samples are judged; how long the others took is beside their point."""
 
 Arm = tuple[Benchmark, ...]
 """One item in every process of an arm."""

@@ -9,9 +9,9 @@ from pathlib import Path
 
 from segcore.core.errors import RecordError
 from segcore.core.limits import Limits
-from segcore.core.records import Run
+from segcore.core.records import TIMED, Run
 from segcore.judgement.drift import run_drift
-from segcore.judgement.gate import TIMED, GateResult, judge
+from segcore.judgement.gate import GateResult, judge
 from segcore.judgement.history import learned_noise
 from segcore.judgement.statistics import ProcessNoise
 from segcore.results.store import find_runs, load_run, resolve_run
