@@ -135,7 +135,7 @@ def segment(
 
 def _segment_one(segmenter: Segmenter, photo: Path, target: Path, overlay: bool) -> Segmented:
     from segcore.core.files import write_file
-    from segcore.inputs.images import save_indexed_png
+    from segcore.core.image_files import save_indexed_png
     from segcore.report.legend import with_legend
 
     try:

@@ -4,7 +4,7 @@
 
     SegcoreError                 expected: one line on stderr, exit code 2
     ├── UsageError               an option or argument that cannot be used
-    ├── ImageError               a photo that cannot be read
+    ├── ImageError               an image that cannot be read
     ├── CaseError                a case file with problems (all of them, with line numbers)
     ├── DownloadError            a file that could not be fetched
     │   ├── OfflineError         ... because the network is off or out of reach
@@ -12,6 +12,7 @@
     ├── ModelError               an unknown model, or weights that do not fit
     ├── DeviceError              a device or runtime that was asked for and is not there
     ├── DatasetError             a dataset whose layout or files are wrong
+    ├── NotInstalledError        an optional package that is needed and not installed
     ├── ArmError                 an arm of the paired gate that could not run what it was asked to
     ├── RecordError              a run file that cannot be read or understood
     └── OutputError              a file or stream that cannot be written
@@ -46,7 +47,7 @@ class UsageError(SegcoreError):
 
 
 class ImageError(SegcoreError):
-    """A photo cannot be read."""
+    """An image cannot be read."""
 
 
 class CaseError(SegcoreError):
@@ -75,6 +76,10 @@ class DeviceError(SegcoreError):
 
 class DatasetError(SegcoreError):
     """A dataset's layout or one of its files is wrong."""
+
+
+class NotInstalledError(SegcoreError):
+    """An optional package is needed and not installed; the message names the extra that installs it."""
 
 
 class ArmError(SegcoreError):

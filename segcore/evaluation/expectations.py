@@ -7,13 +7,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from segcore.core.image_files import load_indexed_png
 from segcore.core.labels import VOC_CLASSES
 from segcore.core.records import AccuracyRecord, CheckRecord
 from segcore.evaluation.metrics import METRIC_VOC, confusion_matrix, iou_per_class, mean_iou, pixel_accuracy
 from segcore.inference.decode import ClassMap
 from segcore.inference.pipeline import SegmentationResult
 from segcore.inputs.cases import Case
-from segcore.inputs.images import load_mask
 
 SHOWN_CLASSES = 5
 
@@ -30,7 +30,7 @@ def check_expectations(case: Case, result: SegmentationResult, mask: Path | None
         ImageError: the ground-truth mask cannot be read.
         DatasetError: the mask and the photo differ in size.
     """
-    scores = _scores(load_mask(mask), result.class_map) if mask is not None else {}
+    scores = _scores(load_indexed_png(mask), result.class_map) if mask is not None else {}
     record = AccuracyRecord(dominant=result.dominant, fractions=result.fractions, **scores)
     return record.model_copy(update={"checks": tuple(_checks(case, record))})
 

@@ -10,12 +10,12 @@ import torch
 from PIL import Image
 
 from segcore.core.files import write_file
+from segcore.core.image_files import save_indexed_png
 from segcore.core.records import MARGIN_PNG_STEP, AccuracyRecord, WorstRecord
 from segcore.evaluation.scoring import Predictor
 from segcore.inference.decode import RgbImage, blend, upsample_class_map
 from segcore.inference.pipeline import SegmentationResult
 from segcore.inputs.datasets import Dataset
-from segcore.inputs.images import save_indexed_png
 
 JPEG_QUALITY = 90
 

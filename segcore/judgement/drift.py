@@ -8,12 +8,13 @@ that changed although one of them was sure is a real change.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from segcore.core.errors import ImageError
+from segcore.core.image_files import load_indexed_png
 from segcore.core.records import MARGIN_PNG_STEP, AccuracyRecord, Benchmark, Run
 
 NOISE_MARGIN = 0.125
@@ -75,24 +76,17 @@ def _item_drift(baseline: Run, before: Benchmark, current: Run, after: Benchmark
         return "the baseline stored a class map, the current run did not"
     try:
         return pixel_drift(
-            _read(baseline.path.parent / old.class_map),
-            _read(current.path.parent / new.class_map),
+            load_indexed_png(baseline.path.parent / old.class_map),
+            load_indexed_png(current.path.parent / new.class_map),
             _margin(baseline, old),
             _margin(current, new),
         )
-    except (OSError, ValueError) as error:
+    except (ImageError, ValueError) as error:
         return f"the class maps cannot be compared: {error}; keep the PNG files beside the run file"
 
 
 def _margin(run: Run, accuracy: AccuracyRecord) -> Gray | None:
-    return _read(run.path.parent / accuracy.margin_map) if accuracy.margin_map else None
-
-
-def _read(path: Path) -> Gray:
-    with Image.open(path) as image:
-        if image.mode not in ("P", "L"):
-            raise ValueError(f"{path}: wanted an indexed or greyscale PNG, found mode {image.mode}")
-        return np.asarray(image, dtype=np.uint8)
+    return load_indexed_png(run.path.parent / accuracy.margin_map) if accuracy.margin_map else None
 
 
 def _at(margin: Gray, shape: tuple[int, ...]) -> Gray:

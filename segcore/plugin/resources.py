@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from segcore.core.errors import DownloadError
+from segcore.core.errors import DownloadError, NotInstalledError
 from segcore.inference import models
 from segcore.inference.pipeline import CALIBRATION_PHOTOS, Photo, Segmenter
 from segcore.inputs.cases import Case, resolve_image, resolve_mask
@@ -41,7 +41,7 @@ class Resources:
             self.photo(item.case)
             if item.kind == "accuracy":
                 self.mask(item.case)
-        except DownloadError as error:
+        except (DownloadError, NotInstalledError) as error:
             return str(error)
         return ""
 

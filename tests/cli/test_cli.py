@@ -12,9 +12,10 @@ from PIL import Image
 
 from segcore import __version__
 from segcore.cli import COMMANDS, cli
+from segcore.core.image_files import load_indexed_png
 from segcore.core.labels import NUM_CLASSES, VOC_PALETTE
 from segcore.inputs.download import sha256_file
-from segcore.inputs.images import load_mask, resource_path
+from segcore.inputs.images import resource_path
 from tests.support.http_server import MisbehavingServer, Reply
 
 FAST = ["--model", "lraspp_mobilenet_v3_large", "--weights", "random", "--size", "64", "--device", "cpu"]
@@ -124,7 +125,7 @@ def test_segment_writes_an_indexed_mask_and_an_overlay(tmp_path: Path) -> None:
         palette = mask.getpalette()
         assert palette is not None
         assert palette[: 3 * NUM_CLASSES] == VOC_PALETTE.ravel().tolist()
-    assert load_mask(tmp_path / "out" / "chelsea.mask.png").max() < NUM_CLASSES
+    assert load_indexed_png(tmp_path / "out" / "chelsea.mask.png").max() < NUM_CLASSES
     with Image.open(tmp_path / "out" / "chelsea.overlay.png") as overlay:
         assert overlay.width == 451
         assert overlay.height > 300  # the legend is below

@@ -10,12 +10,12 @@ import torch
 from PIL import Image
 
 from segcore.core.errors import DatasetError
+from segcore.core.image_files import load_indexed_png, save_indexed_png
 from segcore.core.labels import VOC_CLASSES
 from segcore.evaluation.expectations import check_expectations, describe_failure
 from segcore.evaluation.pictures import save_pictures
 from segcore.inference.pipeline import SegmentationResult
 from segcore.inputs.cases import Case
-from segcore.inputs.images import load_mask, save_indexed_png
 
 CAT, DOG = VOC_CLASSES.index("cat"), VOC_CLASSES.index("dog")
 
@@ -112,7 +112,7 @@ def test_pictures_are_what_was_found(tmp_path: Path) -> None:
     assert record.margin_map is not None
     assert record.overlay is not None
     assert record.photo is not None
-    assert (load_mask(tmp_path / "run" / record.class_map) == seen.class_map).all()
+    assert (load_indexed_png(tmp_path / "run" / record.class_map) == seen.class_map).all()
     margins = np.asarray(Image.open(tmp_path / "run" / record.margin_map)).astype(float) / 32
     assert seen.margins is not None
     assert np.abs(margins - np.minimum(seen.margins, 255 / 32)).max() <= 1 / 64
