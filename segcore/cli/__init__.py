@@ -20,6 +20,7 @@ from segcore.core.errors import (
     SegcoreError,
     nearest_hint,
 )
+from segcore.inference.allocator import keep_freed_memory
 
 # Name -> (home of the click command, one line of help). Kept here so that listing them imports nothing.
 COMMANDS: dict[str, tuple[str, str]] = {
@@ -90,6 +91,7 @@ def cli() -> None:
 
 def main() -> None:
     """Run the ``segcore`` script; no failure of its own exits with a code that `segcore gate` uses for a verdict."""
+    keep_freed_memory()
     try:
         code = cli.main(standalone_mode=False)
     except click.ClickException as error:

@@ -94,7 +94,8 @@ def evaluate(
     from segcore.evaluation.datasets import evaluate as run_evaluation
     from segcore.evaluation.pictures import save_worst
     from segcore.evaluation.protocols import choose
-    from segcore.inference.pipeline import Segmenter, calibration_photos
+    from segcore.inference.pipeline import Segmenter
+    from segcore.inference.preprocess import calibration_photos
     from segcore.inputs.datasets import open_dataset
     from segcore.results.store import save_run
 

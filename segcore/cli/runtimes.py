@@ -90,7 +90,8 @@ def best(
     from segcore.evaluation.backends import available_backends, benchmark_backends, fastest
     from segcore.inference import models
     from segcore.inference.devices import open_device
-    from segcore.inference.pipeline import CALIBRATION_PHOTOS, Segmenter, calibration_photos
+    from segcore.inference.pipeline import Segmenter
+    from segcore.inference.preprocess import CALIBRATION_PHOTOS, calibration_photos
 
     chosen = open_device(device)
     backends = available_backends(chosen, runtimes, precisions)

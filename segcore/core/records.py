@@ -21,6 +21,8 @@ SCHEMA_VERSION = 2
 """Version written. Version 2 gave warnings fields; in version 1 they are text."""
 READABLE_VERSIONS = (1, 2)
 
+STAGES = ("decode", "preprocess", "transfer", "forward", "postprocess", "colorize")
+"""Stages of the pipeline, in order."""
 Kind = Literal["accuracy", "latency", "throughput", "dataset"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 """In the order in which the items of one model run."""
@@ -44,6 +46,7 @@ WarningCode = Literal[
     "spread",
     "trend",
     "threads",
+    "no-trace",
     "other",
 ]
 
@@ -195,7 +198,7 @@ class BenchmarkRecord(Record):
     preprocess: str
     """Name of the preprocessing convention; a change makes runs incomparable."""
     stages: dict[str, tuple[float, ...]] = {}
-    """Seconds per round and stage: decode, preprocess, transfer, forward, postprocess, colorize."""
+    """Seconds per round by stage: see `STAGES`."""
     gmacs: float | None = None
     """Giga multiply-accumulates of one forward pass of the whole batch."""
     gbytes: float | None = None

@@ -12,7 +12,8 @@ import torch
 
 from segcore.evaluation.parity import REFERENCE, Parity, logits_parity, photo_logits, pooled
 from segcore.inference.devices import Device
-from segcore.inference.pipeline import Photo, Segmenter
+from segcore.inference.pipeline import Segmenter
+from segcore.inference.preprocess import Photo
 from segcore.inference.runtimes import RUNTIMES, why_not
 
 Backend = tuple[str, str]

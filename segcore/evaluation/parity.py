@@ -12,7 +12,8 @@ import torch
 from segcore.core.records import CheckRecord
 from segcore.evaluation.metrics import ConfusionMatrix, confusion_matrix, mean_iou
 from segcore.inference.decode import argmax_classes, margin_map
-from segcore.inference.pipeline import Photo, Segmenter
+from segcore.inference.pipeline import Segmenter
+from segcore.inference.preprocess import Photo
 from segcore.inputs.images import as_rgb_image
 
 REFERENCE = ("torch", "fp32")
@@ -99,10 +100,12 @@ def reference_of(segmenter: Segmenter) -> Segmenter:
     )
 
 
-def photo_logits(segmenter: Segmenter, photo: Photo) -> torch.Tensor:
+def photo_logits(segmenter: Segmenter, photo: Photo, size: int | None = None) -> torch.Tensor:
     """Return the logits of a photo at model scale, float32 (21, h, w).
+
+    Its shorter side there is `size`, that of the segmenter if None.
 
     Raises:
         ImageError: the photo cannot be read.
     """
-    return segmenter.forward(segmenter.prepare(as_rgb_image(photo))[None])[0]
+    return segmenter.forward(segmenter.prepare(as_rgb_image(photo), size)[None])[0]

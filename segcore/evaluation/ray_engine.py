@@ -19,6 +19,7 @@ import torch
 
 from segcore.core.errors import DeviceError
 from segcore.evaluation.scoring import ImageScore, Predictor, ScoringTask, score_chunks
+from segcore.inference.allocator import keep_freed_memory
 
 MAX_ATTEMPTS = 3
 """A chunk during which this many actors died is not tried again: its images, or too little memory, kill them."""
@@ -91,6 +92,7 @@ class _Actor:
     """Holds the model, made with the first chunk so that a death while it loads is an attempt at that chunk."""
 
     def __init__(self, make: Callable[[], Predictor], threads: int) -> None:
+        keep_freed_memory()
         torch.set_num_threads(threads)
         self._make = make
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from segcore.core.records import Benchmark, Run
+from segcore.core.records import STAGES, Benchmark, Run
 from segcore.judgement.compare import achieved
 from segcore.judgement.history import history
 from segcore.judgement.statistics import Interval, quantile_interval, usable
@@ -21,7 +21,6 @@ from segcore.report.wording import milliseconds, number, short_labels, shortened
 
 MAX_MARKS = 1500
 """Samples drawn in one chart: 250 bytes each, so that a page stays small; more are thinned evenly."""
-STAGES = ("decode", "preprocess", "transfer", "forward", "postprocess", "colorize")
 
 Cells = tuple[str | float, ...]
 

@@ -29,7 +29,7 @@ def result() -> SegmentationResult:
     photo = np.random.default_rng(0).integers(0, 256, (10, 10, 3), dtype=np.uint8)
     margins = np.linspace(0, 20, 100, dtype=np.float32).reshape(10, 10)
     colours = np.zeros((10, 10, 3), dtype=np.uint8)
-    return SegmentationResult(photo, classes, colours, {"forward": 0.1}, (1, 3, 10, 10), margins, [logits])
+    return SegmentationResult(photo, classes, colours, {"forward": 0.1}, (1, 3, 10, 10), margins, logits)
 
 
 def case(**expect: Any) -> Case:
