@@ -86,9 +86,9 @@ def gate(
         more = (_words("--base-args", base_args or ""), _words("--head-args", head_args or ""))
         result = _in_turns(against, base_python, _words("--args", args), more, limit, budget)
     else:
-        from segcore.judgement.gate.files import judge_runs, load_arm
+        from segcore.judgement.gate.files import judge_runs, load_runs
 
-        old, new = load_arm(str(baseline), storage), load_arm(str(current), storage)
+        old, new = load_runs(str(baseline), storage), load_runs(str(current), storage)
         both = {run.path.resolve() for run in old} & {run.path.resolve() for run in new}
         if both:
             raise UsageError(f"BASELINE and CURRENT are both {both.pop()}: a run always equals itself")

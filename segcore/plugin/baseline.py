@@ -11,7 +11,7 @@ from segcore.core.errors import EXIT_BAD_INPUT, RecordError
 from segcore.core.limits import Limits
 from segcore.core.records import Run
 from segcore.judgement.gate import GateResult
-from segcore.judgement.gate.files import judge_runs, load_arm
+from segcore.judgement.gate.files import judge_runs, load_runs
 from segcore.plugin.session import BenchSession
 from segcore.plugin.storage import benchmark_session
 from segcore.report.gate_text import render
@@ -26,7 +26,7 @@ def load_baseline(config: pytest.Config) -> tuple[Run, ...]:
         return ()
     storage = benchmark_session(config).storage
     try:
-        return load_arm(reference, storage.path if isinstance(storage, FileStorage) else DEFAULT_DIRECTORY)
+        return load_runs(reference, storage.path if isinstance(storage, FileStorage) else DEFAULT_DIRECTORY)
     except RecordError as error:
         pytest.exit(f"--segcore-baseline: {error}", returncode=EXIT_BAD_INPUT)
 

@@ -91,7 +91,9 @@ def _judge(
     rounds = min(len(samples) for arm in arms for samples in arm)
     if not math.isfinite(interval.low + interval.high):
         needed = max(rounds_needed(q), rounds + 1)
-        reason = f"{rounds} rounds cannot bound the {quantile_name(q)}: about {needed} would, more if they are correlated"
+        reason = (
+            f"{rounds} rounds cannot bound the {quantile_name(q)}: about {needed} would, more if they are correlated"
+        )
         return interval, "inconclusive", reason
     missing = _missing_evidence(interval, estimate(_NO_NOISE), limit, rounds, noise)
     return interval, "inconclusive", f"{missing}; {reason}"
