@@ -6,8 +6,7 @@ from typing import Any
 
 from segcore.core.records import BenchmarkRecord, Kind
 from segcore.inference import models
-from segcore.inference.pipeline import Segmenter
-from segcore.inference.preprocess import PREPROCESS
+from segcore.inference.pipeline import PREPROCESS, Segmenter
 
 
 def record_of(

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from segcore.core.errors import UsageError, nearest_hint
-from segcore.core.records import TIMED, Benchmark, BenchmarkRecord, Run, thread_words
+from segcore.core.records import Benchmark, BenchmarkRecord, Run, thread_words
 from segcore.judgement.statistics import log_quantile, usable
 
-LineKey = tuple[str, str, str, int, int]
-"""Kind, model, runtime, size and batch: the first fields of `Line`."""
+TIMED = ("latency", "throughput")
+
 DatasetKey = tuple[str, int, str]
 """Dataset, images and protocol: the first fields of `ScoreLine`."""
 
@@ -23,29 +23,29 @@ class Column:
     label: str
     """Run and device, for example ``laptop-1a2b3c4 cpu``."""
     machine: str
-    """Product name of the processor or accelerator."""
+    """Processor, or accelerator, by product name."""
 
 
 @dataclass(frozen=True)
 class Cell:
-    """Speed of one line in one column."""
+    """What one column did of one row."""
 
     seconds: float
-    """Of one call: geometric mean, over the cases, of the medians."""
+    """Of one call: the geometric mean over the row's cases of their medians."""
     images_per_s: float
     gmacs_per_s: float | None
-    """Achieved in the forward pass; None if the model's cost is unknown."""
+    """Achieved in the forward pass; None where the model's cost is not known."""
     efficiency: float | None
-    """GMAC/s as a share of the matrix product in the run's calibration on the same device."""
+    """That as a share of the matrix product that the run's calibration reached on the same device."""
     ratio: float | None
-    """Speed relative to the reference column, above 1 is faster; None if that does not have the line."""
+    """Speed relative to the reference column, above 1 is faster; None where that has no such row."""
     best: bool
-    """Whether no other column took less time."""
+    """No other column did the row in less time."""
 
 
 @dataclass(frozen=True)
 class Line:
-    """The same work in each column that has it."""
+    """One kind of work: the same cases, model, size and batch, in each column that did it."""
 
     kind: str
     model: str
@@ -53,20 +53,21 @@ class Line:
     size: int
     batch: int
     cases: tuple[str, ...]
-    """Cases in every column of the line; only these are compared."""
+    """Those that every column of the row has: more would not be the same work."""
     cells: Mapping[str, Cell]
-    """By column label."""
+    """By column label; columns that did not do it are absent."""
 
     @property
     def title(self) -> str:
         """Kind, model, size and batch in words."""
         batch = f" batch {self.batch}" if self.kind == "throughput" else ""
-        return f"{self.kind} {self.model}{_unless_torch(self.runtime)} @{self.size}{batch}"
+        runtime = "" if self.runtime == "torch" else f" {self.runtime}"
+        return f"{self.kind} {self.model}{runtime} @{self.size}{batch}"
 
 
 @dataclass(frozen=True)
 class ScoreCell:
-    """One score in one column."""
+    """What one column scored."""
 
     what: str
     """Model, runtime and size, for example ``embedded @320``."""
@@ -75,14 +76,14 @@ class ScoreCell:
     high: float
     """95 % confidence interval by bootstrap over images."""
     difference: float | None
-    """From the reference column; None if that does not have the line."""
+    """From the reference column; None where that has no such line."""
     best: bool
-    """Whether no other column scored higher."""
+    """No other column scored more."""
 
 
 @dataclass(frozen=True)
 class ScoreLine:
-    """One score on the same images under the same protocol, in each column that has it, for any model and size."""
+    """One score on the same images under the same protocol, in each column that has it: of whatever model and size."""
 
     dataset: str
     images: int
@@ -90,12 +91,12 @@ class ScoreLine:
     score: str
     """For example ``miou`` or ``iou cat``."""
     cells: Mapping[str, ScoreCell]
-    """By column label."""
+    """By column label; columns that do not have it are absent."""
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """Runs side by side."""
+    """The table."""
 
     columns: tuple[Column, ...]
     lines: tuple[Line, ...]
@@ -105,19 +106,20 @@ class Comparison:
 
 
 def compare(runs: Sequence[Run], reference: str | None = None) -> Comparison:
-    """Return runs side by side.
+    """Return what the runs have in common and apart.
 
     Args:
         runs: at least one.
-        reference: label, or run name, of the column that ratios refer to; the first if None.
+        reference: label, or run name, of the column that ratios refer to; the first when None.
 
     Raises:
         UsageError: there is no such column, or there is neither a time nor a score of a dataset.
     """
+    names = _labels(runs)
     columns: dict[str, Column] = {}
     scored: dict[tuple[str, DatasetKey], dict[str, BenchmarkRecord]] = {}
-    timed: dict[LineKey, dict[str, dict[str, tuple[Run, Benchmark]]]] = {}
-    for run, name in zip(runs, _distinct_names(runs), strict=True):
+    found: dict[tuple[str, str, str, int, int], dict[str, dict[str, tuple[Run, Benchmark]]]] = {}
+    for run, name in zip(runs, names, strict=True):
         for benchmark in run.benchmarks:
             info, label = benchmark.info, f"{name} {benchmark.info.device}"
             if info.dataset:
@@ -125,26 +127,26 @@ def compare(runs: Sequence[Run], reference: str | None = None) -> Comparison:
                 others = scored.setdefault((info.dataset.sha256, what), {})
                 label = f"{label} {_what(info)}" if label in others else label
                 others[label] = info
-            if info.kind in TIMED and usable(benchmark.samples):
+            timed = info.kind in TIMED and usable(benchmark.samples)
+            if timed or info.dataset:
+                columns.setdefault(label, Column(label, _machine(run, info.device)))
+            if timed:
                 key = (info.kind, info.model, _runtime(info), info.size, info.batch)
-                timed.setdefault(key, {}).setdefault(label, {})[info.case] = (run, benchmark)
-            elif not info.dataset:
-                continue
-            columns.setdefault(label, Column(label, _machine(run, info.device)))
+                found.setdefault(key, {}).setdefault(label, {})[info.case] = (run, benchmark)
     if not columns:
         files = ", ".join(str(run.path) for run in runs)
-        raise UsageError(f"nothing to compare: no times and no dataset scores in {files}")
+        raise UsageError(f"nothing was timed, and no dataset scored, in {files}: no table to make")
     chosen = _reference(reference, columns)
-    lines = tuple(_line(key, cells, chosen) for key, cells in sorted(timed.items()))
+    lines = tuple(_line(key, cells, chosen) for key, cells in sorted(found.items()))
     scores = tuple(line for key, cells in sorted(scored.items()) for line in _score_lines(key[1], cells, chosen))
     return Comparison(tuple(columns.values()), lines, scores, chosen)
 
 
 def achieved(run: Run, benchmark: Benchmark) -> tuple[float, float] | None:
-    """Return GMAC/s of the forward pass, and its share of the calibrated matrix product, or None if unknown."""
+    """Return GMAC/s of the forward pass, and its share of the calibrated matrix product; None where unknown."""
     info = benchmark.info
     if info.threads not in (None, run.record.machine.intra_op_threads):
-        return None  # calibration ran with another number of threads
+        return None  # calibration had other threads
     forward = info.stages.get("forward") or benchmark.samples
     peak = next((c.matmul_gmacs_per_s for c in run.record.calibration if c.device == info.device), math.nan)
     if info.gmacs is None or not math.isfinite(info.gmacs) or not usable(forward) or not 0 < peak < math.inf:
@@ -153,18 +155,20 @@ def achieved(run: Run, benchmark: Benchmark) -> tuple[float, float] | None:
     return rate, rate / peak
 
 
-def _line(key: LineKey, found: Mapping[str, Mapping[str, tuple[Run, Benchmark]]], reference: str) -> Line:
-    *_, batch = key
+def _line(
+    key: tuple[str, str, str, int, int], found: Mapping[str, Mapping[str, tuple[Run, Benchmark]]], reference: str
+) -> Line:
+    kind, model, runtime, size, batch = key
     shared = set.intersection(*(set(cases) for cases in found.values()))
-    # Columns without a common case show what they have; a ratio would compare different photos.
-    seconds: dict[str, float] = {}
-    rates: dict[str, tuple[float | None, float | None]] = {}
+    # Columns without a common case are shown by what they have; a ratio would compare different photos.
+    seconds, rates = {}, {}
     for label, by_case in found.items():
-        cases = [by_case[case] for case in sorted(shared or by_case)]
-        seconds[label] = math.exp(sum(log_quantile(b.samples, 0.5) for _, b in cases) / len(cases))
-        known = [rate for run_and_item in cases if (rate := achieved(*run_and_item)) is not None]
-        complete = len(known) == len(cases)
-        rates[label] = (_geometric(r for r, _ in known), _geometric(s for _, s in known)) if complete else (None, None)
+        cases = sorted(shared or by_case)
+        logs = [log_quantile(by_case[case][1].samples, 0.5) for case in cases]
+        seconds[label] = math.exp(sum(logs) / len(logs))
+        each = [achieved(*by_case[case]) for case in cases]
+        known = [value for value in each if value is not None]
+        rates[label] = _geometric(known) if len(known) == len(each) else (None, None)
     fastest = min(seconds.values())
     cells = {
         label: Cell(
@@ -177,7 +181,7 @@ def _line(key: LineKey, found: Mapping[str, Mapping[str, tuple[Run, Benchmark]]]
         )
         for label, value in seconds.items()
     }
-    return Line(*key, cases=tuple(sorted(shared)), cells=cells)
+    return Line(kind, model, runtime, size, batch, tuple(sorted(shared)), cells)
 
 
 def _score_lines(key: DatasetKey, found: Mapping[str, BenchmarkRecord], reference: str) -> Iterator[ScoreLine]:
@@ -198,17 +202,14 @@ def _score_lines(key: DatasetKey, found: Mapping[str, BenchmarkRecord], referenc
         yield ScoreLine(*key, score=name, cells=cells)
 
 
-def _geometric(values: Iterable[float]) -> float:
-    logs = [math.log(value) for value in values]
-    return math.exp(sum(logs) / len(logs))
-
-
 def _what(info: BenchmarkRecord) -> str:
-    return f"{info.model}{_unless_torch(_runtime(info))} @{info.size}"
+    runtime = _runtime(info)
+    return f"{info.model}{'' if runtime == 'torch' else f' {runtime}'} @{info.size}"
 
 
-def _unless_torch(runtime: str) -> str:
-    return "" if runtime == "torch" else f" {runtime}"
+def _geometric(pairs: Sequence[tuple[float, float]]) -> tuple[float, float]:
+    logs = [(math.log(a), math.log(b)) for a, b in pairs]
+    return math.exp(sum(a for a, _ in logs) / len(logs)), math.exp(sum(b for _, b in logs) / len(logs))
 
 
 def _runtime(info: BenchmarkRecord) -> str:
@@ -217,7 +218,7 @@ def _runtime(info: BenchmarkRecord) -> str:
     return f"{info.runtime}{precision}{threads}{info.weights.warning}"
 
 
-def _distinct_names(runs: Sequence[Run]) -> list[str]:
+def _labels(runs: Sequence[Run]) -> list[str]:
     names = [run.name for run in runs]
     return [name if names.count(name) == 1 else f"{name}#{names[: n + 1].count(name)}" for n, name in enumerate(names)]
 

@@ -23,6 +23,8 @@ from segcore.judgement.statistics import Interval
 Verdict = Literal["regressed", "missing", "inconclusive", "incomparable", "improved", "pass"]
 Unit = Literal["ms", "images/s", "share", ""]
 
+VERDICTS: tuple[Verdict, ...] = ("regressed", "missing", "inconclusive", "incomparable", "improved", "pass")
+"""Worst first."""
 EXIT_CODES: dict[Verdict, int] = {
     "regressed": 1,
     "missing": 1,
@@ -31,31 +33,29 @@ EXIT_CODES: dict[Verdict, int] = {
     "improved": 0,
     "pass": 0,
 }
-VERDICTS = tuple(EXIT_CODES)
-"""Worst first."""
 
 
 @dataclass(frozen=True)
 class Row:
-    """The verdict on one aspect of one item."""
+    """One aspect of one item held against one limit."""
 
     item: str
     """`BenchmarkRecord.key`."""
     aspect: str
-    """``median``, ``p95``, ``mIoU``, ``IoU cat``, ``changed pixels``, ``dominant class``; ``item`` for all of it."""
+    """What was looked at: ``median``, ``p95``, ``mIoU``, ``IoU cat``, ``changed pixels``, ``dominant``."""
     verdict: Verdict
     reason: str
     unit: Unit = ""
     old: float | None = None
     new: float | None = None
     change: Interval | None = None
-    """Relative if the unit is ms (0.03 is 3 % slower), a difference if it is a share."""
+    """Relative where the unit is ms (0.03 is 3 % slower), a difference where it is a share."""
     limit: str = ""
 
 
 @dataclass(frozen=True)
 class GateResult:
-    """The rows of one gate, in the order of the baseline's items, with notes on the runs."""
+    """All rows of one gate, in the order of the baseline's items, and what a reader must know besides."""
 
     baseline: str
     current: str
@@ -64,13 +64,16 @@ class GateResult:
 
     @property
     def counts(self) -> dict[Verdict, int]:
-        """Number of rows by verdict, worst first, without zeros."""
+        """How often each verdict fell, worst first, those that did not left out."""
         counts = Counter(row.verdict for row in self.rows)
         return {verdict: counts[verdict] for verdict in VERDICTS if counts[verdict]}
 
     @property
     def exit_code(self) -> int:
-        """1 if anything regressed or is missing, else 3 if anything, or everything, could not be judged, else 0."""
+        """0, or 1 if anything regressed or is missing, or else 3 if anything could not be judged.
+
+        A gate that judged nothing has shown nothing: 3.
+        """
         codes = {EXIT_CODES[row.verdict] for row in self.rows}
         return 1 if 1 in codes else 3 if 3 in codes or not codes else 0
 
