@@ -1,4 +1,4 @@
-"""Case files with one thing wrong: what is in the file, and line, column and beginning of what is said of it."""
+"""Case files with one mistake each: the text of the file, and a part of the problem reported, with line and column."""
 
 from __future__ import annotations
 
@@ -21,6 +21,8 @@ BAD: dict[str, tuple[str | bytes, str]] = {
     "not UTF-8": (HEAD.encode() + b"tags: [\xff]", "3:1: is not UTF-8: found byte 0xff"),
     "UTF-16": (HEAD.encode("utf-16"), "1:1: is not UTF-8"),
     "control character": (HEAD + "skip_reason: \x07", "3:14: has a character that YAML does not allow: U+0007"),
+    "bad escape": (HEAD + 'skip_reason: "\\U00ffffff"', "3:1: is not YAML: chr() arg not in range"),
+    "bad version": ("%YAML 3.0\n---\n" + HEAD, "1:1: is not YAML"),
     "too large": (
         HEAD + "#" * MAX_FILE_BYTES,
         f"1:1: has {len(HEAD) + MAX_FILE_BYTES} bytes: wanted at most {MAX_FILE_BYTES}",
@@ -35,9 +37,9 @@ BAD: dict[str, tuple[str | bytes, str]] = {
     "anchor": (HEAD + "tags: [&a x]", "3:8: has an anchor, &a"),
     "alias": (HEAD + "tags: [*a]", "3:8: has an alias, *a"),
     "merge": (HEAD + "<<: {}", "3:1: unknown key '<<'"),
-    "list as key": (HEAD + "? [a]\n: b", "3:3: has a list or mapping for a key"),
-    "key twice": (HEAD + "tags: [a]\ntags: [b]", "4:1: key 'tags' is there twice: first in line 3"),
-    "key twice, quoted": (HEAD + "tags: [a]\n'tags': [b]", "4:1: key 'tags' is there twice"),
+    "list as key": (HEAD + "? [a]\n: b", "3:3: has a list or mapping as a key"),
+    "key twice": (HEAD + "tags: [a]\ntags: [b]", "4:1: key 'tags' is repeated: first in line 3"),
+    "key twice, quoted": (HEAD + "tags: [a]\n'tags': [b]", "4:1: key 'tags' is repeated"),
     "unknown key": (
         HEAD + "expct: {}",
         "3:1: unknown key 'expct' (did you mean 'expect'?); valid keys are expect, image",
@@ -55,12 +57,12 @@ BAD: dict[str, tuple[str | bytes, str]] = {
     "no image": ("name: x", "1:1: image is missing"),
     "name": (HEAD.replace("cat", "Cat 1"), "1:7: name: should be 1 to 64 lower-case letters, digits, - and _"),
     "name a number": (HEAD.replace("cat", "12"), "1:7: name: should be text, found 12; put it in quotes"),
-    "name a boolean": (HEAD.replace("cat", "on"), "1:7: name: should be text, found on; YAML takes on for a boolean"),
-    "skip_reason no": (HEAD + "skip_reason: no", "3:14: skip_reason: should be text, found no; YAML takes no for a"),
+    "name a boolean": (HEAD.replace("cat", "true"), "1:7: name: should be text, found true; put it in quotes"),
+    "skip_reason a list": (HEAD + "skip_reason: [no]", "3:14: skip_reason: should be text, found a list"),
     "empty skip_reason": (HEAD + "skip_reason: ''", "3:14: skip_reason: should not be empty"),
     "class no": (
         HEAD + "expect: {absent: [no]}",
-        "3:19: expect.absent[1]: should be the name or index of a VOC class, found no",
+        "3:19: expect.absent[1]: unknown class 'no'",
     ),
     "class key no": (HEAD + "expect: {classes: {no: {}}}", "3:20: expect.classes: unknown class 'no'"),
     "unknown class": (
@@ -68,6 +70,7 @@ BAD: dict[str, tuple[str | bytes, str]] = {
         "3:20: expect.dominant: unknown class 'doog' (did you mean 'dog'?)",
     ),
     "class 21": (HEAD + "expect: {dominant: 21}", "3:20: expect.dominant: class 21 is not a VOC class"),
+    "class true": (HEAD + "expect: {dominant: True}", "3:20: expect.dominant: should be the name or index of a VOC"),
     "class 1.5": (HEAD + "expect: {dominant: 1.5}", "3:20: expect.dominant: should be the name or index"),
     "expect is null": (HEAD + "expect:", "3:8: expect: should be a mapping, found nothing"),
     "fraction above 1": (

@@ -1,4 +1,4 @@
-"""What a case says: frozen models that check themselves, and the JSON Schema made from them."""
+"""Models of a case file that validate themselves, and the JSON Schema made from them."""
 
 from __future__ import annotations
 
@@ -46,14 +46,14 @@ PATTERNS = {
     RESOURCE: "PACKAGE:FILE, such as skimage:chelsea.png",
     DEVICE: "cpu, mps, cuda or cuda:INDEX",
 }
-"""What each pattern asks for, in words."""
+"""Description of each pattern."""
 
 Conflict = tuple[tuple[str | int, ...], str]
-"""Where, below the model that is being checked, and what does not fit together."""
+"""Path below the validated model, and which of its values contradict each other."""
 
 
 def refuse(conflicts: Iterable[Conflict]) -> None:
-    """Raise one error that carries all conflicts, if there are any: see `problems_of` for how they are told apart."""
+    """Raise one error that carries all conflicts, if there are any; `problems_of` makes a problem of each."""
     found = tuple(conflicts)
     if found:
         raise PydanticCustomError("conflict", "{words}", {"words": "; ".join(w for _, w in found), "conflicts": found})
@@ -64,7 +64,7 @@ _CLASS = {"anyOf": [_CLASS_NAMES, {"type": "integer", "minimum": 0, "maximum": N
 
 
 def voc_name(value: object) -> str:
-    """Return the VOC name for a name, alias or index as it stands in a case file."""
+    """Return the VOC name of a class that is given by name, alias or index."""
     if isinstance(value, bool) or not isinstance(value, str | int):
         raise PydanticCustomError("class_type", "should be the name or index of a VOC class")
     try:
@@ -74,12 +74,12 @@ def voc_name(value: object) -> str:
 
 
 def is_class(name: str) -> bool:
-    """Tell whether a class goes by this name."""
+    """Return whether this is the name, an alias or the index of a class."""
     return name.strip().lower() in _CLASS_NAMES["enum"]
 
 
 def _each_once(value: object, validate: ValidatorFunctionWrapHandler) -> Any:
-    """Refuse a class that is named twice, be it by different names."""
+    """Refuse a class that is named twice, also by different names."""
     names = validate(value)
     if isinstance(value, dict | list | tuple) and len(set(names)) < len(value):
         known = [voc_name(name) for name in value]
@@ -93,7 +93,7 @@ def _as_tuple(value: object) -> object:
 
 
 def _alone_too(schema: dict[str, Any]) -> None:
-    """Let the JSON Schema of a list take one of its items as well."""
+    """Allow a single item in the JSON Schema of a list."""
     items = schema.pop("items")
     schema["anyOf"] = [items, {"type": schema.pop("type"), "items": items}]
 
@@ -132,26 +132,26 @@ EachOnce = WrapValidator(_each_once)
 
 
 class CaseModel(BaseModel):
-    """Base of everything in a case file: frozen, unknown keys and numbers that are not finite refused."""
+    """Base of all models: frozen; unknown keys, NaN and infinity are refused."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True)
 
 
 class ImageSource(CaseModel):
-    """Where a photo or a mask comes from: exactly one of `url` (with `sha256`), `path` and `resource`."""
+    """Source of a photo or mask: exactly one of `url` (with `sha256`), `path` and `resource`."""
 
     url: Annotated[str, Strict(), AfterValidator(_web_address)] | None = None
-    """Address to download from, best one that never changes (pinned to a commit)."""
+    """Address to download from, preferably one that never changes (pinned to a commit)."""
     sha256: Annotated[str, Strict(), Field(pattern=SHA256)] | None = None
     """SHA-256 of the file at `url`: 64 hexadecimal digits."""
     path: Annotated[str, Strict(), AfterValidator(_inner_path)] | None = None
     """File below the directory of the case file, relative to it."""
     resource: Annotated[str, Strict(), Field(pattern=RESOURCE)] | None = None
-    """File that an installed package ships: skimage:chelsea.png."""
+    """File that an installed package contains: skimage:chelsea.png."""
     licence: Text | None = None
-    """Under what terms the file may be used."""
+    """Licence of the file."""
     bytes: Annotated[int, Strict(), Field(gt=0)] | None = None
-    """Size of the file at `url`; a download that turns out longer is broken off."""
+    """Size of the file at `url`; a longer download is aborted."""
 
     @model_validator(mode="after")
     def _one_source(self) -> Self:
@@ -162,7 +162,7 @@ class ImageSource(CaseModel):
                 ((), f"exactly one of url, path and resource is wanted, found {' and '.join(named) or 'none'}")
             )
         if self.url is not None and self.sha256 is None:
-            conflicts.append((("url",), "a url needs its sha256 beside it (`sha256sum FILE`)"))
+            conflicts.append((("url",), "a url needs its sha256 (`sha256sum FILE`)"))
         if self.url is None:
             beside = [name for name in ("sha256", "bytes") if getattr(self, name) is not None]
             conflicts += [((name,), f"{name} belongs to a url, and there is none") for name in beside]
@@ -171,12 +171,12 @@ class ImageSource(CaseModel):
 
 
 class ClassRange(CaseModel):
-    """The share of the photo's pixels that a class should cover."""
+    """Share of the photo's pixels that a class should cover."""
 
     min_fraction: Share | None = None
-    """At least this share, 0 to 1."""
+    """Minimum share, 0 to 1."""
     max_fraction: Share | None = None
-    """At most this share, 0 to 1."""
+    """Maximum share, 0 to 1."""
 
     @model_validator(mode="after")
     def _some_range(self) -> Self:
@@ -189,20 +189,20 @@ class ClassRange(CaseModel):
 
 
 class Expectations(CaseModel):
-    """What a right model sees in the photo."""
+    """What a correct model sees in the photo."""
 
     dominant: ClassName | None = None
-    """The class with most pixels, background apart."""
+    """Class with the most pixels other than background."""
     classes: Annotated[dict[ClassName, ClassRange], EachOnce] = {}
-    """The share of the photo that each class covers."""
+    """Share of the photo that each class covers."""
     absent: Annotated[tuple[ClassName, ...], EachOnce] = ()
-    """Classes that no pixel may have; to tolerate a few, give the class a max_fraction instead."""
+    """Classes that no pixel may have; to tolerate a few pixels, set a max_fraction for the class instead."""
     ground_truth: ImageSource | None = None
-    """Mask to be scored against: a PNG of class indices, 255 where nothing is scored, as large as the photo."""
+    """Ground-truth mask: a PNG of class indices in the size of the photo; pixels with 255 are not scored."""
     min_iou: Annotated[dict[ClassName, Share], EachOnce] = {}
-    """Least intersection over union with the mask, by class."""
+    """Minimum intersection over union with the mask, by class."""
     min_miou: Share | None = None
-    """Least mean IoU over the classes in mask or prediction."""
+    """Minimum mean IoU over the classes in mask or prediction."""
 
     @model_validator(mode="after")
     def _possible(self) -> Self:
@@ -248,7 +248,7 @@ class Expectations(CaseModel):
 
 
 class When(CaseModel):
-    """For which items a rule holds: every key that is given has to fit, by one of its values."""
+    """Items to which a rule applies: each given key must match by one of its values."""
 
     model: OneOrMore[Identifier] = ()
     device: OneOrMore[Device] = ()
@@ -260,15 +260,15 @@ class When(CaseModel):
     """Any of the case's tags."""
 
     def fits(self, **item: Iterable[str | int]) -> bool:
-        """Tell whether every key that is given has a value in common with the item's."""
+        """Return whether each given key has a value in common with the item's."""
         return all(not getattr(self, key) or set(getattr(self, key)) & set(values) for key, values in item.items())
 
 
 class LimitRule(Limits, CaseModel):
-    """Limits of the gate, and for which items they hold."""
+    """Limits of the gate, and the items to which they apply."""
 
     when: When = When()
-    """For which items; without it for all. Of several rules that set the same limit, the last that fits counts."""
+    """Items to which the rule applies, all if omitted. If several rules set a limit, the last that matches counts."""
 
     @model_validator(mode="after")
     def _limits_something(self) -> Self:
@@ -277,13 +277,13 @@ class LimitRule(Limits, CaseModel):
         return self
 
 
-class Settings(CaseModel):
-    """What a case, or `defaults.yaml` for all cases beside it, says about how to run and to judge."""
+class CaseSettings(CaseModel):
+    """How to run and judge a case, or in `defaults.yaml` all cases of the directory."""
 
     models: Annotated[tuple[Identifier, ...], Field(min_length=1)] = DEFAULT_MODELS
-    """Models to run, by the names that `segcore models` lists."""
+    """Models to run, as listed by `segcore models`."""
     sizes: Annotated[tuple[Size, ...], Field(min_length=1)] = DEFAULT_SIZES
-    """Shorter side of the photo as the model sees it, pixels."""
+    """Shorter side of the photo at model scale, pixels."""
     limits: OneOrMore[LimitRule] = ()
     """Limits of the gate: one rule or a list of them."""
 
@@ -294,34 +294,34 @@ class Settings(CaseModel):
         return self
 
 
-class CaseText(Settings):
-    """One photo, what is expected of it, and how it is run: what stands in a case file."""
+class CaseEntry(CaseSettings):
+    """One photo, what is expected in it, and how it is run: a case as it is written."""
 
     name: Slug
     """Short and unique; part of the names of tests and files."""
     image: ImageSource
     """The photo."""
     expect: Expectations = Expectations()
-    """What a right model sees in it."""
+    """What a correct model sees in it."""
     tags: tuple[Slug, ...] = ()
-    """Words to choose cases by; those tagged `speed` are the ones that slow models are timed on."""
+    """Words to select cases by; slow models are timed on the cases tagged `speed`."""
     skip_reason: Text | None = None
-    """Why the case is not run; leave it away to run it."""
+    """Why the case is not run; omit it to run the case."""
 
 
-class Case(CaseText):
-    """One case as it is run: with the limits of its directory, and where it stands."""
+class Case(CaseEntry):
+    """A case with the defaults of its directory and its position."""
 
     source_file: Path = Path()
     """The YAML file."""
     line: int = 0
-    """Line of the file in which the case begins, from 1."""
+    """Line of the file where the case begins, from 1."""
 
     def __hash__(self) -> int:
         return hash((self.name, self.source_file, self.line))
 
     def limits_for(self, *, model: str, device: str, runtime: str, precision: str, size: int) -> Limits:
-        """Return what the rules that fit an item come to; what none of them sets is left to the gate's defaults."""
+        """Return the limits that the matching rules set for an item; the gate has defaults for the others."""
         devices = (device, device.partition(":")[0])
         found = Limits()
         for rule in self.limits:
@@ -334,7 +334,7 @@ class Case(CaseText):
 
 def json_schema() -> dict[str, Any]:
     """Return the JSON Schema (draft 2020-12) of a case file: one case, a list of them, or ``defaults.yaml``."""
-    case, settings = (model.model_json_schema(ref_template="#/$defs/{model}") for model in (CaseText, Settings))
+    case, settings = (model.model_json_schema(ref_template="#/$defs/{model}") for model in (CaseEntry, CaseSettings))
     definitions = case.pop("$defs") | settings.pop("$defs")
     for key in ("classes", "min_iou"):
         definitions["Expectations"]["properties"][key]["propertyNames"] = _CLASS_NAMES

@@ -1,4 +1,4 @@
-"""From what pydantic says of a case to what its author needs: file, line, column, what is wrong, what to write."""
+"""Convert pydantic's validation errors to problems with file, line, column and a hint."""
 
 from __future__ import annotations
 
@@ -11,9 +11,8 @@ from pydantic import BaseModel, ValidationError
 from segcore.core.errors import nearest_hint
 from segcore.core.labels import VOC_CLASSES
 from segcore.inputs.cases.model import PATTERNS, is_class, voc_name
-from segcore.inputs.cases.yaml_source import Located, Place, Problem
+from segcore.inputs.cases.yaml_source import Located, Position, Problem
 
-_BOOLEANS = ("yes", "no", "on", "off", "true", "false")
 _WORDS = {
     "model_type": "should be a mapping",
     "model_attributes_type": "should be a mapping",
@@ -28,64 +27,55 @@ _WORDS = {
     "too_short": "should not be empty",
 }
 Loc = tuple[str | int, ...]
+"""Keys and list indices that lead from a case to a value, as pydantic gives them."""
 
 
 def problems_of(error: ValidationError, node: Located, file: Path, model: type[BaseModel]) -> Iterator[Problem]:
-    """Yield a problem for everything that a validation of `node` as `model` found wrong.
-
-    Args:
-        error: what pydantic raised.
-        node: what was validated.
-        file: that the node is from.
-        model: that it was validated as; the origin of valid keys.
-    """
+    """Yield a problem for everything that the validation of `node` as `model` found wrong."""
     for found in error.errors(include_url=False):
         loc = found["loc"]
         if found["type"] == "conflict":
             for below, words in found["ctx"]["conflicts"]:
-                yield Problem(file, *_key_place(node, (*loc, *below)), f"{_label(loc)}{words}")
+                yield Problem(file, *_key_position(node, (*loc, *below)), f"{_label(loc)}{words}")
         elif found["type"] == "extra_forbidden":
             valid = sorted(_model_at(model, loc[:-1]).model_fields)
             what = f"{_label(loc[:-1])}unknown key {str(loc[-1])!r}{nearest_hint(str(loc[-1]), valid)}"
-            yield Problem(file, *_key_place(node, loc), what, f"valid keys are {', '.join(valid)}")
+            yield Problem(file, *_key_position(node, loc), what, f"valid keys are {', '.join(valid)}")
         elif found["type"] == "missing":
-            place = _follow(node, loc[:-1])[0].place
-            yield Problem(file, *place, f"{_label(loc[:-1])}{loc[-1]} is missing", f"add `{loc[-1]}:`")
-        elif found["type"] != "too_short" or not _follow(node, loc)[0].children:  # else each item has its own problem
-            yield _of_value(found, node, file)
+            what = f"{_label(loc[:-1])}{loc[-1]} is missing"
+            yield Problem(file, *follow(node, loc[:-1])[0].position, what, f"add `{loc[-1]}:`")
+        elif found["type"] != "too_short" or not follow(node, loc)[0].children:  # else each item has its own problem
+            yield _problem_of_value(found, node, file)
 
 
-def _of_value(found: Any, node: Located, file: Path) -> Problem:
+def _problem_of_value(found: Any, node: Located, file: Path) -> Problem:
     loc, kind = found["loc"], found["type"]
     words = _WORDS.get(kind, found["msg"].replace("Input should", "should"))
     if kind == "string_pattern_mismatch":
         words = f"should be {PATTERNS[found['ctx']['pattern']]}"
     if loc[-1:] == ("[key]",):
-        return Problem(file, *_key_place(node, loc[:-1]), f"{_label(loc[:-2])}{words}")
-    value = _follow(node, loc)[0]
-    if kind not in ("class_name", "twice"):  # which say what they found
-        words += f", found {_shown(value, found['input'])}"
-    hint = ""
-    if kind in ("string_type", "class_type") and value.raw:
-        boolean = f"YAML takes {value.raw} for a boolean: " if value.raw.lower() in _BOOLEANS else ""
-        hint = f"{boolean}put it in quotes if it is meant as text: '{value.raw}'"
-    return Problem(file, *value.place, f"{_label(loc)}{words}", hint)
+        return Problem(file, *_key_position(node, loc[:-1]), f"{_label(loc[:-2])}{words}")
+    value = follow(node, loc)[0]
+    if kind not in ("class_name", "twice"):  # these name what they found
+        words += f", found {_shown(value)}"
+    quote = kind in ("string_type", "class_type") and value.raw
+    hint = f"put it in quotes if it is meant as text: '{value.raw}'" if quote else ""
+    return Problem(file, *value.position, f"{_label(loc)}{words}", hint)
 
 
-def _shown(value: Located, found: object) -> str:
-    if value.raw is not None:
-        return f"the text {found!r}" if isinstance(found, str) else value.raw or "nothing"
-    return "a mapping" if isinstance(value.value, dict) else "a list"
+def _shown(node: Located) -> str:
+    if node.raw is None:
+        return "a mapping" if isinstance(node.value, dict) else "a list"
+    return f"the text {node.value!r}" if isinstance(node.value, str) else node.raw or "nothing"
 
 
 def _label(loc: Loc) -> str:
-    """Return ``expect.classes.cat: ``, or nothing for the case itself."""
+    """Return ``expect.classes.cat: ``, or an empty string for the case itself."""
     parts = (f"[{part + 1}]" if isinstance(part, int) else f".{part}" for part in loc)
     return "".join(parts).lstrip(".") + ": " if loc else ""
 
 
 def _model_at(model: type[BaseModel], loc: Loc) -> type[BaseModel]:
-    """Return the model that `loc` leads to."""
     for part in loc:
         if part in model.model_fields:
             model = next(_models_in(model.model_fields[str(part)].annotation), model)
@@ -99,22 +89,27 @@ def _models_in(annotation: Any) -> Iterator[type[BaseModel]]:
         yield from _models_in(argument)
 
 
-def _follow(node: Located, loc: Loc) -> tuple[Located, Loc]:
-    """Return what is at `loc`, or the nearest above it, and the rest of the way; classes go by any of their names."""
-    node, rest = node.down(loc)
-    key = _spelling(node, rest[0]) if rest else None
-    return (node, rest) if key is None else _follow(node.children[key], rest[1:])
+def follow(node: Located, loc: Loc) -> tuple[Located, Loc]:
+    """Return the node at `loc`, or its nearest ancestor in the file, and the rest of `loc`."""
+    for depth, part in enumerate(loc):
+        key = _key_in_file(node, part)
+        if key is not None:
+            node = node.children[key]
+        elif not isinstance(part, int):  # an index into a single item that was written without a list is skipped
+            return node, loc[depth:]
+    return node, ()
 
 
-def _spelling(node: Located, key: str | int) -> str | None:
-    """Return how a key is written in a mapping; where it is the VOC name of a class, that may be another name."""
-    if key in node.keys:
-        return str(key)
-    return next((k for k in node.keys if is_class(k) and voc_name(k) == key), None) if key in VOC_CLASSES else None
+def _key_in_file(node: Located, key: str | int) -> str | int | None:
+    """Return the key as the file has it, which may be an alias of a VOC class, or None."""
+    if key in node.children:
+        return key
+    aliases = node.keys if key in VOC_CLASSES else ()
+    return next((alias for alias in aliases if is_class(alias) and voc_name(alias) == key), None)
 
 
-def _key_place(node: Located, loc: Loc) -> Place:
-    """Return where the key at the end of `loc` stands, or the nearest there is above it."""
-    parent, rest = _follow(node, loc[:-1])
-    key = _spelling(parent, loc[-1]) if loc and not rest else None
-    return _follow(node, loc)[0].place if key is None else parent.keys[key]
+def _key_position(node: Located, loc: Loc) -> Position:
+    """Return the position of the last key of `loc`, or of its nearest ancestor in the file."""
+    parent, rest = follow(node, loc[:-1])
+    key = _key_in_file(parent, loc[-1]) if loc and not rest else None
+    return parent.keys[key] if isinstance(key, str) else follow(node, loc)[0].position
