@@ -49,6 +49,10 @@ def pytest_load_initial_conftests(early_config: pytest.Config, parser: pytest.Pa
 def pytest_configure(config: pytest.Config) -> None:
     """Come before pytest-benchmark, which asks to be last: it shall compare once it is known where runs are."""
     storage.postpone_compare(config)
+    if config.option.segcore_baseline:
+        from segcore.plugin.crash import CrashHooks
+
+        config.pluginmanager.register(CrashHooks())
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

@@ -16,7 +16,7 @@ from scipy.special import softmax
 from torch import Tensor
 
 from segcore.core.labels import IGNORE_INDEX, NUM_CLASSES, VOC_CLASSES
-from segcore.inference.pipeline import IMAGENET_MEAN, IMAGENET_STD
+from segcore.inference.preprocess import IMAGENET_MEAN, IMAGENET_STD
 
 Bytes = NDArray[np.uint8]
 

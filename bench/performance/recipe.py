@@ -55,8 +55,8 @@ def end_to_end(module: nn.Module, photo: Path, size: int) -> npt.NDArray[np.uint
     return paint(logits.argmax(0).numpy())
 
 
-def outside(photo: Path, size: int, coarse: torch.Tensor) -> npt.NDArray[np.uint8]:
-    """Do all that surrounds the network's own arithmetic, given what that would have returned, (1, 21, h', w')."""
+def outside(photo: Path, size: int, output: torch.Tensor) -> npt.NDArray[np.uint8]:
+    """Run everything but the network, whose output before the upsampling, (1, 21, h', w'), is given."""
     batch = transform(size)(Image.open(photo).convert("RGB")).unsqueeze(0)
-    logits = F.interpolate(coarse, size=batch.shape[-2:], mode="bilinear", align_corners=False)[0]
+    logits = F.interpolate(output, size=batch.shape[-2:], mode="bilinear", align_corners=False)[0]
     return paint(logits.argmax(0).numpy())

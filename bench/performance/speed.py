@@ -1,7 +1,7 @@
 """Speed beside the plain recipe, in turns in one process: medians of the rounds' ratios, and their quartiles.
 
     python bench/performance/speed.py outside --model embedded
-    python bench/performance/speed.py end-to-end --model fcn_resnet101 --weights random --way openvino:int8
+    python bench/performance/speed.py end-to-end --model fcn_resnet101 --weights random --backend openvino:int8
 
 Without PHOTO a JPEG of 1546 x 1213 pixels is made from a photo that ships with scikit-image.
 """
@@ -55,12 +55,15 @@ def report(seconds: dict[Backend, tuple[float, ...]]) -> None:
 @click.option("--model", default="embedded", show_default=True)
 @click.option("--weights", default="pretrained", show_default=True)
 @click.option("--size", default=640, show_default=True)
-@click.option("--way", "backends", multiple=True, default=["torch:fp32"], show_default=True, help="RUNTIME:PRECISION.")
+@click.option(
+    "--backend", "backends", multiple=True, default=["torch:fp32"], show_default=True, help="RUNTIME:PRECISION."
+)
 @click.option("--rounds", default=7, show_default=True, type=click.IntRange(2))
 def main(
     what: str, photo: Path | None, model: str, weights: str, size: int, backends: Sequence[str], rounds: int
 ) -> None:
     """Time segcore beside the recipe."""
+    allocator.keep_freed_memory()
     loaded = models.load(model, weights)
     with tempfile.TemporaryDirectory() as directory:
         path = photo or photo_file(Path(directory))
@@ -76,14 +79,15 @@ def outside(model: models.LoadedModel, photo: Path, size: int, rounds: int) -> N
     """Compare everything outside the forward pass; the masks have to be equal."""
     segmenter = Segmenter(model.module, device=CPU, size=size)
     first = segmenter.run([photo])[0]
-    coarse = first._logits[0][None].clone()
-    np.testing.assert_array_equal(first.model_color_mask, recipe.outside(photo, size, coarse))
+    assert first.logits is not None  # results of `run` hold them
+    logits = first.logits[None].clone()
+    np.testing.assert_array_equal(first.model_color_mask, recipe.outside(photo, size, logits))
     stages: list[dict[str, float]] = []
 
     def ours() -> None:
         stages.append(segmenter.run([photo])[0].timings)
 
-    theirs = interleave({RECIPE: partial(recipe.outside, photo, size, coarse), ("segcore", "fp32"): ours}, rounds)
+    theirs = interleave({RECIPE: partial(recipe.outside, photo, size, logits), ("segcore", "fp32"): ours}, rounds)
     kept = tuple(sum(seconds for name, seconds in stage.items() if name != "forward") for stage in stages)
     report({RECIPE: theirs[RECIPE], ("segcore", "fp32"): kept})
     for name in stages[0]:
@@ -103,7 +107,7 @@ def end_to_end(model: models.LoadedModel, photo: Path, size: int, backends: Sequ
     rates: list[float] = []
 
     def plain() -> None:
-        with allocator.as_it_comes():
+        with allocator.default_settings():
             recipe.end_to_end(module, photo, size)
 
     arms: dict[Backend, Callable[[], object]] = {RECIPE: plain}

@@ -24,9 +24,9 @@ import torch
 from segcore import Segmenter
 from segcore.inference import models
 from segcore.inference.devices import TorchDevice
-from segcore.inference.pipeline import preprocess
+from segcore.inference.preprocess import preprocess
 from segcore.inference.runtimes.export import INPUT, onnx_artifact
-from segcore.inference.runtimes.job import Job
+from segcore.inference.runtimes.session import BuildRequest
 from segcore.inference.runtimes.upsampling import without_upsampling
 from segcore.inputs.download import FetchSettings
 from segcore.inputs.images import load_image
@@ -99,8 +99,8 @@ def main(
     """Run both in turns and print the rounds' ratios."""
     loaded = models.load(model, weights)
     photo = load_image("skimage:astronaut.png")
-    job = Job(without_upsampling(loaded.module), CPU, "fp32", FetchSettings.from_env().cache_dir, tuple)
-    file, shape = onnx_artifact(job).path, (batch, *preprocess(photo, size).shape[-3:])
+    request = BuildRequest(without_upsampling(loaded.module), CPU, "fp32", FetchSettings.from_env().cache_dir, tuple)
+    file, shape = onnx_artifact(request).path, (batch, *preprocess(photo, size).shape[-3:])
     segmenter = Segmenter(loaded.module, device=CPU, size=size, runtime=runtime)
     photos = [photo] * batch
     segmenter.run(photos)

@@ -3,22 +3,33 @@
 from __future__ import annotations
 
 import importlib
+import os
 import sys
+import traceback
 from typing import Any
 
 import click
 
 from segcore import __version__
-from segcore.core.errors import EXIT_BAD_INPUT, EXIT_INTERRUPTED, SegcoreError, nearest_hint
+from segcore.core.errors import (
+    EXIT_BAD_INPUT,
+    EXIT_BROKEN_PIPE,
+    EXIT_CRASHED,
+    EXIT_INTERRUPTED,
+    EXIT_IO_ERROR,
+    SegcoreError,
+    nearest_hint,
+)
+from segcore.inference.allocator import keep_freed_memory
 
 # Name -> (home of the click command, one line of help). Kept here so that listing them imports nothing.
 COMMANDS: dict[str, tuple[str, str]] = {
     "segment": ("segcore.cli.segment:segment", "Segment photos: masks, overlays and a table of classes."),
     "evaluate": ("segcore.cli.evaluate:evaluate", "Score a model on a dataset: mIoU and more, by protocol."),
-    "report": ("segcore.cli.report:report", "Show run files as a page, a comment or tables."),
+    "report": ("segcore.cli.report:report", "Show run files: a page, a pull-request comment, or tables here."),
     "gate": ("segcore.cli.gate:gate", "Judge a run against a baseline, or two revisions against each other."),
-    "compare": ("segcore.cli.compare:compare", "Put devices and machines side by side."),
-    "history": ("segcore.cli.history:history", "Show runs over time, with change points."),
+    "compare": ("segcore.cli.gate:compare", "Put devices and machines side by side."),
+    "history": ("segcore.cli.gate:history", "Show runs over time, with change points."),
     "devices": ("segcore.cli.inventory:devices", "List CUDA, MPS and CPU as found here."),
     "models": ("segcore.cli.inventory:models", "List models, their cost, and whether their weights are here."),
     "fetch": ("segcore.cli.inventory:fetch", "Download weights and reference photos ahead of time."),
@@ -64,6 +75,9 @@ class LazyGroup(click.Group):
         except SegcoreError as error:
             click.echo(f"segcore: {error}", err=True)
             ctx.exit(EXIT_BAD_INPUT)
+        except BrokenPipeError:  # click would exit with 1, which means "regressed"
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or the flush at exit fails again
+            ctx.exit(EXIT_BROKEN_PIPE)
 
 
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -76,13 +90,20 @@ def cli() -> None:
 
 
 def main() -> None:
-    """Entry point of the ``segcore`` script."""
+    """Run the ``segcore`` script; no failure of its own exits with a code that `segcore gate` uses for a verdict."""
+    keep_freed_memory()
     try:
         code = cli.main(standalone_mode=False)
     except click.ClickException as error:
         error.show()
-        sys.exit(error.exit_code)
+        code = error.exit_code
     except (click.Abort, KeyboardInterrupt):
         click.echo("segcore: interrupted", err=True)
-        sys.exit(EXIT_INTERRUPTED)
+        code = EXIT_INTERRUPTED
+    except OSError as error:
+        click.echo(f"segcore: {error}", err=True)
+        code = EXIT_IO_ERROR
+    except Exception:
+        traceback.print_exc()
+        code = EXIT_CRASHED
     sys.exit(code if isinstance(code, int) else 0)

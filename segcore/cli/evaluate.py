@@ -90,10 +90,12 @@ def evaluate(
     pictures of the worst images. A pair that cannot be read is named at the end, the rest is scored, and the exit code
     is 2.
     """
+    from segcore.evaluation.datasets import ScoringOptions
     from segcore.evaluation.datasets import evaluate as run_evaluation
     from segcore.evaluation.pictures import save_worst
     from segcore.evaluation.protocols import choose
-    from segcore.inference.pipeline import Segmenter, calibration_photos
+    from segcore.inference.pipeline import Segmenter
+    from segcore.inference.preprocess import calibration_photos
     from segcore.inputs.datasets import open_dataset
     from segcore.results.store import save_run
 
@@ -118,12 +120,8 @@ def evaluate(
             segmenter,
             dataset,
             protocols=protocols,
-            batch=batch,
-            workers=workers,
-            worst=worst,
+            options=ScoringOptions(batch, workers, worst, out.with_suffix(".journal.jsonl"), resume),
             engine=_ray(make, actors, cpus, gpus, address) if engine == "ray" else None,
-            journal=out.with_suffix(".journal.jsonl"),
-            resume=resume,
             progress=progress,
         )
     if not evaluation.images:

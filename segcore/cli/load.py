@@ -97,7 +97,8 @@ def load(
     where the limit is kept, 1 where it is broken, and 3 where the queries were too few to tell.
     """  # noqa: D301  # click keeps the lines of a paragraph that begins with this character
     from segcore.core.files import write_file
-    from segcore.inference.pipeline import MAX_BATCH, Segmenter, calibration_photos
+    from segcore.inference.pipeline import MAX_BATCH, Segmenter
+    from segcore.inference.preprocess import calibration_photos
     from segcore.inputs.images import find_photos
     from segcore.measurement.conditions import read_state
     from segcore.measurement.load.driver import Driver
@@ -255,7 +256,7 @@ def _about(
     driver: Driver, plan: Plan, segmenter: Segmenter, photos: tuple[str, ...], started: str, before: SystemState
 ) -> dict[str, Any]:
     """Return what was run and where, with every run and the raw times of its queries."""
-    from segcore.inference.pipeline import PREPROCESS
+    from segcore.inference.preprocess import PREPROCESS
     from segcore.measurement import machine
     from segcore.measurement.conditions import describe, read_state, run_warnings
     from segcore.measurement.load.driver import Query

@@ -90,7 +90,8 @@ def best(
     from segcore.evaluation.backends import available_backends, benchmark_backends, fastest
     from segcore.inference import models
     from segcore.inference.devices import open_device
-    from segcore.inference.pipeline import CALIBRATION_PHOTOS, calibration_photos
+    from segcore.inference.pipeline import Segmenter
+    from segcore.inference.preprocess import CALIBRATION_PHOTOS, calibration_photos
 
     chosen = open_device(device)
     backends = available_backends(chosen, runtimes, precisions)
@@ -98,14 +99,18 @@ def best(
     loaded = models.load(model, weights, fetch_settings(offline))
     with Console(stderr=True).status("loading") as status:
         found = benchmark_backends(
-            loaded,
-            chosen,
+            lambda runtime, precision: Segmenter(
+                loaded.module,
+                device=chosen,
+                size=size,
+                runtime=runtime,
+                precision=precision,
+                calibration=calibrated_on,
+            ),
             backends,
             photos or CALIBRATION_PHOTOS,
-            size=size,
-            rounds=rounds,
-            calibration=calibrated_on,
-            progress=status.update,
+            rounds,
+            status.update,
         )
     winner = fastest(found, max_miou_drop)
     about = {"model": model, "weights": vars(loaded.weights), "device": chosen.name, "size": size}

@@ -84,7 +84,10 @@ def segment(
     Writes NAME.mask.png, an indexed PNG in the photo's own size with the VOC palette, and NAME.overlay.png. A photo
     that cannot be read is reported, the others go on, and the exit code is 2.
     """
-    from segcore.inference.pipeline import Segmenter, calibration_photos
+    from segcore.core.files import write_file
+    from segcore.inference.pipeline import Segmenter
+    from segcore.inference.preprocess import calibration_photos
+    from segcore.measurement.profiling import profile
 
     if trace and not trace.endswith(".json"):
         raise UsageError(
@@ -108,8 +111,12 @@ def segment(
     readable = next((result.photo for result in results if not result.error), None)
     found = None
     if trace is not None and readable is not None:
+        found = profile(segmenter, readable)
         trace = trace or str(out / f"{Path(readable).stem}.trace.json")
-        found = _profile(segmenter, readable, Path(trace))
+        if found.trace is None:
+            trace = None
+        else:
+            write_file(Path(trace), found.trace)
     if as_json:
         about = {
             "model": model,
@@ -125,7 +132,7 @@ def segment(
     else:
         _print_table(results, weights, out)
         if found:
-            _print_profile(found, trace or "")
+            _print_profile(found, f"Trace: {trace}" if trace else f"{runtime} writes no trace.")
     for result in results:
         if result.error:
             click.echo(f"segcore: {result.error}", err=True)
@@ -135,7 +142,7 @@ def segment(
 
 def _segment_one(segmenter: Segmenter, photo: Path, target: Path, overlay: bool) -> Segmented:
     from segcore.core.files import write_file
-    from segcore.inputs.images import save_indexed_png
+    from segcore.core.image_files import save_indexed_png
     from segcore.report.legend import with_legend
 
     try:
@@ -164,14 +171,6 @@ def _segment_one(segmenter: Segmenter, photo: Path, target: Path, overlay: bool)
     )
 
 
-def _profile(segmenter: Segmenter, photo: str, trace: Path) -> Profile:
-    from segcore.measurement.profiling import profile, save_trace
-
-    found = profile(segmenter, photo)
-    save_trace(found, trace)
-    return found
-
-
 def _print_profile(found: Profile, trace: str) -> None:
     console = Console()
     whole = sum(found.stage_ms.values())
@@ -192,9 +191,7 @@ def _print_profile(found: Profile, trace: str) -> None:
     left = found.operators[TOP:]
     if left:
         console.print(f"and {len(left)} more, {sum(cost.share for cost in left):.1%}", highlight=False)
-    console.print(
-        Text(f"{len(found.passes)} calls under the profiler, slower for it; operators: all calls. Trace: {trace}")
-    )
+    console.print(Text(f"{found.calls} calls under the profiler, which slows them down; operators: all calls. {trace}"))
 
 
 def _output_names(photos: tuple[Path, ...]) -> list[str]:

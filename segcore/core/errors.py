@@ -4,7 +4,7 @@
 
     SegcoreError                 expected: one line on stderr, exit code 2
     ├── UsageError               an option or argument that cannot be used
-    ├── ImageError               a photo that cannot be read
+    ├── ImageError               an image that cannot be read
     ├── CaseError                a case file with problems (all of them, with line numbers)
     ├── DownloadError            a file that could not be fetched
     │   ├── OfflineError         ... because the network is off or out of reach
@@ -12,6 +12,7 @@
     ├── ModelError               an unknown model, or weights that do not fit
     ├── DeviceError              a device or runtime that was asked for and is not there
     ├── DatasetError             a dataset whose layout or files are wrong
+    ├── NotInstalledError        an optional package that is needed and not installed
     ├── ArmError                 an arm of the paired gate that could not run what it was asked to
     ├── RecordError              a run file that cannot be read or understood
     └── OutputError              a file or stream that cannot be written
@@ -27,6 +28,12 @@ from collections.abc import Iterable
 
 EXIT_BAD_INPUT = 2
 """Exit code of an expected error: bad input, or output that could not be written."""
+EXIT_CRASHED = 70
+"""Exit code of an unexpected error, which prints a traceback: EX_SOFTWARE of sysexits.h."""
+EXIT_IO_ERROR = 74
+"""Exit code when a file cannot be read or written and no better error names it: EX_IOERR of sysexits.h."""
+EXIT_BROKEN_PIPE = 141
+"""Exit code when the reader of standard output is gone, as shells give it (128 + SIGPIPE)."""
 EXIT_INTERRUPTED = 130
 """Exit code after Ctrl-C, as shells give it (128 + SIGINT)."""
 
@@ -40,7 +47,7 @@ class UsageError(SegcoreError):
 
 
 class ImageError(SegcoreError):
-    """A photo cannot be read."""
+    """An image cannot be read."""
 
 
 class CaseError(SegcoreError):
@@ -69,6 +76,10 @@ class DeviceError(SegcoreError):
 
 class DatasetError(SegcoreError):
     """A dataset's layout or one of its files is wrong."""
+
+
+class NotInstalledError(SegcoreError):
+    """An optional package is needed and not installed; the message names the extra that installs it."""
 
 
 class ArmError(SegcoreError):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
+import sys
 from pathlib import Path
 
 from segcore.core.errors import OutputError
@@ -36,7 +37,9 @@ def write_file(path: Path, data: bytes) -> None:
 def _replace(path: Path, data: bytes) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     # tempfile.mkstemp would create a file that only its owner can read; this one gets the umask's permissions.
-    temporary = path.with_name(f".{path.name[:200]}.{secrets.token_hex(6)}.tmp")
+    # File systems limit a name to 255 bytes, not characters; a character cut in two is dropped.
+    shortened = os.fsencode(path.name)[:200].decode(sys.getfilesystemencoding(), errors="ignore")
+    temporary = path.with_name(f".{shortened}.{secrets.token_hex(6)}.tmp")
     try:
         with temporary.open("xb") as file:
             file.write(data)

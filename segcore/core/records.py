@@ -9,8 +9,9 @@ Every model is frozen and refuses unknown keys; a reader refuses a schema versio
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -20,7 +21,15 @@ SCHEMA_VERSION = 2
 """Version written. Version 2 gave warnings fields; in version 1 they are text."""
 READABLE_VERSIONS = (1, 2)
 
+STAGES = ("decode", "preprocess", "transfer", "forward", "postprocess", "colorize")
+"""Stages of the pipeline, in order."""
 Kind = Literal["accuracy", "latency", "throughput", "dataset"]
+KINDS: tuple[Kind, ...] = get_args(Kind)
+"""In the order in which the items of one model run."""
+TIMED: tuple[Kind, ...] = ("latency", "throughput")
+"""Kinds whose samples are the result; the samples of other kinds only document how long the item took."""
+ITEM_FIELDS = ("case", "model", "runtime", "precision", "device", "size", "batch", "threads")
+"""What identifies an item among those of its kind: fields of `BenchmarkRecord`."""
 WeightsKind = Literal["pretrained", "random", "checkpoint"]
 OutcomeKind = Literal["passed", "failed", "skipped", "error"]
 WarningCode = Literal[
@@ -37,6 +46,7 @@ WarningCode = Literal[
     "spread",
     "trend",
     "threads",
+    "no-trace",
     "other",
 ]
 
@@ -188,7 +198,7 @@ class BenchmarkRecord(Record):
     preprocess: str
     """Name of the preprocessing convention; a change makes runs incomparable."""
     stages: dict[str, tuple[float, ...]] = {}
-    """Seconds per round and stage: decode, preprocess, transfer, forward, postprocess, colorize."""
+    """Seconds per round by stage: see `STAGES`."""
     gmacs: float | None = None
     """Giga multiply-accumulates of one forward pass of the whole batch."""
     gbytes: float | None = None
@@ -215,10 +225,21 @@ class BenchmarkRecord(Record):
     @property
     def key(self) -> str:
         """Identity of the item across runs, for example ``latency[chelsea-embedded-torch-cpu-320]``."""
-        runtime = self.runtime if self.precision == "fp32" else f"{self.runtime}.{self.precision}"
-        batch = f"-b{self.batch}" if self.kind == "throughput" else ""
-        threads = f"-t{self.threads}" if self.threads else ""
-        return f"{self.kind}[{self.case}-{self.model}-{runtime}-{self.device}-{self.size}{batch}{threads}]"
+        return f"{self.kind}[{item_id(self.kind, {name: getattr(self, name) for name in ITEM_FIELDS})}]"
+
+
+def item_id(kind: Kind, fields: Mapping[str, Any]) -> str:
+    """Return the id of an item among those of its kind, for example ``chelsea-embedded-torch.bf16-cpu-320-b4-t2``.
+
+    Args:
+        kind: of the item; the batch size is part of the id for throughput only.
+        fields: the values of `ITEM_FIELDS`.
+    """
+    precision = "" if fields["precision"] == "fp32" else f".{fields['precision']}"
+    batch = f"-b{fields['batch']}" if kind == "throughput" else ""
+    threads = f"-t{fields['threads']}" if fields["threads"] else ""
+    runtime = f"{fields['runtime']}{precision}"
+    return f"{fields['case']}-{fields['model']}-{runtime}-{fields['device']}-{fields['size']}{batch}{threads}"
 
 
 def thread_words(info: BenchmarkRecord) -> str:

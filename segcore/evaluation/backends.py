@@ -1,4 +1,4 @@
-"""Which backend to execute a model is the fastest that keeps its masks: all of them timed in turns in one process."""
+"""Find the fastest backend (runtime and precision) that keeps a model's masks, timing all of them in turns."""
 
 from __future__ import annotations
 
@@ -12,29 +12,28 @@ import torch
 
 from segcore.evaluation.parity import REFERENCE, Parity, logits_parity, photo_logits, pooled
 from segcore.inference.devices import Device
-from segcore.inference.models import LoadedModel
-from segcore.inference.pipeline import CALIBRATION_PHOTOS, Photo, Segmenter
+from segcore.inference.pipeline import Segmenter
+from segcore.inference.preprocess import Photo
 from segcore.inference.runtimes import RUNTIMES, why_not
 
 Backend = tuple[str, str]
 """Runtime and precision."""
-Clock = Callable[[], int]
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """One backend to execute a model, as it was found."""
+    """Measurements of one backend."""
 
     runtime: str
     precision: str
     options: dict[str, str]
     build_s: float
-    """Seconds to export, quantise and compile; 0.0 where all of it was in the cache."""
+    """Seconds to export, quantise and compile; 0.0 if everything was cached."""
     parity: Parity
     seconds: tuple[float, ...]
-    """Of each round: one photo, from file to colour mask."""
+    """One photo, from file to colour mask, in each round."""
     speedups: tuple[float, ...]
-    """The reference's seconds over its own, round by round."""
+    """Seconds of the reference divided by its own, round by round."""
 
     @property
     def median_s(self) -> float:
@@ -43,18 +42,18 @@ class Candidate:
 
     @property
     def speedup(self) -> float:
-        """Median over the rounds: what slows a whole round down leaves it alone."""
+        """Median over the rounds, which a slow round does not change."""
         return statistics.median(self.speedups)
 
     def keeps_masks(self, max_miou_drop: float) -> bool:
-        """Tell whether its masks are the reference's to within a drop of mIoU; logits that are no numbers never are."""
+        """Return whether the mIoU against the reference drops by at most this; never for logits that are not finite."""
         return self.parity.miou_drop <= max_miou_drop and self.parity.largest_error < float("inf")
 
 
 def available_backends(
     device: Device, runtimes: Sequence[str] = (), precisions: Sequence[str] = ()
 ) -> tuple[Backend, ...]:
-    """Return the reference and every other backend that can run on a device, of those asked for (all when empty).
+    """Return the reference and every other backend available on a device, of those named (all if none is).
 
     Raises:
         DeviceError: a runtime is unknown.
@@ -69,9 +68,9 @@ def available_backends(
 
 
 def interleave(
-    arms: Mapping[Backend, Callable[[], object]], rounds: int, clock: Clock = time.perf_counter_ns
+    arms: Mapping[Backend, Callable[[], object]], rounds: int, clock: Callable[[], int] = time.perf_counter_ns
 ) -> dict[Backend, tuple[float, ...]]:
-    """Return the seconds of every arm in every round; each round runs all arms, beginning with another one."""
+    """Return the seconds of each arm in each round; every round runs all arms and starts with another one."""
     names = list(arms)
     seconds: dict[Backend, list[float]] = {name: [] for name in names}
     for turn in range(rounds):
@@ -84,51 +83,40 @@ def interleave(
 
 
 def benchmark_backends(
-    model: LoadedModel,
-    device: Device,
+    make: Callable[[str, str], Segmenter],
     backends: Sequence[Backend],
     photos: Sequence[Photo],
-    *,
-    size: int,
     rounds: int,
-    calibration: Sequence[Photo] = CALIBRATION_PHOTOS,
     progress: Callable[[str], None] = lambda step: None,
 ) -> tuple[Candidate, ...]:
-    """Return every backend, measured together: parity on all photos, speed on the first.
+    """Return the measurements of backends, all timed in the same rounds.
 
     Args:
-        model: with its weights.
-        device: where they run.
-        backends: the reference comes first (`available_backends`).
-        photos: at least one.
-        size: shorter side at model scale, pixels.
+        make: makes the model with a runtime and a precision.
+        backends: the reference first (`available_backends`).
+        photos: at least one: parity is computed over all of them, speed on the first.
         rounds: of timing; every backend has run all photos before.
-        calibration: photos for int8.
-        progress: told what is being done.
+        progress: called with the name of each step.
 
     Raises:
-        DeviceError: one of them cannot run.
+        DeviceError: a backend is not available.
         ImageError: a photo cannot be read.
     """
     segmenters: dict[Backend, Segmenter] = {}
     parities: dict[Backend, Parity] = {}
-    wanted: list[torch.Tensor] = []  # the reference's, which comes first
-    for runtime, precision in backends:
-        progress(f"{runtime} {precision}")
-        segmenter = Segmenter(
-            model.module, device=device, size=size, runtime=runtime, precision=precision, calibration=calibration
-        )
+    wanted: list[torch.Tensor] = []
+    for backend in backends:
+        progress(" ".join(backend))
+        segmenter = segmenters[backend] = make(*backend)
         logits = [photo_logits(segmenter, photo) for photo in photos]
         wanted = wanted or logits
-        parities[runtime, precision] = pooled(map(logits_parity, wanted, logits))
-        segmenters[runtime, precision] = segmenter
+        parities[backend] = pooled(map(logits_parity, wanted, logits))
         segmenter(photos[0])
     progress(f"{rounds} rounds")
     seconds = interleave({backend: partial(s.run, [photos[0]]) for backend, s in segmenters.items()}, rounds)
     return tuple(
         Candidate(
-            runtime=backend[0],
-            precision=backend[1],
+            *backend,
             options=segmenter.runtime_options,
             build_s=segmenter.build_seconds,
             parity=parities[backend],
@@ -140,5 +128,5 @@ def benchmark_backends(
 
 
 def fastest(candidates: Sequence[Candidate], max_miou_drop: float) -> Candidate:
-    """Return the fastest that keeps the masks; the reference always does."""
+    """Return the fastest candidate that keeps the masks; the reference always does."""
     return max((c for c in candidates if c.keeps_masks(max_miou_drop)), key=lambda c: c.speedup)

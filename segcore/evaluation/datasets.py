@@ -1,10 +1,10 @@
-"""Accuracy over a whole dataset, under one or several protocols, on this machine or on many."""
+"""Accuracy over a dataset, under one or several protocols, on this machine or on many."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Generator, Mapping, Sequence
-from contextlib import ExitStack, closing
+from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -16,41 +16,66 @@ from segcore.core.labels import VOC_CLASSES
 from segcore.core.records import DatasetRecord, WorstRecord
 from segcore.evaluation.journal import Journal
 from segcore.evaluation.metrics import SCORES
-from segcore.evaluation.protocols import Protocol, choose
-from segcore.evaluation.scoring import ImageScore, Job, Predictor, score_chunks
-from segcore.evaluation.tally import Sums, Tally, scale_of
+from segcore.evaluation.protocols import ScoringProtocol, choose
+from segcore.evaluation.scoring import ImageScore, Predictor, ScoringTask, score_chunks
+from segcore.evaluation.tally import Sums, Tally
 from segcore.inference import models
 from segcore.inference.pipeline import Segmenter
 from segcore.inputs.datasets import Dataset
 
-__all__ = ["Evaluation", "Predictor", "evaluate"]
-
-Engine = Callable[[Job, Sequence[Sequence[int]]], Generator[ImageScore, None, None]]
-"""Scores the pairs of chunks of indices, each once, in any order."""
+Engine = Callable[[ScoringTask, Sequence[Sequence[int]]], Generator[ImageScore, None, None]]
+"""Scores the pairs in chunks of indices, each once, in any order."""
 
 _PUBLISHED = ("coco-val", 5000, "torchvision-references")
-"""Dataset, its number of images, and protocol of torchvision's published figures ("COCO-val2017-VOC-labels")."""
+"""Dataset, number of images and protocol of torchvision's published figures ("COCO-val2017-VOC-labels")."""
+
+
+@dataclass(frozen=True)
+class ScoringOptions:
+    """Options that do not change figures, except by the rounding of a larger batch.
+
+    Raises:
+        UsageError: a value is too small.
+    """
+
+    batch: int = 1
+    """Photos of one shape that go through the model together."""
+    workers: int = 2
+    """Decoding threads."""
+    worst: int = 10
+    """Number of worst images to name."""
+    journal: Path | None = None
+    """File that keeps the score of every image, so that the evaluation can be resumed."""
+    resume: bool = False
+    """Continue from the journal instead of starting a new one."""
+
+    def __post_init__(self) -> None:
+        if self.batch < 1 or self.workers < 1 or self.worst < 0:
+            raise UsageError(
+                "batch and workers must be at least 1, worst at least 0; "
+                f"found {self.batch}, {self.workers} and {self.worst}"
+            )
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What an evaluation found."""
+    """The result of an evaluation."""
 
     results: tuple[DatasetRecord, ...]
-    """One per protocol, in the order asked for."""
+    """One per protocol, in the order given."""
     fractions: dict[str, float]
     """Share of the scored pixels by predicted class, largest first."""
     wall_s: float
     forward_s: float
-    """Seconds spent in the forward pass by all workers together; of resumed images too."""
+    """Seconds of the forward pass, summed over all workers and including resumed images."""
     resumed: int
-    """How many images an earlier, interrupted run had scored."""
+    """Number of images taken from the journal of an earlier run."""
 
     def __getitem__(self, protocol: str) -> DatasetRecord:
         """Return the result under one protocol.
 
         Raises:
-            UsageError: it was not scored under that.
+            UsageError: the protocol was not scored.
         """
         for result in self.results:
             if result.protocol == protocol:
@@ -59,12 +84,12 @@ class Evaluation:
 
     @property
     def images(self) -> int:
-        """How many images were scored."""
+        """Number of images scored."""
         return self.results[0].images
 
     @property
     def failed(self) -> dict[str, str]:
-        """Reason by name of what could not be scored."""
+        """Reason by name of the images that could not be scored."""
         return self.results[0].failed
 
 
@@ -73,51 +98,36 @@ def evaluate(
     dataset: Dataset,
     *,
     protocols: Sequence[str] = ("voc-original",),
-    batch: int = 1,
-    workers: int = 2,
-    worst: int = 10,
+    options: ScoringOptions = ScoringOptions(),
     engine: Engine | None = None,
-    journal: Path | None = None,
-    resume: bool = False,
     progress: Callable[[int, float], None] | None = None,
 ) -> Evaluation:
     """Score a model on a dataset.
 
     Args:
-        segmenter: a `Segmenter`, or whatever does as `Predictor` says.
+        segmenter: a `Segmenter` or any other `Predictor`.
         dataset: see `segcore.inputs.datasets.open_dataset`.
-        protocols: names of `segcore.evaluation.protocols.PROTOCOLS`; several are scored in one pass.
-        batch: photos of one shape that go through the model together. Logits, and with them pixels on the verge, can
-            differ in rounding from one size to another.
-        workers: threads that decode.
-        worst: how many of the worst images to name.
-        engine: who does the work: this process where None, or a `segcore.evaluation.ray_engine.RayEngine`.
-        journal: file that remembers every image scored.
-        resume: go on from the journal instead of starting anew.
-        progress: called with the number of images done, and the mIoU of the first protocol so far.
+        protocols: names of `segcore.evaluation.protocols.PROTOCOLS`, all scored in one pass.
+        options: batch, threads and journal.
+        engine: a `segcore.evaluation.ray_engine.RayEngine`; this process if None.
+        progress: called after each image with the number of images done and the running mIoU of the first protocol.
 
     Raises:
-        UsageError: an unknown protocol, or one that demands another size.
+        UsageError: a protocol is unknown, or requires another size.
         RecordError: the journal cannot be used.
     """
+    start = time.perf_counter()
     chosen = choose(protocols, segmenter.size)
-    if batch < 1 or workers < 1 or worst < 0:
-        raise UsageError(f"batch and workers are at least 1, worst at least 0; found {batch}, {workers} and {worst}")
-    job = Job(dataset, tuple(dict.fromkeys(scale_of(protocol) for protocol in chosen)), batch, workers)
-    tally, done, start = Tally(chosen, worst), set(), time.perf_counter()
-    with ExitStack() as stack:
-        book = stack.enter_context(closing(Journal(journal, _identity(segmenter, job), resume))) if journal else None
-        for score in book.scores() if book else ():
+    scales = tuple(dict.fromkeys(protocol.scale for protocol in chosen))
+    task = ScoringTask(dataset, scales, options.batch, options.workers)
+    tally, resumed = Tally(chosen, options.worst), 0
+    with closing(_scores(segmenter, task, options, engine or partial(score_chunks, segmenter))) as scores:
+        for score, is_new in scores:
             tally.add(score)
-            done.add(score.name)
-        work = (engine or partial(score_chunks, segmenter))(job, job.chunks(frozenset(done)))
-        for score in stack.enter_context(closing(work)):
-            if book:
-                book.append(score)
-            tally.add(score)
-            if progress:
-                progress(tally.images + len(tally.failed), tally.running_miou)
-    if tally.images + len(tally.failed) != len(dataset):
+            resumed += not is_new
+            if progress and is_new:
+                progress(tally.seen, tally.running_miou)
+    if tally.seen != len(dataset):
         raise RuntimeError(f"{len(dataset)} images asked for, {tally.images} + {len(tally.failed)} came back")
     shares = tally.predicted / max(1, tally.predicted.sum())
     return Evaluation(
@@ -125,41 +135,59 @@ def evaluate(
         fractions={VOC_CLASSES[i]: float(shares[i]) for i in np.argsort(-shares, kind="stable") if shares[i] > 0},
         wall_s=time.perf_counter() - start,
         forward_s=tally.forward_s,
-        resumed=len(done),
+        resumed=resumed,
     )
 
 
-def _identity(segmenter: Predictor, job: Job) -> Mapping[str, object]:
-    """What decides on the scores of an image, up to rounding."""
-    about: dict[str, object] = {"model": type(segmenter).__name__, "size": segmenter.size}
+def _scores(
+    segmenter: Predictor, task: ScoringTask, options: ScoringOptions, engine: Engine
+) -> Generator[tuple[ImageScore, bool], None, None]:
+    """Yield the scores in the journal, then those of the engine, which are added to it; the flag marks the latter."""
+    if options.journal is None:
+        with closing(engine(task, task.chunks())) as scores:
+            yield from ((score, True) for score in scores)
+        return
+    with closing(Journal(options.journal, _identity(segmenter, task), options.resume)) as journal:
+        done = set()
+        for score in journal.scores():
+            done.add(score.name)
+            yield score, False
+        with closing(engine(task, task.chunks(frozenset(done)))) as scores:
+            for score in scores:
+                journal.append(score)
+                yield score, True
+
+
+def _identity(segmenter: Predictor, task: ScoringTask) -> Mapping[str, object]:
+    """Return what determines the scores of an image, up to rounding."""
+    model: dict[str, object] = {"model": type(segmenter).__name__, "size": segmenter.size}
     if isinstance(segmenter, Segmenter):
-        about |= {"model": segmenter.model_name, "weights": segmenter.weights.sha256}
-        about |= {"runtime": segmenter.runtime, "precision": segmenter.precision}
-    return {**about, "dataset": job.dataset.name, "images": job.dataset.sha256, "scales": list(job.scales)}
+        model |= {"model": segmenter.model_name, "weights": segmenter.weights.sha256}
+        model |= {"runtime": segmenter.runtime, "precision": segmenter.precision}
+    return {**model, "dataset": task.dataset.name, "images": task.dataset.sha256, "scales": list(task.scales)}
 
 
 def _result(segmenter: Predictor, dataset: Dataset, tally: Tally, sums: Sums) -> DatasetRecord:
-    found = dict(zip(SCORES, sums.scores().tolist(), strict=True))
-    ends = dict(zip(SCORES, sums.intervals().T.tolist(), strict=True))
-    known = [name for name, value in found.items() if not np.isnan(value)]
+    figures = zip(SCORES, sums.scores().tolist(), sums.intervals().T.tolist(), strict=True)
+    known = {name: (value, ends) for name, value, ends in figures if not np.isnan(value)}
     return DatasetRecord(
         name=dataset.name,
         sha256=dataset.sha256,
         images=tally.images,
         failed=tally.failed,
         protocol=sums.protocol.name,
-        scores={name: found[name] for name in known},
-        intervals={name: (ends[name][0], ends[name][1]) for name in known},
+        scores={name: value for name, (value, _) in known.items()},
+        intervals={name: (low, high) for name, (_, (low, high)) in known.items()},
         published=published_figures(segmenter, dataset, sums.protocol),
         matrix=sums.matrix(),
         worst=tuple(WorstRecord(name=name, miou=miou) for miou, name in tally.worst),
     )
 
 
-def published_figures(segmenter: Predictor, dataset: Dataset, protocol: Protocol) -> dict[str, float]:
-    """Return torchvision's published figures by name of `SCORES`; empty where they are not about this.
+def published_figures(segmenter: Predictor, dataset: Dataset, protocol: ScoringProtocol) -> dict[str, float]:
+    """Return torchvision's published figures by name of `SCORES`, or none if they do not apply.
 
-    They apply to the pretrained weights, on all of COCO val2017, under torchvision's own protocol.
+    They apply to the pretrained weights on all of COCO val2017 under torchvision's own protocol.
     """
     if not isinstance(segmenter, Segmenter) or segmenter.weights.kind != "pretrained":
         return {}

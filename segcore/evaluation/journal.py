@@ -1,7 +1,7 @@
-"""The journal of an evaluation: one line per image, so that a killed run goes on where it was.
+"""The journal of an evaluation: one line per scored image, so that an interrupted evaluation can be resumed.
 
-The first line says what is being evaluated; a journal of anything else is refused. A line that was cut off by the kill
-is dropped, and its image scored again; failures are not written, so that they are tried again.
+The first line identifies the evaluation; the journal of another one is refused. A line cut off by a kill is dropped and
+its image scored again. Failures are not written, so they are tried again.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from segcore.core.errors import RecordError
 from segcore.evaluation.scoring import COUNT_CELLS, Counts, ImageScore
 
 _SYNC_S = 1.0
-"""A power cut costs at most this many seconds of work; a killed process costs nothing that was appended."""
+"""Seconds of work that a power cut can cost; a killed process loses nothing that was appended."""
 
 
 class Journal:
@@ -26,8 +26,8 @@ class Journal:
 
     Args:
         path: JSON lines.
-        identity: what decides on the scores; compared when resuming.
-        resume: keep what is there; else start anew.
+        identity: what determines the scores; must be equal when resuming.
+        resume: keep the existing journal instead of starting a new one.
 
     Raises:
         RecordError: the file cannot be written, or is the journal of another evaluation.
@@ -44,7 +44,7 @@ class Journal:
             else:
                 path.write_bytes(head)
             self._file = path.open("r+b")
-            self._drop_torn_line()
+            self._file.truncate(sum(len(line) for line in self._file if line.endswith(b"\n")))
         except OSError as error:
             raise RecordError(f"{path}: journal cannot be written: {error.strerror}; choose another --out") from None
 
@@ -60,18 +60,14 @@ class Journal:
             differing = ["its first line"]
         raise RecordError(
             f"{self._path}: cannot be resumed: it is the journal of another evaluation ({', '.join(differing)} "
-            "differ); leave --resume away to start anew, or choose another --out"
+            "differ); omit --resume to start a new one, or choose another --out"
         )
 
-    def _drop_torn_line(self) -> None:
-        end = sum(len(line) for line in self._file if line.endswith(b"\n"))
-        self._file.truncate(end)
-
     def scores(self) -> Iterator[ImageScore]:
-        """Yield what has been scored before.
+        """Yield the scores in the journal.
 
         Raises:
-            RecordError: a line is not one of ours.
+            RecordError: a line is not an image score.
         """
         self._file.seek(0)
         self._file.readline()
@@ -82,8 +78,8 @@ class Journal:
                 yield ImageScore(entry["name"], counts, float(entry["forward_s"]))
             except (ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
                 raise RecordError(
-                    f"{self._path}:{number}: no score of an image ({type(error).__name__}: {error}); "
-                    "leave --resume away to start anew"
+                    f"{self._path}:{number}: not an image score ({type(error).__name__}: {error}); "
+                    "omit --resume to start a new journal"
                 ) from None
 
     def append(self, score: ImageScore) -> None:

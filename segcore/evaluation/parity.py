@@ -1,11 +1,10 @@
-"""Parity: whether a runtime or precision still gives the masks of the reference, torch in fp32 on the same device."""
+"""Parity: whether a runtime or precision gives the masks of the reference, torch in fp32 on the same device."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 import torch
@@ -13,60 +12,61 @@ import torch
 from segcore.core.records import CheckRecord
 from segcore.evaluation.metrics import ConfusionMatrix, confusion_matrix, mean_iou
 from segcore.inference.decode import argmax_classes, margin_map
-from segcore.inference.pipeline import Photo, Segmenter
+from segcore.inference.pipeline import Segmenter
+from segcore.inference.preprocess import Photo
 from segcore.inputs.images import as_rgb_image
 
 REFERENCE = ("torch", "fp32")
 CLEAR_MARGIN = 0.01
-"""Share of the photo's largest logit: a pixel whose two best classes are further apart than this was no tie. Float32
-kernels differ by some 1e-6 of that logit, bfloat16 ones by some 1e-3, int8 by a few hundredths at worst."""
+"""Share of the photo's largest logit: the reference is sure of a pixel whose two best classes are further apart.
+Float32 kernels differ by some 1e-6 of that logit, bfloat16 ones by some 1e-3, int8 by a few hundredths at worst."""
 
 
 @dataclass(frozen=True)
 class Parity:
-    """Counts of pixels at model scale, over one photo or several, and the largest errors of a logit."""
+    """Pixel counts at model scale and the largest error of a logit, over one photo or several."""
 
     matrix: ConfusionMatrix
     """Pixels by the reference's class and the class found, int64 (21, 21)."""
     unlike: int
-    """Pixels of another class although the reference was sure of its own (`CLEAR_MARGIN`), or without a number."""
+    """Pixels of another class although the reference was sure of its own (`CLEAR_MARGIN`), or not finite."""
     largest_error: float
-    """Of any logit; infinite where one is not a number."""
+    """Of any logit; infinite if one is not finite."""
     largest_logit: float
 
-    @cached_property
+    @property
     def equal_share(self) -> float:
         """Share of pixels with the reference's class."""
         return float(np.trace(self.matrix) / self.matrix.sum())
 
-    @cached_property
+    @property
     def unlike_share(self) -> float:
         """Share of pixels that differ although the reference was sure."""
         return float(self.unlike / self.matrix.sum())
 
-    @cached_property
+    @property
     def relative_error(self) -> float:
-        """Largest error of a logit as a share of the reference's largest."""
+        """Largest error of a logit as a share of the reference's largest logit."""
         return self.largest_error / self.largest_logit if self.largest_logit else self.largest_error
 
-    @cached_property
+    @property
     def miou_drop(self) -> float:
-        """How far the mean IoU falls short of 1 when the reference's class maps are the truth."""
+        """1 minus the mean IoU with the reference's class maps as the truth."""
         return 1 - mean_iou(self.matrix)
 
-    def check(self, most: float) -> CheckRecord:
-        """Return the limit on `unlike_share` and whether it is kept, in words."""
+    def check(self, limit: float) -> CheckRecord:
+        """Return the check of `unlike_share` against a limit."""
         return CheckRecord(
             name="pixels unlike torch fp32",
-            wanted=f"at most {most:.3%}",
+            wanted=f"at most {limit:.3%}",
             found=f"{self.unlike_share:.3%} ({self.equal_share:.3%} are equal; logits are off by "
             f"{self.relative_error:.2%} of the largest)",
-            passed=self.unlike_share <= most and math.isfinite(self.largest_error),
+            passed=self.unlike_share <= limit and math.isfinite(self.largest_error),
         )
 
 
 def logits_parity(reference: torch.Tensor, found: torch.Tensor) -> Parity:
-    """Hold logits of one photo, float32 (21, H, W), against the reference's."""
+    """Compare the logits of one photo, float32 (21, H, W), with the reference's."""
     wanted, classes = (argmax_classes(logits[None])[0].cpu().numpy() for logits in (reference, found))
     largest = float(reference.abs().max())
     sure = margin_map(reference) > CLEAR_MARGIN * largest
@@ -77,7 +77,7 @@ def logits_parity(reference: torch.Tensor, found: torch.Tensor) -> Parity:
 
 
 def pooled(parities: Iterable[Parity]) -> Parity:
-    """Return the parity over all photos: counts are added, errors and logits are the largest."""
+    """Return the parity over several photos: counts are added, errors and logits are the largest."""
     found = list(parities)
     return Parity(
         np.sum([parity.matrix for parity in found], axis=0),
@@ -88,22 +88,24 @@ def pooled(parities: Iterable[Parity]) -> Parity:
 
 
 def is_reference(segmenter: Segmenter) -> bool:
-    """Tell whether a segmenter is what the others are held against."""
+    """Return whether a segmenter runs on the reference backend."""
     return (segmenter.runtime, segmenter.precision) == REFERENCE
 
 
 def reference_of(segmenter: Segmenter) -> Segmenter:
-    """Return the same network in the reference's way, on the same device."""
+    """Return the same network on the reference backend and the same device."""
     runtime, precision = REFERENCE
     return Segmenter(
         segmenter.model, device=segmenter.device, size=segmenter.size, runtime=runtime, precision=precision
     )
 
 
-def photo_logits(segmenter: Segmenter, photo: Photo) -> torch.Tensor:
+def photo_logits(segmenter: Segmenter, photo: Photo, size: int | None = None) -> torch.Tensor:
     """Return the logits of a photo at model scale, float32 (21, h, w).
+
+    Its shorter side there is `size`, that of the segmenter if None.
 
     Raises:
         ImageError: the photo cannot be read.
     """
-    return segmenter.forward(segmenter.prepare(as_rgb_image(photo))[None])[0]
+    return segmenter.forward(segmenter.prepare(as_rgb_image(photo), size)[None])[0]

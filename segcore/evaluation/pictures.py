@@ -1,4 +1,4 @@
-"""The worst images side by side: photo, mask and prediction, so that a person can look at failures."""
+"""Write pictures: class map, margins, photo and overlay of a case, and the worst images of a dataset side by side."""
 
 from __future__ import annotations
 
@@ -10,39 +10,70 @@ import torch
 from PIL import Image
 
 from segcore.core.files import write_file
-from segcore.core.records import WorstRecord
+from segcore.core.image_files import save_indexed_png
+from segcore.core.records import MARGIN_PNG_STEP, AccuracyRecord, WorstRecord
 from segcore.evaluation.scoring import Predictor
 from segcore.inference.decode import RgbImage, blend, upsample_class_map
+from segcore.inference.pipeline import SegmentationResult
 from segcore.inputs.datasets import Dataset
+
+JPEG_QUALITY = 90
+
+
+def save_pictures(result: SegmentationResult, record: AccuracyRecord, directory: Path, name: str) -> AccuracyRecord:
+    """Write class map, margin map (if the result has margins), photo and overlay; return the record with their names.
+
+    Args:
+        result: what to draw.
+        record: to be completed with file names relative to `directory`.
+        directory: created if missing.
+        name: of the item; prefix of the file names.
+
+    Raises:
+        OutputError: a file cannot be written.
+    """
+    names = {"class_map": f"{name}.classes.png", "photo": f"{name}.photo.jpg", "overlay": f"{name}.overlay.jpg"}
+    save_indexed_png(result.class_map, directory / names["class_map"])
+    if result.margins is not None:
+        names["margin_map"] = f"{name}.margin.png"
+        grey = np.clip(np.rint(result.margins / MARGIN_PNG_STEP), 0, 255).astype(np.uint8)
+        _save(Image.fromarray(grey), directory / names["margin_map"], "PNG", optimize=True)
+    _save(Image.fromarray(result.photo), directory / names["photo"], "JPEG", quality=JPEG_QUALITY)
+    _save(Image.fromarray(result.overlay()), directory / names["overlay"], "JPEG", quality=JPEG_QUALITY)
+    return record.model_copy(update=names)
 
 
 def save_worst(
     segmenter: Predictor, dataset: Dataset, worst: tuple[WorstRecord, ...], directory: Path
 ) -> tuple[WorstRecord, ...]:
-    """Write one JPEG for each of the worst images and return the records that name them.
+    """Write photo, mask and prediction of each of the worst images to a JPEG; return the records with its name.
 
     Raises:
-        SegcoreError: a photo that could be read before no longer can.
-        OutputError: a picture cannot be written.
+        SegcoreError: a photo can no longer be read, or a file cannot be written.
     """
-    saved = []
     for stale in directory.glob("[0-9][0-9]-*.jpg"):  # of an earlier evaluation of the same name
         stale.unlink()
+    saved = []
     for rank, record in enumerate(worst, start=1):
         photo, target = dataset.load(dataset.names.index(record.name))
         with torch.inference_mode():
             logits = segmenter.forward(segmenter.prepare(photo)[None])[0]
         prediction = upsample_class_map(logits, *target.shape)
         path = directory / f"{rank:02}-{Path(record.name).stem}.jpg"
-        buffer = io.BytesIO()
-        Image.fromarray(beside(photo, blend(photo, target, 0.7), blend(photo, prediction, 0.7))).save(buffer, "JPEG")
-        write_file(path, buffer.getvalue())
+        row = side_by_side(photo, blend(photo, target, 0.7), blend(photo, prediction, 0.7))
+        _save(Image.fromarray(row), path, "JPEG")
         saved.append(record.model_copy(update={"picture": path.name}))
     return tuple(saved)
 
 
-def beside(*pictures: RgbImage) -> RgbImage:
-    """Return pictures of one height, uint8 RGB (H, W, 3), in a row with white between them."""
+def side_by_side(*pictures: RgbImage) -> RgbImage:
+    """Return pictures of one height, uint8 RGB (H, W, 3), in a row separated by white."""
     gap = np.full((pictures[0].shape[0], 8, 3), 255, dtype=np.uint8)
     parts = [part for picture in pictures for part in (picture, gap)]
     return np.concatenate(parts[:-1], axis=1)
+
+
+def _save(image: Image.Image, path: Path, kind: str, **options: int) -> None:
+    data = io.BytesIO()
+    image.save(data, kind, **options)
+    write_file(path, data.getvalue())

@@ -1,63 +1,62 @@
-"""Protocols: what exactly a figure of accuracy over a dataset was computed from. Every figure carries the name of one.
+"""Scoring protocols: what a figure of accuracy over a dataset was computed from.
 
-The same predictions give different figures under different protocols (by several points of mIoU), so those of one
-protocol say nothing about those of another, and a comparison between them is refused.
+The same predictions give figures that differ by several points of mIoU from one protocol to another, so every figure
+carries the name of its protocol, and figures of different protocols are never compared.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from segcore.core.errors import UsageError, nearest_hint
 
+Scale = Literal["photo", "model"]
+
 
 @dataclass(frozen=True)
-class Protocol:
-    """One way of turning predictions into figures."""
+class ScoringProtocol:
+    """A method of turning predictions into figures."""
 
     name: str
     description: str
-    """What a record carries: different descriptions are not comparable."""
-    at_model_scale: bool = False
-    """Score at the size the model saw, the target resized to it; else at the photo's own size."""
+    """Stored in records: figures with different descriptions are not comparable."""
+    scale: Scale = "photo"
+    """Score at the photo's own size, or at the size the model saw with the target resized to it."""
     per_image: bool = False
-    """Mean over images of each image's figures; else the figures of one confusion matrix over all images."""
+    """Average the figures of the images; otherwise compute them from one confusion matrix over all images."""
     size: int | None = None
-    """The shorter side at model scale that the protocol demands, if any."""
+    """Shorter side at model scale that the protocol requires, if any."""
 
 
 _ALL = (
-    Protocol(
+    ScoringProtocol(
         "voc-original",
         "logits interpolated to the photo's own size, 255 ignored, one confusion matrix, mean over classes present",
     ),
-    Protocol(
+    ScoringProtocol(
         # pytorch/vision references/segmentation: presets.py (RandomResize of both, the mask by nearest), train.py
         "torchvision-references",
         "shorter side 520, target resized by nearest, 255 ignored, one confusion matrix, mean over classes present",
-        at_model_scale=True,
+        scale="model",
         size=520,
     ),
-    Protocol(
+    ScoringProtocol(
         "per-image",
         "logits interpolated to the photo's own size, 255 ignored, mean over images of each image's figures",
         per_image=True,
     ),
 )
 
-PROTOCOLS: dict[str, Protocol] = {protocol.name: protocol for protocol in _ALL}
+PROTOCOLS: dict[str, ScoringProtocol] = {protocol.name: protocol for protocol in _ALL}
 
 
-def choose(names: Sequence[str], size: int) -> tuple[Protocol, ...]:
-    """Return the protocols of these names, each once, in the order given.
-
-    Args:
-        names: of `PROTOCOLS`.
-        size: shorter side of what the model sees, pixels.
+def choose(names: Sequence[str], size: int) -> tuple[ScoringProtocol, ...]:
+    """Return the protocols with these names (of `PROTOCOLS`), without duplicates, in the order given.
 
     Raises:
-        UsageError: there is none of that name, or it demands another size.
+        UsageError: a name is unknown, a protocol requires another `size` (shorter side, pixels), or there is no name.
     """
     chosen = []
     for name in dict.fromkeys(names):
@@ -68,5 +67,5 @@ def choose(names: Sequence[str], size: int) -> tuple[Protocol, ...]:
             raise UsageError(f"protocol {name} is defined at size {protocol.size}, not {size}; choose that size")
         chosen.append(protocol)
     if not chosen:
-        raise UsageError(f"no protocol to score by; choose from {', '.join(PROTOCOLS)}")
+        raise UsageError(f"no protocol given; choose from {', '.join(PROTOCOLS)}")
     return tuple(chosen)

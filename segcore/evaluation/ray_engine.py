@@ -1,124 +1,121 @@
-"""Scoring on a Ray cluster: actors that hold the model, chunks that are done again where an actor dies.
+"""Scoring on a Ray cluster: actors hold the model, and Ray restarts those that die and repeats their chunks.
 
-An actor returns the counts of whole chunks, so a chunk counts once however often it was begun; and as sums are of
-integers and batches never cross a chunk, the result is that of the local engine, whoever scored what.
+An actor returns the counts of a whole chunk, so a chunk counts once however often it was started. As sums are of
+integers and batches never cross a chunk, the figures are those of the local engine.
 """
 
 from __future__ import annotations
 
 import logging
 import os
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
 
-from segcore.core.errors import DeviceError, SegcoreError
-from segcore.evaluation.scoring import ImageScore, Job, Predictor, score_chunks
+from segcore.core.errors import DeviceError
+from segcore.evaluation.scoring import ImageScore, Predictor, ScoringTask, score_chunks
+from segcore.inference.allocator import keep_freed_memory
 
 MAX_ATTEMPTS = 3
-"""A chunk that so many actors died on is at fault itself, or there is no memory for the model."""
+"""A chunk during which this many actors died is not tried again: its images, or too little memory, kill them."""
 
 
 @dataclass(frozen=True)
 class RayEngine:
-    """Scores chunks on a Ray cluster; pass it to `segcore.evaluation.evaluate`.
+    """Scores chunks on a Ray cluster; pass it to `segcore.evaluation.datasets.evaluate`.
 
-    The dataset's files must be found at the same paths on every machine, and segcore be installed there.
+    Every machine needs segcore and the dataset's files, at the same paths.
     """
 
     make: Callable[[], Predictor]
     """Makes the model, once in each actor: ``functools.partial(Segmenter, "embedded", size=520)``."""
     actors: int | None = None
-    """How many; as many as the cluster has room for where None."""
+    """Number of actors; as many as the cluster has room for if None."""
     cpus: int = 1
     """Processors, and threads, of each actor."""
     gpus: float = 0.0
     """GPUs of each actor; may be a fraction."""
     address: str | None = None
-    """Of the cluster (``auto``, ``ray://host:10001``); a cluster of this machine is started where None."""
+    """Address of the cluster (``auto``, ``ray://host:10001``); starts one on this machine if None."""
 
-    def __call__(self, job: Job, chunks: Sequence[Sequence[int]]) -> Generator[ImageScore, None, None]:
-        """Yield the scores of chunks as they are done.
+    def __call__(self, task: ScoringTask, chunks: Sequence[Sequence[int]]) -> Generator[ImageScore, None, None]:
+        """Yield the scores of chunks as they complete.
 
         Raises:
-            DeviceError: Ray is not installed or out of reach, has no room for an actor, or a chunk kills every actor.
+            DeviceError: Ray is not installed or not reachable, has no room for an actor, or a chunk kills its actors.
         """
         with _cluster(self.address) as ray:
-            yield from self._run(ray, job, chunks)
+            yield from self._run(ray, task, chunks)
 
-    def _run(self, ray: Any, job: Job, chunks: Sequence[Sequence[int]]) -> Generator[ImageScore, None, None]:
-        actor_type = ray.remote(num_cpus=self.cpus, num_gpus=self.gpus)(_Worker)
-        shared_job = ray.put(job)  # once for each machine, not once for each actor
-        count = min(self.actors or self._room(ray), len(chunks))
-        queue, attempts = deque(chunks), Counter[int]()
+    def _run(self, ray: Any, task: ScoringTask, chunks: Sequence[Sequence[int]]) -> Generator[ImageScore, None, None]:
+        resources = {"num_cpus": self.cpus, "num_gpus": self.gpus}
+        actor_type = ray.remote(**resources, max_restarts=-1, max_task_retries=MAX_ATTEMPTS - 1)(_Actor)
+        idle = [actor_type.remote(self.make, self.cpus) for _ in range(self._count(ray, len(chunks)))]
+        shared_task = ray.put(task)  # sent once to each machine, not with each chunk
+        waiting = deque(chunks)
         running: dict[Any, tuple[Any, Sequence[int]]] = {}
-
-        def hand_out(actor: Any) -> None:
-            if queue:
-                chunk = queue.popleft()
-                running[actor.score.remote(chunk)] = (actor, chunk)
-
-        for _ in range(count):
-            hand_out(actor_type.remote(self.make, shared_job, self.cpus))
-        while running:
+        while waiting or running:
+            while waiting and idle:
+                actor, chunk = idle.pop(), waiting.popleft()
+                running[actor.score.remote(shared_task, chunk)] = actor, chunk
             (done, *_), _ = ray.wait(list(running), num_returns=1)
             actor, chunk = running.pop(done)
             try:
                 scores = ray.get(done)
             except ray.exceptions.RayActorError as error:
-                attempts[chunk[0]] += 1
-                if attempts[chunk[0]] == MAX_ATTEMPTS:
-                    raise _hopeless(job, chunk, error) from error
-                queue.appendleft(chunk)
-                hand_out(actor_type.remote(self.make, shared_job, self.cpus))
-                continue
+                raise _actors_died(task.dataset.names, chunk, error) from error
             except ray.exceptions.RayTaskError as error:
-                raise error.cause from error  # a bug, or a SegcoreError, as it was raised over there
-            hand_out(actor)
+                raise error.cause from error  # as it was raised in the actor
+            idle.append(actor)
             yield from scores
 
-    def _room(self, ray: Any) -> int:
+    def _count(self, ray: Any, chunks: int) -> int:
+        """Return the number of actors to start."""
         found = ray.cluster_resources()
         room = int(found.get("CPU", 0) // self.cpus)
         if self.gpus:
             room = min(room, int(found.get("GPU", 0) / self.gpus))
         if room < 1:
             raise DeviceError(
-                f"the Ray cluster has {found.get('CPU', 0):g} CPUs and {found.get('GPU', 0):g} GPUs, an actor wants "
-                f"{self.cpus} and {self.gpus:g}: ask for less per actor or add machines"
+                f"the Ray cluster has {found.get('CPU', 0):g} CPUs and {found.get('GPU', 0):g} GPUs, an actor needs "
+                f"{self.cpus} and {self.gpus:g}: request less per actor or add machines"
             )
-        return room
+        return min(self.actors or room, chunks)
 
 
-class _Worker:
-    """The actor: a model, ready to score chunks of one job."""
+class _Actor:
+    """Holds the model, made with the first chunk so that a death while it loads is an attempt at that chunk."""
 
-    def __init__(self, make: Callable[[], Predictor], job: Job, threads: int) -> None:
+    def __init__(self, make: Callable[[], Predictor], threads: int) -> None:
+        keep_freed_memory()
         torch.set_num_threads(threads)
-        self._job = job
-        self._predictor = make()
+        self._make = make
 
-    def score(self, chunk: Sequence[int]) -> list[ImageScore]:
-        return list(score_chunks(self._predictor, self._job, [chunk]))
+    @cached_property
+    def _predictor(self) -> Predictor:
+        return self._make()
+
+    def score(self, task: ScoringTask, chunk: Sequence[int]) -> list[ImageScore]:
+        return list(score_chunks(self._predictor, task, [chunk]))
 
 
-def _hopeless(job: Job, chunk: Sequence[int], error: Exception) -> SegcoreError:
-    names = job.dataset.names
+def _actors_died(names: Sequence[str], chunk: Sequence[int], error: Exception) -> DeviceError:
     last_line = str(error).strip().splitlines()[-1].strip()
     return DeviceError(
         f"{MAX_ATTEMPTS} Ray actors died on the images {names[chunk[0]]} to {names[chunk[-1]]} ({last_line}); "
-        "score them with the local engine to see why, or give actors more memory"
+        "score them with the local engine to find the cause, or give actors more memory"
     )
 
 
 @contextmanager
 def _cluster(address: str | None) -> Iterator[Any]:
-    """Connect to a cluster, or start one here; leave it as it was found."""
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # an evaluation tells nobody
+    """Connect to a cluster, or start one here; shut down only what was started."""
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     try:
         import ray
     except ImportError:

@@ -1,4 +1,4 @@
-"""From pairs of photo and mask to counts per image: decoding, forward pass and scoring, overlapping in threads."""
+"""Counts per image from pairs of photo and mask: decoding, forward pass and scoring overlap in threads."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import Literal, Protocol
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -18,12 +18,12 @@ from PIL import Image
 from segcore.core.errors import SegcoreError
 from segcore.core.labels import NUM_CLASSES
 from segcore.evaluation.metrics import BoundaryCounts, ConfusionMatrix, boundary_counts, confusion_matrix
+from segcore.evaluation.protocols import Scale
 from segcore.inference.decode import ClassMap, RgbImage, argmax_classes, upsample_class_map
 from segcore.inputs.datasets import Dataset
 
-Scale = Literal["photo", "model"]
 Counts = npt.NDArray[np.int64]
-"""Confusion matrix and boundary counts of one image as one row: see `split_counts`."""
+"""Confusion matrix and boundary counts of one image in one row, int64 (504,): see `split_counts`."""
 
 _MATRIX_CELLS = NUM_CLASSES * NUM_CLASSES
 COUNT_CELLS = _MATRIX_CELLS + NUM_CLASSES * 3
@@ -37,10 +37,10 @@ def split_counts(counts: Counts) -> tuple[ConfusionMatrix, BoundaryCounts]:
 
 
 class Predictor(Protocol):
-    """What evaluation needs of a model; a `segcore.Segmenter` is one."""
+    """What evaluation needs of a model; `segcore.Segmenter` provides it."""
 
     size: int
-    """Shorter side of what the model sees, pixels."""
+    """Shorter side of the model's input, pixels."""
 
     def prepare(self, photo: RgbImage) -> torch.Tensor:
         """Return the input (3, h, w) for a photo, uint8 RGB (H, W, 3); called from several threads."""
@@ -50,30 +50,30 @@ class Predictor(Protocol):
 
 
 @dataclass(frozen=True)
-class Job:
-    """What is to be scored, and how: all that a worker on another machine has to know but the model."""
+class ScoringTask:
+    """What to score and how: everything but the model that a worker on another machine needs."""
 
     dataset: Dataset
     scales: tuple[Scale, ...]
     batch: int = 1
     workers: int = 2
-    """Threads that decode."""
+    """Decoding threads."""
 
     def chunks(self, done: frozenset[str] = frozenset()) -> list[tuple[int, ...]]:
-        """Return the indices of pairs still to be scored, in the portions in which they are handed out.
+        """Return the indices of the pairs still to be scored, in chunks.
 
-        Batches never cross a chunk: whoever scores a chunk forms the same batches, hence the same logits to the bit.
+        Batches never cross the border of a chunk, so every engine forms the same batches and gets the same logits.
         """
         step = max(16, 4 * self.batch)
         names = self.dataset.names
-        every = (range(start, min(start + step, len(names))) for start in range(0, len(names), step))
-        kept = (tuple(index for index in chunk if names[index] not in done) for chunk in every)
-        return [chunk for chunk in kept if chunk]
+        chunks = (range(start, min(start + step, len(names))) for start in range(0, len(names), step))
+        remaining = (tuple(index for index in chunk if names[index] not in done) for chunk in chunks)
+        return [chunk for chunk in remaining if chunk]
 
 
 @dataclass(frozen=True)
 class ImageScore:
-    """What one image adds: its counts at each scale, or why there are none."""
+    """Counts of one image at each scale, or the reason why there are none."""
 
     name: str
     counts: dict[Scale, Counts] = field(default_factory=dict)
@@ -90,12 +90,12 @@ class _Loaded:
 
 
 def score_pair(target: ClassMap, logits: torch.Tensor, scale: Scale) -> Counts:
-    """Return the counts of one image, int64 (504,), at the size of its mask or at that of its logits.
+    """Return the counts of one image, int64 (504,).
 
     Args:
         target: uint8 (H, W).
         logits: float (21, h, w).
-        scale: ``photo`` interpolates the logits, ``model`` resizes the mask by nearest as Pillow does.
+        scale: ``photo`` interpolates the logits to (H, W), ``model`` resizes the target to (h, w) by nearest (Pillow).
     """
     if scale == "photo":
         prediction = upsample_class_map(logits, *target.shape)
@@ -108,21 +108,23 @@ def score_pair(target: ClassMap, logits: torch.Tensor, scale: Scale) -> Counts:
     return np.concatenate([matrix.ravel(), boundary_counts(target, prediction).ravel()])
 
 
-def score_chunks(predictor: Predictor, job: Job, chunks: Sequence[Sequence[int]]) -> Generator[ImageScore, None, None]:
-    """Score pairs and yield them as they are done; what cannot be read comes out with its error.
+def score_chunks(
+    predictor: Predictor, task: ScoringTask, chunks: Sequence[Sequence[int]]
+) -> Generator[ImageScore, None, None]:
+    """Yield the scores of pairs as they complete; a pair that cannot be read yields its error.
 
-    Photos are decoded in `job.workers` threads, one thread runs the model and one scores. What is in flight is bounded
-    by the size of a chunk, so memory does not grow with the number of images.
+    Photos are decoded in `task.workers` threads, one thread runs the model and one scores. At most about a chunk is in
+    flight, so memory does not grow with the number of images.
     """
     waiting: deque[Future[list[ImageScore]]] = deque()
-    with ThreadPoolExecutor(job.workers) as loaders, ThreadPoolExecutor(1) as runner, ThreadPoolExecutor(1) as scorer:
+    with ThreadPoolExecutor(task.workers) as loaders, ThreadPoolExecutor(1) as runner, ThreadPoolExecutor(1) as scorer:
         try:
-            for batch in _batches(predictor, job, chunks, loaders):
+            for batch in _batches(predictor, task, chunks, loaders):
                 if isinstance(batch, ImageScore):
                     yield batch
                     continue
                 logits = runner.submit(_forward, predictor, batch)
-                waiting.append(scorer.submit(_score_batch, batch, logits, job.scales))
+                waiting.append(scorer.submit(_score_batch, batch, logits, task.scales))
                 while len(waiting) > 2:
                     yield from waiting.popleft().result()
             while waiting:
@@ -133,30 +135,32 @@ def score_chunks(predictor: Predictor, job: Job, chunks: Sequence[Sequence[int]]
 
 
 def _batches(
-    predictor: Predictor, job: Job, chunks: Sequence[Sequence[int]], pool: ThreadPoolExecutor
+    predictor: Predictor, task: ScoringTask, chunks: Sequence[Sequence[int]], pool: ThreadPoolExecutor
 ) -> Iterator[list[_Loaded] | ImageScore]:
-    """Yield inputs of one shape from one chunk, at most `job.batch` at a time, and failures as they are found."""
+    """Yield inputs of one shape from one chunk, at most `task.batch` at a time, and failures as they occur."""
     indices = (index for chunk in chunks for index in chunk)
-    ahead = deque(pool.submit(_load, predictor, job, index) for index in islice(indices, 2 * job.batch + job.workers))
+    ahead = deque(
+        pool.submit(_load, predictor, task, index) for index in islice(indices, 2 * task.batch + task.workers)
+    )
     for chunk in chunks:
         groups: dict[torch.Size, list[_Loaded]] = {}
         for _ in chunk:
             loaded = ahead.popleft().result()
-            ahead.extend(pool.submit(_load, predictor, job, index) for index in islice(indices, 1))
+            ahead.extend(pool.submit(_load, predictor, task, index) for index in islice(indices, 1))
             if isinstance(loaded, ImageScore):
                 yield loaded
                 continue
             group = groups.setdefault(loaded.input.shape, [])
             group.append(loaded)
-            if len(group) == job.batch:
+            if len(group) == task.batch:
                 yield groups.pop(loaded.input.shape)
         yield from groups.values()
 
 
-def _load(predictor: Predictor, job: Job, index: int) -> _Loaded | ImageScore:
-    name = job.dataset.names[index]
+def _load(predictor: Predictor, task: ScoringTask, index: int) -> _Loaded | ImageScore:
+    name = task.dataset.names[index]
     try:
-        photo, target = job.dataset.load(index)
+        photo, target = task.dataset.load(index)
         return _Loaded(name, target, predictor.prepare(photo))
     except SegcoreError as error:
         return ImageScore(name, error=str(error))
@@ -172,11 +176,11 @@ def _score_batch(
     batch: list[_Loaded], run: Future[tuple[torch.Tensor, float]], scales: tuple[Scale, ...]
 ) -> list[ImageScore]:
     logits, seconds = run.result()
-    found = []
+    scores = []
     for loaded, row in zip(batch, logits, strict=True):
         try:
             counts = {scale: score_pair(loaded.target, row, scale) for scale in scales}
-            found.append(ImageScore(loaded.name, counts, seconds))
+            scores.append(ImageScore(loaded.name, counts, seconds))
         except SegcoreError as error:
-            found.append(ImageScore(loaded.name, error=f"{loaded.name}: {error}"))
-    return found
+            scores.append(ImageScore(loaded.name, error=f"{loaded.name}: {error}"))
+    return scores

@@ -1,9 +1,9 @@
-"""Adding up the images of a dataset, with confidence intervals, in memory that does not grow with their number.
+"""Sums over the images of a dataset, with confidence intervals, in memory that does not grow with their number.
 
 Intervals are those of the Poisson bootstrap (Hanley and MacGibbon 2006; Chamandy et al. 2012, "Estimating Uncertainty
 for Massive Data Streams"): in each replicate an image counts k times, k drawn from Poisson(1), which for many images
-is the ordinary bootstrap over images without having to keep them. The draws depend only on the image's name and all
-sums are of integers, so neither the order of images nor the machine they were scored on changes a digit.
+approaches the ordinary bootstrap without keeping the images. The draws depend on the image's name alone and all sums
+are of integers, so neither the order of images nor the machine that scored them changes a digit.
 """
 
 from __future__ import annotations
@@ -16,38 +16,33 @@ import numpy.typing as npt
 
 from segcore.core.labels import NUM_CLASSES
 from segcore.evaluation.metrics import SCORES, Floats, scores
-from segcore.evaluation.protocols import Protocol
-from segcore.evaluation.scoring import COUNT_CELLS, Counts, ImageScore, Scale, split_counts
+from segcore.evaluation.protocols import ScoringProtocol
+from segcore.evaluation.scoring import COUNT_CELLS, Counts, ImageScore, split_counts
 
 REPLICATES = 1000
 CONFIDENCE = 0.95
 _ONE = 1 << 40
-"""Scores of single images are summed in units of 2**-40: integers, so that their sum has no order."""
-
-
-def scale_of(protocol: Protocol) -> Scale:
-    """Return the size at which a protocol scores."""
-    return "model" if protocol.at_model_scale else "photo"
+"""Scores of single images are summed as integers in units of 2**-40, so that their sum does not depend on the order."""
 
 
 class Sums:
     """Running sums of one protocol, and of its bootstrap replicates."""
 
-    def __init__(self, protocol: Protocol) -> None:
+    def __init__(self, protocol: ScoringProtocol) -> None:
         self.protocol = protocol
         cells = 2 * len(SCORES) if protocol.per_image else COUNT_CELLS
         self._total = np.zeros(cells, dtype=np.int64)
         self._replicates = np.zeros((cells, REPLICATES), dtype=np.int64)
 
     def add(self, counts: Counts, weights: npt.NDArray[np.int64]) -> None:
-        """Add one image: its counts, int64 (504,), and how often each replicate drew it, int64 (1000,)."""
+        """Add the counts of one image, int64 (504,), with its weight in each replicate, int64 (1000,)."""
         row = _fixed_point(scores(*split_counts(counts))) if self.protocol.per_image else counts
         cells = np.flatnonzero(row)  # an image has a few classes, hence a few of the 504 cells
         self._total[cells] += row[cells]
         self._replicates[cells] += row[cells, None] * weights
 
     def scores(self) -> Floats:
-        """Return the figures so far, float64 (27,), in the order of `SCORES`."""
+        """Return the current figures, float64 (27,), in the order of `SCORES`."""
         return self._scores(self._total)
 
     def intervals(self) -> Floats:
@@ -60,7 +55,7 @@ class Sums:
         return ends
 
     def matrix(self) -> tuple[tuple[int, ...], ...] | None:
-        """Return the confusion matrix as rows of integers, None for a mean over images."""
+        """Return the confusion matrix as rows of integers, or None if the figures are means over images."""
         if self.protocol.per_image:
             return None
         return tuple(tuple(row) for row in split_counts(self._total)[0].tolist())
@@ -78,14 +73,14 @@ def _fixed_point(values: Floats) -> npt.NDArray[np.int64]:
 
 
 class Tally:
-    """Everything that is remembered of the images scored so far.
+    """Sums, failures and worst images of an evaluation.
 
     Args:
-        protocols: at least one; the first is the one that progress shows and images are ranked by the scale of.
-        worst: how many of the worst images to remember.
+        protocols: at least one; progress shows the figures of the first, and its scale ranks the images.
+        worst: number of worst images to keep.
     """
 
-    def __init__(self, protocols: Sequence[Protocol], worst: int) -> None:
+    def __init__(self, protocols: Sequence[ScoringProtocol], worst: int) -> None:
         self.sums = tuple(Sums(protocol) for protocol in protocols)
         self.images = 0
         self.forward_s = 0.0
@@ -93,8 +88,13 @@ class Tally:
         """Scored pixels by predicted class, at the scale of the first protocol."""
         self.failed: dict[str, str] = {}
         self.worst: list[tuple[float, str]] = []
-        """Lowest image mIoU first, with the image's name; images without a scored pixel have none."""
+        """mIoU and name of the worst images, lowest first; images without a scored pixel are left out."""
         self._keep = worst
+
+    @property
+    def seen(self) -> int:
+        """Number of images scored or failed."""
+        return self.images + len(self.failed)
 
     def add(self, score: ImageScore) -> None:
         """Add one image, or one failure."""
@@ -105,8 +105,8 @@ class Tally:
         self.forward_s += score.forward_s
         weights = np.random.default_rng(zlib.crc32(score.name.encode())).poisson(1, REPLICATES)
         for sums in self.sums:
-            sums.add(score.counts[scale_of(sums.protocol)], weights)
-        matrix, boundary = split_counts(score.counts[scale_of(self.sums[0].protocol)])
+            sums.add(score.counts[sums.protocol.scale], weights)
+        matrix, boundary = split_counts(score.counts[self.sums[0].protocol.scale])
         self.predicted += matrix.sum(axis=0)
         miou = float(scores(matrix, boundary)[SCORES.index("miou")])
         if not np.isnan(miou):
@@ -114,5 +114,5 @@ class Tally:
 
     @property
     def running_miou(self) -> float:
-        """The mIoU of the first protocol over the images so far; NaN before the first."""
+        """Running mIoU of the first protocol over the images so far; NaN before the first image."""
         return float(self.sums[0].scores()[SCORES.index("miou")])

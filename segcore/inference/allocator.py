@@ -1,9 +1,12 @@
-"""The C library's allocator, told to keep the large blocks of one call for the next."""
+"""Settings of glibc's allocator, so that it keeps the large blocks of one call for the next.
+
+They hold for the whole process. Only processes of segcore's own change them: the command line, a bench session, a
+worker, training. The library never does.
+"""
 
 from __future__ import annotations
 
 import ctypes
-import functools
 import os
 import sys
 from collections.abc import Callable, Iterator
@@ -13,28 +16,33 @@ from typing import Final
 _TRIM_THRESHOLD, _MMAP_THRESHOLD, _MMAP_MAX = -1, -3, -4
 """Parameters of glibc's mallopt(3), from its malloc.h."""
 _KEEP: Final = {_MMAP_MAX: 0, _TRIM_THRESHOLD: 1 << 30}
-_SETTLED: Final = {_MMAP_MAX: 65536, _MMAP_THRESHOLD: 32 << 20, _TRIM_THRESHOLD: 64 << 20}
-"""Where glibc's own thresholds settle when blocks of tens of megabytes come and go (mallopt(3), M_MMAP_THRESHOLD)."""
-_OWN = ("MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_", "MALLOC_MMAP_MAX_", "GLIBC_TUNABLES", "LD_PRELOAD")
-"""Variables by which a user has decided on the allocator."""
+_DEFAULT: Final = {_MMAP_MAX: 65536, _MMAP_THRESHOLD: 32 << 20, _TRIM_THRESHOLD: 64 << 20}
+"""Where glibc's dynamic thresholds end up after blocks of tens of megabytes (mallopt(3), M_MMAP_THRESHOLD)."""
+_USER_VARIABLES = (
+    "MALLOC_TRIM_THRESHOLD_",
+    "MALLOC_MMAP_THRESHOLD_",
+    "MALLOC_MMAP_MAX_",
+    "GLIBC_TUNABLES",
+    "LD_PRELOAD",
+)
+"""Environment variables by which a user configures the allocator."""
 
 
-@functools.cache
 def keep_freed_memory() -> None:
-    """Let glibc serve every block from its heap, and keep up to 1 GiB that is free at the heap's end.
+    """Make glibc serve every block from its heap, and keep up to 1 GiB that is free at the heap's end.
 
-    As it comes, it maps large blocks apart, and gives them and the free end of its heap back, so that every call
-    of a network pays for the kernel's zeroing of pages (11,000 of them in `embedded` at 320); and what a page costs
-    differs from one process to the next. The most that a process holds may grow by a quarter. Only glibc
-    is meant, and who has set its variables decides.
+    By default it maps large blocks separately and returns them, and the free end of its heap, to the system: every call
+    of a network pays for the kernel's zeroing of pages (11,000 of them in `embedded` at 320), at a cost per page that
+    differs between processes. The peak of a process may grow by a quarter. Does nothing with another C library, or if
+    the user's environment configures the allocator.
     """
     _set(_KEEP)
 
 
 @contextmanager
-def as_it_comes() -> Iterator[None]:
-    """Undo `keep_freed_memory` while the body lasts: what runs there is a process that segcore has no part in."""
-    _set(_SETTLED)
+def default_settings() -> Iterator[None]:
+    """Undo `keep_freed_memory` in the body, to time code as it runs without segcore."""
+    _set(_DEFAULT)
     try:
         yield
     finally:
@@ -42,7 +50,7 @@ def as_it_comes() -> Iterator[None]:
 
 
 def give_back_freed_memory() -> None:
-    """Return what is free now to the system, so that it does not count as memory of what comes next."""
+    """Return free memory to the system, so that it does not count as memory of the next item."""
     malloc_trim = _glibc("malloc_trim")
     if malloc_trim is not None:
         malloc_trim(0)
@@ -50,7 +58,7 @@ def give_back_freed_memory() -> None:
 
 def _set(parameters: dict[int, int]) -> None:
     mallopt = _glibc("mallopt")
-    if mallopt is not None and not any(name in os.environ for name in _OWN):
+    if mallopt is not None and not any(name in os.environ for name in _USER_VARIABLES):
         for parameter, value in parameters.items():
             mallopt(parameter, value)
 

@@ -10,7 +10,7 @@ import contextlib
 import platform
 import re
 import sys
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
@@ -107,37 +107,6 @@ class TorchDevice:
                     if match := re.search(r"^VmHWM:\s+(\d+) kB$", status, re.MULTILINE):
                         return int(match[1]) * 1024
         return None
-
-
-@dataclass
-class FakeDevice:
-    """A CPU that counts, and can be asked what happened in which order: for tests of whatever measures."""
-
-    name: str = "fake"
-    events: list[str] = field(default_factory=list)
-
-    @property
-    def torch_device(self) -> torch.device:
-        """Tensors stay on the CPU."""
-        return torch.device("cpu")
-
-    def put(self, tensor: torch.Tensor) -> torch.Tensor:
-        """Return the tensor itself, and remember the transfer."""
-        self.events.append("put")
-        return tensor
-
-    def synchronize(self) -> None:
-        """Remember that the device was waited for."""
-        self.events.append("synchronize")
-
-    def reset_peak_memory(self) -> bool:
-        """Remember the reset."""
-        self.events.append("reset_peak_memory")
-        return True
-
-    def peak_memory_bytes(self) -> int | None:
-        """Return a fixed figure."""
-        return 1 << 20
 
 
 def find_devices() -> tuple[DeviceInfo, ...]:

@@ -1,16 +1,13 @@
-"""The pipeline: photo in, class map out, with the time of each stage.
-
-Preprocessing is the recipe of torchvision's tutorials, to the bit: shorter side to `size` (bilinear with antialias on
-8-bit values), scale to [0, 1], normalise with the ImageNet mean and standard deviation.
-"""
+"""The pipeline: photo in, class map out, with the time of each stage."""
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import overload
@@ -21,7 +18,7 @@ import torch
 from PIL import Image
 from torch import nn
 
-from segcore.core.errors import DeviceError, ImageError, UsageError
+from segcore.core.errors import DeviceError
 from segcore.core.labels import NUM_CLASSES, VOC_CLASSES
 from segcore.core.records import WeightsRecord
 from segcore.inference import models
@@ -37,100 +34,17 @@ from segcore.inference.decode import (
 )
 from segcore.inference.devices import Device, TorchDevice, open_device
 from segcore.inference.models.checkpoint import state_sha256
-from segcore.inference.runtimes import Profilable, ProfiledSession, Session, open_session
+from segcore.inference.preprocess import CALIBRATION_PHOTOS, Photo, calibration_tensors, check_size, preprocess
+from segcore.inference.runtimes import Profilable, ProfiledSession, open_session
 from segcore.inputs.download import FetchSettings
-from segcore.inputs.images import as_rgb_image, find_photos
+from segcore.inputs.images import as_rgb_image
 
-Photo = str | Path | Image.Image | npt.NDArray[np.generic]
-
-STAGES = ("decode", "preprocess", "transfer", "forward", "postprocess", "colorize")
-IMAGENET_MEAN = (0.485, 0.456, 0.406)
-IMAGENET_STD = (0.229, 0.224, 0.225)
-PREPROCESS = "shorter side bilinear antialias uint8, [0, 1], ImageNet mean and std"
-"""Name of the convention; it changes whenever the numbers that reach the model would."""
-CALIBRATION_PHOTOS = tuple(
-    f"skimage:{name}"
-    for name in (
-        "astronaut.png",
-        "camera.png",
-        "chelsea.png",
-        "coffee.png",
-        "motorcycle_left.png",
-        "rocket.jpg",
-    )
-)
-"""Photos that int8 is calibrated on where the user names none: those of scikit-image that show things."""
-CALIBRATION_SIZES = (224, 320, 448)
-"""Shorter sides at which each of them is seen, and mirrored at one. On six other photos `embedded` in int8 then
-differs from fp32, where that was sure, in 1.7 % of the pixels; with 320 alone in 3.0, with 50 VOC photos in 0.8 %."""
 MAX_BATCH = 8
 """Photos of a list that are held as tensors and logits at one time."""
-MAX_MODEL_PIXELS = 1 << 25
-"""Of one photo at model scale: beyond this (a strip of 1 x 10000 at 640, say) logits alone would take gigabytes."""
-
-
-def resized_shape(height: int, width: int, size: int) -> tuple[int, int]:
-    """Return (height, width) with the shorter side at `size`, the longer one truncated as torchvision does."""
-    short, long = min(height, width), max(height, width)
-    scaled = int(size * long / short)
-    return (size, scaled) if height <= width else (scaled, size)
-
-
-def _normalised() -> npt.NDArray[np.float32]:
-    """What each of the 256 values of a channel becomes, float32 (3, 256), with the arithmetic of torchvision."""
-    mean, std = (torch.tensor(values).view(3, 1) for values in (IMAGENET_MEAN, IMAGENET_STD))
-    return np.asarray(torch.arange(256, dtype=torch.float32).div(255).sub(mean).div(std).numpy())
-
-
-_NORMALISED = _normalised()
-
-
-def preprocess(photo: RgbImage | Image.Image, size: int) -> torch.Tensor:
-    """Return the tensor for the model: uint8 RGB (H, W, 3), or such an image, to float32 (3, h, w), min(h, w) = size.
-
-    Raises:
-        ImageError: the photo is so elongated that it would not fit in memory at model scale.
-    """
-    image = photo if isinstance(photo, Image.Image) else Image.fromarray(photo)
-    height, width = resized_shape(image.height, image.width, size)
-    if height * width > MAX_MODEL_PIXELS:
-        raise ImageError(
-            f"a photo of {image.width}x{image.height} pixels would be {width}x{height} with its shorter side at "
-            f"{size}: over the limit of {MAX_MODEL_PIXELS} pixels; choose a smaller size or crop it"
-        )
-    pixels = np.asarray(image.resize((width, height), Image.Resampling.BILINEAR))
-    planes = np.empty((3, height, width), dtype=np.float32)
-    for channel, values in enumerate(_NORMALISED):
-        # All indices are below 256; "clip" lets numpy write to `out` without a copy.
-        np.take(values, pixels[:, :, channel], out=planes[channel], mode="clip")
-    return torch.from_numpy(planes)
-
-
-def calibration_photos(places: Sequence[str], precisions: Sequence[str] = ("int8",)) -> tuple[Photo, ...]:
-    """Return the photos at places that a user named (`segcore.inputs.images.find_photos`), else `CALIBRATION_PHOTOS`.
-
-    Raises:
-        UsageError: places are named, but none of the precisions is int8, which alone is calibrated.
-        ImageError: there is no photo at one of them.
-    """
-    if places and "int8" not in precisions:
-        raise UsageError(
-            f"photos to calibrate on ({places[0]}) are for precision int8 alone, found {', '.join(precisions)}"
-        )
-    return find_photos(places) if places else CALIBRATION_PHOTOS
-
-
-def calibration_tensors(photos: Sequence[Photo]) -> list[torch.Tensor]:
-    """Return what int8 takes its ranges from: each photo at several sizes and mirrored, float32 (1, 3, h, w)."""
-    tensors = []
-    for image in map(as_rgb_image, photos):
-        tensors += [preprocess(image, size)[None] for size in CALIBRATION_SIZES]
-        tensors.append(tensors[-2].flip(-1).contiguous())
-    return tensors
 
 
 class StageTimer:
-    """Seconds per stage, the device waited for on both sides of every stage."""
+    """Seconds per stage; the device is synchronised on both sides of every stage."""
 
     def __init__(self, device: Device, clock: Callable[[], int] = time.perf_counter_ns) -> None:
         self.seconds: dict[str, float] = {}
@@ -149,10 +63,10 @@ class StageTimer:
 
 @dataclass(frozen=True, eq=False)
 class SegmentationResult:
-    """What a model saw in one photo."""
+    """The classes that a model found in one photo."""
 
     source: RgbImage | Image.Image = field(repr=False)
-    """The photo as it was read: uint8 RGB (H, W, 3), or an image of mode RGB."""
+    """The photo as read: uint8 RGB (H, W, 3), or an image of mode RGB."""
     model_class_map: ClassMap = field(repr=False)
     """Classes at model scale, uint8 (h, w)."""
     model_color_mask: RgbImage = field(repr=False)
@@ -162,21 +76,30 @@ class SegmentationResult:
     input_shape: tuple[int, int, int, int]
     """(B, 3, h, w) of the batch that the photo was in."""
     margins: npt.NDArray[np.float32] | None = field(default=None, repr=False)
-    """Top-1 minus top-2 logit at model scale, float32 (h, w), where it was asked for."""
-    _logits: list[torch.Tensor] = field(default_factory=list, repr=False)
-    # At the network's own scale. Emptied by class_map: most callers of a batch want only the map.
+    """Top-1 minus top-2 logit at model scale, float32 (h, w), if requested."""
+    logits: torch.Tensor | None = field(default=None, repr=False)
+    """Logits at the network's own scale, float32 (21, h', w'); None after `without_logits`."""
+    _class_map: ClassMap | None = field(default=None, repr=False)
 
     @cached_property
     def photo(self) -> RgbImage:
-        """The photo as it was read, uint8 RGB (H, W, 3)."""
+        """The photo as read, uint8 RGB (H, W, 3)."""
         return np.array(self.source)
 
     @cached_property
     def class_map(self) -> ClassMap:
         """Classes at the photo's own resolution, uint8 (H, W): logits interpolated bilinearly, then argmax."""
-        height, width = self.photo.shape[:2]
-        full = enlarge(self._logits.pop()[None], *self.model_class_map.shape)[0]
+        if self.logits is None:
+            assert self._class_map is not None  # see without_logits
+            return self._class_map
+        full = enlarge(self.logits[None], *self.model_class_map.shape)[0]
+        source = self.source
+        height, width = (source.height, source.width) if isinstance(source, Image.Image) else source.shape[:2]
         return upsample_class_map(full, height, width)
+
+    def without_logits(self) -> SegmentationResult:
+        """Return the result with its class map computed and its logits, which may be large, left out."""
+        return replace(self, logits=None, _class_map=self.class_map)
 
     @cached_property
     def fractions(self) -> dict[str, float]:
@@ -187,7 +110,7 @@ class SegmentationResult:
 
     @property
     def dominant(self) -> str:
-        """The class with most pixels other than background; ``background`` where there is no other."""
+        """The class with most pixels other than background; ``background`` if there is no other."""
         return next((name for name in self.fractions if name != VOC_CLASSES[0]), VOC_CLASSES[0])
 
     def colorize(self) -> RgbImage:
@@ -200,18 +123,21 @@ class SegmentationResult:
 
 
 class Segmenter:
-    """A model that stays loaded: call it with a photo, or with a list of them.
+    """A loaded model: call it with a photo, or with a list of them.
+
+    A network that is passed in is never changed: the segmenter runs a copy in evaluation mode, which shares the
+    parameters where device, precision and memory layout allow. Make a new segmenter after training it further.
 
     Args:
         model: a name of `segcore.inference.models.model_names`, or any network that maps (B, 3, H, W) to logits
             (B, 21, H, W).
         device: ``auto`` (CUDA, else MPS, else CPU), ``cuda``, ``cuda:1``, ``mps``, ``cpu``, or a `Device`.
-        size: shorter side at model scale, pixels.
+        size: shorter side at model scale, pixels, of runs that name no other.
         weights: ``pretrained``, ``random`` (seeded; for latency only) or the path of a checkpoint.
-        runtime: how the model is executed.
+        runtime: a name of `segcore.inference.runtimes.RUNTIMES`.
         precision: of the arithmetic: ``fp32``, ``bf16``, ``fp16`` or ``int8``.
         calibration: photos that int8 takes its ranges from.
-        settings: cache, mirrors and time-outs of downloads; from the environment when None.
+        settings: cache, mirrors and time-outs of downloads; from the environment if None.
 
     Raises:
         ModelError, DeviceError, DownloadError, UsageError: each says what to do about it.
@@ -229,20 +155,18 @@ class Segmenter:
         calibration: Sequence[Photo] = CALIBRATION_PHOTOS,
         settings: FetchSettings | None = None,
     ) -> None:
-        if size < 1:
-            raise UsageError(f"size is the shorter side in pixels, at least 1; found {size}")
+        self.size = check_size(size)
         self.device: Device = open_device(device) if isinstance(device, str | torch.device) else device
-        self.size = size
         self.runtime = runtime
         self.precision = precision
+        self._loaded_weights: WeightsRecord | None = None
         if isinstance(model, str):
             loaded = models.load(model, weights, settings)
-            self.model_name, self.model = loaded.name, loaded.module
-            self.weights = loaded.weights  # takes the place of the cached property
+            self.model_name, self.model, self._loaded_weights = loaded.name, loaded.module, loaded.weights
         else:
             self.model_name, self.model = type(model).__name__, model
         self._calibrated: dict[str, str] = {}
-        self._session: Session = open_session(
+        self._session = open_session(
             runtime,
             self.model,
             self.device,
@@ -252,7 +176,7 @@ class Segmenter:
         )
 
     def _calibrate(self, photos: Sequence[Photo]) -> list[torch.Tensor]:
-        """Return what int8 takes its ranges from, and remember which photos they were unless they are the default."""
+        """Return the inputs that int8 is calibrated on; photos of the user's are added to the options."""
         tensors = calibration_tensors(photos)
         if photos is not CALIBRATION_PHOTOS:
             digest = hashlib.sha256(b"".join(tensor.numpy().tobytes() for tensor in tensors)).hexdigest()
@@ -261,101 +185,111 @@ class Segmenter:
 
     @cached_property
     def weights(self) -> WeightsRecord:
-        """Which weights ran; of a network that came without a name, its state is hashed when first asked for."""
-        return WeightsRecord(kind="checkpoint", name="in memory", sha256=state_sha256(self.model))
+        """The weights that run; the state of a network that was passed in is hashed on first access."""
+        return self._loaded_weights or WeightsRecord(
+            kind="checkpoint", name="in memory", sha256=state_sha256(self.model)
+        )
 
     @property
     def runtime_options(self) -> dict[str, str]:
-        """Settings of the runtime, as they are recorded."""
+        """Settings of the runtime, as recorded."""
         return {**self._session.options, **self._calibrated}
 
     @property
     def build_seconds(self) -> float:
-        """What exporting, quantising and compiling have taken so far; 0.0 where all of it was in the cache."""
+        """Seconds of exporting, quantising and compiling so far; 0.0 if all of it was in the cache."""
         return self._session.build_s
 
-    @contextmanager
-    def profiled(self) -> Iterator[ProfiledSession]:
-        """Run every forward pass under the runtime's profiler, which this yields, while the body lasts.
+    def profiled(self) -> tuple[Segmenter, ProfiledSession]:
+        """Return a copy of this segmenter that runs under the runtime's own profiler, and that profiler.
 
         Raises:
-            DeviceError: the runtime has none.
+            DeviceError: the runtime has no profiler.
         """
-        plain = self._session
-        if not isinstance(plain, Profilable):
+        if not isinstance(self._session, Profilable):
             raise DeviceError(f"runtime {self.runtime} has no profiler of its own")
-        self._session = session = plain.profiled()
-        try:
-            yield session
-        finally:
-            self._session = plain
+        segmenter, session = copy.copy(self), self._session.profiled()
+        segmenter._session = session
+        return segmenter, session
 
-    def prepare(self, photo: RgbImage | Image.Image) -> torch.Tensor:
-        """Return what the model sees of a photo: uint8 RGB (H, W, 3) to float32 (3, h, w) with min(h, w) = size."""
-        return preprocess(photo, self.size)
+    def prepare(self, photo: RgbImage | Image.Image, size: int | None = None) -> torch.Tensor:
+        """Return the model's input for a photo: uint8 RGB (H, W, 3) to float32 (3, h, w) with min(h, w) = size."""
+        return preprocess(photo, self.size if size is None else size)
 
     def forward(self, batch: torch.Tensor) -> torch.Tensor:
-        """Return logits (B, 21, h, w), finished, on the device, for a batch (B, 3, h, w) from anywhere."""
+        """Return logits (B, 21, h, w), finished, on the device, for a batch (B, 3, h, w) on any device."""
         logits = enlarge(self._session.forward(self.device.put(batch)), *batch.shape[-2:])
         self.device.synchronize()
         return logits
 
     @overload
-    def __call__(self, image: Photo) -> SegmentationResult: ...  # type: ignore[overload-overlap]  # str is a Sequence
+    def __call__(  # type: ignore[overload-overlap]  # str is a Sequence
+        self, image: Photo, *, size: int | None = None
+    ) -> SegmentationResult: ...
     @overload
-    def __call__(self, image: Sequence[Photo]) -> list[SegmentationResult]: ...
-    def __call__(self, image: Photo | Sequence[Photo]) -> SegmentationResult | list[SegmentationResult]:
+    def __call__(self, image: Sequence[Photo], *, size: int | None = None) -> list[SegmentationResult]: ...
+    def __call__(
+        self, image: Photo | Sequence[Photo], *, size: int | None = None
+    ) -> SegmentationResult | list[SegmentationResult]:
         """Segment a photo (path, PIL image or uint8 array), or a list of them, those of one shape together.
+
+        Results hold their class maps and no logits.
+
+        Args:
+            image: the photo or photos.
+            size: shorter side at model scale, pixels; that of the segmenter if None.
 
         Raises:
             ImageError: a photo cannot be read.
+            UsageError: the size is less than 1.
         """
         if isinstance(image, str | Path | Image.Image | np.ndarray):
-            return self.run([image])[0]
+            return self.run([image], size=size)[0].without_logits()
         results = []
         for start in range(0, len(image), MAX_BATCH):
-            for result in self.run(image[start : start + MAX_BATCH]):
-                _ = result.class_map  # lets go of the logits
-                results.append(result)
+            results += [result.without_logits() for result in self.run(image[start : start + MAX_BATCH], size=size)]
         return results
 
     def run(
-        self, photos: Sequence[Photo], timer: StageTimer | None = None, *, margins: bool = False
+        self,
+        photos: Sequence[Photo],
+        timer: StageTimer | None = None,
+        *,
+        size: int | None = None,
+        margins: bool = False,
     ) -> list[SegmentationResult]:
         """Segment photos, those of one shape at model scale as one batch, and time the stages.
 
+        Results hold their logits; class maps at the photos' resolution are computed, untimed, on first access.
+
         Args:
             photos: at least one path, PIL image or uint8 array.
-            timer: collects the seconds of each stage over all photos; one of its own when None.
+            timer: collects the seconds of each stage over all photos; a new one if None.
+            size: shorter side at model scale, pixels; that of the segmenter if None.
             margins: also keep the logit margins.
+
+        Raises:
+            ImageError: a photo cannot be read.
+            UsageError: the size is less than 1.
         """
         timer = timer or StageTimer(self.device)
         with timer.stage("decode"):
             images = [as_rgb_image(photo) for photo in photos]
         with timer.stage("preprocess"):
-            tensors = [preprocess(image, self.size) for image in images]
+            tensors = [self.prepare(image, size) for image in images]
         groups: dict[torch.Size, list[int]] = {}
         for index, tensor in enumerate(tensors):
             groups.setdefault(tensor.shape, []).append(index)
-        found: dict[int, tuple[torch.Tensor, ClassMap, RgbImage, tuple[int, int, int, int]]] = {}
-        for indices in groups.values():
+        found: dict[int, SegmentationResult] = {}
+        for (_, height, width), indices in groups.items():
             batch = torch.stack([tensors[i] for i in indices]) if len(indices) > 1 else tensors[indices[0]][None]
-            logits, classes, colors = self._run_batch(batch, timer)
-            for row, index in enumerate(indices):
-                shape = (len(indices), 3, *tensors[index].shape[-2:])
-                found[index] = (logits[row], classes[row], colors[row], shape)
+            shape = (len(indices), 3, height, width)
+            for index, logits, classes, colors in zip(indices, *self._run_batch(batch, timer), strict=True):
+                found[index] = SegmentationResult(images[index], classes, colors, {}, shape, None, logits)
         shares = {name: seconds / len(photos) for name, seconds in timer.seconds.items()}
         return [
-            SegmentationResult(
-                images[i],
-                classes,
-                colors,
-                shares,
-                shape,
-                margin_map(enlarge(logits[None], *shape[-2:])[0]) if margins else None,
-                [logits],
-            )
-            for i, (logits, classes, colors, shape) in sorted(found.items())
+            replace(result, timings=shares, margins=_margins(result) if margins else None)
+            for _, result in sorted(found.items())
         ]
 
     def _run_batch(self, batch: torch.Tensor, timer: StageTimer) -> tuple[torch.Tensor, list[ClassMap], list[RgbImage]]:
@@ -370,16 +304,20 @@ class Segmenter:
         return logits, classes, colors
 
 
-def segment_image(model: Segmenter | nn.Module, image_path: Photo, size: int = 640) -> RgbImage:
+def _margins(result: SegmentationResult) -> npt.NDArray[np.float32]:
+    assert result.logits is not None
+    return margin_map(enlarge(result.logits[None], *result.model_class_map.shape)[0])
+
+
+def segment_image(model: Segmenter | nn.Module, image_path: Photo, size: int | None = None) -> RgbImage:
     """Return the recipe's colour mask at model scale, uint8 RGB (h, w, 3).
 
     Args:
-        model: a `Segmenter`, whose own size is used, or any network, which runs where its parameters are.
+        model: a `Segmenter`, or any network, which runs on the device of its parameters.
         image_path: path, PIL image or uint8 array.
-        size: shorter side at model scale, for a plain network.
+        size: shorter side at model scale; that of the segmenter if None, 640 for a network.
     """
     if not isinstance(model, Segmenter):
         parameter = next(model.parameters(), None)
-        device = TorchDevice(str(parameter.device) if parameter is not None else "cpu")
-        model = Segmenter(model, device=device, size=size)
-    return model.run([image_path])[0].model_color_mask
+        model = Segmenter(model, device=TorchDevice(str(parameter.device) if parameter is not None else "cpu"))
+    return model.run([image_path], size=size)[0].model_color_mask

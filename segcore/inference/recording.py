@@ -6,7 +6,8 @@ from typing import Any
 
 from segcore.core.records import BenchmarkRecord, Kind
 from segcore.inference import models
-from segcore.inference.pipeline import PREPROCESS, Segmenter
+from segcore.inference.pipeline import Segmenter
+from segcore.inference.preprocess import PREPROCESS
 
 
 def record_of(

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from segcore.core.errors import UsageError, nearest_hint
-from segcore.core.records import Benchmark, BenchmarkRecord, Run, thread_words
+from segcore.core.records import TIMED, Benchmark, BenchmarkRecord, Run, thread_words
 from segcore.judgement.statistics import log_quantile, usable
 
-TIMED = ("latency", "throughput")
-
+LineKey = tuple[str, str, str, int, int]
+"""Kind, model, runtime, size and batch: the first fields of `Line`."""
 DatasetKey = tuple[str, int, str]
 """Dataset, images and protocol: the first fields of `ScoreLine`."""
 
@@ -23,29 +23,29 @@ class Column:
     label: str
     """Run and device, for example ``laptop-1a2b3c4 cpu``."""
     machine: str
-    """Processor, or accelerator, by product name."""
+    """Product name of the processor or accelerator."""
 
 
 @dataclass(frozen=True)
 class Cell:
-    """What one column did of one row."""
+    """Speed of one line in one column."""
 
     seconds: float
-    """Of one call: the geometric mean over the row's cases of their medians."""
+    """Of one call: geometric mean, over the cases, of the medians."""
     images_per_s: float
     gmacs_per_s: float | None
-    """Achieved in the forward pass; None where the model's cost is not known."""
+    """Achieved in the forward pass; None if the model's cost is unknown."""
     efficiency: float | None
-    """That as a share of the matrix product that the run's calibration reached on the same device."""
+    """GMAC/s as a share of the matrix product in the run's calibration on the same device."""
     ratio: float | None
-    """Speed relative to the reference column, above 1 is faster; None where that has no such row."""
+    """Speed relative to the reference column, above 1 is faster; None if that does not have the line."""
     best: bool
-    """No other column did the row in less time."""
+    """Whether no other column took less time."""
 
 
 @dataclass(frozen=True)
 class Line:
-    """One kind of work: the same cases, model, size and batch, in each column that did it."""
+    """The same work in each column that has it."""
 
     kind: str
     model: str
@@ -53,21 +53,20 @@ class Line:
     size: int
     batch: int
     cases: tuple[str, ...]
-    """Those that every column of the row has: more would not be the same work."""
+    """Cases in every column of the line; only these are compared."""
     cells: Mapping[str, Cell]
-    """By column label; columns that did not do it are absent."""
+    """By column label."""
 
     @property
     def title(self) -> str:
         """Kind, model, size and batch in words."""
         batch = f" batch {self.batch}" if self.kind == "throughput" else ""
-        runtime = "" if self.runtime == "torch" else f" {self.runtime}"
-        return f"{self.kind} {self.model}{runtime} @{self.size}{batch}"
+        return f"{self.kind} {self.model}{_unless_torch(self.runtime)} @{self.size}{batch}"
 
 
 @dataclass(frozen=True)
 class ScoreCell:
-    """What one column scored."""
+    """One score in one column."""
 
     what: str
     """Model, runtime and size, for example ``embedded @320``."""
@@ -76,14 +75,14 @@ class ScoreCell:
     high: float
     """95 % confidence interval by bootstrap over images."""
     difference: float | None
-    """From the reference column; None where that has no such line."""
+    """From the reference column; None if that does not have the line."""
     best: bool
-    """No other column scored more."""
+    """Whether no other column scored higher."""
 
 
 @dataclass(frozen=True)
 class ScoreLine:
-    """One score on the same images under the same protocol, in each column that has it: of whatever model and size."""
+    """One score on the same images under the same protocol, in each column that has it, for any model and size."""
 
     dataset: str
     images: int
@@ -91,12 +90,12 @@ class ScoreLine:
     score: str
     """For example ``miou`` or ``iou cat``."""
     cells: Mapping[str, ScoreCell]
-    """By column label; columns that do not have it are absent."""
+    """By column label."""
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """The table."""
+    """Runs side by side."""
 
     columns: tuple[Column, ...]
     lines: tuple[Line, ...]
@@ -106,20 +105,19 @@ class Comparison:
 
 
 def compare(runs: Sequence[Run], reference: str | None = None) -> Comparison:
-    """Return what the runs have in common and apart.
+    """Return runs side by side.
 
     Args:
         runs: at least one.
-        reference: label, or run name, of the column that ratios refer to; the first when None.
+        reference: label, or run name, of the column that ratios refer to; the first if None.
 
     Raises:
         UsageError: there is no such column, or there is neither a time nor a score of a dataset.
     """
-    names = _labels(runs)
     columns: dict[str, Column] = {}
     scored: dict[tuple[str, DatasetKey], dict[str, BenchmarkRecord]] = {}
-    found: dict[tuple[str, str, str, int, int], dict[str, dict[str, tuple[Run, Benchmark]]]] = {}
-    for run, name in zip(runs, names, strict=True):
+    timed: dict[LineKey, dict[str, dict[str, tuple[Run, Benchmark]]]] = {}
+    for run, name in zip(runs, _distinct_names(runs), strict=True):
         for benchmark in run.benchmarks:
             info, label = benchmark.info, f"{name} {benchmark.info.device}"
             if info.dataset:
@@ -127,26 +125,26 @@ def compare(runs: Sequence[Run], reference: str | None = None) -> Comparison:
                 others = scored.setdefault((info.dataset.sha256, what), {})
                 label = f"{label} {_what(info)}" if label in others else label
                 others[label] = info
-            timed = info.kind in TIMED and usable(benchmark.samples)
-            if timed or info.dataset:
-                columns.setdefault(label, Column(label, _machine(run, info.device)))
-            if timed:
+            if info.kind in TIMED and usable(benchmark.samples):
                 key = (info.kind, info.model, _runtime(info), info.size, info.batch)
-                found.setdefault(key, {}).setdefault(label, {})[info.case] = (run, benchmark)
+                timed.setdefault(key, {}).setdefault(label, {})[info.case] = (run, benchmark)
+            elif not info.dataset:
+                continue
+            columns.setdefault(label, Column(label, _machine(run, info.device)))
     if not columns:
         files = ", ".join(str(run.path) for run in runs)
-        raise UsageError(f"nothing was timed, and no dataset scored, in {files}: no table to make")
+        raise UsageError(f"nothing to compare: no times and no dataset scores in {files}")
     chosen = _reference(reference, columns)
-    lines = tuple(_line(key, cells, chosen) for key, cells in sorted(found.items()))
+    lines = tuple(_line(key, cells, chosen) for key, cells in sorted(timed.items()))
     scores = tuple(line for key, cells in sorted(scored.items()) for line in _score_lines(key[1], cells, chosen))
     return Comparison(tuple(columns.values()), lines, scores, chosen)
 
 
 def achieved(run: Run, benchmark: Benchmark) -> tuple[float, float] | None:
-    """Return GMAC/s of the forward pass, and its share of the calibrated matrix product; None where unknown."""
+    """Return GMAC/s of the forward pass, and its share of the calibrated matrix product, or None if unknown."""
     info = benchmark.info
     if info.threads not in (None, run.record.machine.intra_op_threads):
-        return None  # calibration had other threads
+        return None  # calibration ran with another number of threads
     forward = info.stages.get("forward") or benchmark.samples
     peak = next((c.matmul_gmacs_per_s for c in run.record.calibration if c.device == info.device), math.nan)
     if info.gmacs is None or not math.isfinite(info.gmacs) or not usable(forward) or not 0 < peak < math.inf:
@@ -155,20 +153,18 @@ def achieved(run: Run, benchmark: Benchmark) -> tuple[float, float] | None:
     return rate, rate / peak
 
 
-def _line(
-    key: tuple[str, str, str, int, int], found: Mapping[str, Mapping[str, tuple[Run, Benchmark]]], reference: str
-) -> Line:
-    kind, model, runtime, size, batch = key
+def _line(key: LineKey, found: Mapping[str, Mapping[str, tuple[Run, Benchmark]]], reference: str) -> Line:
+    *_, batch = key
     shared = set.intersection(*(set(cases) for cases in found.values()))
-    # Columns without a common case are shown by what they have; a ratio would compare different photos.
-    seconds, rates = {}, {}
+    # Columns without a common case show what they have; a ratio would compare different photos.
+    seconds: dict[str, float] = {}
+    rates: dict[str, tuple[float | None, float | None]] = {}
     for label, by_case in found.items():
-        cases = sorted(shared or by_case)
-        logs = [log_quantile(by_case[case][1].samples, 0.5) for case in cases]
-        seconds[label] = math.exp(sum(logs) / len(logs))
-        each = [achieved(*by_case[case]) for case in cases]
-        known = [value for value in each if value is not None]
-        rates[label] = _geometric(known) if len(known) == len(each) else (None, None)
+        cases = [by_case[case] for case in sorted(shared or by_case)]
+        seconds[label] = math.exp(sum(log_quantile(b.samples, 0.5) for _, b in cases) / len(cases))
+        known = [rate for run_and_item in cases if (rate := achieved(*run_and_item)) is not None]
+        complete = len(known) == len(cases)
+        rates[label] = (_geometric(r for r, _ in known), _geometric(s for _, s in known)) if complete else (None, None)
     fastest = min(seconds.values())
     cells = {
         label: Cell(
@@ -181,7 +177,7 @@ def _line(
         )
         for label, value in seconds.items()
     }
-    return Line(kind, model, runtime, size, batch, tuple(sorted(shared)), cells)
+    return Line(*key, cases=tuple(sorted(shared)), cells=cells)
 
 
 def _score_lines(key: DatasetKey, found: Mapping[str, BenchmarkRecord], reference: str) -> Iterator[ScoreLine]:
@@ -202,14 +198,17 @@ def _score_lines(key: DatasetKey, found: Mapping[str, BenchmarkRecord], referenc
         yield ScoreLine(*key, score=name, cells=cells)
 
 
+def _geometric(values: Iterable[float]) -> float:
+    logs = [math.log(value) for value in values]
+    return math.exp(sum(logs) / len(logs))
+
+
 def _what(info: BenchmarkRecord) -> str:
-    runtime = _runtime(info)
-    return f"{info.model}{'' if runtime == 'torch' else f' {runtime}'} @{info.size}"
+    return f"{info.model}{_unless_torch(_runtime(info))} @{info.size}"
 
 
-def _geometric(pairs: Sequence[tuple[float, float]]) -> tuple[float, float]:
-    logs = [(math.log(a), math.log(b)) for a, b in pairs]
-    return math.exp(sum(a for a, _ in logs) / len(logs)), math.exp(sum(b for _, b in logs) / len(logs))
+def _unless_torch(runtime: str) -> str:
+    return "" if runtime == "torch" else f" {runtime}"
 
 
 def _runtime(info: BenchmarkRecord) -> str:
@@ -218,7 +217,7 @@ def _runtime(info: BenchmarkRecord) -> str:
     return f"{info.runtime}{precision}{threads}{info.weights.warning}"
 
 
-def _labels(runs: Sequence[Run]) -> list[str]:
+def _distinct_names(runs: Sequence[Run]) -> list[str]:
     names = [run.name for run in runs]
     return [name if names.count(name) == 1 else f"{name}#{names[: n + 1].count(name)}" for n, name in enumerate(names)]
 

@@ -1,31 +1,32 @@
-"""Drift: which pixels changed their class since the baseline, and how much of that is mere numeric noise.
+"""Drift: which pixels changed their class since the baseline, and how many of them are numeric noise.
 
-Two runs of the same network on different kernels differ in the last bits of their logits, which turns the argmax
-where two classes are all but equal. Such a pixel had a small margin (top-1 minus top-2 logit) in *both* runs; a pixel
-that changed although one of them was sure is a real change.
+Two runs of the same network on different kernels differ in the last bits of their logits, which changes the argmax
+where two classes are all but equal. Such a pixel has a small margin (top-1 minus top-2 logit) in *both* runs; a pixel
+with a large margin in one of them is a real change.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from segcore.core.records import MARGIN_PNG_STEP, AccuracyRecord, Benchmark, Run
+from segcore.core.errors import ImageError
+from segcore.core.image_files import load_indexed_png
+from segcore.core.records import MARGIN_PNG_STEP, AccuracyRecord, Run
 
 NOISE_MARGIN = 0.125
 """Logits. Float32 kernels of different libraries differ by some 1e-4 of the largest logit (about 20), bfloat16 ones by
-up to a hundred times that; four steps of the stored margin are well above the one and at the order of the other."""
+up to a hundred times that; four steps of the stored margin are well above the former and of the order of the latter."""
 
 Gray = npt.NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
 class Drift:
-    """Shares of all pixels of the photo, 0 to 1; numeric and real sum to changed."""
+    """Shares of the photo's pixels, 0 to 1; numeric and real add up to changed."""
 
     changed: float
     numeric: float
@@ -37,9 +38,9 @@ def pixel_drift(old: Gray, new: Gray, old_margin: Gray | None, new_margin: Gray 
 
     Args:
         old: classes of the baseline, uint8 (H, W).
-        new: classes now, of the same shape.
-        old_margin: logit margins in steps of `MARGIN_PNG_STEP`, uint8 (h, w) at model scale; None where not stored.
-        new_margin: the same for now. Without both, every change counts as real.
+        new: classes of the current run, of the same shape.
+        old_margin: logit margins in steps of `MARGIN_PNG_STEP`, uint8 (h, w) at model scale, if stored.
+        new_margin: the same of the current run; without both, every change counts as real.
 
     Raises:
         ValueError: the class maps have different shapes.
@@ -50,52 +51,42 @@ def pixel_drift(old: Gray, new: Gray, old_margin: Gray | None, new_margin: Gray 
     changed = float(differs.mean())
     numeric = 0.0
     if changed and old_margin is not None and new_margin is not None:
-        highest = np.maximum(_at(old_margin, old.shape), _at(new_margin, old.shape))
+        highest = np.maximum(_resized(old_margin, old.shape), _resized(new_margin, old.shape))
         numeric = float((differs & (highest < NOISE_MARGIN / MARGIN_PNG_STEP)).mean())
     return Drift(changed, numeric, changed - numeric)
 
 
 def run_drift(baseline: Run, current: Run) -> dict[str, Drift | str]:
-    """Return the drift of every item of both runs whose class map the baseline has stored, by `BenchmarkRecord.key`.
+    """Return the drift, by `BenchmarkRecord.key`, of every item of both runs with a class map in the baseline.
 
-    Where it cannot be known, a string says why.
+    A string is the reason why the drift is unknown.
     """
-    now = {benchmark.info.key: benchmark for benchmark in current.benchmarks}
+    current_accuracy = {benchmark.info.key: benchmark.info.accuracy for benchmark in current.benchmarks}
     found: dict[str, Drift | str] = {}
-    for before in baseline.benchmarks:
-        key, after = before.info.key, now.get(before.info.key)
-        if after is not None and before.info.accuracy and before.info.accuracy.class_map:
-            found[key] = _item_drift(baseline, before, current, after)
+    for info in (benchmark.info for benchmark in baseline.benchmarks):
+        if info.accuracy and info.accuracy.class_map and info.key in current_accuracy:
+            found[info.key] = _item_drift(baseline, info.accuracy, current, current_accuracy[info.key])
     return found
 
 
-def _item_drift(baseline: Run, before: Benchmark, current: Run, after: Benchmark) -> Drift | str:
-    old, new = before.info.accuracy, after.info.accuracy
-    if old is None or new is None or old.class_map is None or new.class_map is None:
+def _item_drift(baseline: Run, old: AccuracyRecord, current: Run, new: AccuracyRecord | None) -> Drift | str:
+    if old.class_map is None or new is None or new.class_map is None:
         return "the baseline stored a class map, the current run did not"
     try:
         return pixel_drift(
-            _read(baseline.path.parent / old.class_map),
-            _read(current.path.parent / new.class_map),
+            load_indexed_png(baseline.path.parent / old.class_map),
+            load_indexed_png(current.path.parent / new.class_map),
             _margin(baseline, old),
             _margin(current, new),
         )
-    except (OSError, ValueError) as error:
+    except (ImageError, ValueError) as error:
         return f"the class maps cannot be compared: {error}; keep the PNG files beside the run file"
 
 
 def _margin(run: Run, accuracy: AccuracyRecord) -> Gray | None:
-    return _read(run.path.parent / accuracy.margin_map) if accuracy.margin_map else None
+    return load_indexed_png(run.path.parent / accuracy.margin_map) if accuracy.margin_map else None
 
 
-def _read(path: Path) -> Gray:
-    with Image.open(path) as image:
-        if image.mode not in ("P", "L"):
-            raise ValueError(f"{path}: wanted an indexed or greyscale PNG, found mode {image.mode}")
-        return np.asarray(image, dtype=np.uint8)
-
-
-def _at(margin: Gray, shape: tuple[int, ...]) -> Gray:
-    """Enlarge a margin map to a photo's shape, each pixel taking the nearest value."""
+def _resized(margin: Gray, shape: tuple[int, ...]) -> Gray:
     size = (shape[1], shape[0])
     return np.asarray(Image.fromarray(margin).resize(size, Image.Resampling.NEAREST), dtype=np.uint8)

@@ -1,19 +1,18 @@
-"""The runs of a store over time, item by item, and where their latency changed for good."""
+"""The runs of a store over time, item by item, with the points where latency changed for good."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from segcore.core.records import BenchmarkRecord, MachineRecord, Run
+from segcore.core.records import TIMED, BenchmarkRecord, MachineRecord, Run
 from segcore.judgement.statistics import Floats, ProcessNoise, log_quantile, noise_of_history, usable
 
-TIMED = ("latency", "throughput")
 MIN_SEGMENT = 3
-"""Runs on each side of a change point: fewer are an outlier, not a change."""
+"""Fewest runs on each side of a change point: fewer are an outlier, not a change."""
 
 
 @dataclass(frozen=True)
@@ -26,7 +25,7 @@ class Point:
     seconds: float
     """Median."""
     change: float | None
-    """Where a change point lies before this run: the ratio of the level from here on to that before, minus one."""
+    """At a change point, the ratio of the level from this run on to that before, minus one."""
 
 
 @dataclass(frozen=True)
@@ -39,44 +38,47 @@ class Series:
 
 
 def history(runs: Sequence[Run], name: str | None = None) -> tuple[Series, ...]:
-    """Return the timed items of the runs over time, each machine and set of weights apart, with change points.
+    """Return the timed items of the runs over time with change points, one series per machine and set of weights.
 
     Args:
-        runs: in any order; they are put in that of their start.
-        name: only runs saved under this name, or items whose key contains it; all when None.
+        runs: in any order.
+        name: only runs saved under this name, or items whose key contains it; all if None.
     """
-    ordered = sorted(runs, key=lambda run: (run.record.started, str(run.path)))
     found: dict[tuple[str, str, str], list[tuple[Run, float]]] = {}
-    for run in ordered:
-        for benchmark in run.benchmarks:
-            info = benchmark.info
-            wanted = name is None or name == run.name or name in info.key
-            if wanted and info.kind in TIMED and usable(benchmark.samples):
-                key = (info.key, run.record.machine.model_dump_json(), info.weights.sha256)
-                found.setdefault(key, []).append((run, log_quantile(benchmark.samples, 0.5)))
-    return tuple(_series(key[0], entries[0][0].record.machine, entries) for key, entries in sorted(found.items()))
+    for run, info, log_median in _log_medians(runs):
+        if info.kind in TIMED and (name is None or name == run.name or name in info.key):
+            key = (info.key, run.record.machine.model_dump_json(), info.weights.sha256)
+            found.setdefault(key, []).append((run, log_median))
+    return tuple(_series(item, entries) for (item, *_), entries in sorted(found.items(), key=lambda entry: entry[0]))
 
 
 def learned_noise(runs: Sequence[Run], machine: MachineRecord, info: BenchmarkRecord) -> ProcessNoise | None:
-    """Return the noise between processes that the runs of one item on one machine show, None where they are too few."""
-    logs = [
-        log_quantile(benchmark.samples, 0.5)
-        for run in sorted(runs, key=lambda run: (run.record.started, str(run.path)))
-        if run.record.machine == machine
-        for benchmark in run.benchmarks
-        if benchmark.info.key == info.key and benchmark.info.weights == info.weights and usable(benchmark.samples)
-    ]
-    return noise_of_history(logs)
+    """Return the noise between processes in earlier runs of an item on a machine, or None if there are too few."""
+    return noise_of_history(
+        [
+            log_median
+            for run, other, log_median in _log_medians(runs)
+            if run.record.machine == machine and other.key == info.key and other.weights == info.weights
+        ]
+    )
+
+
+def _log_medians(runs: Sequence[Run]) -> Iterator[tuple[Run, BenchmarkRecord, float]]:
+    """Yield the log median of every item with usable samples, runs in the order of their start."""
+    for run in sorted(runs, key=lambda run: (run.record.started, str(run.path))):
+        for benchmark in run.benchmarks:
+            if usable(benchmark.samples):
+                yield run, benchmark.info, log_quantile(benchmark.samples, 0.5)
 
 
 def change_points(values: Sequence[float]) -> list[int]:
     """Return the indices at which a series steps to another level, in order.
 
     Least squares by optimal partitioning (Jackson et al. 2005, IEEE Signal Processing Letters 12:105): the cheapest
-    cut into pieces of constant mean, where a piece costs its squared deviations and each cut a penalty of
+    partition into segments of constant mean, where a segment costs its squared deviations and each cut a penalty of
     4 * sigma^2 * log n (Yao 1988, Statistics & Probability Letters 6:181, has 2 as the least that is consistent; 4
-    allows for tails). Sigma is estimated from the median of |successive differences|, which steps hardly move. Single
-    outliers are taken out first by a running median of three (Tukey 1977), which leaves steps where they are.
+    allows for tails). Sigma is estimated from the median of |successive differences|, which steps hardly affect. Single
+    outliers are removed first by a running median of three (Tukey 1977), which preserves steps.
     """
     x: Floats = np.asarray(values, dtype=np.float64)
     n = len(x)
@@ -93,8 +95,8 @@ def change_points(values: Sequence[float]) -> list[int]:
     for end in range(MIN_SEGMENT, n + 1):
         starts = np.arange(0, end - MIN_SEGMENT + 1)
         total = sums[end] - sums[starts]
-        piece = squares[end] - squares[starts] - total * total / (end - starts)
-        candidates = cost[starts] + piece + penalty
+        segment = squares[end] - squares[starts] - total * total / (end - starts)
+        candidates = cost[starts] + segment + penalty
         last[end] = int(starts[int(np.argmin(candidates))])
         cost[end] = float(candidates.min())
     cuts: list[int] = []
@@ -103,7 +105,7 @@ def change_points(values: Sequence[float]) -> list[int]:
     return cuts[::-1]
 
 
-def _series(item: str, machine: MachineRecord, entries: Sequence[tuple[Run, float]]) -> Series:
+def _series(item: str, entries: Sequence[tuple[Run, float]]) -> Series:
     logs = np.array([value for _, value in entries])
     cuts = [0, *change_points(logs.tolist()), len(logs)]
     changes: dict[int, float] = {}
@@ -119,5 +121,6 @@ def _series(item: str, machine: MachineRecord, entries: Sequence[tuple[Run, floa
         )
         for index, (run, value) in enumerate(entries)
     )
+    machine = entries[0][0].record.machine
     accelerators = " + ".join(gpu.name for gpu in machine.gpus)
     return Series(item, f"{accelerators or machine.cpu}, {machine.intra_op_threads} threads", points)

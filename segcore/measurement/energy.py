@@ -144,7 +144,7 @@ def _nvml(index: int) -> NvmlCounter:
     try:
         nvml = importlib.import_module("pynvml")
     except ImportError as error:
-        raise DeviceError("NVML's Python bindings are not installed; pip install nvidia-ml-py") from error
+        raise DeviceError("NVML's Python bindings are not installed; pip install 'segcore[energy]'") from error
     properties = torch.cuda.get_device_properties(index)
     try:
         nvml.nvmlInit()

@@ -16,6 +16,8 @@ from pathlib import Path
 
 import psutil
 
+from segcore.core.errors import UsageError
+from segcore.core.git import git
 from segcore.core.records import GitRecord, GpuRecord, MachineRecord
 
 INSTRUCTION_SETS = (
@@ -71,8 +73,8 @@ def machine_name() -> str:
 
 def run_name(directory: Path | None = None) -> str:
     """Return the default name of a run: machine and short commit, or ``unversioned`` outside of git."""
-    git = git_commit(directory)
-    return f"{machine_name()}-{git.commit[:7] if git else 'unversioned'}"
+    found = git_commit(directory)
+    return f"{machine_name()}-{found.commit[:7] if found else 'unversioned'}"
 
 
 def git_commit(directory: Path | None = None) -> GitRecord | None:
@@ -85,10 +87,10 @@ def git_commit(directory: Path | None = None) -> GitRecord | None:
 
 
 def _git(directory: Path | None, *words: str) -> str | None:
-    with contextlib.suppress(OSError, subprocess.SubprocessError):
-        done = subprocess.run(["git", *words], cwd=directory, capture_output=True, text=True, timeout=20, check=True)
-        return done.stdout.strip()
-    return None
+    try:
+        return git(directory or Path(), *words, timeout_s=20).decode(errors="replace")
+    except UsageError:
+        return None
 
 
 def package_versions() -> dict[str, str]:

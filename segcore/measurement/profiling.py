@@ -1,48 +1,35 @@
-"""Where the time of a photo goes: stages of the pipeline, and the operators that its runtime's own profiler saw.
+"""Where the time of a photo goes: stages of the pipeline, and operators as timed by the runtime's own profiler.
 
-A profile slows down what it looks at. It is made of calls of its own, never of measured ones.
+Profiling slows calls down, so it is done on calls of its own, never on measured ones.
 """
 
 from __future__ import annotations
 
-import json
 import statistics
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
-from segcore.core.files import write_file
-from segcore.inference.pipeline import Photo, Segmenter, StageTimer
-from segcore.inference.runtimes import OperatorSpan
+from torch.profiler import record_function
+
+from segcore.inference.pipeline import Segmenter, StageTimer
+from segcore.inference.preprocess import Photo
+from segcore.inference.runtimes import OperatorTime
 
 CALLS = 3
 """Calls in a profile, after one to warm up."""
-KERNELS = "kernel"
-"""Kind of what runs on a GPU, beside the CPU."""
-
-
-@dataclass(frozen=True)
-class StageSpan:
-    """One stage of one call."""
-
-    stage: str
-    start_s: float
-    """From the beginning of the first call."""
-    seconds: float
 
 
 @dataclass(frozen=True)
 class OperatorCost:
-    """What one operator took in all calls of a profile."""
+    """The time of one operator over all calls of a profile."""
 
     operator: str
     kind: str
     calls: int
     total_ms: float
-    """Without what it calls in turn."""
+    """Without the operators that it calls."""
     share: float
     """Of the time of all operators, 0 to 1."""
 
@@ -52,107 +39,71 @@ class Profile:
     """A few calls of the pipeline on one photo."""
 
     title: str
-    """What ran, for people."""
-    stages: tuple[StageSpan, ...]
-    """Of all calls, in the order they ran."""
-    passes: tuple[tuple[OperatorSpan, ...], ...]
-    """The operators of each call's forward pass."""
-
-    @property
-    def stage_ms(self) -> dict[str, float]:
-        """Median milliseconds of each stage over the calls."""
-        seconds: dict[str, list[float]] = defaultdict(list)
-        for span in self.stages:
-            seconds[span.stage].append(span.seconds)
-        return {stage: 1e3 * statistics.median(values) for stage, values in seconds.items()}
-
-    @property
-    def operators(self) -> tuple[OperatorCost, ...]:
-        """Every operator that took time of its own, the longest first."""
-        own: dict[tuple[str, str], list[float]] = defaultdict(list)
-        for span in (span for spans in self.passes for span in spans):
-            if span.own_s > 0:
-                own[span.operator, span.kind].append(span.own_s)
-        whole = sum(map(sum, own.values()))
-        costs = [
-            OperatorCost(operator, kind, len(times), 1e3 * sum(times), sum(times) / whole)
-            for (operator, kind), times in own.items()
-        ]
-        return tuple(sorted(costs, key=lambda cost: -cost.total_ms))
+    """Model, runtime, precision, device and shape."""
+    calls: int
+    stage_ms: dict[str, float]
+    """Median milliseconds of each stage over the calls."""
+    operators: tuple[OperatorCost, ...]
+    """Every operator that took time of its own, the longest first."""
+    trace: bytes | None
+    """The runtime's own trace, in Chrome's JSON format; None if the runtime writes none."""
 
 
-class SpanTimer(StageTimer):
-    """A timer that also notes when each stage began."""
-
-    def __init__(self, *arguments: Any) -> None:
-        super().__init__(*arguments)
-        self.spans: list[tuple[str, int, int]] = []
-        """Stage, begin and end in nanoseconds of the clock."""
+class _LabellingTimer(StageTimer):
+    """A timer whose stages appear in a trace of torch's profiler."""
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
-        """Time the body and note when it began and ended."""
-        begin = self._clock()
-        with super().stage(name):
+        """Time and label the body."""
+        with record_function(name), super().stage(name):
             yield
-        self.spans.append((name, begin, self._clock()))
 
 
-def profile(segmenter: Segmenter, photo: Photo, calls: int = CALLS) -> Profile:
-    """Return the profile of some calls on one photo, after one that warms up.
+def profile(segmenter: Segmenter, photo: Photo, *, size: int | None = None, calls: int = CALLS) -> Profile:
+    """Profile a few calls on one photo, after one that warms up.
+
+    Args:
+        segmenter: what runs.
+        photo: a path, PIL image or uint8 array.
+        size: shorter side at model scale, pixels; that of the segmenter if None.
+        calls: how many.
 
     Raises:
         DeviceError: the runtime has no profiler.
         ImageError: the photo cannot be read.
     """
-    with segmenter.profiled() as session:
-        try:
-            result = segmenter.run([photo])[0]
-            timer = SpanTimer(segmenter.device)
-            for _ in range(calls):
-                segmenter.run([photo], timer)
-        finally:
-            passes = session.passes()
-    begin = timer.spans[0][1]
+    profiled, session = segmenter.profiled()
+    try:
+        result = profiled.run([photo], size=size)[0]
+        seconds = [_stage_seconds(profiled, photo, size) for _ in range(calls)]
+    finally:
+        found = session.finish()
     _, _, height, width = result.input_shape
-    title = f"{segmenter.model_name} {segmenter.runtime} {segmenter.precision} {segmenter.device.name} {height}x{width}"
     return Profile(
-        title=title,
-        stages=tuple(StageSpan(name, (start - begin) / 1e9, (end - start) / 1e9) for name, start, end in timer.spans),
-        passes=tuple(passes[-calls:]),
+        title=f"{segmenter.model_name} {segmenter.runtime} {segmenter.precision} {segmenter.device.name} "
+        f"{height}x{width}",
+        calls=calls,
+        stage_ms={stage: 1e3 * statistics.median(each[stage] for each in seconds) for stage in seconds[0]},
+        operators=operator_costs([operator for operators in found.passes[-calls:] for operator in operators]),
+        trace=found.trace,
     )
 
 
-def chrome_trace(found: Profile) -> dict[str, Any]:
-    """Return a profile in Chrome's trace event format, for Perfetto or ``chrome://tracing``.
-
-    Complete events ("X") with times in microseconds: stages in the first row, operators below, a GPU's kernels last.
-    """
-    rows = {0: "stages", 1: "operators", 2: "kernels"}
-    events: list[dict[str, Any]] = [_metadata("process_name", 0, found.title)]
-    events += [_metadata("thread_name", row, name) for row, name in rows.items()]
-    events += [_event(span.stage, "stage", 0, span.start_s, span.seconds) for span in found.stages]
-    forwards = [span.start_s for span in found.stages if span.stage == "forward"]
-    for begin, spans in zip(forwards, found.passes, strict=True):
-        for span in spans:
-            row = 2 if span.kind == KERNELS else 1
-            events.append(_event(span.operator, span.kind, row, begin + span.start_s, span.seconds))
-    return {"traceEvents": events, "displayTimeUnit": "ms", "otherData": {"title": found.title}}
+def _stage_seconds(segmenter: Segmenter, photo: Photo, size: int | None) -> dict[str, float]:
+    timer = _LabellingTimer(segmenter.device)
+    segmenter.run([photo], timer, size=size)
+    return timer.seconds
 
 
-def _metadata(what: str, row: int, name: str) -> dict[str, Any]:
-    return {"ph": "M", "name": what, "pid": 0, "tid": row, "args": {"name": name}}
-
-
-def _event(name: str, category: str, row: int, start_s: float, seconds: float) -> dict[str, Any]:
-    times = {"ts": round(start_s * 1e6, 3), "dur": round(seconds * 1e6, 3)}
-    return {"ph": "X", "name": name, "cat": category, "pid": 0, "tid": row, **times}
-
-
-def save_trace(found: Profile, path: Path) -> None:
-    """Write `chrome_trace` as JSON, whole or not at all.
-
-    Raises:
-        OutputError: the file cannot be written.
-    """
-    write_file(path, json.dumps(chrome_trace(found)).encode())
+def operator_costs(operators: Sequence[OperatorTime]) -> tuple[OperatorCost, ...]:
+    """Return the total cost of each operator that took time of its own, the longest first."""
+    own: dict[tuple[str, str], list[float]] = defaultdict(list)
+    for each in operators:
+        if each.seconds > 0:
+            own[each.operator, each.kind].append(each.seconds)
+    total = sum(map(sum, own.values()))
+    costs = [
+        OperatorCost(operator, kind, len(times), 1e3 * sum(times), sum(times) / total)
+        for (operator, kind), times in own.items()
+    ]
+    return tuple(sorted(costs, key=lambda cost: -cost.total_ms))

@@ -10,7 +10,8 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from segcore.inference.pipeline import Photo, SegmentationResult, Segmenter, StageTimer
+from segcore.inference.pipeline import SegmentationResult, Segmenter, StageTimer
+from segcore.inference.preprocess import Photo
 
 FAST_CALL_S = 0.5
 """A warm-up call that takes less is followed by two more: lazily made caches settle within three."""
@@ -25,7 +26,7 @@ class PipelineCall:
     Args:
         segmenter: what is measured.
         photos: go through together, as one batch where their shapes agree.
-        size: shorter side at model scale, set anew on every call because segmenters are shared between items.
+        size: shorter side at model scale, pixels.
         rounds_done: how many rounds the timing loop has finished, None before its first: tells warm-up, calibration
             and whatever else is called from the rounds whose times are kept.
         clock: of the stages, nanoseconds.
@@ -40,9 +41,8 @@ class PipelineCall:
 
     def __call__(self) -> list[SegmentationResult]:
         """Run the pipeline once, the device waited for at both ends."""
-        self.segmenter.size = self.size
         timer = StageTimer(self.segmenter.device, self.clock)
-        results = self.segmenter.run(self.photos, timer)
+        results = self.segmenter.run(self.photos, timer, size=self.size)
         self._calls.append((self.rounds_done(), timer.seconds))
         return results
 

@@ -6,7 +6,6 @@ Both arms are checked out afresh, the head too: what is edited while the gate ru
 from __future__ import annotations
 
 import os
-import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -15,14 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from segcore.core.errors import UsageError
+from segcore.core.git import git
 from segcore.paired.interrupts import deferred_interrupts
-
-_IDENTITY = {
-    f"GIT_{who}_{what}": value
-    for who in ("AUTHOR", "COMMITTER")
-    for what, value in (("NAME", "segcore"), ("EMAIL", "segcore@localhost"))
-}
-"""Of the commit that holds what is not committed; CI runners often have none."""
 
 
 @dataclass(frozen=True)
@@ -53,19 +46,22 @@ def worktrees(repository: Path, revision: str) -> Iterator[tuple[Path, Path]]:
     Raises:
         UsageError: this is no git repository, or it has no such revision.
     """
-    base = _git(repository, "rev-parse", "--verify", "--quiet", f"{revision}^{{commit}}", missing=revision)
+    try:
+        base = git(repository, "rev-parse", "--verify", "--quiet", f"{revision}^{{commit}}")
+    except UsageError:
+        raise UsageError(f"no revision {revision!r} in {repository}; fetch it first (CI: fetch-depth: 0)") from None
     # A commit object of the changes not yet committed, on no branch; nothing is printed when there are none.
-    head = _git(repository, "stash", "create") or _git(repository, "rev-parse", "HEAD")
+    head = git(repository, "stash", "create") or git(repository, "rev-parse", "HEAD")
     with ExitStack() as opened:
         with deferred_interrupts():
-            opened.callback(_git, repository, "worktree", "prune")
+            opened.callback(git, repository, "worktree", "prune")
             place = Path(
                 opened.enter_context(tempfile.TemporaryDirectory(prefix="segcore-gate-", ignore_cleanup_errors=True))
             ).resolve()
         directories = (place / "base", place / "head")
         try:
             for directory, commit in zip(directories, (base, head), strict=True):
-                _git(repository, "worktree", "add", "--detach", "--quiet", str(directory), commit)
+                git(repository, "worktree", "add", "--detach", "--quiet", str(directory), commit.decode())
             yield directories
         finally:
             with deferred_interrupts():
@@ -78,23 +74,10 @@ def repository_of(directory: Path) -> Path:
     Raises:
         UsageError: it is in none.
     """
-    return Path(_git(directory, "rev-parse", "--show-toplevel"))
+    return Path(os.fsdecode(git(directory, "rev-parse", "--show-toplevel")))
 
 
 def untracked(repository: Path) -> tuple[str, ...]:
     """Return the Python and YAML files that git does not know, and that are therefore in neither arm."""
-    return tuple(_git(repository, "ls-files", "--others", "--exclude-standard", "*.py", "*.yaml", "*.yml").splitlines())
-
-
-def _git(directory: Path, *words: str, missing: str = "") -> str:
-    try:
-        done = subprocess.run(
-            ["git", *words], cwd=directory, env=os.environ | _IDENTITY, capture_output=True, text=True, check=False
-        )
-    except OSError as error:
-        raise UsageError(f"git {words[0]} in {directory}: {error.strerror}; the paired gate needs git") from None
-    if done.returncode:
-        if missing:
-            raise UsageError(f"no revision {missing!r} in {directory}; fetch it first (CI: fetch-depth: 0)")
-        raise UsageError(f"git {words[0]} in {directory}: {done.stderr.strip().splitlines()[-1:] or 'failed'}")
-    return done.stdout.strip()
+    listed = git(repository, "ls-files", "-z", "--others", "--exclude-standard", "*.py", "*.yaml", "*.yml")
+    return tuple(os.fsdecode(name) for name in listed.split(b"\0") if name)

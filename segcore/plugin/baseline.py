@@ -11,10 +11,10 @@ from segcore.core.errors import EXIT_BAD_INPUT, RecordError
 from segcore.core.limits import Limits
 from segcore.core.records import Run
 from segcore.judgement.gate import GateResult
-from segcore.judgement.gate.files import judge_runs, load_arm
+from segcore.judgement.gate.files import judge_runs, load_runs
 from segcore.plugin.session import BenchSession
 from segcore.plugin.storage import benchmark_session
-from segcore.report.gate import render
+from segcore.report.gate_text import render
 from segcore.report.github import annotate
 from segcore.results.naming import DEFAULT_DIRECTORY
 
@@ -26,7 +26,7 @@ def load_baseline(config: pytest.Config) -> tuple[Run, ...]:
         return ()
     storage = benchmark_session(config).storage
     try:
-        return load_arm(reference, storage.path if isinstance(storage, FileStorage) else DEFAULT_DIRECTORY)
+        return load_runs(reference, storage.path if isinstance(storage, FileStorage) else DEFAULT_DIRECTORY)
     except RecordError as error:
         pytest.exit(f"--segcore-baseline: {error}", returncode=EXIT_BAD_INPUT)
 
@@ -54,7 +54,5 @@ class BaselineHooks:
         """Print the verdicts, last of all."""
         if self.result is not None:
             terminalreporter.section("segcore gate")
-            terminalreporter.write(
-                render(self.result, width=terminalreporter._tw.fullwidth, color=terminalreporter.hasmarkup)
-            )
+            terminalreporter.write(render(self.result, color=terminalreporter.hasmarkup))
             annotate(self.result)

@@ -8,10 +8,12 @@ from pathlib import Path
 
 from pytest_benchmark.fixture import BenchmarkFixture
 
+from segcore.core.files import write_file
 from segcore.core.limits import Limits
 from segcore.core.records import AccuracyRecord, BenchmarkRecord, CheckRecord, WarningRecord
-from segcore.evaluation.expectations import describe_failure, judge, save_pictures
+from segcore.evaluation.expectations import check_expectations, describe_failure
 from segcore.evaluation.parity import is_reference, logits_parity, photo_logits, reference_of
+from segcore.evaluation.pictures import save_pictures
 from segcore.inference.allocator import give_back_freed_memory
 from segcore.inference.pipeline import SegmentationResult, Segmenter
 from segcore.inference.recording import record_of
@@ -19,7 +21,7 @@ from segcore.inference.runtimes import RUNTIMES
 from segcore.judgement.statistics import quantile_name, rounds_needed
 from segcore.measurement.conditions import sample_warnings
 from segcore.measurement.energy import EnergyMeter
-from segcore.measurement.profiling import profile, save_trace
+from segcore.measurement.profiling import profile
 from segcore.measurement.timing import PipelineCall
 from segcore.plugin.plan import PlanItem
 from segcore.plugin.session import BenchSession
@@ -66,8 +68,8 @@ class AccuracyItem(BenchItem):
 
     def check(self) -> AccuracyRecord:
         """Segment the photo; record what was found, whether it holds or not; write class map, margins and overlay."""
-        result = self.segmenter.run([self.photo], margins=True)[0]
-        found = judge(self.plan.case, result, self.session.resources.mask(self.plan.case))
+        result = self.segmenter.run([self.photo], size=self.plan.size, margins=True)[0]
+        found = check_expectations(self.plan.case, result, self.session.resources.mask(self.plan.case))
         if not is_reference(self.segmenter):
             found = found.model_copy(update={"checks": (*found.checks, self._parity_check())})
         found = save_pictures(result, found, self.session.file.pictures, self.plan.id)
@@ -76,7 +78,10 @@ class AccuracyItem(BenchItem):
         return found
 
     def _parity_check(self) -> CheckRecord:
-        wanted, logits = (photo_logits(s, self.photo) for s in (reference_of(self.segmenter), self.segmenter))
+        wanted, logits = (
+            photo_logits(segmenter, self.photo, self.plan.size)
+            for segmenter in (reference_of(self.segmenter), self.segmenter)
+        )
         return logits_parity(wanted, logits).check(self.limits.max_parity_drift)
 
     def explain(self, found: AccuracyRecord) -> str:
@@ -140,9 +145,18 @@ class SpeedItem(BenchItem):
                 ),
             }
         )
+        record = record.model_copy(update={"warnings": (*record.warnings, *self._write_trace())})  # after all figures
         self.benchmark.extra_info["segcore"] = record.model_dump(mode="json")
-        if self.session.profiles and self.plan.kind == "latency":  # all of its figures are taken
-            save_trace(profile(self.segmenter, self.photo), self.session.profiles / f"{self.plan.id}.json")
+
+    def _write_trace(self) -> tuple[WarningRecord, ...]:
+        """Write a trace if traces are requested; return a warning if the runtime has none."""
+        if not self.session.profiles or self.plan.kind != "latency":
+            return ()
+        trace = profile(self.segmenter, self.photo, size=self.plan.size).trace
+        if trace is None:
+            return (WarningRecord(code="no-trace", text=f"{self.plan.runtime} writes no trace of its own"),)
+        write_file(self.session.profiles / f"{self.plan.id}.json", trace)
+        return ()
 
 
 def too_few_rounds(rounds: int, limits: Limits) -> tuple[WarningRecord, ...]:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from segcore.core.records import Kind
+from segcore.core.records import ITEM_FIELDS, KINDS, Kind, item_id
 from segcore.inputs.cases import Case
 from segcore.plugin.options import Choices, check_names
 
@@ -14,7 +15,6 @@ SPEED_TAG = "speed"
 """Models other than the light one are timed on the cases with this tag only, where any has it."""
 LIGHT_BATCHES = (1, 2, 4)
 HEAVY_BATCHES = (1, 2)
-KINDS: tuple[Kind, ...] = ("accuracy", "latency", "throughput")
 
 
 @dataclass(frozen=True)
@@ -36,10 +36,7 @@ class PlanItem:
     @property
     def id(self) -> str:
         """What stands in the brackets of the test's name, and of `BenchmarkRecord.key`."""
-        runtime = self.runtime if self.precision == "fp32" else f"{self.runtime}.{self.precision}"
-        batch = f"-b{self.batch}" if self.kind == "throughput" else ""
-        threads = f"-t{self.threads}" if self.threads else ""
-        return f"{self.case.name}-{self.model}-{runtime}-{self.device}-{self.size}{batch}{threads}"
+        return item_id(self.kind, self.params)
 
     @property
     def key(self) -> str:
@@ -47,18 +44,9 @@ class PlanItem:
         return f"{self.kind}[{self.id}]"
 
     @property
-    def params(self) -> dict[str, object]:
-        """What `--benchmark-group-by=param:NAME` can name."""
-        return {
-            "case": self.case.name,
-            "model": self.model,
-            "runtime": self.runtime,
-            "precision": self.precision,
-            "device": self.device,
-            "size": self.size,
-            "batch": self.batch,
-            "threads": self.threads,
-        }
+    def params(self) -> dict[str, Any]:
+        """What ``--benchmark-group-by=param:NAME`` can name."""
+        return {name: getattr(self, name) for name in ITEM_FIELDS} | {"case": self.case.name}
 
     @property
     def model_key(self) -> tuple[str, str, str, str, str, int | None]:

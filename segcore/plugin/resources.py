@@ -9,9 +9,10 @@ from pathlib import Path
 
 import torch
 
-from segcore.core.errors import DownloadError
+from segcore.core.errors import DownloadError, NotInstalledError
 from segcore.inference import models
-from segcore.inference.pipeline import CALIBRATION_PHOTOS, Photo, Segmenter
+from segcore.inference.pipeline import Segmenter
+from segcore.inference.preprocess import CALIBRATION_PHOTOS, Photo
 from segcore.inputs.cases import Case, resolve_image, resolve_mask
 from segcore.inputs.download import FetchSettings
 from segcore.plugin.plan import PlanItem
@@ -41,7 +42,7 @@ class Resources:
             self.photo(item.case)
             if item.kind == "accuracy":
                 self.mask(item.case)
-        except DownloadError as error:
+        except (DownloadError, NotInstalledError) as error:
             return str(error)
         return ""
 
@@ -87,7 +88,7 @@ class Resources:
         return file
 
     def segmenter(self, item: PlanItem) -> Segmenter:
-        """Return the item's model at the item's size, torch set to the item's threads, which every runtime takes over.
+        """Return the item's model, torch set to the item's threads, which every runtime takes over.
 
         The model before is let go of: items come in an order that loads each one once.
 
@@ -107,7 +108,6 @@ class Resources:
                 settings=self.settings,
             )
             self._loaded = (item.model_key, segmenter)
-        self._loaded[1].size = item.size
         return self._loaded[1]
 
     def release(self) -> None:

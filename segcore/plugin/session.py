@@ -15,8 +15,9 @@ import pytest
 
 from segcore.core.errors import DeviceError, OutputError, RecordError
 from segcore.core.records import BenchmarkRecord, OutcomeRecord, Run, RunRecord
+from segcore.inference.allocator import keep_freed_memory
 from segcore.inference.devices import open_device
-from segcore.inference.pipeline import calibration_photos
+from segcore.inference.preprocess import calibration_photos
 from segcore.inputs.download import FetchSettings
 from segcore.measurement.calibration import calibrate, matmul_rate
 from segcore.measurement.conditions import describe, read_state, run_warnings
@@ -46,6 +47,7 @@ class BenchSession:
     """
 
     def __init__(self, config: pytest.Config, choices: Choices, items: Mapping[str, PlanItem]) -> None:
+        keep_freed_memory()
         self.config = config
         self.items = dict(items)
         self.order = {node: position for position, node in enumerate(items)}

@@ -10,7 +10,8 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from segcore.core.errors import RecordError
+from segcore.core.errors import ImageError, RecordError
+from segcore.core.image_files import load_indexed_png, open_image
 from segcore.core.labels import voc_colormap
 from segcore.core.records import Run
 
@@ -46,37 +47,31 @@ def picture_path(run: Run, relative: str) -> Path:
     return path
 
 
-def _open(run: Run, relative: str) -> Image.Image:
-    path = picture_path(run, relative)
-    try:
-        image = Image.open(io.BytesIO(path.read_bytes()), formats=("PNG", "JPEG"))
-        if image.width * image.height > MAX_PIXELS:
-            raise RecordError(f"{run.path.name}: picture {relative!r} has more than {MAX_PIXELS:,} pixels")
-        image.load()
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise RecordError(f"{run.path.name}: picture {relative!r} cannot be read: {error}") from None
-    return image
-
-
 def load_photo(run: Run, relative: str) -> Colours:
     """Return a photo as uint8 RGB (H, W, 3).
 
     Raises:
         RecordError: it is missing, unreadable, too large or outside the run's directory.
     """
-    return np.asarray(_open(run, relative).convert("RGB"))
+    path = picture_path(run, relative)
+    try:
+        with open_image(path, ("JPEG", "PNG"), MAX_PIXELS) as image:
+            return np.array(image.convert("RGB"))
+    except ImageError as error:
+        raise RecordError(f"{run.path.name}: picture {relative!r} cannot be read: {error}") from None
 
 
 def load_indices(run: Run, relative: str) -> Indices:
     """Return a class map or margin map as uint8 (H, W).
 
     Raises:
-        RecordError: as `load_photo`, or the picture is neither paletted nor greyscale.
+        RecordError: as `load_photo`, or the picture is not an indexed PNG.
     """
-    image = _open(run, relative)
-    if image.mode not in ("P", "L"):
-        raise RecordError(f"{run.path.name}: picture {relative!r} is no map of indices but {image.mode}")
-    return np.asarray(image)
+    path = picture_path(run, relative)
+    try:
+        return load_indexed_png(path, MAX_PIXELS)
+    except ImageError as error:
+        raise RecordError(f"{run.path.name}: picture {relative!r} cannot be read: {error}") from None
 
 
 def fitted(width: int, height: int, side: int) -> tuple[int, int]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
@@ -36,7 +37,7 @@ def load_run(path: str | Path) -> Run:
         document = json.loads(path.read_bytes())
     except OSError as error:
         raise RecordError(f"{path}: cannot be read: {error.strerror}; `segcore history` lists the saved runs") from None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise RecordError(f"{path}: not JSON ({error}); the file may be truncated") from None
     return parse_run(document, path)
 
@@ -109,6 +110,8 @@ def find_runs(directory: str | Path = DEFAULT_DIRECTORY) -> tuple[Path, ...]:
 
     Other JSON files are skipped, and so is the last unsaved run.
     """
+    if not os.path.isdir(directory):  # noqa: PTH112 - Path.is_dir() raises if the name is too long
+        return ()
     found = [path for path in Path(directory).rglob("*.json") if path.stem != UNSAVED and _looks_like_run(path)]
     return tuple(sorted(found, key=lambda path: (path.stat().st_mtime_ns, run_number(path) or 0, path.name)))
 
@@ -131,7 +134,7 @@ def resolve_run(reference: str, directory: str | Path = DEFAULT_DIRECTORY) -> Pa
     Raises:
         RecordError: there is no such run; the message suggests the nearest name.
     """
-    if Path(reference).is_file():
+    if os.path.isfile(reference):  # noqa: PTH113 - Path.is_file() raises if the name is too long
         return Path(reference)
     runs = find_runs(directory)
     if not runs:

@@ -12,9 +12,10 @@ from PIL import Image
 
 from segcore import __version__
 from segcore.cli import COMMANDS, cli
+from segcore.core.image_files import load_indexed_png
 from segcore.core.labels import NUM_CLASSES, VOC_PALETTE
 from segcore.inputs.download import sha256_file
-from segcore.inputs.images import load_mask, resource_path
+from segcore.inputs.images import resource_path
 from tests.support.http_server import MisbehavingServer, Reply
 
 FAST = ["--model", "lraspp_mobilenet_v3_large", "--weights", "random", "--size", "64", "--device", "cpu"]
@@ -47,6 +48,35 @@ def test_every_command_has_help_that_matches_its_place_in_the_list(name: str) ->
     result = run(name, "--help")
     assert result.exit_code == 0, result.output
     assert f"Usage: cli {name}" in result.output
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "traceback"),
+    [
+        ("ZeroDivisionError('x')", 70, True),
+        ("RecursionError('x')", 70, True),
+        ("OSError(28, 'No space left on device', 'out.png')", 74, False),
+        ("BrokenPipeError(32, 'Broken pipe')", 141, False),
+        ("KeyboardInterrupt()", 130, False),
+    ],
+)
+def test_a_failure_never_exits_with_the_code_of_a_verdict(error: str, code: int, traceback: bool) -> None:
+    script = (
+        "import segcore.cli, sys\n"
+        f"def fail(*_): raise {error}\n"
+        "segcore.cli.cli.get_command = fail\n"
+        "sys.argv = ['segcore', 'gate', 'a', 'b']\n"
+        "segcore.cli.main()"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert done.returncode == code, done.stderr
+    assert ("Traceback" in done.stderr) == traceback
+
+
+def test_a_reader_that_is_gone_is_no_regression() -> None:
+    command = f"{sys.executable} -m segcore gate --help | true; exit ${{PIPESTATUS[0]}}"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, check=False)
+    assert done.returncode in (0, 141)
 
 
 def test_version() -> None:
@@ -95,7 +125,7 @@ def test_segment_writes_an_indexed_mask_and_an_overlay(tmp_path: Path) -> None:
         palette = mask.getpalette()
         assert palette is not None
         assert palette[: 3 * NUM_CLASSES] == VOC_PALETTE.ravel().tolist()
-    assert load_mask(tmp_path / "out" / "chelsea.mask.png").max() < NUM_CLASSES
+    assert load_indexed_png(tmp_path / "out" / "chelsea.mask.png").max() < NUM_CLASSES
     with Image.open(tmp_path / "out" / "chelsea.overlay.png") as overlay:
         assert overlay.width == 451
         assert overlay.height > 300  # the legend is below

@@ -96,12 +96,20 @@ def test_in_github_actions_it_annotates_and_summarises(tmp_path: Path, monkeypat
         (["gate", "old.json"], "give BASELINE and CURRENT"),
         (["gate", "old.json", "old.json", "--against", "HEAD"], "give BASELINE and CURRENT"),
         (["gate", "--self-audit", "--against", "HEAD"], "give BASELINE and CURRENT"),
-        (["gate", "old.json", "./old.json"], "the same run"),
+        (["gate", "old.json", "./old.json"], "a run always equals itself"),
         (["gate", "old.json", "nothing.json"], "no such file"),
         (["gate", "old.json", "empty"], "no run files in this directory"),
         (["gate", "--base-args=-x", "--args=-k latency"], "wanted the bench first"),
         (["gate", "--self-audit", "--args="], "wanted the bench first"),
         (["gate", "--head-args=-k 'a"], "No closing quotation; quote as in a shell"),
+        (["gate", "old.json", "x" * 300], "no such file"),
+        (["gate", "x" * 300, "old.json"], "no such file"),
+        (["gate", "--against", "x" * 300], f"no revision '{'x' * 300}'"),
+        (["gate", "old.json", "old.json", "--process-noise", "nan"], "--process-noise nan: wanted a finite number"),
+        (["gate", "old.json", "old.json", "--max-slowdown", "inf"], "--max-slowdown inf: wanted a finite number"),
+        (["gate", "--against", "HEAD", "--budget", "nan"], "--budget nan: wanted a finite number"),
+        (["gate", "old.json", "deep.json"], "deep.json: not JSON"),
+        (["history", "--storage", "x" * 300], "no runs"),
         (["compare", "old.json", "--reference", "old cup"], "did you mean 'old cpu'"),
         (["history", "nothing"], "nor items of that name"),
     ],
@@ -109,6 +117,8 @@ def test_in_github_actions_it_annotates_and_summarises(tmp_path: Path, monkeypat
 def test_bad_input_is_one_line_and_exit_code_2(tmp_path: Path, words: list[str], message: str) -> None:
     saved(tmp_path, "old")
     (tmp_path / "empty").mkdir()
+    (tmp_path / "deep.json").write_text("[" * 100_000 + "]" * 100_000)
+    git(tmp_path, "init", "-q")
     result = segcore(*words)
     assert result.exit_code == 2
     assert result.stderr.count("\n") == 1
@@ -172,7 +182,7 @@ def test_two_revisions_in_turns(repository: Path, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(session, "TURN_S", 0.002)
     result = segcore("gate", "--args", "bench -k pedantic", "--against", "HEAD", "--budget", "1", "--json")
     found = json.loads(result.stdout)
-    assert (found["baseline"], found["current"]) == ("HEAD", "working tree")
+    assert (found["baseline"], found["current"]) == ("HEAD", "the present state")
     assert found["rows"][0]["item"] == "bench/test_widget.py::test_pedantic"
     assert found["rows"][0]["change"] > 2
     assert result.exit_code in (1, 3)  # two blocks are few

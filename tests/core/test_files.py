@@ -23,6 +23,12 @@ def test_the_whole_file_is_replaced(tmp_path: Path) -> None:
     assert list(path.parent.iterdir()) == [path]
 
 
+@pytest.mark.parametrize("name", ["x" * 255, "猫" * 85, "a" + "猫" * 84])
+def test_a_name_may_have_255_bytes(tmp_path: Path, name: str) -> None:
+    write_file(tmp_path / name, b"x")
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
 def test_a_link_keeps_its_name(tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to("target")
     write_file(tmp_path / "link", b"x")

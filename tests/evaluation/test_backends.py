@@ -10,11 +10,10 @@ from click.testing import CliRunner
 from segcore.cli import cli
 from segcore.core.errors import DeviceError
 from segcore.core.labels import NUM_CLASSES
-from segcore.core.records import WeightsRecord
 from segcore.evaluation.backends import Candidate, available_backends, benchmark_backends, fastest, interleave
 from segcore.evaluation.parity import REFERENCE, Parity
 from segcore.inference.devices import TorchDevice
-from segcore.inference.models import LoadedModel
+from segcore.inference.pipeline import Segmenter
 from tests.support.networks import TinyNet
 
 CPU = TorchDevice("cpu")
@@ -35,7 +34,7 @@ def test_the_reference_comes_first_and_once() -> None:
         available_backends(CPU, ["opnvino"])
 
 
-def test_every_round_runs_every_arm_and_begins_with_another() -> None:
+def test_every_round_runs_every_arm_and_starts_with_another() -> None:
     calls: list[str] = []
     ticks = iter(range(0, 10**12, 10**9))
     arms = {("torch", name): (lambda name=name: calls.append(name)) for name in ("a", "b", "c")}
@@ -44,7 +43,7 @@ def test_every_round_runs_every_arm_and_begins_with_another() -> None:
     assert set(seconds.values()) == {(1.0,) * 4}
 
 
-def test_the_fastest_is_the_fastest_of_those_that_keep_the_masks() -> None:
+def test_the_fastest_backend_keeps_the_masks() -> None:
     slow, fast = candidate("torch", (1.0, 1.0)), candidate("openvino", (2.0, 3.0, 1.5))
     wrong = candidate("wrong", (9.0,), wrong=50)
     broken = candidate("broken", (9.0,), error=math.inf)
@@ -53,12 +52,16 @@ def test_the_fastest_is_the_fastest_of_those_that_keep_the_masks() -> None:
     assert fast.speedup == 2.0
 
 
-def test_a_contest_measures_all_together() -> None:
-    model = LoadedModel("tiny", TinyNet(), WeightsRecord(kind="random", name="seed 0", sha256=""))
+def test_backends_are_benchmarked_together() -> None:
+    net = TinyNet()
+
+    def make(runtime: str, precision: str) -> Segmenter:
+        return Segmenter(net, device=CPU, size=32, runtime=runtime, precision=precision)
+
     rng = np.random.default_rng(0)
     photos = [rng.integers(0, 256, (40, width, 3)).astype(np.uint8) for width in (50, 60)]
     steps: list[str] = []
-    found = benchmark_backends(model, CPU, [REFERENCE, BF16], photos, size=32, rounds=3, progress=steps.append)
+    found = benchmark_backends(make, [REFERENCE, BF16], photos, 3, steps.append)
     assert [(each.runtime, each.precision) for each in found] == [REFERENCE, BF16]
     assert found[0].speedups == (1.0,) * 3
     assert found[0].parity.equal_share == 1.0
@@ -69,7 +72,7 @@ def test_a_contest_measures_all_together() -> None:
     assert steps == ["torch fp32", "torch bf16", "3 rounds"]
 
 
-def test_the_command_names_the_winner_and_how_to_use_it() -> None:
+def test_best_command_names_the_winner_and_how_to_use_it() -> None:
     arguments = ["best", "skimage:chelsea.png", "--model", "embedded", "--weights", "random", "--size", "32"]
     arguments += ["--device", "cpu", "--runtime", "torch", "--precision", "bf16", "--rounds", "2"]
     result = CliRunner().invoke(cli, arguments, catch_exceptions=False)

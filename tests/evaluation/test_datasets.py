@@ -24,10 +24,10 @@ from torchvision.transforms import functional as TF  # its usual name
 
 from segcore.core.errors import RecordError, UsageError
 from segcore.core.records import DatasetRecord
-from segcore.evaluation.datasets import Evaluation, evaluate, published_figures
+from segcore.evaluation.datasets import Evaluation, ScoringOptions, evaluate, published_figures
 from segcore.evaluation.metrics import SCORES, confusion_matrix, mean_iou, scores
 from segcore.evaluation.protocols import PROTOCOLS, choose
-from segcore.evaluation.scoring import ImageScore, Job, score_chunks, score_pair, split_counts
+from segcore.evaluation.scoring import ImageScore, ScoringTask, score_chunks, score_pair, split_counts
 from segcore.evaluation.tally import REPLICATES, Tally
 from segcore.inference.pipeline import Segmenter
 from segcore.inputs.datasets import Dataset, open_dataset
@@ -65,7 +65,7 @@ def same_figures(one: Evaluation, other: Evaluation) -> None:
     assert one.fractions == other.fractions
 
 
-def test_figures_are_those_of_a_plain_loop(voc: Dataset) -> None:
+def test_figures_equal_those_of_a_plain_loop(voc: Dataset) -> None:
     segmenter = tiny()
     found = evaluate(segmenter, voc, protocols=BOTH)
     matrices = []
@@ -93,7 +93,7 @@ def test_every_figure_carries_its_protocol_and_dataset(voc: Dataset) -> None:
         found["torchvision-references"]
 
 
-def test_a_model_that_is_right_scores_one_and_misses_no_boundary(tmp_path: Path) -> None:
+def test_a_perfect_model_scores_one_everywhere(tmp_path: Path) -> None:
     rng = np.random.default_rng(1)
     (tmp_path / "images").mkdir()
     for number in range(4):
@@ -106,7 +106,7 @@ def test_a_model_that_is_right_scores_one_and_misses_no_boundary(tmp_path: Path)
         assert set(result.intervals.values()) == {(1.0, 1.0)}
 
 
-def test_torchvision_references_equal_their_evaluation_by_the_letter(voc: Dataset) -> None:
+def test_torchvision_references_equal_torchvisions_own_evaluation(voc: Dataset) -> None:
     segmenter = tiny(520)
     found = evaluate(segmenter, voc.first(4), protocols=("torchvision-references", "voc-original"))
     total = torch.zeros(21, 21, dtype=torch.int64)
@@ -126,13 +126,13 @@ def test_torchvision_references_equal_their_evaluation_by_the_letter(voc: Datase
 
 
 @pytest.mark.parametrize("batch", [2, 3, 16])
-def test_batches_change_nothing_here(voc: Dataset, batch: int) -> None:
+def test_batches_do_not_change_figures(voc: Dataset, batch: int) -> None:
     """A batched convolution may round differently; these small ones do not."""
-    same_figures(evaluate(tiny(), voc), evaluate(tiny(), voc, batch=batch, workers=3))
+    same_figures(evaluate(tiny(), voc), evaluate(tiny(), voc, options=ScoringOptions(batch=batch, workers=3)))
 
 
 class Recorder:
-    """A model that notes the batches it is given."""
+    """A model that records the shapes of its batches."""
 
     size = 32
 
@@ -148,18 +148,18 @@ class Recorder:
         return self._inner.forward(batch)
 
 
-def test_photos_of_one_shape_go_together(voc: Dataset) -> None:
+def test_photos_of_one_shape_are_batched(voc: Dataset) -> None:
     model = Recorder()
-    evaluate(model, voc, batch=4)
+    evaluate(model, voc, options=ScoringOptions(batch=4))
     assert sorted(model.batches) == [(3, 3, 32, 48), (3, 3, 42, 32), (4, 3, 32, 48)]
 
 
-def test_chunks_are_the_same_whatever_is_done(voc: Dataset) -> None:
+def test_chunks_keep_their_borders_when_resuming(voc: Dataset) -> None:
     dataset = replace(voc, names=tuple(f"{n}" for n in range(40)))
-    job = Job(dataset, ("photo",))
-    assert [len(chunk) for chunk in job.chunks()] == [16, 16, 8]
+    task = ScoringTask(dataset, ("photo",))
+    assert [len(chunk) for chunk in task.chunks()] == [16, 16, 8]
     done = frozenset(str(n) for n in (*range(16), 17))
-    assert job.chunks(done) == [(16, *range(18, 32)), tuple(range(32, 40))]
+    assert task.chunks(done) == [(16, *range(18, 32)), tuple(range(32, 40))]
 
 
 def spoil(dataset: Dataset, name: str, how: str) -> None:
@@ -189,13 +189,13 @@ def test_a_bad_pair_is_named_and_the_rest_is_scored(voc: Dataset, how: str) -> N
     assert found["voc-original"].scores == evaluate(tiny(), good)["voc-original"].scores
 
 
-@pytest.mark.parametrize("options", [{"batch": 0}, {"workers": 0}, {"worst": -1}, {"protocols": ("x",)}])
-def test_bad_options(voc: Dataset, options: dict[str, Any]) -> None:
+@pytest.mark.parametrize("options", [{"batch": 0}, {"workers": 0}, {"worst": -1}])
+def test_options_that_are_too_small_are_refused(options: dict[str, Any]) -> None:
     with pytest.raises(UsageError):
-        evaluate(tiny(), voc, **options)
+        ScoringOptions(**options)
 
 
-def test_a_bug_in_the_model_is_not_swallowed(voc: Dataset) -> None:
+def test_an_exception_in_the_model_propagates(voc: Dataset) -> None:
     class Broken(Recorder):
         def forward(self, batch: torch.Tensor) -> torch.Tensor:
             raise ZeroDivisionError("broken")
@@ -205,9 +205,9 @@ def test_a_bug_in_the_model_is_not_swallowed(voc: Dataset) -> None:
     assert threading.active_count() < 10
 
 
-def test_an_engine_that_loses_images_is_found_out(voc: Dataset) -> None:
-    def loses(job: Job, chunks: Sequence[Sequence[int]]) -> Any:
-        yield from score_chunks(tiny(), job, [chunks[0][:-1]])
+def test_an_engine_that_loses_images_is_an_error(voc: Dataset) -> None:
+    def loses(task: ScoringTask, chunks: Sequence[Sequence[int]]) -> Any:
+        yield from score_chunks(tiny(), task, [chunks[0][:-1]])
 
     with pytest.raises(RuntimeError, match=r"10 images asked for, 9 \+ 0 came back"):
         evaluate(tiny(), voc, engine=loses)
@@ -218,40 +218,44 @@ def test_an_engine_that_loses_images_is_found_out(voc: Dataset) -> None:
 
 def test_resuming_scores_only_what_is_left(voc: Dataset, tmp_path: Path) -> None:
     journal = tmp_path / "journal.jsonl"
-    whole = evaluate(tiny(), voc, protocols=BOTH, journal=journal)
+    whole = evaluate(tiny(), voc, protocols=BOTH, options=ScoringOptions(journal=journal))
     lines = journal.read_bytes().splitlines(keepends=True)
     assert len(lines) == 11
     journal.write_bytes(b"".join(lines[:6]) + lines[6][:25])  # five images, and one cut off in mid-line
     seen: list[int] = []
     resumed = evaluate(
-        tiny(), voc, protocols=BOTH, journal=journal, resume=True, progress=lambda done, miou: seen.append(done)
+        tiny(),
+        voc,
+        protocols=BOTH,
+        options=ScoringOptions(journal=journal, resume=True),
+        progress=lambda done, miou: seen.append(done),
     )
     same_figures(whole, resumed)
     assert (resumed.resumed, seen) == (5, [6, 7, 8, 9, 10])
     assert len(journal.read_bytes().splitlines()) == 11
-    again = evaluate(tiny(), voc, protocols=BOTH, journal=journal, resume=True)
+    again = evaluate(tiny(), voc, protocols=BOTH, options=ScoringOptions(journal=journal, resume=True))
     same_figures(whole, again)
     assert again.resumed == 10
 
 
-def test_without_resume_the_journal_starts_anew(voc: Dataset, tmp_path: Path) -> None:
+def test_without_resume_a_new_journal_is_started(voc: Dataset, tmp_path: Path) -> None:
     journal = tmp_path / "deep" / "journal.jsonl"
-    evaluate(tiny(), voc.first(3), journal=journal)
-    assert evaluate(tiny(), voc, journal=journal).resumed == 0
+    evaluate(tiny(), voc.first(3), options=ScoringOptions(journal=journal))
+    assert evaluate(tiny(), voc, options=ScoringOptions(journal=journal)).resumed == 0
     assert len(journal.read_text().splitlines()) == 11
 
 
-def test_failures_are_tried_again(voc: Dataset, tmp_path: Path) -> None:
+def test_failed_images_are_scored_again_on_resume(voc: Dataset, tmp_path: Path) -> None:
     journal, name = tmp_path / "journal.jsonl", voc.names[4]
     whole = evaluate(tiny(), voc)
     photo = photo_of(voc, name)
     data = photo.read_bytes()
     photo.write_bytes(b"")
-    assert list(evaluate(tiny(), voc, journal=journal).failed) == [name]
+    assert list(evaluate(tiny(), voc, options=ScoringOptions(journal=journal)).failed) == [name]
     photo.write_bytes(data)
-    mended = evaluate(tiny(), voc, journal=journal, resume=True)
-    assert mended.resumed == 9
-    same_figures(whole, mended)
+    resumed = evaluate(tiny(), voc, options=ScoringOptions(journal=journal, resume=True))
+    assert resumed.resumed == 9
+    same_figures(whole, resumed)
 
 
 @pytest.mark.parametrize(
@@ -262,13 +266,13 @@ def test_failures_are_tried_again(voc: Dataset, tmp_path: Path) -> None:
         ("images", "images differ"),
         ("protocol", "scales differ"),
         ("text", "its first line"),
-        ("line", "jsonl:3: no score of an image"),
+        ("line", "jsonl:3: not an image score"),
         ("directory", "journal cannot be written"),
     ],
 )
-def test_journals_of_something_else_are_refused(voc: Dataset, tmp_path: Path, change: str, message: str) -> None:
+def test_journals_of_other_evaluations_are_refused(voc: Dataset, tmp_path: Path, change: str, message: str) -> None:
     journal = tmp_path / "journal.jsonl"
-    evaluate(tiny(520), voc.first(3), journal=journal)
+    evaluate(tiny(520), voc.first(3), options=ScoringOptions(journal=journal))
     model, dataset, protocols = tiny(520), voc.first(3), ("voc-original",)
     match change:
         case "size":
@@ -288,7 +292,7 @@ def test_journals_of_something_else_are_refused(voc: Dataset, tmp_path: Path, ch
             journal.unlink()
             journal.mkdir()
     with pytest.raises(RecordError, match=message):
-        evaluate(model, dataset, protocols=protocols, journal=journal, resume=True)
+        evaluate(model, dataset, protocols=protocols, options=ScoringOptions(journal=journal, resume=True))
 
 
 KILLED = """
@@ -296,7 +300,7 @@ import os, sys, time
 from pathlib import Path
 import torch
 from segcore.inputs.datasets import open_dataset
-from segcore.evaluation.datasets import evaluate
+from segcore.evaluation.datasets import ScoringOptions, evaluate
 from segcore.inference.pipeline import Segmenter
 from tests.support.networks import TinyNet
 
@@ -305,18 +309,18 @@ class Counted(TinyNet):
         with open(sys.argv[2], "ab") as file:
             file.write(b".")
         while len(sys.argv) > 4 and os.path.getsize(sys.argv[2]) > int(sys.argv[4]):
-            time.sleep(0.01)  # stands still until it is killed
+            time.sleep(0.01)  # waits to be killed
         return super().forward(x)
 
 torch.set_num_threads(1)
 dataset = open_dataset("voc", sys.argv[1])
 segmenter = Segmenter(Counted(), device="cpu", size=32)
-found = evaluate(segmenter, dataset, journal=Path(sys.argv[3]), resume=True)
+found = evaluate(segmenter, dataset, options=ScoringOptions(journal=Path(sys.argv[3]), resume=True))
 print(found.resumed, found.results[0].model_dump_json())
 """
 
 
-def test_a_killed_evaluation_goes_on_and_scores_no_image_twice(voc: Dataset, tmp_path: Path) -> None:
+def test_a_killed_evaluation_resumes_and_scores_no_image_twice(voc: Dataset, tmp_path: Path) -> None:
     root, calls, journal = tmp_path / "voc", tmp_path / "calls", tmp_path / "journal.jsonl"
     command = [sys.executable, "-c", KILLED, str(root), str(calls), str(journal)]
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
@@ -339,7 +343,7 @@ def test_a_killed_evaluation_goes_on_and_scores_no_image_twice(voc: Dataset, tmp
 
 
 def image_scores(count: int, pixels: int = 400) -> list[ImageScore]:
-    """Images of which about 80 % of the pixels are right, each with its own share."""
+    """Images with about 80 % of the pixels right, each with its own share."""
     rng = np.random.default_rng(3)
     found = []
     for number in range(count):
@@ -351,7 +355,7 @@ def image_scores(count: int, pixels: int = 400) -> list[ImageScore]:
 
 
 @pytest.mark.parametrize("protocol", BOTH)
-def test_the_order_of_images_changes_no_digit(protocol: str) -> None:
+def test_figures_do_not_depend_on_the_order_of_images(protocol: str) -> None:
     images = image_scores(60)
     tallies = Tally(choose([protocol], 1), 5), Tally(choose([protocol], 1), 5)
     for image in images:
@@ -364,7 +368,7 @@ def test_the_order_of_images_changes_no_digit(protocol: str) -> None:
 
 
 @pytest.mark.parametrize("protocol", BOTH)
-def test_intervals_are_those_of_the_ordinary_bootstrap(protocol: str) -> None:
+def test_intervals_agree_with_the_ordinary_bootstrap(protocol: str) -> None:
     images = image_scores(150)
     tally = Tally(choose([protocol], 1), 0)
     for image in images:
@@ -384,7 +388,7 @@ def test_intervals_are_those_of_the_ordinary_bootstrap(protocol: str) -> None:
 
 
 def test_memory_does_not_grow_with_the_number_of_images(voc: Dataset) -> None:
-    """The sums have one size, and no more photos are held than a chunk has."""
+    """At most a chunk of photos is held, and the sums have a fixed size."""
     alive = peak = 0
     lock = threading.Lock()
 
@@ -405,7 +409,7 @@ def test_memory_does_not_grow_with_the_number_of_images(voc: Dataset) -> None:
 
     many = Dataset("many", tuple(f"{n}" for n in range(120)), Counting())
     model = Recorder()
-    assert evaluate(model, many, worst=3).images == 120
+    assert evaluate(model, many, options=ScoringOptions(worst=3)).images == 120
     assert 1 < peak <= 16
     gc.collect()
     assert alive == 0
@@ -414,18 +418,18 @@ def test_memory_does_not_grow_with_the_number_of_images(voc: Dataset) -> None:
 def test_the_next_photos_are_decoded_while_the_model_runs(voc: Dataset) -> None:
     read = threading.Semaphore(0)
 
-    class Noting:
+    class Signalling:
         def read(self, name: str) -> tuple[Any, Any]:
             read.release()
             return voc.reader.read(name)
 
     class Waiting(Recorder):
         def forward(self, batch: torch.Tensor) -> torch.Tensor:
-            if len(self.batches) < len(voc) - 1:  # its own photo and, with the last but one, one more
+            if len(self.batches) < len(voc) - 1:  # its own photo, and one more in the first call
                 assert all(read.acquire(timeout=60) for _ in range(2 if not self.batches else 1))
             return super().forward(batch)
 
-    assert evaluate(Waiting(), replace(voc, reader=Noting())).images == len(voc)
+    assert evaluate(Waiting(), replace(voc, reader=Signalling())).images == len(voc)
 
 
 # Published figures
@@ -440,7 +444,7 @@ def test_the_next_photos_are_decoded_while_the_model_runs(voc: Dataset) -> None:
         ("checkpoint", 5000, "torchvision-references", {}),
     ],
 )
-def test_published_figures_only_where_they_apply(
+def test_published_figures_are_given_only_where_they_apply(
     weights: Literal["pretrained", "checkpoint"], count: int, protocol: str, expected: dict[str, float]
 ) -> None:
     segmenter = tiny()

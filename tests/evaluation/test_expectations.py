@@ -10,11 +10,12 @@ import torch
 from PIL import Image
 
 from segcore.core.errors import DatasetError
+from segcore.core.image_files import load_indexed_png, save_indexed_png
 from segcore.core.labels import VOC_CLASSES
-from segcore.evaluation.expectations import describe_failure, judge, save_pictures
+from segcore.evaluation.expectations import check_expectations, describe_failure
+from segcore.evaluation.pictures import save_pictures
 from segcore.inference.pipeline import SegmentationResult
 from segcore.inputs.cases import Case
-from segcore.inputs.images import load_mask, save_indexed_png
 
 CAT, DOG = VOC_CLASSES.index("cat"), VOC_CLASSES.index("dog")
 
@@ -28,7 +29,7 @@ def result() -> SegmentationResult:
     photo = np.random.default_rng(0).integers(0, 256, (10, 10, 3), dtype=np.uint8)
     margins = np.linspace(0, 20, 100, dtype=np.float32).reshape(10, 10)
     colours = np.zeros((10, 10, 3), dtype=np.uint8)
-    return SegmentationResult(photo, classes, colours, {"forward": 0.1}, (1, 3, 10, 10), margins, [logits])
+    return SegmentationResult(photo, classes, colours, {"forward": 0.1}, (1, 3, 10, 10), margins, logits)
 
 
 def case(**expect: Any) -> Case:
@@ -57,7 +58,7 @@ def case(**expect: Any) -> Case:
     ],
 )
 def test_each_expectation_is_a_check(expect: dict[str, Any], name: str, wanted: str, found: str, passed: bool) -> None:
-    record = judge(case(**expect), result())
+    record = check_expectations(case(**expect), result())
     (check,) = record.checks
     assert (check.name, check.wanted, check.found, check.passed) == (name, wanted, found, passed)
     assert record.passed == passed
@@ -66,8 +67,8 @@ def test_each_expectation_is_a_check(expect: dict[str, Any], name: str, wanted: 
 
 
 def test_a_case_without_expectations_passes() -> None:
-    assert judge(case(), result()).checks == ()
-    assert judge(case(), result()).passed
+    assert check_expectations(case(), result()).checks == ()
+    assert check_expectations(case(), result()).passed
 
 
 @pytest.fixture
@@ -83,7 +84,7 @@ def test_iou_is_scored_against_the_mask(mask: Path) -> None:
     scored = case(
         ground_truth={"path": "mask.png"}, min_iou={"cat": 1.0, "background": 0.95, "bird": 0.1}, min_miou=0.6
     )
-    record = judge(scored, result(), mask)
+    record = check_expectations(scored, result(), mask)
     # 90 pixels scored: 20 cat right, 65 background right, 5 background taken for dog.
     assert record.iou == pytest.approx({"background": 65 / 70, "cat": 1.0, "dog": 0.0})
     assert record.miou == pytest.approx((65 / 70 + 1) / 3)
@@ -101,17 +102,17 @@ def test_iou_is_scored_against_the_mask(mask: Path) -> None:
 def test_a_mask_of_another_size_is_an_error(tmp_path: Path) -> None:
     save_indexed_png(np.zeros((5, 5), dtype=np.uint8), tmp_path / "mask.png")
     with pytest.raises(DatasetError, match="must be of one size"):
-        judge(case(ground_truth={"path": "mask.png"}), result(), tmp_path / "mask.png")
+        check_expectations(case(ground_truth={"path": "mask.png"}), result(), tmp_path / "mask.png")
 
 
 def test_pictures_are_what_was_found(tmp_path: Path) -> None:
     seen = result()
-    record = save_pictures(seen, judge(case(), seen), tmp_path / "run", "item")
+    record = save_pictures(seen, check_expectations(case(), seen), tmp_path / "run", "item")
     assert record.class_map is not None
     assert record.margin_map is not None
     assert record.overlay is not None
     assert record.photo is not None
-    assert (load_mask(tmp_path / "run" / record.class_map) == seen.class_map).all()
+    assert (load_indexed_png(tmp_path / "run" / record.class_map) == seen.class_map).all()
     margins = np.asarray(Image.open(tmp_path / "run" / record.margin_map)).astype(float) / 32
     assert seen.margins is not None
     assert np.abs(margins - np.minimum(seen.margins, 255 / 32)).max() <= 1 / 64
@@ -128,7 +129,7 @@ def test_pictures_are_what_was_found(tmp_path: Path) -> None:
 
 def test_a_failure_says_what_was_found_instead_and_where_to_look(tmp_path: Path) -> None:
     seen = result()
-    record = judge(case(dominant="dog", classes={"cat": {"max_fraction": 0.1}}, absent=["bird"]), seen)
+    record = check_expectations(case(dominant="dog", classes={"cat": {"max_fraction": 0.1}}, absent=["bird"]), seen)
     record = save_pictures(seen, record, tmp_path, "item")
     assert describe_failure(record, tmp_path).splitlines() == [
         "2 of 3 expectations do not hold",

@@ -20,7 +20,7 @@ def test_no_two_protocols_describe_themselves_alike() -> None:
     [
         (["voc-orignal"], 520, "unknown protocol 'voc-orignal' .did you mean 'voc-original'."),
         (["torchvision-references"], 320, "defined at size 520, not 320; choose that size"),
-        ([], 520, "no protocol to score by; choose from voc-original"),
+        ([], 520, "no protocol given; choose from voc-original"),
     ],
 )
 def test_what_cannot_be_chosen(names: list[str], size: int, message: str) -> None:

@@ -9,7 +9,8 @@ from segcore import detect_device
 from segcore.core.errors import DeviceError
 from segcore.inference import devices
 from segcore.inference.allocator import give_back_freed_memory
-from segcore.inference.devices import FakeDevice, TorchDevice, find_devices, open_device
+from segcore.inference.devices import TorchDevice, find_devices, open_device
+from tests.support.fakes import FakeDevice
 
 
 class FakeCuda:

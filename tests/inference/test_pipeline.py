@@ -15,9 +15,11 @@ from torchvision import transforms
 from segcore import Segmenter, segment_image
 from segcore.core.errors import DeviceError, ImageError, ModelError, UsageError
 from segcore.core.labels import NUM_CLASSES, VOC_CLASSES, VOC_PALETTE
-from segcore.inference.devices import FakeDevice
-from segcore.inference.pipeline import MAX_MODEL_PIXELS, STAGES, StageTimer, preprocess, resized_shape
+from segcore.core.records import STAGES
+from segcore.inference.pipeline import StageTimer
+from segcore.inference.preprocess import MAX_MODEL_PIXELS, preprocess, resized_shape
 from segcore.inputs.images import resource_path
+from tests.support.fakes import FakeDevice
 from tests.support.networks import ConstantNet, TinyNet
 
 OFFLINE_PHOTOS = ["astronaut.png", "chelsea.png", "camera.png", "motorcycle_left.png"]

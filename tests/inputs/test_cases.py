@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from ruamel.yaml import YAML
 
-from segcore.core.errors import CaseError, IntegrityError, OfflineError
+from segcore.core.errors import CaseError, IntegrityError, NotInstalledError, OfflineError
 from segcore.core.labels import ALIASES, VOC_CLASSES
 from segcore.core.limits import Limits
 from segcore.inputs.cases import (
@@ -250,6 +250,14 @@ def test_a_local_image_stays_in_the_case_directory(tmp_path: Path) -> None:
         assert "leads out of the case file's directory" in problem.what
         with pytest.raises(CaseError, match="leads out"):
             resolve_image(case.model_copy(update={"image": ImageSource(path=path)}))
+
+
+def test_a_resource_whose_package_is_not_installed_is_no_problem_of_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("segcore.inputs.images.find_spec", lambda name: None)
+    with pytest.raises(NotInstalledError, match=r"pip install 'segcore\[photos\]'"):
+        resolve_image(case_in(tmp_path, ""))
 
 
 def test_a_path_is_relative_to_its_file_wherever_we_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

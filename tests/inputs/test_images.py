@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import io
-import struct
 import sys
-import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,31 +15,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from segcore.core.errors import ImageError, OutputError
+from segcore.core.errors import ImageError
 from segcore.core.labels import VOC_PALETTE
-from segcore.inputs.images import as_rgb_array, find_photos, load_image, load_mask, resource_path, save_indexed_png
+from segcore.inputs.images import as_rgb_array, find_photos, load_image, resource_path
 from tests.support.examples import examples
-
-H, W = 6, 8
-RAMP = np.arange(H * W, dtype=np.uint8).reshape(H, W) * 5
-RGB = np.stack([RAMP, 255 - RAMP, RAMP // 2], axis=2)
-GREY = np.stack([RAMP] * 3, axis=2)
-MASK = np.arange(H * W, dtype=np.uint8).reshape(H, W) % 21
-
-
-def saved(path: Path, image: Image.Image, **options: Any) -> Path:
-    image.save(path, **options)
-    return path
-
-
-def photo(mode: str = "RGB") -> Image.Image:
-    return Image.fromarray(RGB).convert(mode)
-
-
-def with_alpha(mode: str) -> Image.Image:
-    image = photo().convert(mode)
-    image.putalpha(Image.fromarray(np.where(RAMP > 99, 0, 255).astype(np.uint8)))
-    return image
+from tests.support.images import GREY, MASK, RAMP, RGB, H, W, encoded, photo, png, saved, with_alpha
 
 
 def transparent_palette() -> Image.Image:
@@ -167,21 +145,6 @@ def test_deep_greyscale_by_range(tmp_path: Path, values: npt.NDArray[Any], expec
 # --- what is refused
 
 
-def png(width: int, height: int, depth: int, colour: int, rows: bytes) -> bytes:
-    """Write a PNG by hand (RFC 2083): for headers that Pillow would not write."""
-    header = struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, 0)
-    chunks = ((b"IHDR", header), (b"IDAT", zlib.compress(rows)), (b"IEND", b""))
-    return b"\x89PNG\r\n\x1a\n" + b"".join(
-        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data)) for kind, data in chunks
-    )
-
-
-def encoded(format_: str, image: Image.Image | None = None) -> bytes:
-    data = io.BytesIO()
-    (image or photo()).save(data, format=format_)
-    return data.getvalue()
-
-
 BROKEN: dict[str, tuple[bytes, str]] = {
     "empty": (b"", r"is empty \(0 bytes\)"),
     "text": (b"<!DOCTYPE html><p>not found", r"not an image of a known format: begins with b'<!DOCTYPE html>"),
@@ -290,81 +253,6 @@ def test_a_truncated_pil_image(tmp_path: Path) -> None:
         pytest.raises(ImageError, match=r"^PIL image: .*trunc"),
     ):
         as_rgb_array(image)
-
-
-# --- masks
-
-
-@examples(30)
-@given(height=st.integers(1, 9), width=st.integers(1, 9), data=st.data())
-def test_class_maps_survive_the_file(tmp_path: Path, height: int, width: int, data: st.DataObject) -> None:
-    values = data.draw(st.binary(min_size=height * width, max_size=height * width))
-    class_map = np.frombuffer(values, np.uint8).reshape(height, width)
-    save_indexed_png(class_map, tmp_path / "m.png")
-    np.testing.assert_array_equal(load_mask(tmp_path / "m.png"), class_map)
-    assert [path.name for path in tmp_path.iterdir()] == ["m.png"]
-
-
-def test_masks_show_the_voc_colours(tmp_path: Path) -> None:
-    save_indexed_png(np.array([[*range(21), 255]], np.uint8), tmp_path / "new" / "m.png")
-    with Image.open(tmp_path / "new" / "m.png") as image:
-        assert image.mode == "P"
-        colours = np.array(image.convert("RGB"))[0]
-    np.testing.assert_array_equal(colours[:21], VOC_PALETTE)
-    assert colours[21].tolist() == [255, 255, 255]
-
-
-def test_greyscale_masks(tmp_path: Path) -> None:
-    np.testing.assert_array_equal(load_mask(saved(tmp_path / "m.png", Image.fromarray(MASK))), MASK)
-
-
-@pytest.mark.parametrize("bits", [1, 2, 4])
-def test_packed_palettes_hold_indices(tmp_path: Path, bits: int) -> None:
-    image = Image.fromarray(MASK % 2**bits)
-    image.putpalette(VOC_PALETTE.tobytes())
-    np.testing.assert_array_equal(load_mask(saved(tmp_path / "m.png", image, bits=bits)), MASK % 2**bits)
-
-
-@pytest.mark.parametrize(
-    ("data", "found"),
-    [
-        (encoded("PNG"), "found PNG of mode RGB"),
-        (encoded("PNG", with_alpha("LA")), "found PNG of mode LA"),
-        (encoded("PNG", Image.fromarray(MASK.astype(np.uint16))), "found PNG of mode I;16"),
-        (encoded("JPEG", photo("L")), "found JPEG of mode L"),
-        (encoded("GIF", photo("P")), "found GIF of mode P"),
-        (png(4, 1, 2, 0, b"\0\x1b"), "mode L with less than 8 bits"),
-        (png(2, 1, 4, 0, b"\0\x12"), "mode L with less than 8 bits"),
-        (png(8, 1, 1, 0, b"\0\x55"), "found PNG of mode 1"),
-        (b"text", "not an image"),
-    ],
-)
-def test_files_that_are_no_mask(tmp_path: Path, data: bytes, found: str) -> None:
-    (tmp_path / "m.png").write_bytes(data)
-    with pytest.raises(ImageError, match=rf"m\.png: .*{found}"):
-        load_mask(tmp_path / "m.png")
-
-
-@pytest.mark.parametrize("class_map", [MASK.astype(np.int64), RGB, MASK[:0], MASK > 3])
-def test_class_maps_that_are_refused(tmp_path: Path, class_map: Any) -> None:
-    with pytest.raises(ImageError, match=r"wanted uint8 of shape \(H, W\)"):
-        save_indexed_png(class_map, tmp_path / "m.png")
-    assert not list(tmp_path.iterdir())
-
-
-def test_a_mask_that_cannot_be_written_leaves_the_old_one(tmp_path: Path) -> None:
-    (tmp_path / "m.png").mkdir()
-    with pytest.raises(OutputError, match=r"m\.png: cannot be written: Is a directory"):
-        save_indexed_png(MASK, tmp_path / "m.png")
-    assert [path.name for path in tmp_path.iterdir()] == ["m.png"]
-
-
-def test_voc_masks_hold_voc_classes() -> None:
-    folder = Path(__file__).parents[3] / "shared" / "voc2012" / "SegmentationClass"
-    if not folder.is_dir():
-        pytest.skip("no VOC photos beside the repository")
-    for path in sorted(folder.glob("*.png"))[:5]:
-        assert set(np.unique(load_mask(path))) <= {*range(21), 255}
 
 
 # --- package resources

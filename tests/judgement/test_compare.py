@@ -9,8 +9,7 @@ import pytest
 from segcore.core.errors import UsageError
 from segcore.core.records import CalibrationRecord, DatasetRecord, GpuRecord, Run, WeightsRecord
 from segcore.judgement.compare import achieved, compare
-from segcore.report.comparison import cells_table, comparison_table
-from segcore.report.table import to_csv, to_markdown
+from segcore.report import compare_text
 from tests.support.factories import make_machine
 from tests.support.judged_runs import a_run, an_item, steady
 
@@ -61,7 +60,7 @@ def test_unknown_efficiency_is_absent_not_zero(item: object, calibration: tuple[
     assert compare([a_run(item, calibration=calibration)]).lines[0].cells["run cpu"].efficiency is None  # type: ignore[arg-type]
 
 
-def test_kinds_of_work_that_differ_are_lines_of_their_own() -> None:
+def test_different_kinds_of_work_are_separate_lines() -> None:
     random = WeightsRecord(kind="random", name="0", sha256="cd" * 32)
     run = a_run(
         an_item(),
@@ -89,7 +88,7 @@ def test_columns_without_a_common_case_have_no_ratio() -> None:
     assert {cell.ratio for cell in line.cells.values()} == {None}
 
 
-def test_devices_of_one_run_are_columns_and_equal_names_are_told_apart() -> None:
+def test_devices_of_one_run_are_columns_and_equal_names_are_numbered() -> None:
     gpu = make_machine().model_copy(update={"gpus": (GpuRecord(name="H100", driver="550"),)})
     run = a_run(an_item(), an_item(device="cuda"), machine=gpu)
     assert [(c.label, c.machine) for c in compare([run, run]).columns] == [
@@ -101,7 +100,7 @@ def test_devices_of_one_run_are_columns_and_equal_names_are_told_apart() -> None
 
 
 def test_nothing_timed_is_an_error() -> None:
-    with pytest.raises(UsageError, match="nothing was timed, and no dataset scored, in run"):
+    with pytest.raises(UsageError, match="nothing to compare: no times and no dataset scores in run"):
         compare([a_run(an_item(kind="accuracy"), an_item((float("nan"),)))])
 
 
@@ -123,12 +122,12 @@ def test_scores_of_datasets_are_compared_where_images_and_protocol_are_the_same(
     assert miou.cells["a cpu"].difference == 0
     assert miou.cells["b cpu"].difference == pytest.approx(0.03)
     assert (miou.cells["a cpu"].best, miou.cells["b cpu"].best) == (False, True)
-    shown = to_markdown(comparison_table(table))
+    shown = compare_text.markdown(table)
     assert r"mIoU on voc-val \(9 images\), voc-original" in shown
     assert r"320: 64.00% \(62.0 to 66.0\) +3.00 \*" in shown
     assert "cat" not in shown
-    assert len(comparison_table(table).notes) == 2, "the machine, and how to read scores"
-    rows = list(csv.DictReader(io.StringIO(to_csv(cells_table(table)))))
+    assert "Medians" not in shown
+    rows = list(csv.DictReader(io.StringIO(compare_text.as_csv(table))))
     assert [(row["score"], row["column"], row["kind"], row["seconds"]) for row in rows[1:3]] == [
         ("miou", "b cpu", "dataset", ""),
         ("iou cat", "a cpu", "dataset", ""),
@@ -163,7 +162,7 @@ def test_efficiency_is_known_for_the_threads_of_the_calibration(threads: int | N
     assert (achieved(run, item) is not None) == known
 
 
-def test_other_threads_are_other_work() -> None:
+def test_another_number_of_threads_is_a_separate_line() -> None:
     items = [an_item(steady(0.1 / threads), kind="throughput", threads=threads) for threads in (1, 2)]
     lines = compare([a_run(*items)]).lines
     assert [line.title for line in lines] == [

@@ -98,14 +98,14 @@ def test_limits_of_the_case_come_before_the_defaults_and_percentiles_have_their_
     assert gate(old, a_run(an_item(steady(0.06, rounds=200, seed=1)))).rows[0].verdict == "regressed"
 
 
-def test_too_few_rounds_for_a_percentile_say_how_many_would_do() -> None:
+def test_the_reason_says_how_many_rounds_a_percentile_needs() -> None:
     limits = Limits(max_slowdown={"p99": 0.5})
     row = only(gate(a_run(an_item()), a_run(an_item(steady(seed=1))), limits))
     assert row.verdict == "inconclusive"
     assert "40 rounds cannot bound the p99: about 383 would" in row.reason
 
 
-def test_where_rounds_would_do_it_says_so() -> None:
+def test_the_reason_says_when_more_rounds_would_decide() -> None:
     old, new = a_run(an_item(steady(sd=0.2))), a_run(an_item(steady(sd=0.2, seed=1)))
     row = only(judge([old], [new], Limits(), noise={KEY: ProcessNoise(0.0, math.inf, "none")}))
     assert row.verdict == "inconclusive"
@@ -148,7 +148,7 @@ def test_throughput_counts_images_not_batches() -> None:
 @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf, 0.0, -1.0])
 @pytest.mark.parametrize("side", ["old", "new"])
 @pytest.mark.parametrize("kind", ["latency", "accuracy"])
-def test_a_time_that_is_none_is_never_a_pass(bad: float, side: str, kind: str) -> None:
+def test_a_time_that_is_not_a_positive_number_never_passes(bad: float, side: str, kind: str) -> None:
     good, spoilt = an_item(kind=kind), an_item((*steady(), bad), kind=kind)
     result = gate(a_run(spoilt if side == "old" else good), a_run(spoilt if side == "new" else good))
     assert only(result).verdict == "missing"
@@ -174,7 +174,7 @@ def test_an_empty_sample_is_missing() -> None:
         ),
     ],
 )
-def test_what_the_baseline_has_and_the_current_run_has_not_is_missing(new: Run, reason: str) -> None:
+def test_an_item_absent_from_the_current_run_is_missing(new: Run, reason: str) -> None:
     result = gate(a_run(an_item()), new)
     assert only(result).verdict == "missing"
     assert reason in only(result).reason
@@ -203,10 +203,10 @@ def test_an_item_that_only_some_processes_have_is_missing() -> None:
     assert "1 of the 2 processes of the current run" in rows[-1].reason
 
 
-def test_a_new_item_is_told_and_does_not_fail() -> None:
+def test_a_new_item_is_noted_and_does_not_fail() -> None:
     result = gate(a_run(an_item()), a_run(an_item(steady(seed=1)), an_item(case="dog")))
     assert result.exit_code == 0
-    assert result.notes == ("new, with no baseline to be held against: latency[dog-embedded-torch-cpu-320]",)
+    assert result.notes == ("new, not in the baseline: latency[dog-embedded-torch-cpu-320]",)
 
 
 def test_a_new_item_that_is_a_nan_fails() -> None:
@@ -219,9 +219,9 @@ def test_nothing_to_judge_is_an_error_and_nothing_judged_is_undecided() -> None:
     assert gate(a_run(), a_run(an_item())).exit_code == 3
 
 
-def test_interruptions_and_warnings_of_the_runs_are_told() -> None:
+def test_interruptions_and_warnings_of_the_runs_are_notes() -> None:
     notes = gate(a_run(an_item(), complete=False, name="old"), a_run(an_item(), warnings=("busy",), name="new")).notes
-    assert notes == ("the baseline old was interrupted: it has what was measured by then", "the current run new: busy")
+    assert notes == ("the baseline old was interrupted and is incomplete", "the current run new: busy")
 
 
 # ---- incomparable
@@ -413,7 +413,7 @@ def test_the_exit_code_is_that_of_the_worst(verdicts: Sequence[Any]) -> None:
 def test_judging_needs_no_torch_and_no_pytest() -> None:
     program = (
         "import sys, segcore.judgement.gate, segcore.judgement.compare, segcore.judgement.history\n"
-        "import segcore.report.gate, segcore.results.store\n"
+        "import segcore.report.gate_text, segcore.results.store\n"
         "print([m for m in ('torch', 'torchvision', 'pytest', 'matplotlib', 'pandas') if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)

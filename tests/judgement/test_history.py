@@ -34,7 +34,7 @@ def noisy(levels: Sequence[tuple[float, int]], sd: float = 0.01, seed: int = 0) 
         ([], []),
     ],
 )
-def test_steps_are_found_and_single_outliers_are_none(levels: list[tuple[float, int]], cuts: list[int]) -> None:
+def test_steps_are_found_and_single_outliers_are_not(levels: list[tuple[float, int]], cuts: list[int]) -> None:
     assert change_points(noisy(levels)) == cuts
 
 
@@ -44,7 +44,7 @@ def test_noise_alone_seldom_looks_like_a_change() -> None:
     assert alarms / 300 < 0.06
 
 
-def test_repeatable_runs_are_not_split_hairs_over() -> None:
+def test_steps_below_repeatability_are_ignored() -> None:
     assert change_points([0.0] * 10 + [1e-5] * 10) == []
 
 
@@ -71,7 +71,7 @@ def runs(seconds: Sequence[float], **fields: object) -> list[Run]:
     return found[::2] + found[1::2]
 
 
-def test_a_slowdown_that_stays_is_marked_where_it_began() -> None:
+def test_a_lasting_slowdown_is_marked_where_it_began() -> None:
     (series,) = history(runs([0.05] * 8 + [0.06] * 8))
     assert [point.run for point in series.points] == [f"r{n}" for n in range(16)]
     changes = {point.run: point.change for point in series.points if point.change is not None}
@@ -91,7 +91,7 @@ def test_machines_and_weights_have_histories_of_their_own() -> None:
     ]
 
 
-def test_a_name_picks_runs_or_items() -> None:
+def test_a_name_selects_runs_or_items() -> None:
     everything = [*runs([0.05, 0.05]), a_run(an_item(case="dog"), an_item((math.nan,), case="bad"), name="nightly")]
     assert {series.item for series in history(everything, "nightly")} == {KEY.replace("cat", "dog")}
     assert {series.item for series in history(everything, "cat-embedded")} == {KEY}

@@ -2,8 +2,9 @@ from __future__ import annotations
 
 import math
 
-from segcore.inference.devices import FakeDevice, open_device
+from segcore.inference.devices import open_device
 from segcore.measurement import calibration as calibrate
+from tests.support.fakes import FakeDevice
 
 
 class Clock:

@@ -138,6 +138,16 @@ def test_git_commit_branch_and_dirt(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert (dirty.branch, dirty.dirty) == (None, True)
 
 
+def test_names_in_a_repository_need_not_be_utf_8(tmp_path: Path) -> None:
+    git(tmp_path, "init", "-q", "-b", os.fsdecode(b"caf\xe9"))
+    git(tmp_path, "config", "core.quotepath", "false")
+    git(tmp_path, "commit", "-q", "-m", "a", "--allow-empty")
+    (tmp_path / os.fsdecode(b"caf\xe9")).touch()
+    found = machine.git_commit(tmp_path)
+    assert found is not None
+    assert (found.branch, found.dirty) == ("caf\N{REPLACEMENT CHARACTER}", True)
+
+
 def test_versions_name_python_and_torch() -> None:
     versions = machine.package_versions()
     assert next(iter(versions)) == "python"

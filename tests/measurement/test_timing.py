@@ -10,9 +10,10 @@ import pytest
 import torch
 from pytest_benchmark.fixture import BenchmarkFixture
 
-from segcore.inference.devices import FakeDevice
-from segcore.inference.pipeline import STAGES, Segmenter, StageTimer
+from segcore.core.records import STAGES
+from segcore.inference.pipeline import Segmenter, StageTimer
 from segcore.measurement.timing import PipelineCall
+from tests.support.fakes import FakeDevice
 from tests.support.networks import TinyNet
 
 PHOTO = np.random.default_rng(0).integers(0, 256, (40, 60, 3), dtype=np.uint8)

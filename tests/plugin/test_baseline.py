@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 import segcore.report.html  # pytester forgets what an inner run was the first to import; this cannot be imported twice
+from segcore.core.errors import EXIT_CRASHED
 from tests.support.bench_project import QUICK
 
 pytest_plugins = ["pytester"]
@@ -107,3 +108,37 @@ def test_a_baseline_without_items_is_refused(where: Path, pytester: pytest.Pytes
     done = pytester.runpytest_inprocess(*ACCURACY, "-k", "nothing_of_the_kind", "--segcore-baseline=latest")
     assert done.ret == pytest.ExitCode.USAGE_ERROR
     done.stderr.fnmatch_lines(["*there is nothing to judge*"])
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        "hooks.BenchHooks.__init__",
+        "hooks.LiveLine.finish",
+        "hooks.announce",
+        "hooks.close",
+        "baseline.judge_runs",
+        "baseline.render",
+    ],
+)
+def test_a_crash_has_an_exit_code_of_its_own(old: Path, pytester: pytest.Pytester, target: str) -> None:
+    """pytest's own codes for it mean "regressed" (1) and "inconclusive" (3) here."""
+    module = f"segcore.plugin.{target.partition('.')[0]}"
+    pytester.makeconftest(f"import {module}\ndef crash(*_, **__): 1 / 0\nsegcore.plugin.{target} = crash\n")
+    done = pytester.runpytest_inprocess(*ACCURACY, "--segcore-baseline=old")
+    assert done.ret == EXIT_CRASHED
+    assert "ZeroDivisionError" in done.stdout.str() + done.stderr.str()
+
+
+def test_a_regression_found_before_a_crash_is_no_verdict(old: Path, pytester: pytest.Pytester) -> None:
+    pytester.makeconftest(
+        "import pytest, segcore.plugin.baseline as b\n"
+        "real = b.judge_runs\n"
+        "def pytest_runtest_logfinish(): 1 / 0\n"
+        "def regressed(*words):\n"
+        "    row = real(*words).rows[0].__class__('a', 'median', 'regressed', 'slower')\n"
+        "    return b.GateResult('old', 'new', (row,))\n"
+        "b.judge_runs = regressed\n"
+    )
+    done = pytester.runpytest_inprocess(*ACCURACY, "--segcore-baseline=old")
+    assert done.ret == EXIT_CRASHED

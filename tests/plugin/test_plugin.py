@@ -25,10 +25,10 @@ import segcore.plugin.page
 import segcore.report.html
 import segcore.report.markdown
 from segcore.core.errors import DeviceError, OfflineError
+from segcore.core.image_files import load_indexed_png
 from segcore.core.records import Run, WarningRecord
 from segcore.inference.models import LoadedModel
 from segcore.inference.pipeline import Segmenter
-from segcore.inputs.images import load_mask
 from segcore.results.store import load_run
 from tests.support.bench_project import QUICK, fake_calibration
 from tests.support.fakes import FakeCounter
@@ -82,7 +82,7 @@ def test_pictures_lie_beside_the_run_file(where: Path, pytester: pytest.Pytester
         assert accuracy is not None
         assert accuracy.class_map is not None
         assert accuracy.class_map.startswith("0001_box-unversioned/")
-        assert (load_mask(run.path.parent / accuracy.class_map) == CAT).all()
+        assert (load_indexed_png(run.path.parent / accuracy.class_map) == CAT).all()
         for name in (accuracy.margin_map, accuracy.photo, accuracy.overlay):
             assert name is not None
             assert (run.path.parent / name).is_file()
@@ -193,6 +193,20 @@ def test_a_photo_that_cannot_be_had_skips_its_case_alone(where: Path, pytester: 
     (skip,) = (o for o in saved(where).record.outcomes if o.outcome == "skipped")
     assert skip.key == "latency[remote-embedded-torch-cpu-32]"
     assert "example.invalid/a.jpg: the network is switched off" in skip.reason
+
+
+def test_a_photo_of_a_package_that_is_not_installed_skips_its_case_alone(
+    where: Path, pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("segcore.inputs.images.find_spec", lambda name: None)
+    bundled = "  - name: bundled\n    image: {resource: 'skimage:chelsea.png'}\n"
+    with (where / "cases" / "all.yaml").open("a") as file:
+        file.write(bundled + "    models: [embedded]\n    sizes: [32]\n")
+    done = pytester.runpytest_inprocess("bench/", "--benchmark-save", "-k", "latency", *QUICK)
+    done.assert_outcomes(passed=3, skipped=1, deselected=16)
+    (skip,) = (o for o in saved(where).record.outcomes if o.outcome == "skipped")
+    assert skip.key == "latency[bundled-embedded-torch-cpu-32]"
+    assert "pip install 'segcore[photos]'" in skip.reason
 
 
 def test_a_case_says_itself_that_it_is_skipped(where: Path, pytester: pytest.Pytester) -> None:

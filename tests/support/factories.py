@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from segcore.core.image_files import save_indexed_png
 from segcore.core.labels import VOC_CLASSES
 from segcore.core.records import (
     AccuracyRecord,
@@ -23,7 +24,7 @@ from segcore.core.records import (
     RunRecord,
     WeightsRecord,
 )
-from segcore.inputs.images import load_image, resource_path, save_indexed_png
+from segcore.inputs.images import load_image, resource_path
 from segcore.results.store import load_run, save_run
 
 CASES = {"chelsea": ("chelsea.png", "cat"), "astronaut": ("astronaut.png", "person")}

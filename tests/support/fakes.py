@@ -1,8 +1,10 @@
-"""Fakes of what measuring reads: an energy counter and a clock."""
+"""Fakes for code that measures: a device, an energy counter and a clock."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+
+import torch
 
 
 class FakeCounter:
@@ -35,3 +37,29 @@ class FakeClock:
     def sleep(self, seconds: float) -> None:
         assert seconds > 0
         self.time += seconds
+
+
+@dataclass
+class FakeDevice:
+    """A CPU that records the order of events."""
+
+    name: str = "fake"
+    events: list[str] = field(default_factory=list)
+
+    @property
+    def torch_device(self) -> torch.device:
+        return torch.device("cpu")
+
+    def put(self, tensor: torch.Tensor) -> torch.Tensor:
+        self.events.append("put")
+        return tensor
+
+    def synchronize(self) -> None:
+        self.events.append("synchronize")
+
+    def reset_peak_memory(self) -> bool:
+        self.events.append("reset_peak_memory")
+        return True
+
+    def peak_memory_bytes(self) -> int | None:
+        return 1 << 20

@@ -12,7 +12,7 @@ from PIL import Image
 from torch import nn
 
 from segcore.core.labels import IGNORE_INDEX, NUM_CLASSES, VOC_PALETTE, voc_colormap
-from segcore.inference.pipeline import IMAGENET_MEAN, IMAGENET_STD
+from segcore.inference.preprocess import IMAGENET_MEAN, IMAGENET_STD
 
 ByteMap = npt.NDArray[np.uint8]
 

@@ -17,7 +17,7 @@ from PIL import Image
 from segcore.core.errors import ModelError
 from segcore.inference.embedded import load_embedded
 from segcore.inference.embedded.net import EmbeddedNet
-from segcore.inference.pipeline import preprocess
+from segcore.inference.preprocess import preprocess
 from training.data import (
     Augmentation,
     Batches,

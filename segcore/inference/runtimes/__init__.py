@@ -1,7 +1,7 @@
-"""How a model is executed: one small file per runtime, all behind the `Session` protocol.
+"""Runtimes: one file per method of executing a model, all behind the `Session` protocol.
 
-A runtime's file offers ``refusal(device, precision)``, which says why something is not to be had, and
-``open_session(job)``. It is imported when it is asked for, because what it wraps may not be installed.
+Each file has ``refusal(device, precision)``, which returns why it cannot run, and ``open_session(request)``. It is
+imported on use, because its packages may not be installed.
 """
 
 from __future__ import annotations
@@ -16,18 +16,25 @@ import torch
 from torch import nn
 
 from segcore.core.errors import DeviceError, nearest_hint
-from segcore.inference.allocator import keep_freed_memory
 from segcore.inference.devices import Device
-from segcore.inference.runtimes.job import Job, OperatorSpan, Profilable, ProfiledSession, Session
+from segcore.inference.runtimes.session import (
+    BuildRequest,
+    OperatorTime,
+    Profilable,
+    ProfiledSession,
+    RuntimeProfile,
+    Session,
+)
 from segcore.inference.runtimes.upsampling import without_upsampling
 from segcore.inputs.download import FetchSettings
 
 __all__ = [
     "RUNTIMES",
-    "OperatorSpan",
+    "OperatorTime",
     "Profilable",
     "ProfiledSession",
     "Runtime",
+    "RuntimeProfile",
     "Session",
     "open_session",
     "why_not",
@@ -36,7 +43,7 @@ __all__ = [
 
 @dataclass(frozen=True)
 class Runtime:
-    """One way to execute a model."""
+    """One method of executing a model."""
 
     home: str
     """Name of its file in this package."""
@@ -45,13 +52,13 @@ class Runtime:
     packages: tuple[str, ...] = ()
     """Modules that must be installed."""
     int8_packages: tuple[str, ...] = ()
-    """Modules that quantisation needs besides."""
+    """Further modules, for quantisation."""
     extra: str | None = None
-    """The extra of segcore that installs them all."""
+    """The extra of segcore that installs all of them."""
 
     @property
     def on_torch(self) -> bool:
-        """Tell whether its memory comes from torch's allocator, which then knows the high-water mark on a GPU."""
+        """Whether torch's allocator holds its memory, and so knows the high-water mark on a GPU."""
         return not self.packages
 
     def missing(self, precision: str = "fp32") -> tuple[str, ...]:
@@ -88,7 +95,7 @@ RUNTIMES: dict[str, Runtime] = {
     ),
     "tensorrt": Runtime(
         "tensorrt",
-        "TensorRT, by ONNX Runtime's provider",
+        "TensorRT, through ONNX Runtime's provider",
         ("fp32", "fp16", "int8"),
         (*_ONNX, "onnxruntime"),
         ("nncf",),
@@ -99,7 +106,7 @@ RUNTIMES: dict[str, Runtime] = {
 
 
 def why_not(name: str, device: Device, precision: str = "fp32") -> str | None:
-    """Return why a runtime cannot run in a precision on a device, with the remedy; None where it can.
+    """Return why a runtime cannot run in a precision on a device, with the remedy; None if it can.
 
     Raises:
         DeviceError: there is no such runtime.
@@ -124,23 +131,23 @@ def open_session(
     settings: FetchSettings | None = None,
     calibration: Callable[[], Sequence[torch.Tensor]] = tuple,
 ) -> Session:
-    """Return the network ready to run, without the enlargement at its end.
+    """Return a session that runs a copy of the network, without the upsampling at its end.
 
     Args:
         runtime: a name of `RUNTIMES`.
-        network: maps (B, 3, H, W) to logits (B, 21, H, W).
+        network: maps (B, 3, H, W) to logits (B, 21, H, W); stays as it is.
         device: where it runs.
         precision: ``fp32``, ``bf16``, ``fp16`` or ``int8``.
-        settings: the cache that artifacts are kept in; from the environment when None.
+        settings: the cache for artifacts; from the environment if None.
         calibration: returns preprocessed photos, (1, 3, H, W), for int8.
 
     Raises:
         DeviceError: the runtime is unknown or not installed, or the device has no such precision.
+        ModelError: the network cannot be copied.
     """
     if reason := why_not(runtime, device, precision):
         raise DeviceError(f"runtime {runtime} in {precision} on {device.name}: {reason}; see `segcore runtimes`")
-    keep_freed_memory()
     cache_dir = (settings or FetchSettings.from_env()).cache_dir
-    job = Job(without_upsampling(network), device, precision, cache_dir, calibration)
-    session: Session = RUNTIMES[runtime].module().open_session(job)
+    request = BuildRequest(without_upsampling(network), device, precision, cache_dir, calibration)
+    session: Session = RUNTIMES[runtime].module().open_session(request)
     return session

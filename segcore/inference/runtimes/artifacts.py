@@ -1,4 +1,4 @@
-"""What runtimes export and quantise, kept by content: the same network, versions and options are built once."""
+"""Exported and quantised files, cached by content: the same network, versions and options are built once."""
 
 from __future__ import annotations
 
@@ -23,28 +23,23 @@ class Artifact:
 
     path: Path
     build_s: float
-    """Seconds it took just now; 0.0 where it was there."""
-
-
-def artifact_path(cache_dir: Path, content: Mapping[str, str], suffix: str) -> Path:
-    """Return where the artifact of that content lies, or would lie."""
-    digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
-    return cache_dir / "artifacts" / f"{digest[:24]}{suffix}"
+    """Seconds that building took; 0.0 if the file was in the cache."""
 
 
 def artifact(cache_dir: Path, content: Mapping[str, str], suffix: str, build: Callable[[Path], None]) -> Artifact:
-    """Return the artifact of that content, built only if it is not there; safe under several processes.
+    """Return the artifact of some content, building it if it is not in the cache; safe across processes.
 
     Args:
-        cache_dir: of downloads and artifacts.
-        content: whatever decides on the bytes: network, weights, versions, options.
+        cache_dir: cache of downloads and artifacts.
+        content: everything that determines the bytes: network, weights, versions, options.
         suffix: of the file.
-        build: writes the file to the path that it is given.
+        build: writes the file to the path that it gets.
 
     Raises:
         DeviceError: the file cannot be written.
     """
-    path = artifact_path(cache_dir, content, suffix)
+    digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+    path = cache_dir / "artifacts" / f"{digest[:24]}{suffix}"
     if path.is_file():
         return Artifact(path, 0.0)
     temporary = path.with_name(f".{secrets.token_hex(6)}{suffix}")
@@ -52,7 +47,7 @@ def artifact(cache_dir: Path, content: Mapping[str, str], suffix: str, build: Ca
         path.parent.mkdir(parents=True, exist_ok=True)
         (cache_dir / "locks").mkdir(exist_ok=True)
         with FileLock(cache_dir / "locks" / f"{path.name}.lock"):
-            if path.is_file():  # another process was faster
+            if path.is_file():  # another process has built it
                 return Artifact(path, 0.0)
             start = time.perf_counter()
             build(temporary)
@@ -60,8 +55,8 @@ def artifact(cache_dir: Path, content: Mapping[str, str], suffix: str, build: Ca
             return Artifact(path, time.perf_counter() - start)
     except OSError as error:
         raise DeviceError(
-            f"cannot write {path}: {error.strerror or error}; free or choose another place (SEGCORE_CACHE)"
+            f"cannot write {path}: {error.strerror or error}; free space or set SEGCORE_CACHE to another directory"
         ) from error
     finally:
-        with contextlib.suppress(OSError):  # the folder itself may be what cannot be made
+        with contextlib.suppress(OSError):  # the directory itself may be missing
             temporary.unlink()

@@ -1,29 +1,24 @@
-"""Plain torch, operator by operator: in fp32 the reference that every other runtime is held against."""
+"""Plain torch, operator by operator: in fp32 the reference for every other runtime."""
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 import torch
 
 from segcore.inference.devices import Device
-from segcore.inference.runtimes.job import Job
-
-if TYPE_CHECKING:
-    from segcore.inference.runtimes.torch_profile import ProfiledTorch
+from segcore.inference.runtimes.session import BuildRequest, ProfiledSession
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 def refusal(device: Device, precision: str) -> str | None:
-    """Return why torch does not run in that precision on that device, None where it does."""
+    """Return why torch does not run in that precision on that device, None if it does."""
     kind = device.torch_device.type
     if kind == "cpu" and precision == "bf16" and not torch.ops.mkldnn._is_mkldnn_bf16_supported():
-        return "this CPU has no bf16 arithmetic that oneDNN knows (AVX-512 or better)"
+        return "this CPU has no bf16 arithmetic that oneDNN supports (AVX-512 or better)"
     if kind == "cpu" and precision == "fp16" and not torch.ops.mkldnn._is_mkldnn_fp16_supported():
-        return "this CPU has no fp16 arithmetic that oneDNN knows (AVX512_FP16 or AMX_FP16)"
+        return "this CPU has no fp16 arithmetic that oneDNN supports (AVX512_FP16 or AMX_FP16)"
     if kind == "cuda" and precision == "bf16" and torch.cuda.get_device_capability(device.torch_device) < (8, 0):
         return "bf16 needs compute capability 8.0"
     return None
@@ -34,18 +29,16 @@ class EagerSession:
 
     build_s = 0.0
 
-    def __init__(self, job: Job) -> None:
-        self._dtype = DTYPES[job.precision]
-        network = job.network if job.precision == "fp32" else copy.deepcopy(job.network)
-        # fp32 keeps the layout of the tutorials, and with it their bits; tensor cores and oneDNN's half-precision
-        # kernels want the channels last.
+    def __init__(self, request: BuildRequest) -> None:
+        self._dtype = DTYPES[request.precision]
+        # fp32 keeps the memory layout of the tutorials, and with it their bits; tensor cores and oneDNN's
+        # half-precision kernels are faster with channels last.
         half = self._dtype != torch.float32
         self._layout = torch.channels_last if half else torch.contiguous_format
-        self._network: Callable[[torch.Tensor], torch.Tensor] = network.to(
-            device=job.device.torch_device, dtype=self._dtype
-        ).to(memory_format=self._layout)
-        self._threads = job.threads
-        self._device = job.device
+        moved = request.network.to(device=request.device.torch_device, dtype=self._dtype)
+        self._network: Callable[[torch.Tensor], torch.Tensor] = moved.to(memory_format=self._layout)
+        self._threads = request.threads
+        self._device = request.device
 
     @property
     def options(self) -> dict[str, str]:
@@ -57,13 +50,13 @@ class EagerSession:
         with torch.inference_mode():
             return self._network(batch.to(self._dtype, memory_format=self._layout)).float().contiguous()
 
-    def profiled(self) -> ProfiledTorch:
+    def profiled(self) -> ProfiledSession:
         """Return the same network under torch's profiler."""
         from segcore.inference.runtimes.torch_profile import ProfiledTorch
 
         return ProfiledTorch(self, self._device)
 
 
-def open_session(job: Job) -> EagerSession:
-    """Return the network ready to run."""
-    return EagerSession(job)
+def open_session(request: BuildRequest) -> EagerSession:
+    """Return the network, ready to run."""
+    return EagerSession(request)

@@ -1,4 +1,4 @@
-"""Networks as ONNX files, in fp32, fp16 or quantised to int8: what onnxruntime, OpenVINO and TensorRT all read.
+"""Networks as ONNX files, in fp32, fp16 or quantised to int8, for onnxruntime, OpenVINO and TensorRT.
 
 One file serves every shape: batch, height and width are symbolic. (On two AVX-512 cores OpenVINO ran FCN-ResNet101
 as fast from it as from a copy reshaped to the photo; `embedded` would gain a tenth.)
@@ -7,7 +7,6 @@ as fast from it as from a copy reshaped to the photo; `embedded` would gain a te
 from __future__ import annotations
 
 import contextlib
-import copy
 import hashlib
 import io
 import os
@@ -20,49 +19,48 @@ import torch
 
 from segcore.core.errors import DeviceError
 from segcore.inference.runtimes.artifacts import Artifact, artifact
-from segcore.inference.runtimes.job import Job
+from segcore.inference.runtimes.session import BuildRequest
+from segcore.inference.runtimes.upsampling import inference_copy
 
 INPUT, OUTPUT = "photo", "logits"
 OPSET = 20
 EXAMPLE_SHAPE = (2, 3, 192, 160)
-"""Of the tensor that is traced; no dimension of 1, which would be taken for a constant."""
+"""Shape of the tensor that is traced; a dimension of 1 would be taken for a constant."""
 
 
-def onnx_artifact(job: Job) -> Artifact:
-    """Return the network as an ONNX file in the job's precision, from the cache where it is there.
+def onnx_artifact(request: BuildRequest) -> Artifact:
+    """Return the network as an ONNX file in the requested precision, from the cache if it is there.
 
     Raises:
         DeviceError: the network cannot be exported or quantised, or the file cannot be written.
     """
-    half = job.precision == "fp16"
+    dtype = torch.float16 if request.precision == "fp16" else torch.float32
     content = {
-        **job.network_key(),
+        **request.network_key(),
         "format": "onnx",
-        "dtype": "float16" if half else "float32",
+        "dtype": str(dtype).removeprefix("torch."),
         "opset": str(OPSET),
         **{name: version(name) for name in ("torch", "onnx", "onnxscript")},
     }
-    exported = artifact(job.cache_dir, content, ".onnx", lambda path: _export(job, half, path))
-    if job.precision != "int8":
+    exported = artifact(request.cache_dir, content, ".onnx", lambda path: _export(request, dtype, path))
+    if request.precision != "int8":
         return exported
-    tensors = job.calibration()
+    tensors = request.calibration()
     digest = hashlib.sha256()
     for tensor in tensors:
         digest.update(f"{tuple(tensor.shape)}".encode() + tensor.contiguous().numpy().tobytes())
     content |= {"dtype": "int8", "calibration": digest.hexdigest(), "nncf": version("nncf")}
-    quantised = artifact(job.cache_dir, content, ".int8.onnx", lambda path: _quantise(exported.path, tensors, path))
+    quantised = artifact(request.cache_dir, content, ".int8.onnx", lambda path: _quantise(exported.path, tensors, path))
     return Artifact(quantised.path, exported.build_s + quantised.build_s)
 
 
-def _export(job: Job, half: bool, path: Path) -> None:
-    network = copy.deepcopy(job.network).cpu().to(torch.float16 if half else torch.float32)
-    example = torch.zeros(EXAMPLE_SHAPE, dtype=torch.float16 if half else torch.float32)
+def _export(request: BuildRequest, dtype: torch.dtype, path: Path) -> None:
     free = torch.export.Dim.DYNAMIC
     with _quiet():
         try:
             program = torch.onnx.export(
-                network,
-                (example,),
+                inference_copy(request.network).cpu().to(dtype),
+                (torch.zeros(EXAMPLE_SHAPE, dtype=dtype),),
                 dynamo=True,
                 dynamic_shapes=({0: free, 2: free, 3: free},),
                 opset_version=OPSET,
@@ -81,7 +79,7 @@ def _quantise(fp32: Path, tensors: Sequence[torch.Tensor], path: Path) -> None:
     """Post-training static quantisation: int8 weights per channel, uint8 or int8 activations, bias corrected."""
     if not tensors:
         raise DeviceError("int8 needs photos to take its ranges from: calibration is empty")
-    os.environ.setdefault("NNCF_CI", "1")  # or it reports its use to its makers
+    os.environ.setdefault("NNCF_CI", "1")  # disables its telemetry
     with _quiet():
         import nncf
         import onnx
@@ -94,7 +92,7 @@ def _quantise(fp32: Path, tensors: Sequence[torch.Tensor], path: Path) -> None:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep the exporters' progress bars and their advice to their own developers from the user."""
+    """Suppress the exporters' progress bars and deprecation warnings."""
     with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
         for category in (DeprecationWarning, FutureWarning):
             warnings.simplefilter("ignore", category)

@@ -10,26 +10,26 @@ import torch
 
 from segcore.inference.devices import Device
 from segcore.inference.runtimes import eager
-from segcore.inference.runtimes.job import Job
+from segcore.inference.runtimes.session import BuildRequest
 
 
 def refusal(device: Device, precision: str) -> str | None:
-    """Return why there is no compiling for that device in that precision, None where there is."""
+    """Return why torch.compile does not work for that device and precision, None if it does."""
     if device.torch_device.type == "mps":
         return "torch.compile is not supported on MPS"
     compilers = (os.environ.get("CXX") or "g++", "clang++", "cl")
     if device.torch_device.type == "cpu" and not any(map(shutil.which, compilers)):
-        return "it compiles C++ and found no compiler; install g++ or clang++, or name one in CXX"
+        return "torch.compile needs a C++ compiler and found none; install g++ or clang++, or set CXX"
     return eager.refusal(device, precision)
 
 
 class InductorSession(eager.EagerSession):
-    """Compiled at the first photo, for all shapes."""
+    """A network compiled at the first photo, for all shapes."""
 
-    def __init__(self, job: Job) -> None:
-        super().__init__(job)
-        # Inductor keeps its kernels by content itself; only the place is ours.
-        os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(job.cache_dir / "artifacts" / "inductor"))
+    def __init__(self, request: BuildRequest) -> None:
+        super().__init__(request)
+        # Inductor caches its kernels by content itself; only the directory is ours.
+        os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(request.cache_dir / "artifacts" / "inductor"))
         self._network = torch.compile(self._network, dynamic=True)
         self._shapes: set[torch.Size] = set()
         self.build_s = 0.0
@@ -40,7 +40,7 @@ class InductorSession(eager.EagerSession):
         return {**super().options, "backend": "inductor", "mode": "default"}
 
     def forward(self, batch: torch.Tensor) -> torch.Tensor:
-        """Return logits (B, 21, h, w), float32; a shape not seen before counts as building."""
+        """Return logits (B, 21, h, w), float32; the first batch of a shape counts as building."""
         if batch.shape in self._shapes:
             return super().forward(batch)
         start = time.perf_counter()
@@ -50,6 +50,6 @@ class InductorSession(eager.EagerSession):
         return logits
 
 
-def open_session(job: Job) -> InductorSession:
-    """Return the network ready to be compiled at its first photo."""
-    return InductorSession(job)
+def open_session(request: BuildRequest) -> InductorSession:
+    """Return the network, to be compiled at its first photo."""
+    return InductorSession(request)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 from collections import deque
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import openvino
@@ -13,24 +14,25 @@ from openvino import properties
 
 from segcore.inference.devices import Device
 from segcore.inference.runtimes.export import onnx_artifact
-from segcore.inference.runtimes.job import Job, OperatorSpan
+from segcore.inference.runtimes.session import BuildRequest, OperatorTime, RuntimeProfile
 
 PLUGIN = "CPU"
 HINTS = {"fp32": "f32", "bf16": "bf16", "fp16": "f16", "int8": "f32"}
-"""Arithmetic of what is not quantised."""
+"""Arithmetic of whatever is not quantised."""
 
 
 @functools.cache
 def _core() -> openvino.Core:
-    """One for the process: each sets a signal stack, and when a second one goes that of the first is left dangling.
+    """Return the one core of the process.
 
-    The next signal, Ctrl-C for one, would then be a segmentation fault (seen with OpenVINO 2026.4 on Linux).
+    Each core sets a signal stack, and when a second one is deleted that of the first is left dangling: the next signal,
+    such as Ctrl-C, is then a segmentation fault (seen with OpenVINO 2026.4 on Linux).
     """
     return openvino.Core()
 
 
 def refusal(device: Device, precision: str) -> str | None:
-    """Return why OpenVINO does not run in that precision on that device, None where it does."""
+    """Return why OpenVINO does not run in that precision on that device, None if it does."""
     if device.torch_device.type != "cpu":
         return "segcore runs OpenVINO on the CPU only"
     capabilities = _core().get_property(PLUGIN, properties.device.capabilities())
@@ -42,36 +44,27 @@ def refusal(device: Device, precision: str) -> str | None:
 class OpenVinoSession:
     """A compiled model; one for all shapes."""
 
-    def __init__(self, job: Job) -> None:
-        exported = onnx_artifact(job)
-        self.build_s = exported.build_s
-        self._options = {
-            "performance_hint": "LATENCY",
-            "inference_precision_hint": HINTS[job.precision],
-        }
-        self._settings: dict[str, object] = {
-            "INFERENCE_NUM_THREADS": job.threads,
-            "PERFORMANCE_HINT": self._options["performance_hint"],
-            "INFERENCE_PRECISION_HINT": self._options["inference_precision_hint"],
-        }
-        self._path = exported.path
-        self._model = self._compile(self._settings)
-        # It takes no more than there are cores.
+    def __init__(self, path: Path, build_s: float, settings: dict[str, str | int]) -> None:
+        self.build_s = build_s
+        self._path = path
+        self._settings = settings
+        self._model = self._compile()
+        # OpenVINO takes no more threads than there are cores.
         self._threads: int = self._model.get_property(properties.inference_num_threads())
-        self._options["threads"] = str(self._threads)
 
-    def _compile(self, settings: dict[str, object]) -> openvino.CompiledModel:
-        return _core().compile_model(_core().read_model(self._path), PLUGIN, settings)
+    def _compile(self, **more: object) -> openvino.CompiledModel:
+        return _core().compile_model(_core().read_model(self._path), PLUGIN, {**self._settings, **more})
 
     @property
     def options(self) -> dict[str, str]:
-        """What the model was compiled with."""
-        return self._options
+        """The settings that the model was compiled with, and its threads."""
+        hints = ("PERFORMANCE_HINT", "INFERENCE_PRECISION_HINT")
+        return {**{name.lower(): str(self._settings[name]) for name in hints}, "threads": str(self._threads)}
 
     @functools.cached_property
     def _streams(self) -> list[openvino.InferRequest]:
-        """The model compiled once more, at the first batch: every thread then takes photos of its own."""
-        model = self._compile({**self._settings, "NUM_STREAMS": self._threads})
+        """The model compiled once more, at the first batch, with one photo per thread at a time."""
+        model = self._compile(NUM_STREAMS=self._threads)
         return [model.create_infer_request() for _ in range(self._threads)]
 
     def forward(self, batch: torch.Tensor) -> torch.Tensor:
@@ -86,51 +79,55 @@ class OpenVinoSession:
             logits.append(np.array(request.get_output_tensor().data, dtype=np.float32))
 
         running: deque[openvino.InferRequest] = deque()
-        for place in range(len(array)):
-            request = self._streams[place % self._threads]
+        for index in range(len(array)):
+            request = self._streams[index % self._threads]
             if len(running) == self._threads:
                 collect(running.popleft())
-            request.start_async([array[place : place + 1]], share_inputs=True)
+            request.start_async([array[index : index + 1]], share_inputs=True)
             running.append(request)
         for request in running:
             collect(request)
         return torch.from_numpy(np.concatenate(logits))
 
     def profiled(self) -> ProfiledOpenVino:
-        """Return the same network compiled with OpenVINO's counters."""
-        return ProfiledOpenVino(self)
+        """Return the same network compiled with OpenVINO's counters on."""
+        return ProfiledOpenVino(self._path, self.build_s, self._settings)
 
 
 class ProfiledOpenVino(OpenVinoSession):
-    """Another compiled model, which counts; it knows how long each node took, but not when it began."""
+    """A session that reads OpenVINO's counters: how long each node took, but not when it began, hence no trace."""
 
-    def __init__(self, plain: OpenVinoSession) -> None:
-        self.__dict__.update(vars(plain))
-        self._request = self._compile({**self._settings, "PERF_COUNT": True}).create_infer_request()
-        self._passes: list[tuple[OperatorSpan, ...]] = []
+    def __init__(self, path: Path, build_s: float, settings: dict[str, str | int]) -> None:
+        super().__init__(path, build_s, {**settings, "PERF_COUNT": True})
+        self._request = self._model.create_infer_request()
+        self._passes: list[tuple[OperatorTime, ...]] = []
 
     def forward(self, batch: torch.Tensor) -> torch.Tensor:
         """Return logits (B, 21, h, w), float32, for a batch (B, 3, H, W)."""
         found = self._request.infer([np.ascontiguousarray(batch.numpy())], share_inputs=True)
-        self._passes.append(spans(self._request.get_profiling_info()))
+        self._passes.append(operators(self._request.get_profiling_info()))
         return torch.from_numpy(np.array(found[0], dtype=np.float32))
 
-    def passes(self) -> list[tuple[OperatorSpan, ...]]:
-        """Return the operators of every forward pass so far."""
-        return self._passes
+    def finish(self) -> RuntimeProfile:
+        """Return the profile."""
+        return RuntimeProfile(tuple(self._passes), None)
 
 
-def spans(nodes: Sequence[openvino.ProfilingInfo]) -> tuple[OperatorSpan, ...]:
-    """Return the nodes that were executed, one after the other as they are listed, which is in order of execution."""
-    found, start = [], 0.0
-    for node in nodes:
-        if node.status == openvino.ProfilingInfo.Status.EXECUTED:
-            seconds = node.real_time.total_seconds()
-            found.append(OperatorSpan(node.node_name, f"{node.node_type} {node.exec_type}", start, seconds, seconds))
-            start += seconds
-    return tuple(found)
+def operators(nodes: Sequence[openvino.ProfilingInfo]) -> tuple[OperatorTime, ...]:
+    """Return the nodes that were executed."""
+    return tuple(
+        OperatorTime(node.node_name, f"{node.node_type} {node.exec_type}", node.real_time.total_seconds())
+        for node in nodes
+        if node.status == openvino.ProfilingInfo.Status.EXECUTED
+    )
 
 
-def open_session(job: Job) -> OpenVinoSession:
-    """Return the network ready to run."""
-    return OpenVinoSession(job)
+def open_session(request: BuildRequest) -> OpenVinoSession:
+    """Return the network, ready to run."""
+    exported = onnx_artifact(request)
+    settings: dict[str, str | int] = {
+        "INFERENCE_NUM_THREADS": request.threads,
+        "PERFORMANCE_HINT": "LATENCY",
+        "INFERENCE_PRECISION_HINT": HINTS[request.precision],
+    }
+    return OpenVinoSession(exported.path, exported.build_s, settings)

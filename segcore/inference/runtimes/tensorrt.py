@@ -1,18 +1,18 @@
-"""TensorRT through onnxruntime's provider: engines are built at the first photo of a shape and kept."""
+"""TensorRT through onnxruntime's provider: engines are built at the first photo of a shape and cached."""
 
 from __future__ import annotations
 
 import onnxruntime as ort
 
 from segcore.inference.devices import Device
-from segcore.inference.runtimes.job import Job
-from segcore.inference.runtimes.onnx_runtime import OrtSession
+from segcore.inference.runtimes import onnx_runtime
+from segcore.inference.runtimes.session import BuildRequest
 
 PROVIDER = "TensorrtExecutionProvider"
 
 
 def refusal(device: Device, precision: str) -> str | None:
-    """Return why TensorRT does not run on that device, None where it does."""
+    """Return why TensorRT does not run on that device, None if it does."""
     if device.torch_device.type != "cuda":
         return "TensorRT needs an NVIDIA GPU"
     if PROVIDER not in ort.get_available_providers():
@@ -20,12 +20,12 @@ def refusal(device: Device, precision: str) -> str | None:
     return None
 
 
-def open_session(job: Job) -> OrtSession:
-    """Return the network ready to run."""
+def open_session(request: BuildRequest) -> onnx_runtime.OrtSession:
+    """Return the network, ready to run."""
     settings = {
         "trt_engine_cache_enable": "1",
-        "trt_engine_cache_path": str(job.cache_dir / "artifacts" / "tensorrt"),
-        "trt_fp16_enable": str(int(job.precision == "fp16")),
-        "trt_int8_enable": str(int(job.precision == "int8")),
+        "trt_engine_cache_path": str(request.cache_dir / "artifacts" / "tensorrt"),
+        "trt_fp16_enable": str(int(request.precision == "fp16")),
+        "trt_int8_enable": str(int(request.precision == "int8")),
     }
-    return OrtSession(job, PROVIDER, settings)
+    return onnx_runtime.open_session(request, PROVIDER, settings)

@@ -3,24 +3,26 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch.profiler import ProfilerActivity, profile, record_function
 
 from segcore.inference.devices import Device
-from segcore.inference.runtimes.job import OperatorSpan, Session
+from segcore.inference.runtimes.session import OperatorTime, RuntimeProfile, Session
 
 FORWARD = "segcore forward"
 """Name of the event around each forward pass."""
 
 
 class ProfiledTorch:
-    """A session of torch's under one profile, which goes on until `passes` is called."""
+    """A torch session under one profiler, which runs until `finish`."""
 
     def __init__(self, session: Session, device: Device) -> None:
-        os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # or it tells of its own doings on stderr
+        os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # or it logs to stderr
         self._session = session
         self._device = device
         self.build_s = session.build_s
@@ -40,37 +42,39 @@ class ProfiledTorch:
             self._device.synchronize()
         return logits
 
-    def passes(self) -> list[tuple[OperatorSpan, ...]]:
-        """Return the operators of every forward pass so far, and end the profile."""
+    def finish(self) -> RuntimeProfile:
+        """Stop profiling and return the profile, with torch's own trace."""
         self._profiler.stop()
-        return spans(self._profiler.events() or ())
+        with tempfile.TemporaryDirectory(prefix="segcore-") as directory:
+            path = Path(directory) / "trace.json"
+            self._profiler.export_chrome_trace(str(path))
+            return RuntimeProfile(operators(self._profiler.events() or ()), path.read_bytes())
 
 
-def spans(events: Iterable[Any]) -> list[tuple[OperatorSpan, ...]]:
-    """Return what lies within each forward pass.
+def operators(events: Iterable[Any]) -> tuple[tuple[OperatorTime, ...], ...]:
+    """Return the operators within each forward pass.
 
-    Where there are kernels of a GPU, these alone have time of their own: the CPU only queues them.
+    If a GPU's kernels are among the events, only they have time of their own: the CPU merely queues them.
 
     Args:
         events: of torch's profiler (``torch.autograd.profiler_util.FunctionEvent``), times in microseconds.
     """
     events = list(events)
-    marks = [event for event in events if event.name == FORWARD and event.device_type.name == "CPU"]
+    passes = [event.time_range for event in events if event.name == FORWARD and event.device_type.name == "CPU"]
     others = [event for event in events if event.name != FORWARD]
     on_gpu = any(event.device_type.name == "CUDA" for event in others)
-    return [
+    return tuple(
         tuple(
-            _span(event, mark.time_range.start, on_gpu)
+            _operator_time(event, on_gpu)
             for event in others
-            if mark.time_range.start <= event.time_range.start and event.time_range.end <= mark.time_range.end
+            if forward.start <= event.time_range.start and event.time_range.end <= forward.end
         )
-        for mark in marks
-    ]
+        for forward in passes
+    )
 
 
-def _span(event: Any, begin: float, on_gpu: bool) -> OperatorSpan:
-    kernel = event.device_type.name == "CUDA"
-    seconds = (event.time_range.end - event.time_range.start) / 1e6
-    own = seconds if kernel else 0.0 if on_gpu else event.self_cpu_time_total / 1e6
-    kind = "kernel" if kernel else event.name.rpartition("::")[0] or "call"
-    return OperatorSpan(event.name, kind, (event.time_range.start - begin) / 1e6, seconds, own)
+def _operator_time(event: Any, on_gpu: bool) -> OperatorTime:
+    if event.device_type.name == "CUDA":
+        return OperatorTime(event.name, "kernel", (event.time_range.end - event.time_range.start) / 1e6)
+    kind = event.name.rpartition("::")[0] or "call"
+    return OperatorTime(event.name, kind, 0.0 if on_gpu else event.self_cpu_time_total / 1e6)

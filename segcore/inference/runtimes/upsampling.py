@@ -1,11 +1,13 @@
-"""Networks without their last step.
+"""Networks prepared for inference: copies in evaluation mode, without their last upsampling.
 
-Every segmentation network here ends by enlarging its logits 4 or 8 times to the size of the input, bilinearly. Left
-to the network, that makes 16 to 64 times the numbers, which an argmax then throws away again;
-`segcore.inference.decode` does both at once, and no runtime has to hand the large logits over.
+Every segmentation network here ends by upsampling its logits 4 or 8 times to the size of the input, bilinearly. Inside
+the network, that makes 16 to 64 times as many numbers, most of which the argmax discards;
+`segcore.inference.decode` does both at once, and no runtime has to return the large logits.
 """
 
 from __future__ import annotations
+
+import copy
 
 import torch
 from torch import nn
@@ -13,6 +15,7 @@ from torchvision.models.segmentation import FCN, LRASPP, DeepLabV3
 
 from segcore.core.errors import ModelError
 from segcore.core.labels import NUM_CLASSES
+from segcore.inference.embedded.net import EmbeddedNet
 
 
 class BackboneAndHead(nn.Module):
@@ -22,24 +25,24 @@ class BackboneAndHead(nn.Module):
         super().__init__()
         self.backbone = network.backbone
         self.classifier = network.classifier
-        self._takes_all = isinstance(network, LRASPP)  # its head wants two feature maps, the others' ``out`` alone
+        self._takes_all = isinstance(network, LRASPP)  # its head takes two feature maps, the others' ``out`` alone
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Return what the network enlarges at its end."""
+        """Return the logits before the upsampling."""
         features = self.backbone(x)
         logits: torch.Tensor = self.classifier(features if self._takes_all else features["out"])
         return logits
 
 
 class EmbeddedLogits(nn.Module):
-    """A network that offers its logits before the enlargement by itself, as `embedded` does."""
+    """The `embedded` network, which has a method for its logits before the upsampling."""
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
         self.network = network
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Return what the network enlarges at its end."""
+        """Return the logits before the upsampling."""
         logits: torch.Tensor = self.network.logits(x)  # type: ignore[operator]  # a Module's attributes are untyped
         return logits
 
@@ -67,10 +70,37 @@ class PassThrough(nn.Module):
 
 
 def without_upsampling(network: nn.Module) -> nn.Module:
-    """Return the network without its last enlargement where it is known to have one, sharing its weights."""
-    from segcore.inference.embedded.net import EmbeddedNet
+    """Return an `inference_copy` of a network, without its last upsampling if it is known to have one.
 
-    # Exactly these types: a subclass may do something else at its end.
-    if type(network) in (FCN, DeepLabV3, LRASPP):
-        return BackboneAndHead(network).eval()
-    return (EmbeddedLogits(network) if type(network) is EmbeddedNet else PassThrough(network)).eval()
+    Raises:
+        ModelError: the network cannot be copied.
+    """
+    kind, copied = type(network), inference_copy(network)
+    without: nn.Module = PassThrough(copied)
+    if kind in (FCN, DeepLabV3, LRASPP):  # exactly these types: a subclass may end differently
+        without = BackboneAndHead(copied)
+    elif kind is EmbeddedNet:
+        without = EmbeddedLogits(copied)
+    return without.eval()
+
+
+def inference_copy(network: nn.Module) -> nn.Module:
+    """Return a copy of a network in evaluation mode that shares the memory of its parameters.
+
+    Moving or converting the copy gives it parameters of its own, so the original never changes: neither its modes, nor
+    its devices, memory layouts, buffers and ``requires_grad``.
+
+    Raises:
+        ModelError: the network cannot be copied.
+    """
+    # deepcopy takes what it finds in its memo for copied: new parameters on the same storage. Tensors that are plain
+    # attributes (as of the older torch.nn.utils.weight_norm) may be part of a graph, which it refuses to copy.
+    memo: dict[int, object] = {id(p): nn.Parameter(p.detach(), requires_grad=False) for p in network.parameters()}
+    attributes = (value for module in network.modules() for value in vars(module).values())
+    memo |= {id(value): value.detach() for value in attributes if isinstance(value, torch.Tensor)}
+    try:
+        return copy.deepcopy(network, memo).eval()
+    except Exception as error:  # whatever an attribute raises that cannot be copied or pickled
+        raise ModelError(
+            f"{type(network).__name__} cannot be copied: {error}; segcore runs a copy, so copy.deepcopy must work"
+        ) from error

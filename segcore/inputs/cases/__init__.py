@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from segcore.core.errors import CaseError, ImageError, nearest_hint
+from segcore.core.errors import CaseError, ImageError, NotInstalledError, nearest_hint
 from segcore.inputs.cases.model import (
     SCHEMA_COMMAND,
     Case,
@@ -178,6 +178,8 @@ def _missing_files(case: Case, node: Located, file: Path) -> Iterator[Problem]:
             continue
         try:
             _resolve(source, case, None)
+        except NotInstalledError:
+            continue  # a reason to skip the case, not a problem of its file
         except (CaseError, ImageError) as error:
             key = (*loc, "path" if source.path is not None else "resource")
             yield Problem(file, *follow(node, key)[0].position, f"{'.'.join(key)}: {error}")

@@ -16,9 +16,9 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
 
 from segcore.core.errors import DatasetError
+from segcore.core.image_files import open_image
 from segcore.core.labels import IGNORE_INDEX
 from segcore.inputs.datasets import Dataset
 
@@ -46,13 +46,11 @@ class CocoReader:
         """Return photo and mask; see `segcore.inputs.datasets.Reader`.
 
         Raises:
-            DatasetError: the photo cannot be read, or an annotation cannot be drawn.
+            ImageError: the photo cannot be read.
+            DatasetError: an annotation cannot be drawn.
         """
-        try:
-            with Image.open(self.images / name) as image:
-                photo = np.array(image.convert("RGB"))
-        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-            raise DatasetError(f"{self.images / name}: cannot be read: {error}") from error
+        with open_image(self.images / name) as image:
+            photo = np.array(image.convert("RGB"))
         try:
             return photo, draw_mask(self.instances.get(name, ()), *photo.shape[:2])
         except Exception as error:  # pycocotools raises Exception itself, and whatever its C code stumbles over

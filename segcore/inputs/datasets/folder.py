@@ -10,8 +10,9 @@ import numpy as np
 import numpy.typing as npt
 
 from segcore.core.errors import DatasetError
+from segcore.core.image_files import load_indexed_png
 from segcore.inputs.datasets import Dataset
-from segcore.inputs.images import load_image, load_mask
+from segcore.inputs.images import load_image
 
 IMAGES, MASKS = "images", "masks"
 
@@ -24,7 +25,7 @@ class FolderReader:
 
     def read(self, name: str) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]:
         """Return photo and mask; see `segcore.inputs.datasets.Reader`."""
-        return load_image(self.root / IMAGES / name), load_mask((self.root / MASKS / name).with_suffix(".png"))
+        return load_image(self.root / IMAGES / name), load_indexed_png((self.root / MASKS / name).with_suffix(".png"))
 
 
 def open_pairs(root: Path, split: str | None) -> Dataset:

@@ -8,8 +8,9 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from segcore.core.image_files import load_indexed_png
 from segcore.inputs.datasets import Dataset, read_list
-from segcore.inputs.images import load_image, load_mask
+from segcore.inputs.images import load_image
 
 
 @dataclass(frozen=True)
@@ -21,7 +22,7 @@ class VocReader:
     def read(self, name: str) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]:
         """Return photo and mask; see `segcore.inputs.datasets.Reader`."""
         photo, mask = self.root / "JPEGImages" / f"{name}.jpg", self.root / "SegmentationClass" / f"{name}.png"
-        return load_image(photo), load_mask(mask)
+        return load_image(photo), load_indexed_png(mask)
 
 
 def open_pairs(root: Path, split: str | None) -> Dataset:

@@ -1,6 +1,7 @@
-"""Judging accuracy of one item: expectations, IoU and mIoU, absolute and against the baseline, and drift.
+"""Judge accuracy of one item: expectations, IoU and mIoU against the baseline, and drift.
 
-A prediction is a deterministic function of photo, weights and code, so there is no interval: what fell, fell.
+A prediction is a deterministic function of photo, weights and code, so there is no interval: any drop beyond the limit
+is a regression.
 """
 
 from __future__ import annotations
@@ -16,21 +17,16 @@ from segcore.judgement.statistics import Interval
 
 
 def judge_expectations(info: BenchmarkRecord) -> Iterator[Row]:
-    """Yield a row for each check of the current run: what failed has regressed, with or without a baseline."""
+    """Yield a row for each check of the current run: a failed one has regressed, with or without a baseline."""
     for check in info.accuracy.checks if info.accuracy else ():
-        yield Row(
-            item=info.key,
-            aspect=check.name,
-            verdict="pass" if check.passed else "regressed",
-            reason=f"found {check.found}",
-            limit=check.wanted,
-        )
+        verdict: Verdict = "pass" if check.passed else "regressed"
+        yield Row(info.key, check.name, verdict, f"found {check.found}", limit=check.wanted)
 
 
 def judge_scores(old: BenchmarkRecord, new: BenchmarkRecord, limits: Limits) -> Iterator[Row]:
-    """Yield a row for each score that the baseline has: did it fall by more than allowed?"""
-    before, after = scores(old.accuracy), scores(new.accuracy)
-    for name, value in before.items():
+    """Yield a row for each score of the baseline: did it fall by more than allowed?"""
+    after = _scores(new.accuracy)
+    for name, value in _scores(old.accuracy).items():
         found = after.get(name)
         allowed = limits.max_miou_drop if name == "mIoU" else limits.max_iou_drop
         if found is None or not math.isfinite(found) or not math.isfinite(value):
@@ -38,11 +34,10 @@ def judge_scores(old: BenchmarkRecord, new: BenchmarkRecord, limits: Limits) -> 
             yield Row(new.key, name, "missing", reason, "share", value, found)
             continue
         drop = value - found
-        verdict: Verdict = "regressed" if drop > allowed else "improved" if drop < 0 else "pass"
         yield Row(
             item=new.key,
             aspect=name,
-            verdict=verdict,
+            verdict="regressed" if drop > allowed else "improved" if drop < 0 else "pass",
             reason=f"{found - value:+.4f}",
             unit="share",
             old=value,
@@ -53,13 +48,13 @@ def judge_scores(old: BenchmarkRecord, new: BenchmarkRecord, limits: Limits) -> 
 
 
 def judge_drift(info: BenchmarkRecord, drift: Drift | str, limits: Limits) -> Row:
-    """Return the row on the share of pixels whose class changed; a string says why that cannot be known."""
+    """Return the row for the share of pixels whose class changed; a string is the reason why it is unknown."""
     if isinstance(drift, str):
         return Row(info.key, "changed pixels", "missing", drift)
     return Row(
         item=info.key,
         aspect="changed pixels",
-        verdict="regressed" if not drift.real <= limits.max_drift else "pass",
+        verdict="pass" if drift.real <= limits.max_drift else "regressed",
         reason=f"{drift.changed:.2%} changed: {drift.numeric:.2%} numeric noise (small margin), {drift.real:.2%} real",
         unit="share",
         new=drift.real,
@@ -68,14 +63,13 @@ def judge_drift(info: BenchmarkRecord, drift: Drift | str, limits: Limits) -> Ro
 
 
 def judge_dominant(old: BenchmarkRecord, new: BenchmarkRecord) -> Iterator[Row]:
-    """Yield a row on the dominant class, where there are neither expectations nor class maps that say more."""
+    """Yield a row for the dominant class, unless there are expectations, which say more."""
     if old.accuracy and new.accuracy and not new.accuracy.checks:
         before, after = old.accuracy.dominant, new.accuracy.dominant
         yield Row(new.key, "dominant class", "pass" if before == after else "regressed", f"was {before}, is {after}")
 
 
-def scores(accuracy: AccuracyRecord | None) -> dict[str, float]:
-    """Return the scores of a record by the names that rows call them."""
+def _scores(accuracy: AccuracyRecord | None) -> dict[str, float]:
     if accuracy is None:
         return {}
     named = {"mIoU": accuracy.miou, "pixel accuracy": accuracy.pixel_accuracy}

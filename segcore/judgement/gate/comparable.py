@@ -1,4 +1,4 @@
-"""What must be equal before two runs may be held against each other, and what differs where it is not, in words."""
+"""List what must be equal for two runs to be comparable, and is not."""
 
 from __future__ import annotations
 
@@ -6,21 +6,21 @@ from pydantic import BaseModel
 
 from segcore.core.records import BenchmarkRecord, DatasetRecord, MachineRecord
 
+_COMMON_FIELDS = ("runtime", "precision", "device", "preprocess")
 _SPEED_FIELDS = ("batch", "threads", "input_shape", "runtime_options")
-_LISTS = ("instruction_sets", "torch_build")
-"""Of many parts, of which only those that changed are named."""
 _DATASET_FIELDS = ("name", "protocol", "sha256", "images")
 _NO_DATASET = DatasetRecord(name="none", sha256="none", images=0, protocol="none", scores={}, intervals={})
-_COMMON_FIELDS = ("runtime", "precision", "device", "preprocess")
+_LISTS = ("instruction_sets", "torch_build")
+"""Fields with many parts, of which only those that changed are shown."""
 
 
 def machine_differences(old: MachineRecord, new: MachineRecord) -> tuple[str, ...]:
-    """Return what makes two machines different in speed, for example ``cores_usable was 8, is 2``."""
+    """Return the differences between two machines that affect speed, for example ``cores usable was 8, is 2``."""
     return _differences(old, new, tuple(MachineRecord.model_fields))
 
 
 def item_differences(old: BenchmarkRecord, new: BenchmarkRecord, *, speed: bool) -> tuple[str, ...]:
-    """Return what makes two records of one item incomparable, in accuracy or in speed."""
+    """Return the differences that make two records of one item incomparable in speed, or else in accuracy."""
     found = _differences(old, new, _COMMON_FIELDS + (_SPEED_FIELDS if speed else ()))
     if (old.weights.kind, old.weights.sha256) != (new.weights.kind, new.weights.sha256):
         found += (f"weights were {_weights(old)}, are {_weights(new)}",)
@@ -48,11 +48,11 @@ def _differences(old: BaseModel, new: BaseModel, fields: tuple[str, ...]) -> tup
             keys = sorted(key for key in before | after if before.get(key) != after.get(key))
             found += [f"{key} was {before.get(key, 'not set')}, is {after.get(key, 'not set')}" for key in keys]
         elif name in _LISTS:
-            gone, come = _parts(before) - _parts(after), _parts(after) - _parts(before)
-            words = [f"without {part}" for part in sorted(gone)] + [f"with {part}" for part in sorted(come)]
+            removed, added = sorted(_parts(before) - _parts(after)), sorted(_parts(after) - _parts(before))
+            words = [f"without {part}" for part in removed] + [f"with {part}" for part in added]
             found.append(f"{label} now {', '.join(words) or 'in another order'}")
         else:
-            found.append(f"{label} was {_shown(before)}, is {_shown(after)}")
+            found.append(f"{label} was {_text(before)}, is {_text(after)}")
     return tuple(found)
 
 
@@ -60,9 +60,9 @@ def _parts(value: str | tuple[str, ...]) -> set[str]:
     return set(value.split("; ") if isinstance(value, str) else value)
 
 
-def _shown(value: object) -> str:
+def _text(value: object) -> str:
     if isinstance(value, tuple):
-        return " + ".join(_shown(part) for part in value) or "none"
+        return " + ".join(_text(part) for part in value) or "none"
     if isinstance(value, BaseModel):
         return " ".join(str(part) for part in value.model_dump().values())
     return str(value)

@@ -23,8 +23,6 @@ from segcore.judgement.statistics import Interval
 Verdict = Literal["regressed", "missing", "inconclusive", "incomparable", "improved", "pass"]
 Unit = Literal["ms", "images/s", "share", ""]
 
-VERDICTS: tuple[Verdict, ...] = ("regressed", "missing", "inconclusive", "incomparable", "improved", "pass")
-"""Worst first."""
 EXIT_CODES: dict[Verdict, int] = {
     "regressed": 1,
     "missing": 1,
@@ -33,29 +31,31 @@ EXIT_CODES: dict[Verdict, int] = {
     "improved": 0,
     "pass": 0,
 }
+VERDICTS = tuple(EXIT_CODES)
+"""Worst first."""
 
 
 @dataclass(frozen=True)
 class Row:
-    """One aspect of one item held against one limit."""
+    """The verdict on one aspect of one item."""
 
     item: str
     """`BenchmarkRecord.key`."""
     aspect: str
-    """What was looked at: ``median``, ``p95``, ``mIoU``, ``IoU cat``, ``changed pixels``, ``dominant``."""
+    """``median``, ``p95``, ``mIoU``, ``IoU cat``, ``changed pixels``, ``dominant class``; ``item`` for all of it."""
     verdict: Verdict
     reason: str
     unit: Unit = ""
     old: float | None = None
     new: float | None = None
     change: Interval | None = None
-    """Relative where the unit is ms (0.03 is 3 % slower), a difference where it is a share."""
+    """Relative if the unit is ms (0.03 is 3 % slower), a difference if it is a share."""
     limit: str = ""
 
 
 @dataclass(frozen=True)
 class GateResult:
-    """All rows of one gate, in the order of the baseline's items, and what a reader must know besides."""
+    """The rows of one gate, in the order of the baseline's items, with notes on the runs."""
 
     baseline: str
     current: str
@@ -64,16 +64,13 @@ class GateResult:
 
     @property
     def counts(self) -> dict[Verdict, int]:
-        """How often each verdict fell, worst first, those that did not left out."""
+        """Number of rows by verdict, worst first, without zeros."""
         counts = Counter(row.verdict for row in self.rows)
         return {verdict: counts[verdict] for verdict in VERDICTS if counts[verdict]}
 
     @property
     def exit_code(self) -> int:
-        """0, or 1 if anything regressed or is missing, or else 3 if anything could not be judged.
-
-        A gate that judged nothing has shown nothing: 3.
-        """
+        """1 if anything regressed or is missing, else 3 if anything, or everything, could not be judged, else 0."""
         codes = {EXIT_CODES[row.verdict] for row in self.rows}
         return 1 if 1 in codes else 3 if 3 in codes or not codes else 0
 

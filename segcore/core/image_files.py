@@ -1,0 +1,104 @@
+"""Open image files, and read and write indexed PNGs; whatever Pillow raises becomes one `ImageError`."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, UnidentifiedImageError
+
+from segcore.core.errors import ImageError
+from segcore.core.files import write_file
+from segcore.core.labels import IGNORE_INDEX, voc_colormap
+
+PHOTO_FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "MPO", "PNG", "PPM", "TIFF", "WEBP")
+"""Pillow reads more formats, but some of them run other programs (EPS) or do not hold photographs."""
+
+
+@contextlib.contextmanager
+def open_image(
+    path: Path, formats: tuple[str, ...] | None = None, max_pixels: int | None = None
+) -> Iterator[Image.Image]:
+    """Yield the image in a file, its pixels not decoded yet; an exception in the body becomes an ImageError, too.
+
+    Args:
+        path: of the file.
+        formats: the only decoders that are tried, for files from strangers; None means any of `PHOTO_FORMATS`.
+        max_pixels: limit of width times height.
+
+    Raises:
+        ImageError: the file is missing, empty, broken, of another format, or has too many pixels.
+    """
+    with image_errors(path):
+        if not path.exists():
+            raise ImageError("there is no such file")
+        if not path.is_file():
+            raise ImageError(f"is {'a directory' if path.is_dir() else 'not a regular file'}: wanted an image file")
+        if path.stat().st_size == 0:
+            raise ImageError("is empty (0 bytes)")
+        try:
+            image = Image.open(path, formats=formats)
+        except UnidentifiedImageError:
+            wanted = " or ".join(formats) if formats else "a known format"
+            with path.open("rb") as file:
+                raise ImageError(f"not an image of {wanted}: begins with {file.read(24)!r}") from None
+        with image:
+            if formats is None and image.format not in PHOTO_FORMATS:
+                raise ImageError(f"{image.format} is not read: wanted one of {', '.join(PHOTO_FORMATS)}")
+            if max_pixels is not None and image.width * image.height > max_pixels:
+                raise ImageError(f"has {image.width} x {image.height} pixels: wanted at most {max_pixels:,} pixels")
+            yield image
+
+
+@contextlib.contextmanager
+def image_errors(name: object) -> Iterator[None]:
+    """Turn every exception in the body into an `ImageError` that names the image."""
+    try:
+        with warnings.catch_warnings():
+            # Pillow warns of odd metadata, and of large images at half the size that it refuses.
+            warnings.simplefilter("ignore")
+            yield
+    except ImageError as error:
+        raise ImageError(f"{name}: {error}") from error.__cause__
+    except Image.DecompressionBombError as error:
+        raise ImageError(f"{name}: too large to be a photo, perhaps a decompression bomb: {error}") from error
+    except Exception as error:  # Pillow's plugins raise almost anything on malformed bytes
+        raise ImageError(f"{name}: cannot be decoded: {error or type(error).__name__}") from error
+
+
+def load_indexed_png(path: str | Path, max_pixels: int | None = None) -> npt.NDArray[np.uint8]:
+    """Return the indices in a paletted or 8-bit greyscale PNG (a class map or a margin map), uint8, shape (H, W).
+
+    Raises:
+        ImageError: the file cannot be read or is not such a PNG. Colour images and lossy formats hold no indices, and
+            Pillow rescales the values of greyscale with fewer than 8 bits.
+    """
+    with open_image(Path(path), ("PNG",), max_pixels) as image:
+        packed = image.mode == "L" and any(tile.args != "L" for tile in getattr(image, "tile", ()))
+        if image.mode not in {"P", "L"} or packed:
+            found = f"mode {image.mode}" + (" with less than 8 bits" if packed else "")
+            raise ImageError(f"wanted a paletted or 8-bit greyscale PNG of indices, found {found}")
+        return np.array(image)
+
+
+def save_indexed_png(class_map: npt.NDArray[np.uint8], path: str | Path) -> None:
+    """Write a class map, uint8 (H, W), atomically as a PNG with the VOC palette and white for 255.
+
+    Raises:
+        ImageError: ``class_map`` has another dtype or shape.
+        OutputError: the file cannot be written.
+    """
+    if class_map.dtype != np.uint8 or class_map.ndim != 2 or class_map.size == 0:
+        raise ImageError(f"class map of {class_map.dtype} {class_map.shape}: wanted uint8 of shape (H, W)")
+    palette = voc_colormap(256)
+    palette[IGNORE_INDEX] = 255
+    image = Image.fromarray(class_map)
+    image.putpalette(palette.tobytes())  # changes mode L to P and keeps the indices
+    data = io.BytesIO()
+    image.save(data, format="PNG")
+    write_file(Path(path), data.getvalue())

@@ -1,0 +1,104 @@
+"""What a runtime gets (`BuildRequest`) and what it returns (`Session`)."""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol, runtime_checkable
+
+import torch
+from torch import nn
+
+from segcore.inference.devices import Device
+from segcore.inference.models.checkpoint import state_sha256
+
+
+class Session(Protocol):
+    """A network that is ready to run on one device."""
+
+    build_s: float
+    """Seconds of exporting, quantising or compiling; 0.0 if the artifact was in the cache."""
+
+    @property
+    def options(self) -> dict[str, str]:
+        """Settings that affect speed or results, as recorded."""
+
+    def forward(self, batch: torch.Tensor) -> torch.Tensor:
+        """Return logits, float32 (B, 21, h, w), for a batch (B, 3, H, W) that is on the device.
+
+        If the network ends in an upsampling, they are at its own scale (see `without_upsampling`), else h = H and
+        w = W; `segcore.inference.decode.enlarge` brings them to (H, W).
+        """
+
+
+@dataclass(frozen=True)
+class OperatorTime:
+    """One operator of one forward pass, as timed by the runtime's own profiler."""
+
+    operator: str
+    """Name of the node or function."""
+    kind: str
+    """Type and implementation, for example ``Convolution brgconv_avx512``; ``kernel`` on a GPU."""
+    seconds: float
+    """Without the operators that it calls."""
+
+
+@dataclass(frozen=True)
+class RuntimeProfile:
+    """The output of a runtime's own profiler."""
+
+    passes: tuple[tuple[OperatorTime, ...], ...]
+    """The operators of every forward pass."""
+    trace: bytes | None
+    """The runtime's own trace file, in Chrome's JSON format; None if it writes none."""
+
+
+class ProfiledSession(Session, Protocol):
+    """A session that profiles its forward passes, which makes them slower."""
+
+    def finish(self) -> RuntimeProfile:
+        """Stop profiling and return the profile; call it once."""
+
+
+@runtime_checkable
+class Profilable(Protocol):
+    """A session whose runtime has a profiler."""
+
+    def profiled(self) -> ProfiledSession:
+        """Return a session for the same network under the runtime's profiler; this one stays as it is."""
+
+
+@dataclass(frozen=True, eq=False)
+class BuildRequest:
+    """A network, and how to run it."""
+
+    network: nn.Module
+    """Maps (B, 3, H, W) to logits (B, 21, h, w); an `inference_copy`, which the session may move and convert."""
+    device: Device
+    precision: str
+    cache_dir: Path
+    calibration: Callable[[], Sequence[torch.Tensor]]
+    """Returns preprocessed photos, float32 (1, 3, H, W), from which the ranges of int8 are taken."""
+
+    @property
+    def threads(self) -> int:
+        """Intra-op threads: in every runtime those that torch is set to (`torch.set_num_threads`)."""
+        return torch.get_num_threads()
+
+    def network_key(self) -> dict[str, str]:
+        """Return what identifies the network: structure, code that is not torch's, and weights."""
+        types = {type(module) for module in self.network.modules()}
+        ours = sorted({_source(kind) for kind in types if not kind.__module__.startswith(("torch.", "torchvision."))})
+        code = hashlib.sha256("\n".join([repr(self.network), *ours]).encode()).hexdigest()
+        return {"network": code, "weights": state_sha256(self.network)}
+
+
+def _source(kind: type) -> str:
+    try:
+        return inspect.getsource(sys.modules[kind.__module__])  # with the functions beside it
+    except (OSError, TypeError, KeyError):  # defined in an interactive session
+        return f"{kind.__module__}.{kind.__qualname__}"
