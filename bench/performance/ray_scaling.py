@@ -1,9 +1,8 @@
-"""How much faster two Ray workers of one thread are than one, on this machine, alternated (run by hand).
+"""Speed of two Ray actors of one thread relative to one, alternated on this machine.
 
-    python -m tests.ray_scaling VOC_ROOT [SIZE [IMAGES [ROUNDS]]]
+    python bench/performance/ray_scaling.py VOC_ROOT [SIZE [IMAGES [ROUNDS]]]
 
-Start-up of actors (importing torch, loading weights) is left out: the clock runs while every actor has work, from the
-first chunk of the last actor to begin until the first of them finds nothing left.
+The start of actors (importing torch, loading weights) is left out: the clock runs while every actor has work.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ from segcore.evaluation.ray_engine import RayEngine
 from segcore.evaluation.scoring import ScoringTask
 
 MARGIN = 3
-"""Chunks per actor left out at the start, while others may still be starting, and at the end."""
+"""Chunks per actor left out at the start, while other actors may still be starting."""
 
 
 def images_per_second(root: str, size: int, images: int, actors: int) -> float:

@@ -1,1 +1,1 @@
-"""Is it right? Metrics, expectations, parity and scores over datasets."""
+"""Accuracy: metrics, expectations, parity and scores over datasets."""

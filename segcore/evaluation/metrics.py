@@ -1,4 +1,4 @@
-"""Accuracy of class maps: one confusion matrix, and what follows from it.
+"""Accuracy of class maps, computed from a confusion matrix.
 
 Convention ``voc``: one matrix over everything scored, pixels of 255 in the target ignored, IoU per class
 ``TP / (TP + FP + FN)`` and its mean over the classes present in target or prediction (the PASCAL VOC measure,
@@ -24,13 +24,13 @@ Floats = npt.NDArray[np.float64]
 
 MEANS = ("miou", "pixel_accuracy", "mean_accuracy", "frequency_weighted_iou", "dice", "boundary_iou")
 SCORES: tuple[str, ...] = (*MEANS, *(f"iou {name}" for name in VOC_CLASSES))
-"""What `scores` returns, in its order; all are shares from 0 to 1."""
+"""Names of what `scores` returns, in its order; all are shares from 0 to 1."""
 
 BOUNDARY_WIDTH = 0.02
 """Width of the boundary band as a share of the image diagonal (Cheng et al. 2021, section 4.2)."""
 
 _RUN_LIMIT = 4
-"""Runs of equal pairs pay where there are this many pixels to a run, as there are in masks (not in noise)."""
+"""Fewest pixels per run of equal pairs for which counting runs is faster: true of masks, not of noise."""
 
 
 def confusion_matrix(target: ClassMap, prediction: ClassMap) -> ConfusionMatrix:
@@ -38,13 +38,13 @@ def confusion_matrix(target: ClassMap, prediction: ClassMap) -> ConfusionMatrix:
 
     Args:
         target: uint8 (H, W), classes 0 to 20, 255 for pixels that are not scored.
-        prediction: uint8 (H, W), classes 0 to 20; whatever lies under a 255 of the target.
+        prediction: uint8 (H, W), classes 0 to 20; any value where the target is 255.
 
     Raises:
         DatasetError: the shapes differ, or a value is not a class.
     """
     _check_pair(target, prediction)
-    # Masks are piecewise constant: a histogram of runs, weighted by their length, needs a fraction of the arithmetic.
+    # Masks are piecewise constant: a histogram of runs, weighted by length, is much faster than one of pixels.
     wanted, found, lengths = target.ravel(), prediction.ravel(), None
     changes = wanted[1:] != wanted[:-1]
     changes |= found[1:] != found[:-1]
@@ -63,7 +63,7 @@ def confusion_matrix(target: ClassMap, prediction: ClassMap) -> ConfusionMatrix:
 
 def _check_pair(target: ClassMap, prediction: ClassMap) -> None:
     if target.shape != prediction.shape:
-        raise DatasetError(f"target is {target.shape}, prediction is {prediction.shape}: they must be of one size")
+        raise DatasetError(f"target is {target.shape}, prediction is {prediction.shape}: they must have the same shape")
     if target.dtype != np.uint8 or prediction.dtype != np.uint8:
         raise DatasetError(f"class maps must be uint8, found {target.dtype} and {prediction.dtype}")
     if target.ndim != 2 or target.size == 0:
@@ -73,9 +73,9 @@ def _check_pair(target: ClassMap, prediction: ClassMap) -> None:
 def _refuse_values(counts: npt.NDArray[np.generic]) -> None:
     bad_target = np.flatnonzero(counts[NUM_CLASSES:IGNORE_INDEX].any(axis=1)) + NUM_CLASSES
     if bad_target.size:
-        raise DatasetError(f"target has values that are no class: {bad_target.tolist()}; wanted 0 to 20, or 255")
+        raise DatasetError(f"target has values that are not a class: {bad_target.tolist()}; wanted 0 to 20, or 255")
     bad = np.flatnonzero(counts[:NUM_CLASSES, NUM_CLASSES:].any(axis=0)) + NUM_CLASSES
-    raise DatasetError(f"prediction has values that are no class: {bad.tolist()}; wanted 0 to 20")
+    raise DatasetError(f"prediction has values that are not a class: {bad.tolist()}; wanted 0 to 20")
 
 
 def boundary_counts(target: ClassMap, prediction: ClassMap) -> BoundaryCounts:
@@ -83,8 +83,8 @@ def boundary_counts(target: ClassMap, prediction: ClassMap) -> BoundaryCounts:
 
     A band is the part of a class within a Chebyshev distance of d pixels of its own contour, the image border included,
     d being 0.02 of the diagonal: Boundary IoU, Cheng et al. 2021 (arXiv:2103.16562) and its reference code, which
-    erodes d times with a 3x3 square. Pixels of 255 in the target are 255 in the prediction too before contours are
-    drawn: a prediction that is wrong only where nothing is scored is perfect.
+    erodes d times with a 3x3 square. Pixels of 255 in the target are set to 255 in the prediction first, so that a
+    prediction that is wrong only there is perfect.
     """
     _check_pair(target, prediction)
     height, width = target.shape
@@ -98,8 +98,8 @@ def boundary_counts(target: ClassMap, prediction: ClassMap) -> BoundaryCounts:
 
 
 def _boundary(class_map: ClassMap, distance: int) -> npt.NDArray[np.bool_]:
-    """True where the window of 2 * distance + 1 pixels holds another class or leaves the image."""
-    outside = IGNORE_INDEX - 1  # a value of no class map, so that the border is a contour
+    """Return where the window of 2 * distance + 1 pixels holds another class or leaves the image."""
+    outside = IGNORE_INDEX - 1  # not a class, so that the border is a contour
     padded = np.pad(class_map, distance, constant_values=outside)
     window = 2 * distance + 1
     across = _any_in_window(_any_in_window(padded[:, 1:] != padded[:, :-1], window - 1).T, window).T
@@ -108,7 +108,7 @@ def _boundary(class_map: ClassMap, distance: int) -> npt.NDArray[np.bool_]:
 
 
 def _any_in_window(flags: npt.NDArray[np.bool_], length: int) -> npt.NDArray[np.bool_]:
-    """OR over `length` neighbours along the last axis, only where all exist; the window doubles in each step."""
+    """Return the OR over `length` neighbours along the last axis; the window doubles in each step."""
     flags, covered = np.ascontiguousarray(flags), 1
     while covered < length:
         step = min(covered, length - covered)
@@ -118,14 +118,14 @@ def _any_in_window(flags: npt.NDArray[np.bool_], length: int) -> npt.NDArray[np.
 
 
 def scores(matrix: ConfusionMatrix, boundary: BoundaryCounts | None = None) -> Floats:
-    """Return everything that follows from counts, float64 (..., 27) in the order of `SCORES`; NaN where undefined.
+    """Return all figures, float64 (..., 27), in the order of `SCORES`; NaN where undefined.
 
     Means are over the classes present: in target or prediction for IoU, Dice and boundary IoU, in the target for
     accuracy. Frequency-weighted IoU is that of Long et al. 2015; Dice is 2 TP / (2 TP + FP + FN).
 
     Args:
         matrix: int64 (..., 21, 21), any number of leading axes.
-        boundary: int64 (..., 21, 3) of `boundary_counts`; boundary IoU is NaN where it is None.
+        boundary: int64 (..., 21, 3) of `boundary_counts`; boundary IoU is NaN without it.
     """
     hits = np.diagonal(matrix, axis1=-2, axis2=-1).astype(np.float64)
     wanted, found = matrix.sum(axis=-1), matrix.sum(axis=-2)
@@ -147,14 +147,14 @@ def scores(matrix: ConfusionMatrix, boundary: BoundaryCounts | None = None) -> F
 
 
 def _share(part: npt.NDArray[Any], whole: npt.NDArray[Any]) -> Floats:
-    """Return part / whole, NaN where there is no whole."""
+    """Return part / whole; NaN where whole is 0."""
     share = np.full(np.shape(whole), np.nan)
     np.divide(part, whole, out=share, where=whole > 0)
     return share
 
 
 def _mean(values: Floats) -> Floats:
-    """Return the mean over the last axis of what is not NaN."""
+    """Return the mean over the last axis without NaNs; NaN if all are."""
     present = ~np.isnan(values)
     return _share(np.where(present, values, 0).sum(axis=-1), present.sum(axis=-1))
 
@@ -165,10 +165,10 @@ def iou_per_class(matrix: ConfusionMatrix) -> Floats:
 
 
 def mean_iou(matrix: ConfusionMatrix) -> float:
-    """Return the mean IoU over the classes present in target or prediction; NaN when nothing was scored."""
+    """Return the mean IoU over the classes present in target or prediction; NaN if nothing was scored."""
     return float(scores(matrix)[SCORES.index("miou")])
 
 
 def pixel_accuracy(matrix: ConfusionMatrix) -> float:
-    """Return the share of scored pixels with the right class; NaN when nothing was scored."""
+    """Return the share of scored pixels with the right class; NaN if nothing was scored."""
     return float(scores(matrix)[SCORES.index("pixel_accuracy")])

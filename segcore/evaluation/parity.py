@@ -101,9 +101,7 @@ def reference_of(segmenter: Segmenter) -> Segmenter:
 
 
 def photo_logits(segmenter: Segmenter, photo: Photo, size: int | None = None) -> torch.Tensor:
-    """Return the logits of a photo at model scale, float32 (21, h, w).
-
-    Its shorter side there is `size`, that of the segmenter if None.
+    """Return the logits of a photo at model scale, float32 (21, h, w) with min(h, w) = size (the segmenter's if None).
 
     Raises:
         ImageError: the photo cannot be read.

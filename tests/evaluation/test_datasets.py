@@ -171,13 +171,11 @@ def spoil(dataset: Dataset, name: str, how: str) -> None:
             mask.unlink()
         case "mask of another size":
             save_mask(np.zeros((3, 4), np.uint8), mask)
-        case "mask with a value that is no class":
+        case "mask with an invalid value":
             save_mask(np.full((40, 60), 77, np.uint8), mask)
 
 
-@pytest.mark.parametrize(
-    "how", ["photo cut off", "mask missing", "mask of another size", "mask with a value that is no class"]
-)
+@pytest.mark.parametrize("how", ["photo cut off", "mask missing", "mask of another size", "mask with an invalid value"])
 def test_a_bad_pair_is_named_and_the_rest_is_scored(voc: Dataset, how: str) -> None:
     bad = voc.names[4]
     spoil(voc, bad, how)

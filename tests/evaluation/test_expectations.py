@@ -101,7 +101,7 @@ def test_iou_is_scored_against_the_mask(mask: Path) -> None:
 
 def test_a_mask_of_another_size_is_an_error(tmp_path: Path) -> None:
     save_indexed_png(np.zeros((5, 5), dtype=np.uint8), tmp_path / "mask.png")
-    with pytest.raises(DatasetError, match="must be of one size"):
+    with pytest.raises(DatasetError, match="must have the same shape"):
         check_expectations(case(ground_truth={"path": "mask.png"}), result(), tmp_path / "mask.png")
 
 

@@ -121,7 +121,7 @@ def test_absent_classes_are_left_out_of_the_mean() -> None:
         (np.zeros((4, 5), np.int64), np.zeros((4, 5), np.uint8), "must be uint8, found int64"),
         (np.zeros((0, 5), np.uint8), np.zeros((0, 5), np.uint8), "at least one pixel"),
         (np.zeros(5, np.uint8), np.zeros(5, np.uint8), r"must be \(H, W\)"),
-        (np.full((4, 5), 21, np.uint8), np.zeros((4, 5), np.uint8), r"target has values that are no class: \[21\]"),
+        (np.full((4, 5), 21, np.uint8), np.zeros((4, 5), np.uint8), r"target has values that are not a class: \[21\]"),
         (np.full((4, 5), 254, np.uint8), np.zeros((4, 5), np.uint8), r"target .* \[254\]"),
         (np.zeros((4, 5), np.uint8), np.full((4, 5), 255, np.uint8), r"prediction .* \[255\]; wanted 0 to 20"),
         (noise(0, (9, 9), [0, 77]), noise(0, (9, 9), [0, 1]), r"\[77\]"),
@@ -149,7 +149,7 @@ def test_confusion_matrix_equals_counting_one_by_one(seed: int, height: int, wid
 
 
 def slow_boundary(target: ByteMap, prediction: ByteMap) -> npt.NDArray[np.int64]:
-    """Cheng et al. by the letter: each class's mask minus its erosion, d times by a 3x3 square, zero outside."""
+    """Cheng et al.'s definition: each class's mask minus its erosion, d times by a 3x3 square, zero outside."""
     distance = max(1, round(BOUNDARY_WIDTH * float(np.sqrt(target.shape[0] ** 2 + target.shape[1] ** 2))))
     prediction = np.where(target == 255, 255, prediction)
     rows = []
