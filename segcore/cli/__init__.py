@@ -26,10 +26,10 @@ from segcore.inference.allocator import keep_freed_memory
 COMMANDS: dict[str, tuple[str, str]] = {
     "segment": ("segcore.cli.segment:segment", "Segment photos: masks, overlays and a table of classes."),
     "evaluate": ("segcore.cli.evaluate:evaluate", "Score a model on a dataset: mIoU and more, by protocol."),
-    "report": ("segcore.cli.report:report", "Show run files: a page, a pull-request comment, or tables here."),
+    "report": ("segcore.cli.report:report", "Show run files as a page, a comment or tables."),
     "gate": ("segcore.cli.gate:gate", "Judge a run against a baseline, or two revisions against each other."),
-    "compare": ("segcore.cli.gate:compare", "Put devices and machines side by side."),
-    "history": ("segcore.cli.gate:history", "Show runs over time, with change points."),
+    "compare": ("segcore.cli.compare:compare", "Put devices and machines side by side."),
+    "history": ("segcore.cli.history:history", "Show runs over time, with change points."),
     "devices": ("segcore.cli.inventory:devices", "List CUDA, MPS and CPU as found here."),
     "models": ("segcore.cli.inventory:models", "List models, their cost, and whether their weights are here."),
     "fetch": ("segcore.cli.inventory:fetch", "Download weights and reference photos ahead of time."),

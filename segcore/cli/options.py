@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from segcore.core.errors import UsageError
+from segcore.results.naming import DEFAULT_DIRECTORY
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -21,6 +23,13 @@ calibration_option = click.option(
     multiple=True,
     metavar="PHOTOS",
     help="What int8 is calibrated on: photo, directory or pattern (repeatable); default: photos of scikit-image.",
+)
+storage_option = click.option(
+    "--storage",
+    default=DEFAULT_DIRECTORY,
+    show_default=True,
+    type=click.Path(path_type=Path),
+    help="Directory of saved runs.",
 )
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
 

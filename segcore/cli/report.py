@@ -1,19 +1,15 @@
-"""``segcore report``: any run files as a page, a pull-request comment or tables in the terminal."""
+"""``segcore report``: run files as an HTML page, a pull-request comment, JSON or tables in the terminal."""
 
 from __future__ import annotations
 
 import json
-import math
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-from rich.console import Console
-from rich.text import Text
 
-from segcore.cli.options import json_option
-from segcore.results.naming import DEFAULT_DIRECTORY
+from segcore.cli.options import json_option, storage_option
 
 if TYPE_CHECKING:
     from segcore.report.model import ReportModel
@@ -24,14 +20,12 @@ MAX_COLUMNS = 80
 
 @click.command()
 @click.argument("runs", nargs=-1, required=True, metavar="RUN...")
-@click.option("--baseline", metavar="RUN", help="Say what changed since this run.")
-@click.option("--html", type=click.Path(path_type=Path, dir_okay=False), help="Write a page, one self-contained file.")
+@click.option("--baseline", metavar="RUN", help="Show what changed since this run.")
+@click.option("--html", type=click.Path(path_type=Path, dir_okay=False), help="Write a self-contained HTML page.")
 @click.option("--markdown", type=click.Path(path_type=Path, dir_okay=False), help="Write a pull-request comment.")
-@click.option("--open", "open_page", is_flag=True, help=f"Show the page in a browser [written to {LATEST}]")
-@click.option(
-    "--storage", default=DEFAULT_DIRECTORY, show_default=True, type=click.Path(path_type=Path), help="Of runs."
-)
-@click.option("-q", "--quiet", is_flag=True, help="Print the verdict alone.")
+@click.option("--open", "open_page", is_flag=True, help=f"Open the page in a browser [written to {LATEST}]")
+@storage_option
+@click.option("-q", "--quiet", is_flag=True, help="Print the verdict only.")
 @json_option
 def report(
     runs: tuple[str, ...],
@@ -45,31 +39,33 @@ def report(
 ) -> None:
     """Report on RUNs: paths, names they were saved under, or `latest`.
 
-    Of several runs the last is the one that is judged; the others stand beside it. Reporting always ends with exit
-    code 0: it is `segcore gate` that judges.
+    The last run is the one that is judged; the others are shown beside it. The exit code is 0 whatever the verdict:
+    use `segcore gate` to fail on a regression.
     """
-    from segcore.report.console import print_story
-    from segcore.report.html import write_html
-    from segcore.report.markdown import write_markdown
+    from segcore.report.comment import write_comment
+    from segcore.report.html import missing_charts, write_html
+    from segcore.report.table import open_console
+    from segcore.report.terminal import print_report
 
-    story = _story(runs, baseline, storage)
+    model = _build(runs, baseline, storage)
     page = html or (LATEST if open_page else None)
     if page:
-        write_html(story, page)
+        write_html(model, page)
+        if missing_charts():
+            click.echo(f"segcore: {missing_charts()}", err=True)
     if markdown:
-        write_markdown(story, markdown)
+        write_comment(model, markdown)
     if as_json:
-        click.echo(json.dumps(_as_json(story), indent=2, allow_nan=False))
+        click.echo(json.dumps(_as_json(model), indent=2, allow_nan=False))
     else:
-        wide = Console().width
-        print_story(story, Console(width=min(wide, MAX_COLUMNS), highlight=False), quiet=quiet)
-        for written in filter(None, () if quiet else (page, markdown)):
-            Console(highlight=False).print(Text(f"report: {written}"), soft_wrap=True)
+        print_report(model, open_console(MAX_COLUMNS), quiet=quiet)
+        for path in filter(None, () if quiet else (page, markdown)):
+            click.echo(f"report: {path}")
     if open_page and page:
         click.launch(page.resolve().as_uri())
 
 
-def _story(references: tuple[str, ...], baseline: str | None, storage: Path) -> ReportModel:
+def _build(references: tuple[str, ...], baseline: str | None, storage: Path) -> ReportModel:
     from segcore.core.limits import Limits
     from segcore.judgement.gate.files import judge_runs
     from segcore.report.model import build_report
@@ -82,30 +78,32 @@ def _story(references: tuple[str, ...], baseline: str | None, storage: Path) -> 
     return build_report(runs, before, judge_runs([before], [runs[-1]], Limits(), storage))
 
 
-def _as_json(story: ReportModel) -> dict[str, Any]:
-    from segcore.report import gate_text
+def _as_json(model: ReportModel) -> dict[str, Any]:
+    from segcore.report import gate
     from segcore.report.tables import items_table
 
-    items = items_table(story)
+    items = items_table(model)
     return {
-        "verdict": story.headline.word.lower(),
-        "headline": story.headline.line,
-        "runs": [str(run.path) for run in story.runs],
-        "baseline": str(story.baseline.path) if story.baseline else None,
-        "gate": gate_text.as_json(story.gate) if story.gate else None,
-        "warnings": list(story.warnings),
-        "not_passed": [asdict(trouble) for trouble in story.failures],
+        "verdict": model.headline.word.lower(),
+        "headline": model.headline.line,
+        "runs": [str(run.path) for run in model.runs],
+        "baseline": str(model.baseline.path) if model.baseline else None,
+        "gate": gate.as_json(model.gate) if model.gate else None,
+        "warnings": list(model.warnings),
+        "not_passed": [asdict(failure) for failure in model.failures],
         "cases": [
             {
                 "item": case.benchmark.info.key,
                 "fractions": {share.name: share.share for share in case.shares},
                 "checks": [check.model_dump() for check in case.accuracy.checks],
             }
-            for case in story.cases
+            for case in model.cases
         ],
-        "items": [dict(zip(items.columns, map(_finite, row), strict=True)) for row in items.rows],
+        "items": [
+            {
+                column: gate.finite(value) if isinstance(value, float) else value
+                for column, value in zip(items.columns, row, strict=True)
+            }
+            for row in items.rows
+        ],
     }
-
-
-def _finite(cell: str | float) -> str | float | None:
-    return cell if isinstance(cell, str) or math.isfinite(cell) else None

@@ -11,7 +11,8 @@ import pytest
 from segcore.core.records import KINDS
 from segcore.plugin.progress import clock_text
 from segcore.plugin.session import BenchSession
-from segcore.report.terminal import render, without_address
+from segcore.report.terminal import render_run
+from segcore.report.wording import without_address
 
 
 def announce(session: BenchSession) -> list[str]:
@@ -40,7 +41,7 @@ def close(session: BenchSession, reporter: pytest.TerminalReporter) -> None:
     if session.run is not None:
         reporter.section("segcore")
         writer = reporter._tw  # its notions of width and colour are pytest's: NO_COLOR, --color, a pipe
-        reporter.write(render(session.run, width=max(40, writer.fullwidth), color=writer.hasmarkup))
+        reporter.write(render_run(session.run, width=max(40, writer.fullwidth), color=writer.hasmarkup))
     if session.write_error:
         reporter.write_line(f"the run was NOT written: {session.write_error}", red=True)
         return

@@ -14,7 +14,7 @@ from segcore.judgement.gate import GateResult
 from segcore.judgement.gate.files import judge_runs, load_runs
 from segcore.plugin.session import BenchSession
 from segcore.plugin.storage import benchmark_session
-from segcore.report.gate_text import render
+from segcore.report.gate import render
 from segcore.report.github import annotate
 from segcore.results.naming import DEFAULT_DIRECTORY
 
@@ -54,5 +54,7 @@ class BaselineHooks:
         """Print the verdicts, last of all."""
         if self.result is not None:
             terminalreporter.section("segcore gate")
-            terminalreporter.write(render(self.result, color=terminalreporter.hasmarkup))
+            terminalreporter.write(
+                render(self.result, width=terminalreporter._tw.fullwidth, color=terminalreporter.hasmarkup)
+            )
             annotate(self.result)

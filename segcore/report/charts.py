@@ -7,22 +7,23 @@ from __future__ import annotations
 
 import math
 import statistics
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from segcore.core.records import STAGES, Benchmark, Run
+from segcore.core.records import STAGES, TIMED, Benchmark, Run
 from segcore.judgement.compare import achieved
 from segcore.judgement.history import history
 from segcore.judgement.statistics import Interval, quantile_interval, usable
-from segcore.report.vega import NARROW, Spec, colour, draw, lanes, nominal, quantity
-from segcore.report.wording import milliseconds, number, short_labels, shortened
+from segcore.report.table import Row, Table
+from segcore.report.tables import accuracy_score
+from segcore.report.vega import NARROW, WIDE, Spec, colour, draw, lanes, nominal, quantity
+from segcore.report.wording import milliseconds, number, run_labels, short_labels
 
 MAX_MARKS = 1500
-"""Samples drawn in one chart: 250 bytes each, so that a page stays small; more are thinned evenly."""
-
-Cells = tuple[str | float, ...]
+"""Samples drawn in one chart, at 250 bytes each; more are thinned evenly."""
 
 
 @dataclass(frozen=True)
@@ -33,12 +34,9 @@ class Chart:
     title: str
     caption: str
     svg: str
-    columns: tuple[str, ...]
-    rows: tuple[Cells, ...]
-    """Floats are numbers in the column's unit, NaN where there is none."""
+    table: Table
     wide: bool = True
     folded: bool = False
-    """Shown on demand."""
 
 
 @dataclass(frozen=True)
@@ -53,24 +51,27 @@ class Item:
 
     @property
     def title(self) -> str:
-        """Label and run."""
+        """Return label and run."""
         return f"{self.label}, {self.run_name}"
+
+    def row(self, label: str, **fields: object) -> Spec:
+        """Return a row of data; `label` describes its mark."""
+        return {"item": self.label, "run": self.run_name, "label": label, **fields}
 
 
 def timed_items(
     runs: Sequence[Run], wanted: Callable[[Benchmark], bool], without: Sequence[str] = ()
 ) -> tuple[Item, ...]:
-    """Return the wanted items whose samples are numbers, in the order of the runs.
+    """Return the wanted items whose samples are usable, in the order of the runs.
 
     Args:
         runs: any number.
         wanted: which items.
         without: properties to leave out of their labels.
     """
-    names = run_labels(runs)
     found = [
         (run, name, b)
-        for run, name in zip(runs, names, strict=True)
+        for run, name in zip(runs, run_labels(runs), strict=True)
         for b in run.benchmarks
         if usable(b.samples) and wanted(b)
     ]
@@ -81,41 +82,38 @@ def timed_items(
     )
 
 
-def run_labels(runs: Sequence[Run]) -> tuple[str, ...]:
-    """Return the runs' names, numbered where two have the same."""
-    names = [run.name for run in runs]
-    return tuple(
-        shortened([n if names.count(n) == 1 else f"#{names[: i + 1].count(n)} {n}" for i, n in enumerate(names)])
-    )
-
-
 def all_charts(runs: Sequence[Run]) -> tuple[Chart, ...]:
     """Return every chart that the runs have data for, most wanted first."""
     makers = (latency, distribution, stages, throughput, thread_sweep, trade_off, efficiency, run_order, over_time)
     return tuple(chart for chart in (make(runs) for make in makers) if chart)
 
 
+def _chart(
+    about: tuple[str, str, str],
+    rows: Sequence[Spec],
+    spec: Spec,
+    table: Table,
+    *,
+    wide: bool = True,
+    folded: bool = False,
+) -> Chart | None:
+    """Return a chart by name, title and caption, wide with a lane per item, or narrow; None without rows."""
+    if not rows:
+        return None
+    svg = draw(rows, spec, width=WIDE if wide else NARROW, height=None if wide else 240)
+    return Chart(*about, svg, table, wide, folded)
+
+
 def latency(runs: Sequence[Run]) -> Chart | None:
     """Return the medians with their intervals, one lane per item."""
     items = timed_items(runs, lambda b: b.info.kind == "latency")
-    if not items:
-        return None
     rows: list[Spec] = []
     for item in items:
-        low, mid, high = item.median.low, item.median.value, item.median.high
+        low, mid, high = (1e3 * bound for bound in (item.median.low, item.median.value, item.median.high))
         known = math.isfinite(high) and low > 0
-        bounds = f"95 %: {number(low * 1e3)} to {number(high * 1e3)}" if known else "too few rounds for an interval"
-        drawn = (low, high) if known else (mid, mid)
-        rows.append(
-            {
-                "item": item.label,
-                "run": item.run_name,
-                "ms": mid * 1e3,
-                "low": drawn[0] * 1e3,
-                "high": drawn[1] * 1e3,
-                "label": f"{item.title}: {milliseconds(mid)} ({bounds})",
-            }
-        )
+        bounds = f"95%: {number(low)} to {number(high)}" if known else "too few rounds for an interval"
+        label = f"{item.title}: {milliseconds(item.median.value)} ({bounds})"
+        rows.append(item.row(label, ms=mid, low=low if known else mid, high=high if known else mid))
     x = quantity("ms", "median latency, ms", [row[k] for row in rows for k in ("low", "high")])
     spec = {
         "encoding": {**lanes(rows), "description": nominal("label"), "color": colour("run", rows)},
@@ -127,34 +125,20 @@ def latency(runs: Sequence[Run]) -> Chart | None:
             {"mark": {"type": "point", "filled": True, "size": 64, "opacity": 1}, "encoding": {"x": x}},
         ],
     }
-    table = [
-        (
-            i.label,
-            i.run_name,
-            i.median.value * 1e3,
-            i.median.low * 1e3,
-            i.median.high * 1e3,
-            float(len(i.benchmark.samples)),
-        )
-        for i in items
-    ]
-    columns = ("item", "run", "median, ms", "low, ms", "high, ms", "rounds")
-    caption = "Median of one call and its 95 % interval within the process that was measured."
-    return Chart("latency", "Latency", caption, draw(rows, spec), columns, tuple(table))
+    intervals = [(item, 1e3 * item.median.value, 1e3 * item.median.low, 1e3 * item.median.high) for item in items]
+    table = Table(
+        ("item", "run", "median, ms", "low, ms", "high, ms", "rounds"),
+        tuple((i.label, i.run_name, *bounds, len(i.benchmark.samples)) for i, *bounds in intervals),
+    )
+    caption = "Median of one call and its 95% interval within the measured process."
+    return _chart(("latency", "Latency", caption), rows, spec, table)
 
 
 def distribution(runs: Sequence[Run]) -> Chart | None:
-    """Return every sample as a tick: what a median hides."""
+    """Return every sample as a tick."""
     items = timed_items(runs, lambda b: b.info.kind == "latency")
-    if not items:
-        return None
-    rows: list[Spec] = [
-        {
-            "item": item.label,
-            "run": item.run_name,
-            "ms": seconds * 1e3,
-            "label": f"{item.title}, round {index + 1}: {milliseconds(seconds)}",
-        }
+    rows = [
+        item.row(f"{item.title}, round {index + 1}: {milliseconds(seconds)}", ms=seconds * 1e3)
         for item in items
         for index, seconds in _thinned(item.benchmark.samples, MAX_MARKS // len(items))
     ]
@@ -162,40 +146,30 @@ def distribution(runs: Sequence[Run]) -> Chart | None:
         "mark": {"type": "tick", "thickness": 1.5, "opacity": 0.6},
         "encoding": {
             **lanes(rows),
-            "x": quantity("ms", "latency of each round, ms", [r["ms"] for r in rows]),
+            "x": quantity("ms", "latency of each round, ms", [row["ms"] for row in rows]),
             "description": nominal("label"),
             "color": colour("run", rows),
         },
     }
     quantiles = (0.0, 0.25, 0.5, 0.75, 1.0)
-    table: list[Cells] = [
-        (i.label, i.run_name, *(float(v) * 1e3 for v in np.quantile(i.benchmark.samples, quantiles))) for i in items
-    ]
-    columns = ("item", "run", "least, ms", "quartile, ms", "median, ms", "quartile, ms", "most, ms")
-    caption = "Every round is a tick, evenly thinned where there are very many."
-    return Chart("distribution", "Distribution", caption, draw(rows, spec), columns, tuple(table), folded=True)
+    table = Table(
+        ("item", "run", "minimum, ms", "p25, ms", "median, ms", "p75, ms", "maximum, ms"),
+        tuple((i.label, i.run_name, *(1e3 * np.quantile(i.benchmark.samples, quantiles)).tolist()) for i in items),
+    )
+    caption = "One tick per round, evenly thinned if there are very many."
+    return _chart(("distribution", "Distribution", caption), rows, spec, table, folded=True)
 
 
 def stages(runs: Sequence[Run]) -> Chart | None:
-    """Return where the time goes: median seconds of each stage, stacked."""
+    """Return the median seconds of each stage, stacked."""
     rows: list[Spec] = []
     for item in timed_items(runs, lambda b: bool(b.info.stages)):
         for stage, seconds in item.benchmark.info.stages.items():
             if seconds and all(math.isfinite(s) and s >= 0 for s in seconds):
                 mid = statistics.median(seconds)
                 order = STAGES.index(stage) if stage in STAGES else len(STAGES)
-                rows.append(
-                    {
-                        "item": item.label,
-                        "run": item.run_name,
-                        "stage": stage,
-                        "ms": mid * 1e3,
-                        "order": order,
-                        "label": f"{item.title}, {stage}: {milliseconds(mid)}",
-                    }
-                )
-    if not rows:
-        return None
+                label = f"{item.title}, {stage}: {milliseconds(mid)}"
+                rows.append(item.row(label, stage=stage, ms=mid * 1e3, order=order))
     in_order = sorted(rows, key=lambda row: (row["order"], row["stage"]))
     spec = {
         "mark": {"type": "bar"},
@@ -207,62 +181,53 @@ def stages(runs: Sequence[Run]) -> Chart | None:
             "description": nominal("label"),
         },
     }
-    table = tuple((r["item"], r["run"], r["stage"], float(r["ms"])) for r in rows)
-    names = list(dict.fromkeys(r["run"] for r in rows))
+    table = Table(
+        ("item", "run", "stage", "median, ms"), tuple((r["item"], r["run"], r["stage"], r["ms"]) for r in rows)
+    )
+    names = list(dict.fromkeys(row["run"] for row in rows))
     several = f" One bar per run, from top to bottom: {', '.join(names)}." if len(names) > 1 else ""
-    caption = f"Where the time of one call goes.{several}"
-    return Chart("stages", "Stages", caption, draw(rows, spec), ("item", "run", "stage", "median, ms"), table)
+    return _chart(("stages", "Stages", f"Where the time of one call goes.{several}"), rows, spec, table)
 
 
 def throughput(runs: Sequence[Run]) -> Chart | None:
     """Return images per second over the batch, one line per model, device and run."""
     items = timed_items(runs, lambda b: b.info.kind == "throughput" and not b.info.threads, without=("batch",))
-    return _rates(runs, items, "throughput", "Throughput", "Images per second by batch.")
+    return _rates(items, len(runs) > 1, ("throughput", "Throughput", "Images per second by batch."))
 
 
 def thread_sweep(runs: Sequence[Run]) -> Chart | None:
-    """Return images per second over the batch, one line per number of threads; None where no threads were swept."""
+    """Return images per second over the batch, one line per number of threads; None if threads were not swept."""
     items = timed_items(runs, lambda b: b.info.kind == "throughput" and bool(b.info.threads), without=("batch",))
-    return _rates(runs, items, "threads", "Threads", "Images per second by batch and intra-op threads.")
+    return _rates(items, len(runs) > 1, ("threads", "Threads", "Images per second by batch and intra-op threads."))
 
 
-def _rates(runs: Sequence[Run], items: Sequence[Item], name: str, title: str, caption: str) -> Chart | None:
-    if not items:
-        return None
+def _rates(items: Sequence[Item], several: bool, about: tuple[str, str, str]) -> Chart | None:
     rows: list[Spec] = []
     for item in items:
         batch = item.benchmark.info.batch
         rate = batch / item.median.value
-        series = item.title if len(runs) > 1 else item.label
+        series = item.title if several else item.label
         label = f"{series}, batch {batch}: {number(rate)} images/s"
         rows.append({"batch": batch, "rate": rate, "series": series, "label": label})
-    batches = sorted({row["batch"] for row in rows})
+    x = {"field": "batch", "type": "ordinal", "title": "images in a batch", "axis": {"labelAngle": 0, "grid": False}}
     spec = {
         "mark": {"type": "line", "point": {"size": 60, "filled": True}, "strokeWidth": 2},
         "encoding": {
-            "x": {
-                "field": "batch",
-                "type": "ordinal",
-                "sort": batches,
-                "title": "images in a batch",
-                "axis": {"labelAngle": 0, "grid": False},
-            },
-            "y": quantity("rate", "images/s", [r["rate"] for r in rows]),
+            "x": x,
+            "y": quantity("rate", "images/s", [row["rate"] for row in rows]),
             "color": colour("series", rows, columns=2),
             "description": nominal("label"),
         },
     }
-    table = tuple((r["series"], float(r["batch"]), float(r["rate"])) for r in rows)
-    svg = draw(rows, spec, width=NARROW, height=240)
-    columns = ("series", "batch", "images/s")
-    return Chart(name, title, caption, svg, columns, table, wide=False)
+    table = Table(("series", "batch", "images/s"), tuple((r["series"], r["batch"], r["rate"]) for r in rows))
+    return _chart(about, rows, spec, table, wide=False)
 
 
 def efficiency(runs: Sequence[Run]) -> Chart | None:
     """Return a roofline: achieved GMAC/s over MACs per byte, below what calibration reached (Williams et al. 2009)."""
     rows: list[Spec] = []
-    table: list[Cells] = []
-    for item in timed_items(runs, lambda b: b.info.kind in ("latency", "throughput")):
+    table: list[Row] = []
+    for item in timed_items(runs, lambda b: b.info.kind in TIMED):
         info, known = item.benchmark.info, achieved(item.run, item.benchmark)
         if known is None or not info.gmacs or not info.gbytes or not math.isfinite(info.gbytes):
             continue
@@ -273,33 +238,32 @@ def efficiency(runs: Sequence[Run]) -> Chart | None:
     if not rows:
         return None
     roofs = _roofs(runs, [row["intensity"] for row in rows])
-    names = [roof for roof in roofs if roof["name"]]
-    x = quantity("intensity", "MACs per byte moved", [r["intensity"] for r in rows + roofs], log=True)
     roof = {"type": "line", "strokeDash": [5, 4], "strokeWidth": 1.5, "color": "var(--soft)"}
     text = {"type": "text", "align": "right", "baseline": "bottom", "dy": -3, "color": "var(--soft)"}
+    points = {"type": "point", "filled": True, "size": 70, "opacity": 1}
     spec = {
         "encoding": {
-            "x": x,
+            "x": quantity("intensity", "MACs per byte moved", [r["intensity"] for r in rows + roofs], log=True),
             "y": quantity("rate", "GMAC/s", [r["rate"] for r in rows + roofs], log=True),
             "description": nominal("label"),
         },
         "layer": [
             {"data": {"values": roofs}, "mark": roof, "encoding": {"detail": nominal("roof")}},
-            {"data": {"values": names}, "mark": text, "encoding": {"text": nominal("name")}},
             {
-                "mark": {"type": "point", "filled": True, "size": 70, "opacity": 1},
-                "encoding": {"color": colour("model", rows, columns=2)},
+                "data": {"values": [corner for corner in roofs if corner["name"]]},
+                "mark": text,
+                "encoding": {"text": nominal("name")},
             },
+            {"mark": points, "encoding": {"color": colour("model", rows, columns=2)}},
         ],
     }
-    caption = "Roofline: forward passes below what memory copy (slope) and matrix product (flat) reached here."
     columns = ("item", "run", "GMAC", "GB", "GMAC/s", "matrix product, GMAC/s", "share, %")
-    svg = draw(rows, spec, width=NARROW, height=240)
-    return Chart("efficiency", "Efficiency", caption, svg, columns, tuple(table), wide=False)
+    caption = "Roofline: forward passes below what memory copy (slope) and matrix product (flat) reached here."
+    return _chart(("efficiency", "Efficiency", caption), rows, spec, Table(columns, tuple(table)), wide=False)
 
 
 def _roofs(runs: Sequence[Run], intensities: Sequence[float]) -> list[Spec]:
-    """Three corners per device and run; of roofs that all but coincide only the first is named."""
+    """Return three corners per device and run; of roofs that nearly coincide, only the first has a name."""
     found: list[Spec] = []
     for run, name in zip(runs, run_labels(runs), strict=True):
         for c in run.record.calibration:
@@ -319,68 +283,55 @@ def _roofs(runs: Sequence[Run], intensities: Sequence[float]) -> list[Spec]:
 
 
 def trade_off(runs: Sequence[Run]) -> Chart | None:
-    """Return accuracy over latency: mean score and median latency over the cases, per way of running."""
-    groups: dict[tuple[str, ...], tuple[list[float], list[float]]] = {}
+    """Return accuracy over latency: mean score and median latency over the cases, per model and settings."""
+    groups: dict[tuple[str, ...], tuple[list[float], list[float]]] = defaultdict(lambda: ([], []))
     for run, name in zip(runs, run_labels(runs), strict=True):
         for b in run.benchmarks:
-            info = b.info
-            way = (name, info.model, f"{info.runtime} {info.precision}", info.device, f"@{info.size}")
-            scores, seconds = groups.setdefault(way, ([], []))
-            score = accuracy_score(b)
+            info, score = b.info, accuracy_score(b)
+            setup = (info.model, f"{info.runtime} {info.precision}", info.device, f"@{info.size}")
+            scores, seconds = groups[(*setup, f", {name}" if len(runs) > 1 else "")]
             scores += [] if score is None else [score]
             seconds += [statistics.median(b.samples)] if info.kind == "latency" and usable(b.samples) else []
     rows: list[Spec] = []
-    for (run_name, model, *rest), (scores, seconds) in groups.items():
+    for (model, *rest, run_name), (scores, seconds) in groups.items():
         if scores and seconds:
-            name = " ".join((model, *rest)) + (f", {run_name}" if len(runs) > 1 else "")
+            name = " ".join((model, *rest)) + run_name
             score, mid = 100 * statistics.fmean(scores), statistics.median(seconds)
-            label = f"{name}: {score:.1f} % at {milliseconds(mid)}"
-            rows.append({"way": name, "model": model, "ms": mid * 1e3, "score": score, "label": label})
-    if not rows:
-        return None
+            label = f"{name}: {score:.1f}% at {milliseconds(mid)}"
+            rows.append({"setup": name, "model": model, "ms": mid * 1e3, "score": score, "label": label})
     spec = {
         "mark": {"type": "point", "filled": True, "size": 90, "opacity": 0.9},
         "encoding": {
-            "x": quantity("ms", "median latency, ms", [r["ms"] for r in rows]),
+            "x": quantity("ms", "median latency, ms", [row["ms"] for row in rows]),
             "y": {"field": "score", "type": "quantitative", "title": "mean score, %", "scale": {"domain": [0, 100]}},
             "color": colour("model", rows, columns=2),
             "description": nominal("label"),
         },
     }
-    caption = "mIoU where a case has ground truth, else the share of its expectations met; up and left is better."
-    table = tuple((r["way"], float(r["score"]), float(r["ms"])) for r in rows)
-    svg = draw(rows, spec, width=NARROW, height=240)
-    columns = ("way of running", "mean score, %", "median latency, ms")
-    return Chart("trade-off", "Accuracy against latency", caption, svg, columns, table, wide=False)
-
-
-def accuracy_score(benchmark: Benchmark) -> float | None:
-    """Return mIoU (0 to 1) where there is ground truth, else the share of expectations met, None without either."""
-    accuracy = benchmark.info.accuracy
-    if accuracy is None:
-        return None
-    if accuracy.miou is not None:
-        return accuracy.miou if math.isfinite(accuracy.miou) else None
-    return statistics.fmean(c.passed for c in accuracy.checks) if accuracy.checks else None
+    table = Table(
+        ("model and settings", "mean score, %", "median latency, ms"),
+        tuple((row["setup"], row["score"], row["ms"]) for row in rows),
+    )
+    caption = "mIoU of cases with ground truth, else the share of expectations met; up and left is better."
+    return _chart(("trade-off", "Accuracy against latency", caption), rows, spec, table, wide=False)
 
 
 def run_order(runs: Sequence[Run]) -> Chart | None:
-    """Return each sample against its item's median, over the time since the run began: drift and bursts of load."""
-    items = timed_items(runs, lambda b: b.info.kind in ("latency", "throughput"))
-    if not items:
-        return None
+    """Return each sample against its item's median over the time since the run began."""
+    items = timed_items(runs, lambda b: b.info.kind in TIMED)
     rows: list[Spec] = []
-    table: list[Cells] = []
+    table: list[Row] = []
     for item in items:
         samples, began = item.benchmark.samples, item.benchmark.info.started_s
-        ends = began + np.cumsum(samples)
+        ends = (began + np.cumsum(samples)).tolist()
         for index, seconds in _thinned(samples, MAX_MARKS // len(items)):
-            percent, at = 100 * (seconds / item.median.value - 1), float(ends[index])
-            label = f"{item.title}, after {at:.1f} s: {percent:+.1f} %"
-            rows.append({"at": at, "percent": percent, "run": item.run_name, "label": label})
+            percent = 100 * (seconds / item.median.value - 1)
+            rows.append(
+                item.row(f"{item.title}, after {ends[index]:.1f} s: {percent:+.1f}%", at=ends[index], percent=percent)
+            )
         half = len(samples) // 2
-        change = statistics.median(samples[half:]) / statistics.median(samples[:half]) - 1 if half else math.nan
-        table.append((item.label, item.run_name, float(item.benchmark.info.order), began, 100 * change))
+        change = 100 * (statistics.median(samples[half:]) / statistics.median(samples[:half]) - 1) if half else None
+        table.append((item.label, item.run_name, item.benchmark.info.order, began, change))
     spec = {
         "mark": {"type": "point", "filled": True, "size": 16, "opacity": 0.65},
         "encoding": {
@@ -390,30 +341,28 @@ def run_order(runs: Sequence[Run]) -> Chart | None:
             "description": nominal("label"),
         },
     }
-    caption = "Every round against its own item's median, in the order measured: a drift or a burst of load shows."
+    caption = "Each round against its item's median, in the order measured: shows drift and bursts of other load."
     columns = ("item", "run", "position", "began at, s", "second half against first, %")
-    svg = draw(rows, spec, width=NARROW, height=240)
-    return Chart("run-order", "Run order and drift", caption, svg, columns, tuple(table), wide=False)
+    return _chart(("run-order", "Run order and drift", caption), rows, spec, Table(columns, tuple(table)), wide=False)
 
 
 def over_time(runs: Sequence[Run]) -> Chart | None:
-    """Return the history of each item against its first run, with change points; three runs of a machine at least."""
+    """Return the history of items that have three runs on a machine, against their first run, with change points."""
     rows: list[Spec] = []
-    table: list[Cells] = []
+    table: list[Row] = []
     for series in history(runs):
         if len(series.points) < 3:
             continue
         first = series.points[0].seconds
-        for place, point in enumerate(series.points, 1):
-            step = "" if point.change is None else f"changed for good by {100 * point.change:+.1f} %"
-            where = f"{series.item}, {series.machine}, {point.run} {point.commit}"
-            label = f"{where}: {milliseconds(point.seconds)} {step}".strip()
+        for index, point in enumerate(series.points, 1):
+            step = "" if point.change is None else f"changed for good by {100 * point.change:+.1f}%"
+            about = f"{series.item}, {series.machine}, {point.run} {point.commit}"
             rows.append(
                 {
-                    "place": place,
+                    "index": index,
                     "percent": 100 * point.seconds / first,
                     "item": series.item,
-                    "label": label,
+                    "label": f"{about}: {milliseconds(point.seconds)} {step}".strip(),
                     "series": f"{series.item} {series.machine}",
                     "step": step,
                 }
@@ -421,33 +370,29 @@ def over_time(runs: Sequence[Run]) -> Chart | None:
             table.append((series.item, series.machine, point.run, point.commit, point.seconds * 1e3, step))
     if not rows:
         return None
-    steps = [row for row in rows if row["step"]]
+    x = {"type": "quantitative", "title": "run, oldest first", "axis": {"tickMinStep": 1, "format": "d"}}
+    y = {"type": "quantitative", "title": "of its first run, %", "scale": {"zero": False}}
+    line = {"type": "line", "strokeWidth": 1.5, "opacity": 0.7, "point": {"size": 40, "filled": True}}
     ring = {"type": "point", "size": 220, "filled": False, "strokeWidth": 2, "color": "var(--bad)", "opacity": 1}
+    colours = {**colour("item", rows), "legend": None}
     spec = {
         "encoding": {
-            "x": {
-                "field": "place",
-                "type": "quantitative",
-                "title": "run, oldest first",
-                "axis": {"tickMinStep": 1, "format": "d"},
-            },
-            "y": {"field": "percent", "type": "quantitative", "title": "of its first run, %", "scale": {"zero": False}},
+            "x": {"field": "index", **x},
+            "y": {"field": "percent", **y},
             "description": nominal("label"),
         },
         "layer": [
-            {
-                "mark": {"type": "line", "strokeWidth": 1.5, "opacity": 0.7, "point": {"size": 40, "filled": True}},
-                "encoding": {"color": {**colour("item", rows), "legend": None}, "detail": nominal("series")},
-            },
-            {"data": {"values": steps}, "mark": ring},
+            {"mark": line, "encoding": {"color": colours, "detail": nominal("series")}},
+            {"data": {"values": [row for row in rows if row["step"]]}, "mark": ring},
         ],
     }
     caption = "Median latency of each item against its first run here; rings mark where it changed for good."
     columns = ("item", "machine", "run", "commit", "median, ms", "change point")
-    return Chart("history", "Over time", caption, draw(rows, spec, height=280), columns, tuple(table))
+    svg = draw(rows, spec, height=280)
+    return Chart("history", "Over time", caption, svg, Table(columns, tuple(table)))
 
 
 def _thinned(samples: Sequence[float], most: int) -> Iterable[tuple[int, float]]:
-    """Every k-th sample with its index, so that at most about `most` remain."""
+    """Return every k-th sample with its index, at most about `most`."""
     step = max(1, math.ceil(len(samples) / max(1, most)))
     return list(enumerate(samples))[::step]

@@ -8,123 +8,143 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import importlib.util
+import itertools
 from dataclasses import dataclass
 from datetime import datetime
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
-
-import jinja2
-import markupsafe
+from typing import TYPE_CHECKING, Any
 
 from segcore import __version__
-from segcore.core.errors import RecordError
+from segcore.core.errors import RecordError, UsageError
 from segcore.core.files import write_file
-from segcore.core.records import CheckRecord, Run
-from segcore.report.charts import all_charts
-from segcore.report.model import TRACE, CaseReport, ReportModel, open_pictures
+from segcore.core.records import Run
+from segcore.report.charts import Chart, all_charts
+from segcore.report.escape import plain_text
+from segcore.report.gate import TONES, gate_table
+from segcore.report.model import TRACE, CaseReport, Pictures, ReportModel, Share, open_pictures
 from segcore.report.pictures import changed_uri, fitted, load_photo, mask_uri, photo_uri
-from segcore.report.tables import dataset_tables, facts, items_table, side_by_side
-from segcore.report.wording import number, plain_text
+from segcore.report.table import Table, to_html
+from segcore.report.tables import checks_table, dataset_tables, facts, failures_table, items_table, side_by_side
 
+if TYPE_CHECKING:
+    import jinja2
+
+INSTALL = "pip install 'segcore[report]'"
 PICTURE_SIDES = ((24, 640), (48, 480), (96, 320))
-"""Up to so many cases, pictures get so long a side; beyond, only the first cases have their pictures shown."""
-
-
+"""(cases, pixels): with up to so many cases, the longer side of pictures; further cases are left out."""
 WORST = 6
-"""Images of each dataset that are shown, worst first."""
-
-
-@dataclass(frozen=True)
-class LegendEntry:
-    """One class in the legend, and its place in the bar above it (0 to 100)."""
-
-    name: str
-    colour: str
-    share: str
-    before: str
-    start: float
-    width: float
+"""Images shown of each dataset, worst first."""
 
 
 @dataclass(frozen=True)
 class Card:
-    """One case as the page shows it; pictures are data URIs, empty where there are none."""
+    """One case as the page shows it; pictures are data URIs, empty if there are none."""
 
-    title: str
-    subtitle: str
-    summary: str
-    passed: bool
+    case: CaseReport
+    seen: Pictures
     photo: str
     mask: str
     changed: str
-    changed_words: str
     width: int
     height: int
-    legend: tuple[LegendEntry, ...]
-    traces: str
-    """What is said of the classes that are too rare for the legend."""
-    checks: tuple[CheckRecord, ...]
-    scores: tuple[tuple[str, str], ...]
-    notes: tuple[str, ...]
+    legend: tuple[tuple[Share, float], ...]
+    """Classes with where each begins in the bar above the legend (0 to 100)."""
+    rare: tuple[str, ...]
+    """Classes below `TRACE`."""
+    checks: Table
 
 
-def write_html(story: ReportModel, path: Path) -> None:
+def write_html(report: ReportModel, path: Path) -> None:
     """Write the page.
 
     Raises:
         OutputError: the file cannot be written.
+        UsageError: jinja2 is not installed.
     """
-    write_file(path, render_html(story).encode())
+    write_file(path, render_html(report).encode())
 
 
-def render_html(story: ReportModel) -> str:
-    """Return the page."""
+def render_html(report: ReportModel) -> str:
+    """Return the page.
+
+    Raises:
+        UsageError: jinja2 is not installed.
+    """
     css, js = (_asset(name) for name in ("page.css", "page.js"))
-    side = next((side for most, side in PICTURE_SIDES if len(story.cases) <= most), PICTURE_SIDES[-1][1])
-    shown = story.cases[: PICTURE_SIDES[-1][0]]
+    side = next((side for most, side in PICTURE_SIDES if len(report.cases) <= most), PICTURE_SIDES[-1][1])
+    shown = report.cases[: PICTURE_SIDES[-1][0]]
+    decided = [row for row in report.changed if TONES[row.verdict] != "warn"]
+    undecided = [row for row in report.changed if TONES[row.verdict] == "warn"]
+    skipped = [failure for failure in report.failures if failure.outcome == "skipped"]
+    charts, no_charts = _charts(report)
     page: dict[str, Any] = {
-        "story": story,
+        "report": report,
         "version": __version__,
-        "css": markupsafe.Markup(css),  # noqa: S704  # our own files
-        "js": markupsafe.Markup(js),  # noqa: S704
+        "css": css,
+        "js": js,
         "css_hash": _hash(css),
         "js_hash": _hash(js),
-        "cases": [_card(case, side) for case in shown],
-        "left_out": f"The first {len(shown)} of {len(story.cases)} cases." if len(shown) < len(story.cases) else "",
-        "charts": all_charts(story.all_runs),
-        "items": items_table(story),
-        "compared": side_by_side(story.all_runs),
-        "datasets": dataset_tables(story.current, story.baseline),
-        "worst": _worst(story.current),
-        "origins": [(run, facts(run), _download(run)) for run in story.all_runs],
+        "decided": gate_table(decided),
+        "undecided": gate_table(undecided),
+        "failed": failures_table([failure for failure in report.failures if failure.outcome != "skipped"]),
+        "skipped": failures_table(skipped),
+        "skipped_items": sum(len(failure.items) for failure in skipped),
+        "item_warnings": Table(("item", "warning"), report.item_warnings),
+        "cards": [_card(case, side) for case in shown],
+        "left_out": f"The first {len(shown)} of {len(report.cases)} cases." if len(shown) < len(report.cases) else "",
+        "charts": charts,
+        "no_charts": no_charts,
+        "items": items_table(report),
+        "compared": side_by_side(report.all_runs),
+        "datasets": dataset_tables(report.current, report.baseline),
+        "worst": _worst(report.current),
+        "origins": [(run, facts(run), _download(run)) for run in report.all_runs],
     }
-    page["trouble_title"] = _trouble_title(story)
+    page["failures_title"] = _failures_title(report)
     page["sections"] = [
         (anchor, title)
-        for anchor, title, there in (
-            ("changed", "Changed", story.baseline),
-            ("failures", page["trouble_title"], page["trouble_title"]),
-            ("cases", "Cases", page["cases"]),
+        for anchor, title, shown in (
+            ("changed", "Changed", report.baseline),
+            ("failures", page["failures_title"], page["failures_title"]),
+            ("cases", "Cases", page["cards"]),
             ("datasets", "Datasets", page["datasets"]),
             ("compared", "Side by side", page["compared"]),
-            ("speed", "Speed", page["charts"]),
+            ("speed", "Speed", charts or no_charts),
             ("items", "Items", True),
             ("machine", "Machine", True),
         )
-        if there
+        if shown
     ]
     return _environment().get_template("page.html.j2").render(page)
 
 
-def _trouble_title(story: ReportModel) -> str:
-    """``Failed, skipped, doubtful``, or what of these there is."""
-    skipped = [trouble.outcome == "skipped" for trouble in story.failures]
-    kinds = {"failed": not all(skipped), "skipped": any(skipped), "doubtful": bool(story.item_warnings)}
-    return ", ".join(kind for kind, there in kinds.items() if there).capitalize()
+def missing_charts() -> str:
+    """Return why pages have no charts, or nothing if they can be drawn."""
+    if importlib.util.find_spec("vl_convert"):
+        return ""
+    return f"No charts: vl-convert-python is not installed; {INSTALL}."
+
+
+def _charts(report: ReportModel) -> tuple[tuple[Chart, ...], str]:
+    missing = missing_charts()
+    return ((), missing) if missing else (all_charts(report.all_runs), "")
+
+
+def _failures_title(report: ReportModel) -> str:
+    """Return ``Failed, skipped, warnings``, or those of them that there are."""
+    skipped = [failure.outcome == "skipped" for failure in report.failures]
+    kinds = {"failed": not all(skipped), "skipped": any(skipped), "warnings": bool(report.item_warnings)}
+    return ", ".join(kind for kind, found in kinds.items() if found).capitalize()
 
 
 def _environment() -> jinja2.Environment:
+    try:
+        import jinja2
+        import markupsafe
+    except ModuleNotFoundError:
+        raise UsageError(f"an HTML page needs jinja2, which is not installed; {INSTALL}") from None
     environment = jinja2.Environment(
         loader=jinja2.FunctionLoader(_asset),
         autoescape=True,
@@ -133,10 +153,10 @@ def _environment() -> jinja2.Environment:
         lstrip_blocks=True,
         finalize=lambda value: plain_text(value) if type(value) is str else value,  # not Markup, which is our own
     )
-    environment.filters["number"] = number
-    environment.filters["moment"] = _moment
-    # Vega escapes the text it is given as data; nothing else may pass unescaped.
-    environment.filters["trusted_svg"] = markupsafe.Markup
+    environment.filters |= {"moment": _moment, "percent": "{:.1%}".format}
+    # Escaped already: our own files, tables (`to_html`) and charts, to which Vega adds names as text.
+    environment.filters["trusted"] = markupsafe.Markup
+    environment.globals["table"] = lambda *args, **options: markupsafe.Markup(to_html(*args, **options))  # noqa: S704
     return environment
 
 
@@ -160,30 +180,19 @@ def _card(case: CaseReport, side: int) -> Card:
     seen = open_pictures(case)
     picture = seen.photo if seen.photo is not None else seen.class_map
     size = fitted(picture.shape[1], picture.shape[0], side) if picture is not None else (1, 1)
-    legend, start = [], 0.0
-    traces = [share.name for share in case.shares if max(share.share, share.before or 0) < TRACE]
-    for share in case.shares:
-        if share.name in traces:
-            continue
-        before = "" if share.before is None or abs(share.before - share.share) < 5e-4 else f"{share.before:.1%}"
-        legend.append(LegendEntry(share.name, share.colour, f"{share.share:.1%}", before, start, 100 * share.share))
-        start += 100 * share.share
+    legend = [share for share in case.shares if max(share.share, share.before or 0) >= TRACE]
+    starts = itertools.accumulate((100 * share.share for share in legend), initial=0.0)
     return Card(
-        title=case.title,
-        subtitle=case.subtitle,
-        summary=", ".join(f"{entry.name} {entry.share}" for entry in legend),
-        passed=case.accuracy.passed,
+        case=case,
+        seen=seen,
         photo=photo_uri(seen.photo, size) if seen.photo is not None else "",
         mask=mask_uri(seen.class_map, size) if seen.class_map is not None else "",
         changed=changed_uri(seen.changed, size) if seen.changed is not None and seen.changed.any() else "",
-        changed_words=seen.changed_words,
         width=size[0],
         height=size[1],
-        legend=tuple(legend),
-        traces=f"below {TRACE:.1%}: {', '.join(traces)}" if traces else "",
-        checks=case.accuracy.checks,
-        scores=case.scores,
-        notes=seen.notes,
+        legend=tuple(zip(legend, starts, strict=False)),
+        rare=tuple(share.name for share in case.shares if share not in legend),
+        checks=checks_table([case], named=False),
     )
 
 

@@ -1,11 +1,10 @@
-"""What a report says, whatever the medium: the verdict, what changed, the cases, every item, and where it all ran."""
+"""What a report shows in any medium: the verdict, what changed, failures, warnings and cases."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -14,46 +13,14 @@ from segcore.core.errors import RecordError
 from segcore.core.labels import NUM_CLASSES, VOC_CLASSES, voc_colormap
 from segcore.core.records import AccuracyRecord, Benchmark, OutcomeKind, OutcomeRecord, Run
 from segcore.judgement.drift import pixel_drift
-from segcore.judgement.gate.verdict import VERDICTS, GateResult, Row
+from segcore.judgement.gate.verdict import GateResult, Row
+from segcore.report.gate import Headline, headline, worst_first
 from segcore.report.pictures import load_indices, load_photo
-from segcore.report.wording import change_words, value_words
-
-Tone = Literal["good", "warn", "bad"]
-TONES: dict[str, Tone] = {
-    "pass": "good",
-    "improved": "good",
-    "inconclusive": "warn",
-    "incomparable": "warn",
-    "regressed": "bad",
-    "missing": "bad",
-}
-
+from segcore.report.wording import without_address
 
 TRACE = 0.001
-"""Share of the pixels below which a class has no entry of its own in a legend."""
-
-
-@dataclass(frozen=True)
-class Headline:
-    """The verdict in one word and in one line with counts."""
-
-    word: str
-    line: str
-    tone: Tone
-
-
-@dataclass(frozen=True)
-class Changed:
-    """One row of a gate, in words."""
-
-    verdict: str
-    tone: Tone
-    name: str
-    was: str
-    now: str
-    change: str
-    limit: str
-    reason: str
+"""Share of the pixels below which a class gets no entry of its own in a legend."""
+_OUTCOMES: tuple[OutcomeKind, ...] = ("failed", "error", "passed", "skipped")
 
 
 @dataclass(frozen=True)
@@ -68,7 +35,7 @@ class Share:
 
 @dataclass(frozen=True)
 class CaseReport:
-    """What one model saw in one photo."""
+    """Accuracy of one model on one photo."""
 
     run: Run
     benchmark: Benchmark
@@ -83,112 +50,106 @@ class CaseReport:
 
 @dataclass(frozen=True)
 class Pictures:
-    """What can be shown of a case; None where the run has no such picture, or `notes` say why it cannot be shown."""
+    """Pictures of a case; None if the run has no such picture, or if it cannot be shown for a reason in `notes`."""
 
     photo: npt.NDArray[np.uint8] | None = None
     """uint8 RGB (H, W, 3)."""
     class_map: npt.NDArray[np.uint8] | None = None
     changed: npt.NDArray[np.bool_] | None = None
     """True where the class differs from the baseline's, (H, W)."""
-    changed_words: str = ""
+    change: str = ""
+    """Share of the pixels that changed class, as a sentence."""
     notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class Failure:
-    """Items that did not pass, for one reason."""
+    """Items that did not pass for one reason."""
 
     outcome: OutcomeKind
     reason: str
     items: tuple[str, ...]
 
-    @property
-    def count(self) -> int:
-        """How many items."""
-        return len(self.items)
-
 
 @dataclass(frozen=True)
 class ReportModel:
-    """Everything told about some runs; the last of them is the one that is judged."""
+    """Everything that a report says about some runs."""
 
     runs: tuple[Run, ...]
     baseline: Run | None
     gate: GateResult | None
     headline: Headline
-    changed: tuple[Changed, ...]
+    changed: tuple[Row, ...]
+    """Rows of the gate that did not just pass, worst first."""
     warnings: tuple[str, ...]
     failures: tuple[Failure, ...]
-    """What failed, ended in error or was skipped, in this order."""
+    """Failed, then errors, then skipped."""
     item_warnings: tuple[tuple[str, str], ...]
     """(item, warning) for each warning about an item's figures."""
     cases: tuple[CaseReport, ...]
 
     @property
     def current(self) -> Run:
-        """The run that is judged."""
+        """Return the run that is judged: the last."""
         return self.runs[-1]
 
     @property
     def all_runs(self) -> tuple[Run, ...]:
-        """The baseline, unless it is among the runs anyway, and the runs."""
+        """Return the runs, after the baseline unless it is one of them."""
         known = self.baseline is None or any(run.path == self.baseline.path for run in self.runs)
         return self.runs if known or self.baseline is None else (self.baseline, *self.runs)
 
 
 def build_report(runs: Sequence[Run], baseline: Run | None = None, gate: GateResult | None = None) -> ReportModel:
-    """Return the story of some runs.
+    """Return the report of some runs.
 
     Args:
         runs: at least one; the last is the one that is judged.
-        baseline: what it was held against.
-        gate: the result of that, as `segcore.judgement.gate` returned it for baseline and last run.
+        baseline: the run that it is compared with.
+        gate: the verdicts of that comparison.
     """
     current = runs[-1]
     record = current.record
     random = sorted({b.info.model for b in current.benchmarks if b.info.weights.kind == "random"})
     warnings = [f"Random weights ({', '.join(random)}): latency only, the classes mean nothing."] if random else []
-    if gate:  # its notes have all that follows, of both runs
+    if gate:  # its notes include the warnings of both runs
         warnings += gate.notes
     else:
-        warnings += [] if record.complete else ["The run was interrupted: what it had measured until then is shown."]
+        warnings += [] if record.complete else ["The run was interrupted: only what it measured until then is shown."]
         warnings += [warning.text for warning in record.warnings]
-    rows = sorted(gate.rows, key=lambda row: VERDICTS.index(row.verdict)) if gate else []
     return ReportModel(
         runs=tuple(runs),
         baseline=baseline,
         gate=gate,
-        headline=headline(current, gate),
-        changed=tuple(_changed(row) for row in rows if row.verdict != "pass"),
+        headline=headline(gate) if gate else run_headline(current),
+        changed=tuple(row for row in worst_first(gate.rows) if row.verdict != "pass") if gate else (),
         warnings=tuple(dict.fromkeys(warnings)),
-        failures=_troubles(record.outcomes),
+        failures=group_failures(record.outcomes),
         item_warnings=tuple((b.info.key, warning.text) for b in current.benchmarks for warning in b.info.warnings),
         cases=_cases(current, baseline),
     )
 
 
-def _troubles(outcomes: Sequence[OutcomeRecord]) -> tuple[Failure, ...]:
+def group_failures(outcomes: Sequence[OutcomeRecord]) -> tuple[Failure, ...]:
+    """Return what did not pass, grouped by outcome and reason."""
     found: dict[tuple[OutcomeKind, str], list[str]] = {}
     for outcome in outcomes:
-        found.setdefault((outcome.outcome, outcome.reason), []).append(outcome.key or outcome.item)
+        key = (outcome.outcome, without_address(outcome.reason))
+        found.setdefault(key, []).append(outcome.key or outcome.item)
     ordered = sorted(found.items(), key=lambda entry: _OUTCOMES.index(entry[0][0]))
     return tuple(Failure(kind, reason, tuple(items)) for (kind, reason), items in ordered if kind != "passed")
 
 
-def headline(run: Run, gate: GateResult | None = None) -> Headline:
-    """Return the verdict of a gate, or without one what the run's own items and expectations say."""
-    if gate is not None:
-        counts = ", ".join(f"{count} {verdict}" for verdict, count in gate.counts.items())
-        word, tone = _GATE_WORDS[gate.exit_code]
-        return Headline(word, f"{word}: {counts or 'nothing was judged'}", tone)
+def run_headline(run: Run) -> Headline:
+    """Return the verdict of a run on its own: outcomes and expectations."""
     counts_by = Counter(outcome.outcome for outcome in run.record.outcomes)
-    unmet = [b for b in run.benchmarks if b.info.accuracy and not all(c.passed for c in b.info.accuracy.checks)]
+    unmet = sum(1 for b in run.benchmarks if b.info.accuracy and not b.info.accuracy.passed)
     counts = ", ".join(f"{counts_by[kind]} {kind}" for kind in _OUTCOMES if counts_by[kind])
     if set(counts_by) == {"passed"} and run.record.complete and not unmet:
         counts = f"all {counts_by['passed']} items" if counts_by["passed"] > 1 else "1 item"
     counts = counts or f"{len(run.benchmarks)} item{'s' * (len(run.benchmarks) != 1)} measured"
     if unmet and not counts_by["failed"]:
-        counts = f"{len(unmet)} not as expected, {counts}"
+        counts = f"{unmet} not as expected, {counts}"
     if unmet or counts_by["failed"] or counts_by["error"]:
         return Headline("Failed", f"Failed: {counts}", "bad")
     if not run.record.complete or not run.benchmarks:
@@ -196,32 +157,15 @@ def headline(run: Run, gate: GateResult | None = None) -> Headline:
     return Headline("Passed", f"Passed: {counts}", "good")
 
 
-_OUTCOMES: tuple[OutcomeKind, ...] = ("failed", "error", "passed", "skipped")
-_GATE_WORDS: dict[int, tuple[str, Tone]] = {0: ("Passed", "good"), 1: ("Failed", "bad"), 3: ("Undecided", "warn")}
-
-
-def _changed(row: Row) -> Changed:
-    return Changed(
-        verdict=row.verdict,
-        tone=TONES[row.verdict],
-        name=row.item if row.aspect in ("item", "outcome") else f"{row.item} {row.aspect}",
-        was=value_words(row.old, row.unit),
-        now=value_words(row.new, row.unit),
-        change=change_words(row.change, row.unit),
-        limit=row.limit,
-        reason=row.reason,
-    )
-
-
 def _cases(run: Run, baseline: Run | None) -> tuple[CaseReport, ...]:
-    """One story per item with accuracy; those of one photo together, photos that are not as expected first."""
+    """Return the items with accuracy, those of one photo together, photos that are not as expected first."""
     old = {b.info.key: b.info.accuracy for b in baseline.benchmarks} if baseline else {}
     found = []
     for benchmark in run.benchmarks:
         info = benchmark.info
         if info.accuracy is None or info.kind == "dataset":
             continue
-        twin = old.get(info.key)
+        before = old.get(info.key)
         weights = f", {info.weights.kind} weights" if info.weights.kind != "pretrained" else ""
         runtime = "" if (info.runtime, info.precision) == ("torch", "fp32") else f", {info.runtime} {info.precision}"
         found.append(
@@ -229,53 +173,47 @@ def _cases(run: Run, baseline: Run | None) -> tuple[CaseReport, ...]:
                 run=run,
                 benchmark=benchmark,
                 accuracy=info.accuracy,
-                before=(baseline, twin) if baseline and twin else None,
+                before=(baseline, before) if baseline and before else None,
                 title=info.case,
                 subtitle=f"{info.model} at {info.size}{runtime} on {info.device}{weights}",
-                shares=_shares(info.accuracy, twin),
+                shares=_shares(info.accuracy, before),
                 scores=_scores(info.accuracy),
             )
         )
     failed = {case.title for case in found if not case.accuracy.passed}
-    order = {title: place for place, title in enumerate(dict.fromkeys(case.title for case in found))}
+    order = {title: n for n, title in enumerate(dict.fromkeys(case.title for case in found))}
     return tuple(sorted(found, key=lambda case: (case.title not in failed, order[case.title])))
 
 
 def open_pictures(case: CaseReport) -> Pictures:
-    """Return the pictures of a case; whatever cannot be read is said in the notes."""
-    notes: list[str] = []
+    """Return the pictures of a case, with a note on each that cannot be read."""
     photo = class_map = changed = None
-    words = ""
+    change = ""
+    notes: tuple[str, ...] = ()
     accuracy = case.accuracy
     try:
         photo = load_photo(case.run, accuracy.photo) if accuracy.photo else None
         class_map = load_indices(case.run, accuracy.class_map) if accuracy.class_map else None
         if case.before and case.before[1].class_map and class_map is not None:
             old = load_indices(case.before[0], case.before[1].class_map)
-            words = _drift_words(case.before[0], case.before[1], old, case.run, accuracy, class_map)
+            change = _change(case, old, class_map)
             changed = old != class_map
     except RecordError as error:
-        notes.append(str(error))
-    return Pictures(photo, class_map, changed, words, tuple(notes))
+        notes = (str(error),)
+    return Pictures(photo, class_map, changed, change, notes)
 
 
-def _drift_words(
-    baseline: Run,
-    before: AccuracyRecord,
-    old: npt.NDArray[np.uint8],
-    run: Run,
-    after: AccuracyRecord,
-    new: npt.NDArray[np.uint8],
-) -> str:
-    margins = [load_indices(r, a.margin_map) if a.margin_map else None for r, a in ((baseline, before), (run, after))]
+def _change(case: CaseReport, old: npt.NDArray[np.uint8], new: npt.NDArray[np.uint8]) -> str:
+    sides = (*([case.before] if case.before else []), (case.run, case.accuracy))
+    margins = [load_indices(run, a.margin_map) if a.margin_map else None for run, a in sides]
     try:
         drift = pixel_drift(old, new, *margins)
     except ValueError as error:
-        raise RecordError(f"{run.path.name}: no changed pixels can be shown: {error}") from None
+        raise RecordError(f"{case.run.path.name}: no changed pixels can be shown: {error}") from None
     if not drift.changed:
         return "No pixel changed class."
-    split = f", {100 * drift.numeric:.2f} % within numeric noise" if drift.numeric else ""
-    return f"{100 * drift.changed:.2f} % of the pixels changed class{split}."
+    split = f", {drift.numeric:.2%} within numeric noise" if drift.numeric else ""
+    return f"{drift.changed:.2%} of the pixels changed class{split}."
 
 
 def _shares(accuracy: AccuracyRecord, before: AccuracyRecord | None) -> tuple[Share, ...]:
@@ -291,5 +229,5 @@ def _shares(accuracy: AccuracyRecord, before: AccuracyRecord | None) -> tuple[Sh
 def _scores(accuracy: AccuracyRecord) -> tuple[tuple[str, str], ...]:
     found = [("mIoU", accuracy.miou), ("pixel accuracy", accuracy.pixel_accuracy)]
     found += [(f"IoU {name}", value) for name, value in (accuracy.iou or {}).items()]
-    scores = [(name, f"{100 * value:.1f} %") for name, value in found if value is not None]
+    scores = [(name, f"{value:.1%}") for name, value in found if value is not None]
     return tuple(scores + ([("convention", accuracy.metric)] if accuracy.metric and scores else []))

@@ -1,32 +1,23 @@
-"""The tables of a report: every item, runs side by side, datasets, and where it all took place."""
+"""Tables of a report: every item, failures, checks, datasets, runs side by side, machine and settings."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import replace
+from statistics import fmean
 
 import numpy as np
 
 from segcore.core.errors import UsageError
-from segcore.core.records import Benchmark, DatasetRecord, Run
+from segcore.core.records import TIMED, Benchmark, DatasetRecord, Run
 from segcore.judgement.compare import achieved, compare
 from segcore.judgement.gate.verdict import VERDICTS
 from segcore.judgement.statistics import rounds_needed, usable
-from segcore.report.charts import Cells, accuracy_score, run_labels
-from segcore.report.model import ReportModel
-from segcore.report.wording import milliseconds, number
-
-
-@dataclass(frozen=True)
-class Table:
-    """Columns and rows; floats are numbers in the column's unit, NaN where there is none."""
-
-    columns: tuple[str, ...]
-    rows: tuple[Cells, ...]
-    title: str = ""
-    notes: tuple[str, ...] = ()
-
+from segcore.report.comparison import comparison_table
+from segcore.report.model import CaseReport, Failure, ReportModel
+from segcore.report.table import Cell, Row, Table
+from segcore.report.wording import number, run_labels, score_words
 
 ITEM_COLUMNS = (
     "item",
@@ -43,71 +34,100 @@ ITEM_COLUMNS = (
     "built, s",
     "score, %",
 )
-SOMETIMES = ("J/image", "built, s")
-"""Columns that are left out where no item has a figure."""
+OPTIONAL_COLUMNS = ("J/image", "built, s")
+"""Left out if no item has a value."""
 
 
-def items_table(story: ReportModel) -> Table:
-    """Return one row per item and run; columns of `SOMETIMES` only where there is something in them."""
-    gate_rows = sorted(story.gate.rows if story.gate else (), key=lambda row: -VERDICTS.index(row.verdict))
-    worst = {row.item: row.verdict for row in gate_rows}
-    rows: list[Cells] = []
-    for run, name in zip(story.all_runs, run_labels(story.all_runs), strict=True):
+def items_table(report: ReportModel) -> Table:
+    """Return a row per item and run."""
+    judged = sorted(report.gate.rows if report.gate else (), key=lambda row: -VERDICTS.index(row.verdict))
+    worst = {row.item: row.verdict for row in judged}
+    rows: list[Row] = []
+    for run, name in zip(report.all_runs, run_labels(report.all_runs), strict=True):
         outcomes = {o.key: o.outcome for o in run.record.outcomes if o.key}
         for b in run.benchmarks:
             ended: str = outcomes.get(b.info.key, "")
-            verdict: str = worst.get(b.info.key, ended) if run is story.current else ended
+            verdict: str = worst.get(b.info.key, ended) if run is report.current else ended
             rows.append((f"{b.info.key}{b.info.weights.warning}", name, verdict, *_figures(run, b)))
-    kept = [
-        place
-        for place, name in enumerate(ITEM_COLUMNS)
-        if name not in SOMETIMES or not all(math.isnan(float(row[place])) for row in rows)
+    shown = [
+        n
+        for n, name in enumerate(ITEM_COLUMNS)
+        if name not in OPTIONAL_COLUMNS or any(row[n] is not None for row in rows)
     ]
-    return Table(tuple(ITEM_COLUMNS[k] for k in kept), tuple(tuple(row[k] for k in kept) for row in rows))
+    return Table(tuple(ITEM_COLUMNS[n] for n in shown), tuple(tuple(row[n] for n in shown) for row in rows))
 
 
-def _figures(run: Run, benchmark: Benchmark) -> tuple[float, ...]:
+def _figures(run: Run, benchmark: Benchmark) -> tuple[float | None, ...]:
     info, samples, score = benchmark.info, benchmark.samples, accuracy_score(benchmark)
-    memory = info.peak_memory_bytes / 1e6 if info.peak_memory_bytes else math.nan
-    median = p95 = images = rate = share = math.nan
-    if info.kind in ("latency", "throughput") and usable(samples):
-        median = float(np.median(samples))
-        images = info.batch / median
-        p95 = float(np.quantile(samples, 0.95, method="hazen")) if len(samples) >= rounds_needed(0.95) else math.nan
-        rate, share = achieved(run, benchmark) or (math.nan, math.nan)
-    joules = math.nan if info.joules_per_image is None else info.joules_per_image
-    built = math.nan if info.build_s is None or info.runtime == "torch" else info.build_s
-    shown_score = math.nan if score is None else 100 * score
-    return median * 1e3, p95 * 1e3, images, float(len(samples)), rate, 100 * share, memory, joules, built, shown_score
+    median = p95 = images = rate = share = None
+    if info.kind in TIMED and usable(samples):
+        median = 1e3 * float(np.median(samples))
+        images = 1e3 * info.batch / median
+        enough = len(samples) >= rounds_needed(0.95)
+        p95 = 1e3 * float(np.quantile(samples, 0.95, method="hazen")) if enough else None
+        rate, share = achieved(run, benchmark) or (None, None)
+    return (
+        median,
+        p95,
+        images,
+        float(len(samples)),
+        rate,
+        None if share is None else 100 * share,
+        info.peak_memory_bytes / 1e6 if info.peak_memory_bytes else None,
+        info.joules_per_image,
+        None if info.runtime == "torch" else info.build_s,
+        None if score is None else 100 * score,
+    )
+
+
+def accuracy_score(benchmark: Benchmark) -> float | None:
+    """Return mIoU (0 to 1) if there is ground truth, else the share of checks that passed; None without either."""
+    accuracy = benchmark.info.accuracy
+    if accuracy is None:
+        return None
+    if accuracy.miou is not None:
+        return accuracy.miou if math.isfinite(accuracy.miou) else None
+    return fmean(check.passed for check in accuracy.checks) if accuracy.checks else None
+
+
+def failures_table(failures: Sequence[Failure]) -> Table:
+    """Return what failed, ended in an error or was skipped, by reason."""
+    rows = tuple(
+        (
+            Cell(failure.outcome, "warn" if failure.outcome == "skipped" else "bad"),
+            ", ".join(failure.items),
+            failure.reason,
+        )
+        for failure in failures
+    )
+    return Table(("outcome", "items", "reason"), rows)
+
+
+def checks_table(cases: Sequence[CaseReport], *, named: bool = True) -> Table:
+    """Return what was expected of cases and what was found; `named` adds a column with the case."""
+    rows = tuple(
+        (
+            *((f"{case.title}, {case.subtitle}",) if named else ()),
+            check.name,
+            check.wanted,
+            check.found,
+            Cell("passed", "good") if check.passed else Cell("failed", "bad"),
+        )
+        for case in cases
+        for check in case.accuracy.checks
+    )
+    return Table((*(("case",) if named else ()), "check", "expected", "found", "result"), rows)
 
 
 def side_by_side(runs: Sequence[Run]) -> Table | None:
-    """Return latency, speed ratio and share of the calibrated peak per device and run; None where there is only one."""
+    """Return latency and throughput per device and run; None if there is only one device or nothing was timed."""
     try:
         comparison = compare(runs)
     except UsageError:  # nothing was timed
         return None
     if len(comparison.columns) < 2 or not comparison.lines:
         return None
-    rows: list[Cells] = []
-    for line in comparison.lines:
-        cells: list[str] = []
-        for column in comparison.columns:
-            cell = line.cells.get(column.label)
-            if cell is None:
-                cells.append("")
-                continue
-            throughput = line.kind == "throughput"
-            parts = [f"{number(cell.images_per_s)} images/s" if throughput else milliseconds(cell.seconds)]
-            parts += [f"{cell.ratio:.2f}x"] if cell.ratio is not None and column.label != comparison.reference else []
-            parts += [f"{cell.efficiency:.0%} of peak"] if cell.efficiency is not None else []
-            cells.append(("★ " if cell.best else "") + ", ".join(parts))
-        rows.append((line.title, *cells))
-    machines: dict[str, list[str]] = {}
-    for column in comparison.columns:
-        machines.setdefault(column.machine, []).append(column.label)
-    notes = tuple(f"{', '.join(labels)}: {machine}" for machine, labels in machines.items())
-    return Table(("work", *(column.label for column in comparison.columns)), tuple(rows), notes=notes)
+    return comparison_table(replace(comparison, scores=()))
 
 
 def dataset_tables(run: Run, baseline: Run | None) -> tuple[Table, ...]:
@@ -121,23 +141,23 @@ def dataset_tables(run: Run, baseline: Run | None) -> tuple[Table, ...]:
     )
 
 
-def _dataset_table(who: str, dataset: DatasetRecord, before: DatasetRecord | None) -> Table:
+def _dataset_table(scored: str, dataset: DatasetRecord, before: DatasetRecord | None) -> Table:
     comparable = before if before and (before.protocol, before.sha256) == (dataset.protocol, dataset.sha256) else None
     extra = [("baseline", comparable.scores)] if comparable else []
     extra += [("published", dataset.published)] if dataset.published else []
-    rows: list[Cells] = []
+    rows: list[Row] = []
     for name, value in dataset.scores.items():
         low, high = dataset.intervals.get(name, (math.nan, math.nan))
         others = (100 * scores.get(name, math.nan) for _, scores in extra)
-        rows.append((name.replace("_", " "), 100 * value, 100 * low, 100 * high, *others))
+        rows.append((score_words(name), 100 * value, 100 * low, 100 * high, *others))
     columns = ("score", "%", "low, %", "high, %", *(f"{name}, %" for name, _ in extra))
     notes = tuple(f"not scored: {name}: {reason}" for name, reason in dataset.failed.items())
-    title = f"{dataset.name}, {dataset.images:,} images, {who}, protocol {dataset.protocol}"
+    title = f"{dataset.name}, {dataset.images:,} images, {scored}, protocol {dataset.protocol}"
     return Table(columns, tuple(rows), title, notes)
 
 
 def facts(run: Run) -> tuple[tuple[str, str], ...]:
-    """Return where and with what a run took place, as names and values."""
+    """Return the machine and settings of a run as names and values."""
     record, machine = run.record, run.record.machine
     found = [
         ("started", record.started),
@@ -153,18 +173,12 @@ def facts(run: Run) -> tuple[tuple[str, str], ...]:
         ("threads", f"{machine.intra_op_threads} within, {machine.inter_op_threads} between operators"),
         *machine.thread_settings.items(),
         ("torch build", machine.torch_build),
-        *(
-            (f"peak of {c.device}", _peak(c.matmul_gmacs_per_s, c.conv_gmacs_per_s, c.copy_gbytes_per_s))
-            for c in record.calibration
-        ),
-        *record.conditions.items(),
-        *record.versions.items(),
     ]
+    for c in record.calibration:
+        compute = f"matrix product {number(c.matmul_gmacs_per_s)}, convolution {number(c.conv_gmacs_per_s)} GMAC/s"
+        found.append((f"peak of {c.device}", f"{compute}, copy {number(c.copy_gbytes_per_s)} GB/s"))
+    found += [*record.conditions.items(), *record.versions.items()]
     if record.git:
         found.append(("commit", record.git.commit + (", with local changes" if record.git.dirty else "")))
         found.append(("branch", record.git.branch or "detached"))
     return tuple(found)
-
-
-def _peak(matmul: float, conv: float, copy: float) -> str:
-    return f"matrix product {number(matmul)}, convolution {number(conv)} GMAC/s, copy {number(copy)} GB/s"

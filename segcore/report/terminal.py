@@ -1,204 +1,129 @@
-"""A run as tables for a terminal: what was seen, how fast it was, what was skipped. Pure: a run in, text out.
-
-Nothing is cut off, however narrow the terminal: long names are folded. What is the same in all rows of a table is said
-once, above it. Names come from YAML and run files of other people: they are escaped.
-"""
+"""The report for a terminal: the verdict, what changed, small pictures and tables, folded to its width."""
 
 from __future__ import annotations
 
-import io
-import re
 from collections import defaultdict
-from collections.abc import Callable, Sequence
-from statistics import median
 
-import numpy as np
+from rich.columns import Columns
 from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
+from rich.table import Table as Grid
+from rich.text import Text
 
-from segcore.core.records import AccuracyRecord, Benchmark, BenchmarkRecord, Run
-from segcore.judgement.statistics import rounds_needed, usable
+from segcore.core.labels import voc_colormap
+from segcore.core.records import Run
+from segcore.report.escape import plain_text
+from segcore.report.gate import print_rows
+from segcore.report.halfblock import half_blocks
+from segcore.report.model import TRACE, CaseReport, ReportModel, group_failures, open_pictures
+from segcore.report.run_tables import run_tables
+from segcore.report.table import STYLES, print_table, terminal_text
+from segcore.report.tables import dataset_tables, side_by_side
 from segcore.report.wording import model_name, number
 
-Cells = tuple[str, ...]
-PERCENTILES = (0.5, 0.9, 0.99)
-MARKS = {True: "[green]passed[/]", False: "[bold red]FAILED[/]"}
-NOTHING = "-"
 
-_IDENTITY: dict[str, Callable[[BenchmarkRecord], str]] = {
-    "case": lambda info: info.case,
-    "model": model_name,
-    "runtime": lambda info: info.runtime,
-    "precision": lambda info: info.precision,
-    "device": lambda info: info.device,
-    "size": lambda info: str(info.size),
-    "threads": lambda info: str(info.threads or ""),
-}
-_ALWAYS = ("case", "model", "size")
-
-
-def render(run: Run, *, width: int = 100, color: bool = False) -> str:
-    """Return the tables of a run.
+def print_report(report: ReportModel, console: Console, *, quiet: bool = False) -> None:
+    """Print a report.
 
     Args:
-        run: as read from its file.
-        width: columns of the terminal.
-        color: with escape sequences for a terminal, or plain.
+        report: what to print.
+        console: where; pictures need 256 colours or more.
+        quiet: print the headline alone.
     """
-    out = io.StringIO()
-    console = Console(
-        file=out, width=width, force_terminal=color, color_system="standard" if color else None, highlight=False
-    )
-    for title, kind, make in (
-        ("Accuracy", "accuracy", _accuracy_rows),
-        ("Latency, ms", "latency", _latency_rows),
-        ("Throughput, photos per second", "throughput", _throughput_rows),
-    ):
-        benchmarks = [benchmark for benchmark in run.benchmarks if benchmark.info.kind == kind]
-        if benchmarks:
-            header, rows = make(benchmarks)
-            shown = _leaders(benchmarks) if kind == "throughput" else benchmarks
-            _print_table(console, title, [b.info for b in shown], header, rows)
-    _print_builds(console, run)
-    _print_outcomes(console, run)
-    return out.getvalue()
+    _print(console, report.headline.line, f"bold {STYLES[report.headline.tone]}")
+    if quiet:
+        return
+    below = {warning.text for warning in report.current.record.warnings}
+    for warning in report.warnings:
+        if warning not in below:
+            _print(console, warning, "yellow")
+    console.print()
+    if report.changed:
+        print_rows(report.changed, console)
+        console.print()
+    if console.color_system in ("256", "truecolor"):
+        for case in report.cases:
+            _print_case(case, console)
+    compared = side_by_side(report.all_runs)
+    for table in (*dataset_tables(report.current, report.baseline), *([compared] if compared else [])):
+        print_table(table, console)
+        console.print()
+    print_run(report.current, console)
 
 
-def _leaders(benchmarks: Sequence[Benchmark]) -> list[Benchmark]:
-    """The first benchmark of each row of a table that has the batches side by side."""
-    seen: dict[tuple[str, ...], Benchmark] = {}
-    for benchmark in benchmarks:
-        seen.setdefault(_row_key(benchmark), benchmark)
-    return list(seen.values())
+def render_run(run: Run, *, width: int = 100, color: bool = False) -> str:
+    """Return the tables of a run, with what was skipped and warned about; see `terminal_text`."""
+    return terminal_text(lambda console: print_run(run, console), width=width, color=color)
 
 
-def _row_key(benchmark: Benchmark) -> tuple[str, ...]:
-    return tuple(name(benchmark.info) for name in _IDENTITY.values())
+def print_run(run: Run, console: Console) -> None:
+    """Print the tables of a run, with what was skipped and warned about."""
+    for table in run_tables(run):
+        console.print()
+        print_table(table, console)
+    _print_builds(run, console)
+    for failure in group_failures(run.record.outcomes):
+        if failure.outcome != "failed":  # a check that failed is in the table of accuracy
+            more = f" and {len(failure.items) - 3} more" if len(failure.items) > 3 else ""
+            style = "yellow" if failure.outcome == "skipped" else "bold red"
+            _heading(console, f"{len(failure.items)} {failure.outcome}: {failure.reason}", style)
+            _print(console, f"  {', '.join(failure.items[:3])}{more}")
+    lines = [*(warning.text for warning in run.record.warnings), *_item_warnings(run)]
+    if lines:
+        _heading(console, "Warnings:", "yellow")
+    for line in lines:
+        _print(console, f"  {line}")
+    if not run.record.complete:
+        _heading(console, "Incomplete: the run was interrupted; what it measured until then is kept", "yellow")
 
 
-def _print_table(
-    console: Console, title: str, infos: Sequence[BenchmarkRecord], header: Sequence[str], rows: Sequence[Cells]
-) -> None:
-    columns = {name: [of(info) for info in infos] for name, of in _IDENTITY.items()}
-    varying = [name for name in _IDENTITY if len(set(columns[name])) > 1 or (name in _ALWAYS and len(infos) == 1)]
-    common = ", ".join(f"{name} {columns[name][0]}" for name in _IDENTITY if name not in varying and columns[name][0])
-    console.print(f"\n[bold]{escape(title)}[/]" + (f" ({escape(common)})" if common else ""))
-    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
-    for name in varying:
-        table.add_column(name, overflow="fold", justify="right" if name in {"size", "threads"} else "left")
-    for name in header:
-        table.add_column(name, overflow="fold", justify="left" if name in {"dominant", "result"} else "right")
-    for index, cells in enumerate(rows):
-        table.add_row(*(escape(columns[name][index]) for name in varying), *cells)
-    console.print(table)
+def _print_case(case: CaseReport, console: Console) -> None:
+    pictures = open_pictures(case)
+    columns = min(36, (console.width - 4) // 2)
+    _print(console, f"{case.title}: {case.subtitle}", "bold")
+    cells = []
+    if pictures.photo is not None:
+        cells.append(half_blocks(pictures.photo, columns))
+    if pictures.class_map is not None:
+        cells.append(half_blocks(voc_colormap()[pictures.class_map], columns, smooth=False))
+    if cells:
+        grid = Grid.grid(padding=(0, 2, 0, 0))
+        grid.add_row(*cells)
+        console.print(grid)
+    shown = [share for share in case.shares if share.share >= TRACE]
+    legend = [Text("██ ", s.colour).append(f"{plain_text(s.name)} {s.share:.1%}", "default") for s in shown]
+    console.print(Columns(legend, padding=(0, 3, 0, 0)))
+    for note in filter(None, (pictures.change, *pictures.notes)):
+        _print(console, note, "yellow")
+    console.print()
 
 
-def _accuracy_rows(benchmarks: Sequence[Benchmark]) -> tuple[Cells, list[Cells]]:
-    records = [b.info.accuracy or AccuracyRecord(dominant=NOTHING, fractions={}) for b in benchmarks]
-    scored = any(record.miou is not None for record in records)
-    rows = []
-    for record in records:
-        held = sum(check.passed for check in record.checks)
-        share = record.fractions.get(record.dominant)
-        cells = [
-            escape(record.dominant),
-            NOTHING if share is None else f"{100 * share:.1f}",
-            f"{held}/{len(record.checks)}",
-            MARKS[held == len(record.checks)],
-        ]
-        if scored:
-            cells.insert(2, NOTHING if record.miou is None else f"{100 * record.miou:.1f}")
-        rows.append(tuple(cells))
-    return ("dominant", "%", *(("mIoU %",) if scored else ()), "checks", "result"), rows
-
-
-def _latency_rows(benchmarks: Sequence[Benchmark]) -> tuple[Cells, list[Cells]]:
-    shown = [q for q in PERCENTILES if q == 0.5 or any(len(b.samples) >= rounds_needed(q) for b in benchmarks)]
-    counted = any(benchmark.info.energy for benchmark in benchmarks)
-    rows = []
-    for benchmark in benchmarks:
-        forward = benchmark.info.stages.get("forward")
-        seconds = _percentile(benchmark, 0.5)
-        share = 100 * median(forward) / seconds if forward and seconds else None
-        cells = [_milliseconds(_percentile(benchmark, q)) for q in shown]
-        cells += [NOTHING if share is None else f"{share:.0f}", str(len(benchmark.samples))]
-        if counted:
-            joules = benchmark.info.joules_per_image
-            cells.append(NOTHING if joules is None else number(joules))
-        rows.append(tuple(cells))
-    return (*(f"p{100 * q:g}" for q in shown), "forward %", "rounds", *(("J/photo",) if counted else ())), rows
-
-
-def _percentile(benchmark: Benchmark, q: float) -> float | None:
-    """Seconds; None where the rounds are too few to bound the percentile on both sides, the median aside."""
-    if not usable(benchmark.samples) or (q != 0.5 and len(benchmark.samples) < rounds_needed(q)):
-        return None
-    return float(np.quantile(benchmark.samples, q, method="hazen"))
-
-
-def _milliseconds(seconds: float | None) -> str:
-    return NOTHING if seconds is None else number(seconds * 1e3)
-
-
-def _throughput_rows(benchmarks: Sequence[Benchmark]) -> tuple[Cells, list[Cells]]:
-    batches = sorted({benchmark.info.batch for benchmark in benchmarks})
-    by_row: dict[tuple[str, ...], dict[int, str]] = defaultdict(dict)
-    for benchmark in benchmarks:
-        seconds = _percentile(benchmark, 0.5)
-        by_row[_row_key(benchmark)][benchmark.info.batch] = (
-            number(benchmark.info.batch / seconds) if seconds else NOTHING
-        )
-    rows = [tuple(cells.get(batch, NOTHING) for batch in batches) for cells in by_row.values()]
-    return tuple(f"batch {batch}" for batch in batches), rows
-
-
-def _print_builds(console: Console, run: Run) -> None:
-    """What was exported, quantised or compiled, and how long that took; plain torch has nothing of the kind."""
+def _print_builds(run: Run, console: Console) -> None:
+    """Print how long exporting, quantising and compiling took; plain torch does none of these."""
     built: dict[str, float] = {}
     for info in (benchmark.info for benchmark in run.benchmarks):
         if info.build_s is not None and info.runtime != "torch":
             name = f"{model_name(info)} {info.runtime} {info.precision} {info.device}"
             built[name] = max(info.build_s, built.get(name, 0.0))
     if built:
-        console.print("\n[bold]Export, quantisation and compilation[/], in none of the times above")
+        _heading(console, "Export, quantisation and compilation, not part of any time above", "bold")
     for name, seconds in built.items():
-        console.print(f"  {escape(name)}: {f'{number(seconds)} s' if seconds else 'nothing to do, or from the cache'}")
-
-
-def _print_outcomes(console: Console, run: Run) -> None:
-    """Print skips and errors grouped by reason, then warnings about the run and its items."""
-    for outcome, style in (("error", "bold red"), ("skipped", "yellow")):
-        by_reason: dict[str, list[str]] = defaultdict(list)
-        for record in run.record.outcomes:
-            if record.outcome == outcome:
-                by_reason[without_address(record.reason)].append(record.key or record.item)
-        for reason, keys in by_reason.items():
-            console.print(f"\n[{style}]{len(keys)} {outcome}[/]: {escape(reason)}\n  {escape(_some(keys))}")
-    lines = [*(warning.text for warning in run.record.warnings), *_item_warnings(run)]
-    if lines:
-        console.print("\n[yellow]Warnings:[/]")
-    for line in lines:
-        console.print(f"  {escape(line)}")
-    if not run.record.complete:
-        console.print("\n[yellow]Incomplete:[/] the run was interrupted; what it had measured is kept")
-
-
-def without_address(reason: str) -> str:
-    """Return a reason without the address in front, so that many files missing for one reason are told of once."""
-    return re.sub(r"^https?://\S+: ", "", reason)
+        _print(console, f"  {name}: {f'{number(seconds)} s' if seconds else 'not needed or cached'}")
 
 
 def _item_warnings(run: Run) -> list[str]:
-    """One line per kind of warning: the item with the largest value, and how many others have it too."""
+    """Return a line per kind of warning: the item with the largest value, and how many others have it too."""
     found: dict[str, list[tuple[float, str]]] = defaultdict(list)
     for benchmark in run.benchmarks:
         for warning in benchmark.info.warnings:
             kind = warning.text if warning.code == "other" else warning.code
             found[kind].append((abs(warning.value or 0.0), f"{benchmark.info.key}: {warning.text}"))
-    return [max(same)[1] + (f" (likewise {len(same) - 1} more)" if len(same) > 1 else "") for same in found.values()]
+    return [max(same)[1] + (f" (and {len(same) - 1} more)" if len(same) > 1 else "") for same in found.values()]
 
 
-def _some(keys: Sequence[str], most: int = 3) -> str:
-    more = f" and {len(keys) - most} more" if len(keys) > most else ""
-    return ", ".join(keys[:most]) + more
+def _print(console: Console, text: str, style: str = "") -> None:
+    console.print(Text(plain_text(text), style))
+
+
+def _heading(console: Console, text: str, style: str) -> None:
+    console.print()
+    _print(console, text, style)

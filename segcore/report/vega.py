@@ -1,9 +1,12 @@
 """Vega-Lite specifications in the report's own style, and their drawing as SVG.
 
-Drawn inside ``vl-convert`` (the Vega project's own converter: one wheel with the engine in it, no network, no
-browser). The page gets plain SVG, which prints, scales and takes its colours from the page's CSS variables, light or
-dark, where a charting script would add 0.5 to 4.5 MB to every report. Names reach Vega as data, never as expressions
-or markup.
+``vl-convert``, the Vega project's own converter, draws them without network or browser. The page gets plain SVG, which
+prints, scales and takes its colours from the page's CSS variables, light or dark; a charting script would add 0.5 to
+4.5 MB to every page.
+
+Names of cases, models and devices reach Vega as values of data only, under field names that are fixed here. They must
+never become part of an expression: Vega-Lite makes one of a ``sort`` by a list of values, and there reads a case named
+``if`` as the name of a signal.
 """
 
 from __future__ import annotations
@@ -13,21 +16,19 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-import vl_convert
-
-from segcore.report.wording import plain_text
+from segcore.report.escape import plain_text
 
 Spec = dict[str, Any]
 
 WIDE, NARROW = 960, 470
-"""Pixels: charts that take the page's width, and those that stand two abreast."""
+"""Pixels: charts as wide as the page, and charts of which two fit side by side."""
 LANE, SUBLANE = 28, 13
-"""Pixels per item, and per run within an item where the runs are few."""
+"""Pixels per item, and per run within an item if there are few runs."""
 
-# Limits of labels are off: Vega cuts between the halves of a surrogate pair, which vl-convert then refuses. What comes
-# here is short already (`segcore.report.wording.shortened`).
+# Labels have no limit: Vega would cut between the halves of a surrogate pair, which vl-convert then refuses. Callers
+# shorten them (`segcore.report.wording.shortened`).
 CONFIG: Spec = {
-    # Liberation Sans, which vl-convert brings along, is as wide as Arial: labels fit where they were measured to.
+    # vl-convert measures with Liberation Sans, which is as wide as Arial.
     "font": "Arial, Liberation Sans, sans-serif",
     "background": None,
     "view": {"stroke": None},
@@ -59,23 +60,34 @@ def draw(rows: Sequence[Spec], spec: Spec, *, width: int = WIDE, height: int | N
         width: pixels, labels included.
         height: pixels of the plotting area; one lane per item when None.
     """
+    import vl_convert  # of the extra `report`; takes 0.3 s
+
     known = [row for row in rows if all(math.isfinite(v) for v in row.values() if isinstance(v, float))]
     if height is None:
         runs = len({row["run"] for row in known})
         step = {"step": max(6, min(SUBLANE, 2 * LANE // runs)), "for": "offset"} if runs > 1 else {"step": LANE}
         sized: Spec = {"height": step}
-        # Where Arial and its like are missing, labels come out wider than they were measured: room for that.
+        # Without Arial or the like, a browser draws labels wider than they were measured: leave room for that.
         sized["padding"] = {"left": 30, "right": 8, "top": 4, "bottom": 4}
     else:
         sized = {"height": height}
     whole = {"width": width, **sized, "autosize": {"type": "fit-x", "contains": "padding"}, "config": CONFIG}
-    text = json.dumps(_cleaned({**whole, "data": {"values": known}, **spec}))
+    text = json.dumps(_cleaned({**whole, "data": {"values": _ranked(known)}, **spec}))
     svg: str = vl_convert.vegalite_to_svg(text, vl_version="6.4")
     return svg
 
 
+def _ranked(rows: Sequence[Spec]) -> list[Spec]:
+    """Return rows with the position of their item and run in order of appearance, by which lanes are sorted."""
+    ranks = {
+        name: {value: rank for rank, value in enumerate(dict.fromkeys(row.get(name) for row in rows))}
+        for name in ("item", "run")
+    }
+    return [row | {f"{name}_rank": of[row.get(name)] for name, of in ranks.items()} for row in rows]
+
+
 def _cleaned(value: Any) -> Any:
-    """Without control characters: vl-convert 1.9 aborts the whole process at the first it meets in a text."""
+    """Return a specification without control characters, at which vl-convert 1.9 aborts the whole process."""
     if isinstance(value, str):
         return plain_text(value)
     if isinstance(value, dict):
@@ -84,29 +96,29 @@ def _cleaned(value: Any) -> Any:
 
 
 def nominal(field: str, **more: object) -> Spec:
-    """Return the encoding of names, in the order of the data."""
+    """Return the encoding of a field of names."""
     return {"field": field, "type": "nominal", **more}
 
 
 def lanes(rows: Sequence[Spec]) -> Spec:
-    """Return the encodings of one lane per ``item``, and of one per ``run`` within it where there are several."""
-    items, runs = (list(dict.fromkeys(row[name] for row in rows)) for name in ("item", "run"))
+    """Return the encodings of a lane per ``item``, and of one per ``run`` within it if there are several runs."""
     axis = {"grid": False, "labelColor": "var(--ink)"}
-    found = {"y": nominal("item", title=None, sort=items, axis=axis, scale={"paddingInner": 0.25})}
-    if len(runs) > 1:
-        found["yOffset"] = nominal("run", sort=runs)
+    by_rank = {field: {"field": f"{field}_rank", "op": "min"} for field in ("item", "run")}
+    found = {"y": nominal("item", title=None, sort=by_rank["item"], axis=axis, scale={"paddingInner": 0.25})}
+    if len({row["run"] for row in rows}) > 1:
+        found["yOffset"] = nominal("run", sort=by_rank["run"])
     return found
 
 
 def colour(field: str, rows: Sequence[Spec], columns: int = 4) -> Spec:
-    """Return the encoding of names by colour, with a legend where there is more than one name."""
+    """Return the encoding of a field of names by colour, with a legend if there are several."""
     names = list(dict.fromkeys(row[field] for row in rows))
     legend = {"orient": "top", "title": None, "columns": columns, "labelLimit": 0, "columnPadding": 24}
     return nominal(field, scale={"domain": names}, legend=legend if len(names) > 1 else None)
 
 
 def quantity(field: str, title: str, values: Sequence[float], *, log: bool | None = None) -> Spec:
-    """Return the encoding of numbers: from zero, or logarithmic where they span more than a factor of 20."""
+    """Return the encoding of numbers: from zero, or logarithmic if they span more than a factor of 20."""
     usable = [value for value in values if math.isfinite(value) and value > 0] or [1.0]
     low, high = min(usable) / 1.25, max(usable) * 1.25
     scale: Spec = {"zero": True}
@@ -118,7 +130,7 @@ def quantity(field: str, title: str, values: Sequence[float], *, log: bool | Non
 
 
 def _ticks(low: float, high: float) -> list[float]:
-    """1, 2 and 5 of each decade; only 1 where there are many decades."""
+    """Return 1, 2 and 5 of each decade, or only 1 of many decades."""
     decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
     steps = (1, 2, 5) if high / low < 1e4 else (1,)
     return [tick for d in decades for s in steps if low <= (tick := float(f"{s}e{d}")) <= high]

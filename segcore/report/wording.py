@@ -1,4 +1,4 @@
-"""How numbers and items are written in every report."""
+"""Numbers, labels and reasons as every report prints them."""
 
 from __future__ import annotations
 
@@ -6,9 +6,12 @@ import math
 import re
 from collections.abc import Sequence
 
-from segcore.core.records import BenchmarkRecord, thread_words
+from segcore.core.records import BenchmarkRecord, Run, thread_words
 from segcore.judgement.gate.verdict import Unit
 from segcore.judgement.statistics import Interval
+from segcore.report.escape import plain_text
+
+MAX_LABEL = 40
 
 
 def number(value: float) -> str:
@@ -28,46 +31,44 @@ def milliseconds(seconds: float) -> str:
     return f"{number(seconds * 1e3)} ms"
 
 
+def value_text(value: float | None, unit: Unit) -> str:
+    """Return a value with its unit, ``71.25%`` for a share, nothing for None."""
+    if value is None:
+        return ""
+    return f"{value:.2%}" if unit == "share" else f"{number(value)} {unit}".rstrip()
+
+
+def change_text(change: Interval | None, unit: Unit) -> str:
+    """Return ``+3.1% [+1.0%, +5.2%]``, ``-1.23 pp`` (percentage points) for a difference of shares, or nothing."""
+    if change is None:
+        return ""
+    if unit == "share":
+        return f"{100 * change.value:+.2f} pp"
+    low, high = (f"{bound:+.1%}" if math.isfinite(bound) else "?" for bound in (change.low, change.high))
+    return f"{change.value:+.1%} [{low}, {high}]"
+
+
 def score_words(name: str) -> str:
-    """Return a score of a dataset as people write it: ``pixel accuracy``, ``mIoU``, ``IoU cat``."""
+    """Return the label of a dataset's score: ``pixel accuracy``, ``mIoU``, ``IoU cat``."""
     return name.replace("_", " ").replace("iou", "IoU")
 
 
-MAX_LABEL = 40
-_CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff\ufdd0-\ufdef\ufffe\uffff]+")
+def without_address(reason: str) -> str:
+    """Return a reason without a leading URL, so that equal reasons for many files can be grouped."""
+    return re.sub(r"^https?://\S+: ", "", reason)
 
 
-def plain_text(text: str) -> str:
-    """Return text without what controls terminals, lines, the direction of writing, or is no character at all."""
-    return _CONTROLS.sub(" ", text)
+def model_name(info: BenchmarkRecord) -> str:
+    """Return the model's name, followed by the kind of its weights unless they are pretrained."""
+    return info.model if info.weights.kind == "pretrained" else f"{info.model} ({info.weights.kind})"
 
 
-def md_text(text: str) -> str:
-    """Return text for a markdown paragraph or table cell: no markup, HTML, mention, reference or link survives."""
-    flat = re.sub(r"\s+", " ", plain_text(text))
-    flat = flat.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-    flat = re.sub(r"([\\`*_{}\[\]()!|~$])", r"\\\1", flat)
-    return re.sub(r"(?<=[@#])(?=\w)|(?<=://)(?=\w)|(?<=www)(?=\.)", "<!-- -->", flat)
-
-
-def value_words(value: float | None, unit: Unit) -> str:
-    """Return a value with its unit, nothing where there is none."""
-    if value is None:
-        return ""
-    if unit == "share":
-        return f"{100 * value:.2f} %"
-    return f"{number(value)} {unit}".rstrip()
-
-
-def change_words(change: Interval | None, unit: Unit) -> str:
-    """Return a change with its interval in percent, or in percentage points where the values are shares."""
-    if change is None:
-        return ""
-    sign = "pp" if unit == "share" else "%"
-    middle = f"{100 * change.value:+.1f} {sign}"
-    if change.low == change.high:
-        return middle
-    return f"{middle} ({100 * change.low:+.1f} to {100 * change.high:+.1f})"
+def run_labels(runs: Sequence[Run]) -> tuple[str, ...]:
+    """Return the names of the runs, numbered where several have the same."""
+    names = [run.name for run in runs]
+    return tuple(
+        shortened([n if names.count(n) == 1 else f"#{names[: i + 1].count(n)} {n}" for i, n in enumerate(names)])
+    )
 
 
 def short_labels(infos: Sequence[BenchmarkRecord], without: Sequence[str] = ()) -> list[str]:
@@ -79,12 +80,13 @@ def short_labels(infos: Sequence[BenchmarkRecord], without: Sequence[str] = ()) 
             ``threads``, ``batch``.
     """
     parts = [_parts(info) for info in infos]
-    varying = [name for name in _PARTS if name not in without and len({part[name] for part in parts}) > 1]
-    return shortened([" ".join(filter(None, (part[name] for name in varying or ["model"]))) for part in parts])
+    varying = [name for name in _parts(infos[0]) if len({part[name] for part in parts}) > 1] if infos else []
+    shown = [name for name in varying if name not in without] or ["model"]
+    return shortened([" ".join(filter(None, (part[name] for name in shown))) for part in parts])
 
 
 def shortened(labels: Sequence[str], most: int = MAX_LABEL) -> list[str]:
-    """Return labels of at most about `most` characters: the same for the same, different for different ones."""
+    """Return labels of at most about `most` characters; equal labels stay equal, different ones different."""
     found: dict[str, str] = {}
     for label in labels:
         clean = plain_text(label)
@@ -92,14 +94,6 @@ def shortened(labels: Sequence[str], most: int = MAX_LABEL) -> list[str]:
         same = sum(other == short or other.startswith(f"{short} #") for other in found.values())
         found.setdefault(label, f"{short} #{same + 1}" if same else short)
     return [found[label] for label in labels]
-
-
-_PARTS = ("model", "case", "runtime", "precision", "device", "size", "threads", "batch")
-
-
-def model_name(info: BenchmarkRecord) -> str:
-    """Return the model's name, with the kind of its weights unless they are the pretrained ones."""
-    return info.model if info.weights.kind == "pretrained" else f"{info.model} ({info.weights.kind})"
 
 
 def _parts(info: BenchmarkRecord) -> dict[str, str]:

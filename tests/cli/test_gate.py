@@ -96,7 +96,7 @@ def test_in_github_actions_it_annotates_and_summarises(tmp_path: Path, monkeypat
         (["gate", "old.json"], "give BASELINE and CURRENT"),
         (["gate", "old.json", "old.json", "--against", "HEAD"], "give BASELINE and CURRENT"),
         (["gate", "--self-audit", "--against", "HEAD"], "give BASELINE and CURRENT"),
-        (["gate", "old.json", "./old.json"], "a run always equals itself"),
+        (["gate", "old.json", "./old.json"], "the same run"),
         (["gate", "old.json", "nothing.json"], "no such file"),
         (["gate", "old.json", "empty"], "no run files in this directory"),
         (["gate", "--base-args=-x", "--args=-k latency"], "wanted the bench first"),
@@ -182,7 +182,7 @@ def test_two_revisions_in_turns(repository: Path, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(session, "TURN_S", 0.002)
     result = segcore("gate", "--args", "bench -k pedantic", "--against", "HEAD", "--budget", "1", "--json")
     found = json.loads(result.stdout)
-    assert (found["baseline"], found["current"]) == ("HEAD", "the present state")
+    assert (found["baseline"], found["current"]) == ("HEAD", "working tree")
     assert found["rows"][0]["item"] == "bench/test_widget.py::test_pedantic"
     assert found["rows"][0]["change"] > 2
     assert result.exit_code in (1, 3)  # two blocks are few

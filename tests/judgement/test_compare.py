@@ -9,7 +9,8 @@ import pytest
 from segcore.core.errors import UsageError
 from segcore.core.records import CalibrationRecord, DatasetRecord, GpuRecord, Run, WeightsRecord
 from segcore.judgement.compare import achieved, compare
-from segcore.report import compare_text
+from segcore.report.comparison import cells_table, comparison_table
+from segcore.report.table import to_csv, to_markdown
 from tests.support.factories import make_machine
 from tests.support.judged_runs import a_run, an_item, steady
 
@@ -122,12 +123,12 @@ def test_scores_of_datasets_are_compared_where_images_and_protocol_are_the_same(
     assert miou.cells["a cpu"].difference == 0
     assert miou.cells["b cpu"].difference == pytest.approx(0.03)
     assert (miou.cells["a cpu"].best, miou.cells["b cpu"].best) == (False, True)
-    shown = compare_text.markdown(table)
+    shown = to_markdown(comparison_table(table))
     assert r"mIoU on voc-val \(9 images\), voc-original" in shown
     assert r"320: 64.00% \(62.0 to 66.0\) +3.00 \*" in shown
     assert "cat" not in shown
-    assert "Medians" not in shown
-    rows = list(csv.DictReader(io.StringIO(compare_text.as_csv(table))))
+    assert len(comparison_table(table).notes) == 2, "the machine, and how to read scores"
+    rows = list(csv.DictReader(io.StringIO(to_csv(cells_table(table)))))
     assert [(row["score"], row["column"], row["kind"], row["seconds"]) for row in rows[1:3]] == [
         ("miou", "b cpu", "dataset", ""),
         ("iou cat", "a cpu", "dataset", ""),

@@ -166,7 +166,7 @@ def test_hover_shows_the_number(seen: Seen, chart: str) -> None:
     mark.hover(force=True)
     tip = seen.page.locator("#tip")
     assert tip.is_visible()
-    assert any(unit in tip.inner_text() for unit in (" ms", " %", " GMAC/s", " images/s"))
+    assert any(unit in tip.inner_text() for unit in (" ms", "%", " GMAC/s", " images/s"))
     box = tip.bounding_box()
     assert box
     assert box["x"] >= 0

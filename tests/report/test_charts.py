@@ -14,8 +14,9 @@ from segcore.core.records import Run
 from segcore.judgement.statistics import quantile_interval
 from segcore.report import charts
 from segcore.report.charts import Chart
-from segcore.report.wording import milliseconds, number
+from segcore.report.wording import milliseconds, number, run_labels
 from tests.support.factories import MODELS, make_run
+from tests.support.tables import as_number
 
 
 @pytest.fixture(scope="module")
@@ -43,18 +44,18 @@ def with_samples(run: Run, samples: tuple[float, ...]) -> Run:
 def test_latency(run: Run) -> None:
     chart = made(charts.latency([run]))
     items = [b for b in run.benchmarks if b.info.kind == "latency"]
-    assert len(chart.rows) == len(items) == 8
-    for row, benchmark in zip(chart.rows, items, strict=True):
+    assert len(chart.table.rows) == len(items) == 8
+    for row, benchmark in zip(chart.table.rows, items, strict=True):
         interval = quantile_interval(benchmark.samples, 0.5).exp()
         assert row[2:] == (interval.value * 1e3, interval.low * 1e3, interval.high * 1e3, 40.0)
-        said = f"{row[0]}, base: {milliseconds(interval.value)} (95 %: {number(interval.low * 1e3)} to "
+        said = f"{row[0]}, base: {milliseconds(interval.value)} (95%: {number(interval.low * 1e3)} to "
         assert any(label.startswith(said) for label in labels(chart))
 
 
 def test_too_few_rounds_have_no_interval(run: Run) -> None:
     chart = made(charts.latency([with_samples(run, (0.01, 0.011))]))
     assert all("too few rounds for an interval" in label for label in labels(chart))
-    assert all(math.isinf(float(row[4])) for row in chart.rows)
+    assert all(math.isinf(as_number(row[4])) for row in chart.table.rows)
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf, 0.0, -1.0])
@@ -66,8 +67,8 @@ def test_distribution_draws_every_round(run: Run) -> None:
     chart = made(charts.distribution([run]))
     assert len(labels(chart)) == 8 * 40
     first = next(b for b in run.benchmarks if b.info.kind == "latency")
-    assert chart.rows[0][2] == pytest.approx(min(first.samples) * 1e3)
-    assert chart.rows[0][6] == pytest.approx(max(first.samples) * 1e3)
+    assert chart.table.rows[0][2] == pytest.approx(min(first.samples) * 1e3)
+    assert chart.table.rows[0][6] == pytest.approx(max(first.samples) * 1e3)
 
 
 def test_very_many_rounds_are_thinned(run: Run) -> None:
@@ -78,29 +79,29 @@ def test_very_many_rounds_are_thinned(run: Run) -> None:
 
 def test_throughput_is_images_not_batches(run: Run) -> None:
     chart = made(charts.throughput([run]))
-    for series, batch, rate in chart.rows:
+    for series, batch, rate in chart.table.rows:
         benchmark = next(
             b for b in run.benchmarks if b.info.kind == "throughput" and (b.info.model, b.info.batch) == (series, batch)
         )
-        assert float(rate) == pytest.approx(float(batch) / statistics.median(benchmark.samples), rel=1e-3)
+        assert as_number(rate) == pytest.approx(as_number(batch) / statistics.median(benchmark.samples), rel=1e-3)
 
 
 def test_stages_are_medians_in_the_order_of_the_pipeline(run: Run) -> None:
     chart = made(charts.stages([run]))
-    assert [row[2] for row in chart.rows[:3]] == ["preprocess", "forward", "postprocess"]
+    assert [row[2] for row in chart.table.rows[:3]] == ["preprocess", "forward", "postprocess"]
     first = next(b for b in run.benchmarks if b.info.kind == "latency")
-    assert [row[3] for row in chart.rows[:3]] == [statistics.median(s) * 1e3 for s in first.info.stages.values()]
+    assert [row[3] for row in chart.table.rows[:3]] == [statistics.median(s) * 1e3 for s in first.info.stages.values()]
 
 
 def test_efficiency_is_a_share_of_the_calibrated_peak(run: Run) -> None:
     chart = made(charts.efficiency([run]))
-    latency = next(row for row in chart.rows if row[0] == "fcn_resnet101 chelsea @320")
+    latency = next(row for row in chart.table.rows if row[0] == "fcn_resnet101 chelsea @320")
     gmacs, seconds = MODELS["fcn_resnet101"]
     assert latency[2] == gmacs
     assert latency[3] == pytest.approx(0.02 * gmacs**0.5)
-    assert float(latency[4]) == pytest.approx(gmacs / (0.85 * seconds), rel=0.03)
+    assert as_number(latency[4]) == pytest.approx(gmacs / (0.85 * seconds), rel=0.03)
     assert latency[5] == pytest.approx(190.0)
-    assert float(latency[6]) == pytest.approx(100 * float(latency[4]) / 190.0)
+    assert as_number(latency[6]) == pytest.approx(100 * as_number(latency[4]) / 190.0)
 
 
 def test_roof_has_its_ridge_where_copy_and_matrix_product_meet(run: Run) -> None:
@@ -118,7 +119,7 @@ def test_no_efficiency_without_calibration(run: Run) -> None:
 
 def test_trade_off_scores_expectations_where_there_is_no_truth(run: Run) -> None:
     chart = made(charts.trade_off([run]))
-    assert [(row[0], row[1]) for row in chart.rows] == [
+    assert [(row[0], row[1]) for row in chart.table.rows] == [
         ("embedded torch fp32 cpu @320", 100.0),
         ("fcn_resnet101 torch fp32 cpu @320", 100.0),
     ]
@@ -126,7 +127,7 @@ def test_trade_off_scores_expectations_where_there_is_no_truth(run: Run) -> None
 
 def test_run_order_shows_a_drift(run: Run) -> None:
     chart = made(charts.run_order([with_samples(run, (0.010,) * 20 + (0.012,) * 20)]))
-    assert all(float(row[4]) == pytest.approx(20.0) for row in chart.rows)
+    assert all(as_number(row[4]) == pytest.approx(20.0) for row in chart.table.rows)
 
 
 def test_history_rings_where_an_item_changed_for_good(tmp_path: Path) -> None:
@@ -142,14 +143,14 @@ def test_history_rings_where_an_item_changed_for_good(tmp_path: Path) -> None:
         for day in range(8)
     ]
     chart = made(charts.over_time(runs))
-    steps = [(row[2], row[5]) for row in chart.rows if row[5] and "latency" in str(row[0])]
+    steps = [(row[2], row[5]) for row in chart.table.rows if row[5] and "latency" in str(row[0])]
     assert {run for run, _ in steps} == {"r4"}
-    assert all(re.fullmatch(r"changed for good by \+(2[6-9]|3[0-4])\.\d %", str(text)) for _, text in steps)
+    assert all(re.fullmatch(r"changed for good by \+(2[6-9]|3[0-4])\.\d%", str(text)) for _, text in steps)
 
 
 def test_runs_of_one_name_are_told_apart(run: Run) -> None:
-    assert charts.run_labels([run, run]) == ("#1 base", "#2 base")
-    assert len(made(charts.latency([run, run])).rows) == 16
+    assert run_labels([run, run]) == ("#1 base", "#2 base")
+    assert len(made(charts.latency([run, run])).table.rows) == 16
 
 
 def test_nothing_to_draw(run: Run) -> None:
@@ -171,12 +172,14 @@ def test_a_sweep_over_threads_has_a_line_each(run: Run) -> None:
     assert charts.thread_sweep([run]) is None
     both = run.model_copy(update={"benchmarks": (*run.benchmarks, *swept)})
     chart = made(charts.thread_sweep([both]))
-    assert [row[:2] for row in chart.rows] == [
+    assert [row[:2] for row in chart.table.rows] == [
         (f"{threads} thread{s}", batch) for threads, s in ((1, ""), (2, "s")) for batch in (1.0, 2.0, 4.0)
     ]
-    one, two = (float(row[2]) for row in chart.rows if row[1] == 4.0)
+    one, two = (as_number(row[2]) for row in chart.table.rows if row[1] == 4.0)
     assert two == pytest.approx(2 * one)
     assert f"2 threads, batch 4: {number(two)} images/s" in labels(chart)
     assert len(chart.svg) > 1000
-    assert len(made(charts.throughput([both])).rows) == len(made(charts.throughput([run])).rows)  # not these too
+    assert len(made(charts.throughput([both])).table.rows) == len(
+        made(charts.throughput([run])).table.rows
+    )  # not these too
     assert [chart.name for chart in charts.all_charts([both])].count("threads") == 1

@@ -167,9 +167,9 @@ def test_pictures_come_only_from_the_runs_directory(tmp_path: Path, place: str, 
 
 def test_a_run_of_nothing_says_so(tmp_path: Path) -> None:
     run = make_run(tmp_path, models=())
-    story = build_report([run])
-    assert story.headline.word == "Incomplete"
-    page = render_html(story)
+    report = build_report([run])
+    assert report.headline.word == "Incomplete"
+    page = render_html(report)
     assert "0 items measured" in page
     assert 'id="speed"' not in page
 
@@ -196,8 +196,8 @@ def test_several_runs_stand_side_by_side(pair: tuple[Run, Run]) -> None:
 
 def test_many_cases_get_smaller_pictures(pair: tuple[Run, Run], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("segcore.report.html.PICTURE_SIDES", ((1, 640), (2, 100)))
-    story = build_report([pair[0]])
-    page = render_html(story)
+    report = build_report([pair[0]])
+    page = render_html(report)
     assert "The first 2 of 4 cases." in page
     widths = [int(a["width"] or 0) for tag, a in Parsed(page).tags if tag == "img"]
     assert max(widths) == 100

@@ -10,8 +10,9 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from segcore.report.escape import plain_text
 from segcore.report.vega import colour, draw, lanes, nominal, quantity
-from segcore.report.wording import plain_text, shortened
+from segcore.report.wording import shortened
 from tests.support.examples import examples
 
 

@@ -11,8 +11,8 @@ from segcore.core.limits import Limits
 from segcore.core.records import OutcomeRecord, Run, WarningRecord
 from segcore.judgement.drift import run_drift
 from segcore.judgement.gate import judge
-from segcore.report.gate_text import MAX_MARKDOWN
-from segcore.report.markdown import render_folded, render_markdown, write_markdown
+from segcore.report.comment import render_comment, render_folded, write_comment
+from segcore.report.markdown import MAX_MARKDOWN
 from segcore.report.model import build_report
 from tests.support.factories import make_hostile, make_run
 
@@ -26,7 +26,7 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> tuple[Run, Run]:
 
 def test_verdict_then_changes_then_the_rest_folded(pair: tuple[Run, Run]) -> None:
     base, head = pair
-    text = render_markdown(build_report([head], base, judge([base], [head], Limits(), drift=run_drift(base, head))))
+    text = render_comment(build_report([head], base, judge([base], [head], Limits(), drift=run_drift(base, head))))
     assert text.startswith("### ❌ segcore ")
     open_part = re.sub(r"<details>.*?</details>", "", text, flags=re.DOTALL)
     assert "regressed" in open_part
@@ -42,12 +42,12 @@ def test_verdict_then_changes_then_the_rest_folded(pair: tuple[Run, Run]) -> Non
 
 
 def test_without_a_baseline(pair: tuple[Run, Run]) -> None:
-    text = render_markdown(build_report([pair[0]]))
+    text = render_comment(build_report([pair[0]]))
     assert text.startswith("### ✅ segcore: Passed: all 9 items")
 
 
 def test_tables_are_tables(pair: tuple[Run, Run]) -> None:
-    for line in render_markdown(build_report(pair)).splitlines():
+    for line in render_comment(build_report(pair)).splitlines():
         if line.startswith("|"):
             assert line.endswith("|")
             assert len(re.findall(r"(?<!\\)\|", line)) > 2
@@ -62,19 +62,22 @@ def test_it_never_gets_too_long(pair: tuple[Run, Run], count: int) -> None:
     warnings = (WarningRecord(code="other", text="w" * 1000),)
     record = pair[1].record.model_copy(update={"outcomes": more, "warnings": warnings})
     head = pair[1].model_copy(update={"record": record})
-    story = build_report([head], pair[0], judge([pair[0]], [head], Limits()))
-    for text in (render_markdown(story), render_folded(story)):
+    report = build_report([head], pair[0], judge([pair[0]], [head], Limits()))
+    for text in (render_comment(report), render_folded(report)):
         assert len(text) <= MAX_MARKDOWN
         assert text.count("<details>") == text.count("</details>")
     if count == 3000:
-        assert "Too long for here: 3000 not measured or failed" in render_folded(story)
+        assert "<summary>3000 not measured or failed</summary>" in render_folded(report)
+        left_out = re.search(r"\((\d+) more lines are left out", render_folded(report))
+        assert left_out
+        assert 0 < int(left_out[1]) < 3000
 
 
 def test_names_of_others_are_no_markup(pair: tuple[Run, Run]) -> None:
     hostile = make_hostile(pair[1])
     for text in (
-        render_markdown(build_report([hostile])),
-        render_markdown(build_report([hostile], hostile, judge([hostile], [hostile], Limits()))),
+        render_comment(build_report([hostile])),
+        render_comment(build_report([hostile], hostile, judge([hostile], [hostile], Limits()))),
     ):
         assert set(re.findall(r"<[^!].*?>", text)) <= {
             "<details>",
@@ -91,4 +94,4 @@ def test_names_of_others_are_no_markup(pair: tuple[Run, Run]) -> None:
 
 def test_what_cannot_be_written_is_said(pair: tuple[Run, Run]) -> None:
     with pytest.raises(OutputError, match="cannot be written"):
-        write_markdown(build_report([pair[0]]), pair[0].path / "comment.md")
+        write_comment(build_report([pair[0]]), pair[0].path / "comment.md")

@@ -1,0 +1,165 @@
+"""Verdicts of a gate as table, markdown, GitHub annotations and JSON."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from rich.console import Console
+from rich.text import Text
+
+from segcore.judgement.gate.verdict import EXIT_CODES, VERDICTS, GateResult, Row
+from segcore.judgement.statistics import CONFIDENCE
+from segcore.report.escape import command_data, command_property, markdown_text, plain_text
+from segcore.report.markdown import MAX_MARKDOWN, Section, document
+from segcore.report.table import ICONS, STYLES, Cell, Table, print_table, terminal_text, to_markdown
+from segcore.report.wording import change_text, value_text
+
+HeadlineTone = Literal["good", "warn", "bad"]
+TONES: dict[str, HeadlineTone] = {
+    "pass": "good",
+    "improved": "good",
+    "inconclusive": "warn",
+    "incomparable": "warn",
+    "regressed": "bad",
+    "missing": "bad",
+}
+_WORDS: dict[int, tuple[str, HeadlineTone]] = {0: ("Passed", "good"), 1: ("Failed", "bad"), 3: ("Undecided", "warn")}
+INTERVAL = f"change [{CONFIDENCE:.0%} interval]"
+
+
+@dataclass(frozen=True)
+class Headline:
+    """The verdict in one word, and in one line with counts."""
+
+    word: str
+    line: str
+    tone: HeadlineTone
+
+
+def headline(result: GateResult) -> Headline:
+    """Return the verdict of a gate."""
+    word, tone = _WORDS[result.exit_code]
+    counts = ", ".join(f"{count} {verdict}" for verdict, count in result.counts.items()) or "nothing was judged"
+    return Headline(word, f"{word}: {result.current} against {result.baseline}: {counts}", tone)
+
+
+def worst_first(rows: Sequence[Row]) -> tuple[Row, ...]:
+    """Return rows sorted by verdict."""
+    return tuple(sorted(rows, key=lambda row: VERDICTS.index(row.verdict)))
+
+
+def gate_table(rows: Sequence[Row], *, footnotes: bool = False) -> Table:
+    """Return a row per judged aspect of an item.
+
+    Args:
+        rows: in the order to be shown.
+        footnotes: number the reasons of what did not pass and put each once into the notes, where the table must be
+            narrow; else they are a column.
+    """
+    reasons = dict.fromkeys(row.reason for row in rows if EXIT_CODES[row.verdict])
+    numbers = {reason: f" [{n}]" for n, reason in enumerate(reasons, 1)} if footnotes else {}
+    columns = ("item", "what", "old", "new", INTERVAL, "limit", "verdict", *(() if footnotes else ("why",)))
+    cells = tuple(
+        (
+            row.item,
+            row.aspect,
+            value_text(row.old, row.unit),
+            value_text(row.new, row.unit),
+            change_text(row.change, row.unit),
+            row.limit,
+            Cell(row.verdict + (numbers.get(row.reason, "") if EXIT_CODES[row.verdict] else ""), TONES[row.verdict]),
+            *(() if footnotes else (Cell(row.reason, "soft"),)),
+        )
+        for row in rows
+    )
+    notes = tuple(f"{number.strip()} {reason}" for reason, number in numbers.items())
+    return Table(columns, cells, notes=notes, right=("old", "new", INTERVAL, "limit"))
+
+
+def print_rows(rows: Sequence[Row], console: Console) -> None:
+    """Print rows of a gate under a heading per item."""
+    order = {item: n for n, item in enumerate(dict.fromkeys(row.item for row in rows))}
+    print_table(gate_table(sorted(rows, key=lambda row: order[row.item]), footnotes=True), console, grouped=True)
+
+
+def print_result(result: GateResult, console: Console) -> None:
+    """Print the verdicts, worst first, and the headline last."""
+    print_rows(worst_first(result.rows), console)
+    for note in result.notes:
+        console.print(Text(plain_text(f"note: {note}")))
+    console.print(Text(plain_text(gate_line(result)), f"bold {STYLES[headline(result).tone]}"))
+
+
+def render(result: GateResult, *, width: int | None = None, color: bool = False) -> str:
+    """Return what `print_result` prints; see `terminal_text`."""
+    return terminal_text(lambda console: print_result(result, console), width=width, color=color)
+
+
+def gate_line(result: GateResult) -> str:
+    """Return the headline as ``gate passed: ...``, with a failure in capitals for logs."""
+    word, _, rest = headline(result).line.partition(":")
+    return f"gate {word.upper() if result.exit_code == 1 else word.lower()}:{rest}"
+
+
+def markdown(result: GateResult, room: int = MAX_MARKDOWN) -> str:
+    """Return GitHub markdown of at most `room` characters: verdict, what did not just pass, the rest folded."""
+    rows = worst_first(result.rows)
+    changed = [row for row in rows if row.verdict != "pass"]
+    passed = [row for row in rows if row.verdict == "pass"]
+    table = to_markdown(gate_table(changed)) + "\n" if changed else ""
+    notes = "".join(f"- {markdown_text(note)}\n" for note in result.notes)
+    foot = (
+        f"\n<sub>Change: estimate [{CONFIDENCE:.0%} interval], noise between processes included; slower and worse are "
+        "judged against the limit.</sub>\n"
+    )
+    sections = [Section("", table + notes)]
+    sections += [Section(f"{len(passed)} passed", to_markdown(gate_table(passed)))] if passed else []
+    title = f"### {ICONS[headline(result).tone]}segcore {markdown_text(gate_line(result))}\n"
+    return title + document(sections, room - len(title) - len(foot)) + foot
+
+
+def workflow_commands(result: GateResult) -> str:
+    """Return a GitHub workflow command for each row that did not pass: an error, or a warning if undecided."""
+    lines = []
+    for row in worst_first(result.rows):
+        if code := EXIT_CODES[row.verdict]:
+            title = command_property(f"segcore: {row.verdict}: {row.item} {row.aspect}")
+            limit = f"(limit {row.limit})" if row.limit else ""
+            text = " ".join(filter(None, (change_text(row.change, row.unit), limit, row.reason)))
+            lines.append(f"::{'error' if code == 1 else 'warning'} title={title}::{command_data(text)}\n")
+    return "".join(lines)
+
+
+def as_json(result: GateResult) -> dict[str, Any]:
+    """Return the result as JSON values; an infinite bound is null."""
+    return {
+        "verdict": {0: "pass", 1: "fail", 3: "undecided"}[result.exit_code],
+        "exit_code": result.exit_code,
+        "baseline": result.baseline,
+        "current": result.current,
+        "confidence": CONFIDENCE,
+        "counts": dict(result.counts),
+        "rows": [_json_row(row) for row in result.rows],
+        "notes": list(result.notes),
+    }
+
+
+def _json_row(row: Row) -> dict[str, Any]:
+    change = row.change
+    return {
+        **{name: getattr(row, name) for name in ("item", "aspect", "verdict", "unit")},
+        "old": finite(row.old),
+        "new": finite(row.new),
+        "change": finite(change.value) if change else None,
+        "interval": [finite(change.low), finite(change.high)] if change else None,
+        "limit": row.limit,
+        "reason": row.reason,
+    }
+
+
+def finite(value: float | None) -> float | None:
+    """Return the value, or None if it is NaN or infinite, which JSON cannot hold."""
+    return value if value is not None and math.isfinite(value) else None

@@ -1,0 +1,104 @@
+"""Accuracy, latency and throughput of one run as tables for a terminal."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from statistics import median
+
+import numpy as np
+
+from segcore.core.records import AccuracyRecord, Benchmark, BenchmarkRecord, Run
+from segcore.judgement.statistics import rounds_needed, usable
+from segcore.report.table import Cell, Row, Table
+from segcore.report.wording import model_name
+
+PERCENTILES = (0.5, 0.9, 0.99)
+_IDENTITY: dict[str, Callable[[BenchmarkRecord], str]] = {
+    "case": lambda info: info.case,
+    "model": model_name,
+    "runtime": lambda info: info.runtime,
+    "precision": lambda info: info.precision,
+    "device": lambda info: info.device,
+    "size": lambda info: str(info.size),
+    "threads": lambda info: str(info.threads or ""),
+}
+_ALWAYS = ("case", "model", "size")
+"""Columns of a table with a single row."""
+
+Figures = tuple[tuple[str, ...], list[Row]]
+"""Columns and rows without those that identify the item."""
+
+
+def run_tables(run: Run) -> list[Table]:
+    """Return a table for each kind of item in the run; what is the same in all rows is in its title."""
+    items = {kind: [b for b in run.benchmarks if b.info.kind == kind] for kind in ("accuracy", "latency", "throughput")}
+    batches: dict[tuple[str, ...], list[Benchmark]] = defaultdict(list)
+    for benchmark in items["throughput"]:
+        batches[tuple(of(benchmark.info) for of in _IDENTITY.values())].append(benchmark)
+    found = (
+        ("Accuracy", items["accuracy"], _accuracy(items["accuracy"])),
+        ("Latency, ms", items["latency"], _latency(items["latency"])),
+        ("Throughput, images per second", [same[0] for same in batches.values()], _throughput(list(batches.values()))),
+    )
+    return [_table(title, [b.info for b in shown], *figures) for title, shown, figures in found if shown]
+
+
+def _table(title: str, infos: Sequence[BenchmarkRecord], columns: tuple[str, ...], rows: list[Row]) -> Table:
+    parts = {name: [of(info) for info in infos] for name, of in _IDENTITY.items()}
+    varying = [name for name in parts if len(set(parts[name])) > 1 or (name in _ALWAYS and len(infos) == 1)]
+    common = ", ".join(f"{name} {parts[name][0]}" for name in parts if name not in varying and parts[name][0])
+    return Table(
+        (*varying, *columns),
+        tuple((*(parts[name][n] for name in varying), *row) for n, row in enumerate(rows)),
+        f"{title} ({common})" if common else title,
+        right=("size", "threads", "checks"),
+        formats={"%": "{:.1f}".format, "mIoU %": "{:.1f}".format, "forward %": "{:.0f}".format},
+    )
+
+
+def _accuracy(benchmarks: Sequence[Benchmark]) -> Figures:
+    records = [b.info.accuracy or AccuracyRecord(dominant="", fractions={}) for b in benchmarks]
+    scored = any(record.miou is not None for record in records)
+    rows: list[Row] = []
+    for record in records:
+        share = record.fractions.get(record.dominant)
+        passed = sum(check.passed for check in record.checks)
+        miou = (None if record.miou is None else 100 * record.miou,) if scored else ()
+        result = Cell("passed", "good") if record.passed else Cell("FAILED", "bad")
+        percent = None if share is None else 100 * share
+        rows.append((record.dominant, percent, *miou, f"{passed}/{len(record.checks)}", result))
+    return ("dominant", "%", *(("mIoU %",) if scored else ()), "checks", "result"), rows
+
+
+def _latency(benchmarks: Sequence[Benchmark]) -> Figures:
+    shown = [q for q in PERCENTILES if q == 0.5 or any(len(b.samples) >= rounds_needed(q) for b in benchmarks)]
+    counted = any(benchmark.info.energy for benchmark in benchmarks)
+    rows: list[Row] = []
+    for benchmark in benchmarks:
+        forward, seconds = benchmark.info.stages.get("forward"), _percentile(benchmark, 0.5)
+        rows.append(
+            (
+                *(None if (value := _percentile(benchmark, q)) is None else 1e3 * value for q in shown),
+                100 * median(forward) / seconds if forward and seconds else None,
+                len(benchmark.samples),
+                *((benchmark.info.joules_per_image,) if counted else ()),
+            )
+        )
+    return (*(f"p{100 * q:g}" for q in shown), "forward %", "rounds", *(("J/image",) if counted else ())), rows
+
+
+def _throughput(groups: Sequence[Sequence[Benchmark]]) -> Figures:
+    sizes = sorted({benchmark.info.batch for same in groups for benchmark in same})
+    rows: list[Row] = []
+    for same in groups:
+        seconds = {b.info.batch: _percentile(b, 0.5) for b in same}
+        rows.append(tuple(size / s if (s := seconds.get(size)) else None for size in sizes))
+    return tuple(f"batch {size}" for size in sizes), rows
+
+
+def _percentile(benchmark: Benchmark, q: float) -> float | None:
+    """Return seconds, or None if a percentile other than the median has too few rounds to be bounded on both sides."""
+    if not usable(benchmark.samples) or (q != 0.5 and len(benchmark.samples) < rounds_needed(q)):
+        return None
+    return float(np.quantile(benchmark.samples, q, method="hazen"))
