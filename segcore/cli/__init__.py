@@ -1,4 +1,4 @@
-"""The ``segcore`` command: subcommands load when they are run, so that ``--help`` needs no torch."""
+"""The ``segcore`` command. Subcommands are imported when they run, so ``--help`` loads no torch."""
 
 from __future__ import annotations
 
@@ -6,81 +6,121 @@ import importlib
 import os
 import sys
 import traceback
-from typing import Any
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, TextIO, cast
 
 import click
 
 from segcore import __version__
 from segcore.core.errors import (
     EXIT_BAD_INPUT,
-    EXIT_BROKEN_PIPE,
     EXIT_CRASHED,
     EXIT_INTERRUPTED,
     EXIT_IO_ERROR,
+    OutputError,
     SegcoreError,
     nearest_hint,
 )
 from segcore.inference.allocator import keep_freed_memory
 
-# Name -> (home of the click command, one line of help). Kept here so that listing them imports nothing.
-COMMANDS: dict[str, tuple[str, str]] = {
-    "segment": ("segcore.cli.segment:segment", "Segment photos: masks, overlays and a table of classes."),
-    "evaluate": ("segcore.cli.evaluate:evaluate", "Score a model on a dataset: mIoU and more, by protocol."),
-    "report": ("segcore.cli.report:report", "Show run files as a page, a comment or tables."),
-    "gate": ("segcore.cli.gate:gate", "Judge a run against a baseline, or two revisions against each other."),
-    "compare": ("segcore.cli.compare:compare", "Put devices and machines side by side."),
-    "history": ("segcore.cli.history:history", "Show runs over time, with change points."),
-    "devices": ("segcore.cli.inventory:devices", "List CUDA, MPS and CPU as found here."),
-    "models": ("segcore.cli.inventory:models", "List models, their cost, and whether their weights are here."),
-    "fetch": ("segcore.cli.inventory:fetch", "Download weights and reference photos ahead of time."),
-    "runtimes": ("segcore.cli.runtimes:runtimes", "List ways to execute a model, as found here."),
-    "best": ("segcore.cli.runtimes:best", "Find the fastest runtime and precision that keeps the masks."),
-    "load": ("segcore.cli.load:load", "Put a model under load as MLPerf does: streams, server, offline."),
-    "cases": ("segcore.cli.inventory:cases", "List or check YAML cases."),
+COMMANDS = {
+    "segment": "Segment photos: masks, overlays and a table of classes.",
+    "evaluate": "Score a model on a dataset: mIoU and other metrics.",
+    "report": "Report on run files: page, pull-request comment or tables.",
+    "gate": "Judge a run against a baseline, or one revision against another.",
+    "compare": "Compare devices and machines side by side.",
+    "history": "Show runs over time, with change points.",
+    "devices": "List CUDA, MPS and CPU devices.",
+    "models": "List models, their cost, and whether their weights are here.",
+    "fetch": "Download weights and reference photos ahead of time.",
+    "runtimes": "List the runtimes and precisions available here.",
+    "best": "Find the fastest runtime and precision that keeps the masks.",
+    "load": "Put a model under load as MLPerf does: streams, server, offline.",
+    "cases": "List or check YAML cases.",
 }
+"""Help of each command, one line: kept here so that ``--help`` imports no command."""
 
 
 class LazyGroup(click.Group):
-    """A group that knows its commands by name and imports the one that runs."""
+    """A group that imports only the command that runs."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Return the names in the order of `COMMANDS`."""
         return list(COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """Import the command that was asked for."""
+        """Import and return a command."""
         if cmd_name not in COMMANDS:
             return None
-        module, _, attribute = COMMANDS[cmd_name][0].partition(":")
-        command: click.Command = getattr(importlib.import_module(module), attribute)
+        command: click.Command = getattr(importlib.import_module(f"segcore.cli.{cmd_name}"), cmd_name)
         return command
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        """Name the nearest command when there is none of that name."""
+        """Report an unknown command with the nearest valid name."""
         if args and args[0] not in COMMANDS and not args[0].startswith("-"):
             ctx.fail(f"no command {args[0]!r}{nearest_hint(args[0], COMMANDS)}; see `segcore --help`")
         return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Write the list of commands without importing them."""
+        """Write the list of commands."""
         with formatter.section("Commands"):
-            formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
+            formatter.write_dl(list(COMMANDS.items()))
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Run the command; an expected error is one line on stderr and exit code 2."""
+        """Run the command; an operating system error that nothing else names is one line on stderr."""
         try:
             return super().invoke(ctx)
+        except OSError as error:  # of a broken pipe, click would make exit code 1, which means "regressed"
+            click.echo(f"segcore: {error}", err=True)
+            ctx.exit(EXIT_IO_ERROR)
+
+    def main(self, *args: Any, **kwargs: Any) -> Any:
+        """Run the command line; an expected error is one line on stderr and exit code 2."""
+        try:
+            return super().main(*args, **kwargs)
         except SegcoreError as error:
             click.echo(f"segcore: {error}", err=True)
-            ctx.exit(EXIT_BAD_INPUT)
-        except BrokenPipeError:  # click would exit with 1, which means "regressed"
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or the flush at exit fails again
-            ctx.exit(EXIT_BROKEN_PIPE)
+            sys.exit(EXIT_BAD_INPUT)
 
 
-@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+class CheckedStdout:
+    """Standard output that raises `OutputError` if it cannot be written, for example because of a closed pipe."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    def write(self, text: str) -> int:
+        """Write text."""
+        if text == "":  # click tries this, and a device may refuse even that
+            return 0
+        with self._checked():
+            return self._stream.write(text)
+
+    def flush(self) -> None:
+        """Write what is buffered."""
+        with self._checked():
+            self._stream.flush()
+
+    @contextmanager
+    def _checked(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            # The interpreter flushes what is still buffered when it exits, which must not fail again.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), self._stream.fileno())
+            raise OutputError(f"standard output cannot be written: {error.strerror or error}") from error
+
+
+@click.group(
+    cls=LazyGroup,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100, "show_default": True},
+)
 @click.version_option(__version__, prog_name="segcore")
 def cli() -> None:
     """Is this segmentation model still right, and still fast, on every device it ships to?
@@ -90,7 +130,9 @@ def cli() -> None:
 
 
 def main() -> None:
-    """Run the ``segcore`` script; no failure of its own exits with a code that `segcore gate` uses for a verdict."""
+    """Run the ``segcore`` script; no failure exits with a code that `segcore gate` uses for a verdict."""
+    if sys.stdout is not None:
+        sys.stdout = cast(TextIO, CheckedStdout(sys.stdout))
     keep_freed_memory()
     try:
         code = cli.main(standalone_mode=False)
@@ -100,9 +142,6 @@ def main() -> None:
     except (click.Abort, KeyboardInterrupt):
         click.echo("segcore: interrupted", err=True)
         code = EXIT_INTERRUPTED
-    except OSError as error:
-        click.echo(f"segcore: {error}", err=True)
-        code = EXIT_IO_ERROR
     except Exception:
         traceback.print_exc()
         code = EXIT_CRASHED

@@ -1,200 +1,172 @@
-"""``segcore evaluate``: accuracy over a dataset, as a table and as a run file."""
+"""``segcore evaluate``: scores of a model on a dataset, as a table and as a run file."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
-from segcore.cli.options import calibration_option, fetch_settings, json_option, offline_option
-from segcore.core.errors import EXIT_BAD_INPUT, DatasetError
+from segcore.cli.options import PATH, POSITIVE, ModelOptions, json_option, option, option_group
+from segcore.core.errors import DatasetError
 
 if TYPE_CHECKING:
-    from segcore.core.records import BenchmarkRecord, DatasetRecord, Run, WorstRecord
+    from segcore.core.records import BenchmarkRecord, DatasetRecord, Run
     from segcore.evaluation.datasets import Engine, Evaluation
     from segcore.inference.pipeline import Segmenter
+    from segcore.inputs.datasets import Dataset
 
 DIRECTORY = Path("reports/evaluations")
 
 
+@dataclass(frozen=True)
+class DatasetOptions:
+    """The images to score."""
+
+    layout: str = option(flag="--dataset", required=True, help="Layout of the dataset: voc, coco or folder.")
+    root: Path = option(required=True, type=PATH, help="Directory of the dataset.")  # noqa: RUF009  # a field
+    split: str | None = option(help="Split (default: val); for a folder, a subdirectory.")
+    limit: int | None = option(type=POSITIVE, help="Score only the first LIMIT images.")
+
+
+@dataclass(frozen=True)
+class EngineOptions:
+    """What scores the images: this process, or actors of a Ray cluster."""
+
+    engine: str = option(default="local", type=click.Choice(["local", "ray"]), help="Execution engine.")
+    address: str | None = option(help="Address of the Ray cluster (default: start one on this machine).")
+    actors: int | None = option(type=POSITIVE, help="Ray actors (default: as many as fit).")
+    cpus: int = option(default=1, type=POSITIVE, help="Processors per Ray actor.")
+    gpus: float = option(default=0.0, type=click.FloatRange(0), help="GPUs per Ray actor.")
+
+    def open(self, make: Callable[[], Segmenter]) -> Engine | None:
+        """Return the engine; None for this process."""
+        if self.engine == "local":
+            return None
+        from segcore.evaluation.ray_engine import RayEngine
+
+        return RayEngine(make, actors=self.actors, cpus=self.cpus, gpus=self.gpus, address=self.address)
+
+
 @click.command()
-@click.option("--dataset", "layout", required=True, help="voc, coco or folder.")
-@click.option("--root", required=True, type=click.Path(path_type=Path), help="Directory of the dataset.")
-@click.option("--split", help="Split (default: val); for a folder, a subdirectory.")
-@click.option("--model", default="embedded", show_default=True, help="Model name; see `segcore models`.")
-@click.option("--weights", default="pretrained", show_default=True, help="'pretrained', 'random' or a checkpoint.")
-@click.option("--size", default=520, show_default=True, type=click.IntRange(1), help="Shorter side at model scale.")
+@option_group(DatasetOptions, "source")
+@option_group(ModelOptions, model="embedded", size=520)
 @click.option(
     "--protocol",
     "protocols",
     multiple=True,
     default=("voc-original",),
-    show_default=True,
-    help="voc-original, torchvision-references or per-image; may be given several times.",
+    help="voc-original, torchvision-references or per-image (repeatable).",
 )
-@click.option("--batch", default=1, show_default=True, type=click.IntRange(1), help="Photos of one shape at a time.")
-@click.option("--workers", default=2, show_default=True, type=click.IntRange(1), help="Threads that decode.")
-@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, mps.")
-@click.option("--runtime", default="torch", show_default=True, help="How the model is executed.")
-@click.option("--precision", default="fp32", show_default=True, help="Of the arithmetic.")
-@calibration_option
-@click.option("--limit", type=click.IntRange(1), help="Only the first so many images.")
-@click.option("--worst", default=10, show_default=True, type=click.IntRange(0), help="Worst images to show.")
+@click.option("--batch", default=1, type=POSITIVE, help="Images of one shape that go through the model together.")
+@click.option("--workers", default=2, type=POSITIVE, help="Threads that decode images.")
+@click.option("--worst", default=10, type=click.IntRange(0), help="Number of worst images to save.")
 @click.option("--out", type=click.Path(path_type=Path, dir_okay=False), help=f"Run file (default: in {DIRECTORY}/).")
-@click.option("--resume", is_flag=True, help="Go on with an interrupted evaluation of the same --out.")
-@click.option("--engine", default="local", show_default=True, type=click.Choice(["local", "ray"]), help="Who works.")
-@click.option("--address", help="Ray cluster; one is started on this machine when left away.")
-@click.option("--actors", type=click.IntRange(1), help="Ray actors (default: as many as there is room for).")
-@click.option("--cpus", default=1, show_default=True, type=click.IntRange(1), help="Processors of each Ray actor.")
-@click.option("--gpus", default=0.0, show_default=True, type=click.FloatRange(0), help="GPUs of each Ray actor.")
+@click.option("--resume", is_flag=True, help="Continue an interrupted evaluation with the same --out.")
+@option_group(EngineOptions, "cluster")
 @json_option
-@offline_option
 def evaluate(
-    layout: str,
-    root: Path,
-    split: str | None,
-    model: str,
-    weights: str,
-    size: int,
+    source: DatasetOptions,
+    options: ModelOptions,
     protocols: tuple[str, ...],
-    batch: int,
-    workers: int,
-    device: str,
-    runtime: str,
-    precision: str,
-    calibration: tuple[str, ...],
-    limit: int | None,
-    worst: int,
     out: Path | None,
-    resume: bool,
-    engine: str,
-    address: str | None,
-    actors: int | None,
-    cpus: int,
-    gpus: float,
+    cluster: EngineOptions,
     as_json: bool,
-    offline: bool,
+    **scoring: Any,
 ) -> None:
-    """Score a model on a dataset: mIoU and more, each under a named protocol, with 95 % confidence intervals.
+    """Score a model on a dataset: mIoU and other metrics by protocol, with 95 % confidence intervals.
 
-    Writes a run file (for `segcore gate`, `report` and `compare`), beside it a journal that --resume goes on from, and
-    pictures of the worst images. A pair that cannot be read is named at the end, the rest is scored, and the exit code
-    is 2.
+    Writes a run file (for `segcore gate`, `report` and `compare`) and, beside it, a journal that --resume continues
+    from and pictures of the worst images. Images that cannot be read are reported at the end, the others are scored,
+    and the exit code is 2.
     """
+    from segcore.cli.output import exit_if_any, show_json
+    from segcore.core.files import is_replaced
     from segcore.evaluation.datasets import ScoringOptions
     from segcore.evaluation.datasets import evaluate as run_evaluation
-    from segcore.evaluation.pictures import save_worst
     from segcore.evaluation.protocols import choose
-    from segcore.inference.pipeline import Segmenter
-    from segcore.inference.preprocess import calibration_photos
     from segcore.inputs.datasets import open_dataset
     from segcore.results.store import save_run
 
-    choose(protocols, size)  # before the minutes that a download may take
+    choose(protocols, options.size)  # fails before a long download
     started = datetime.now(UTC).isoformat(timespec="seconds")
-    dataset = open_dataset(layout, root, split).first(limit)
-    make = partial(
-        Segmenter,
-        model,
-        weights=weights,
-        device=device,
-        size=size,
-        runtime=runtime,
-        precision=precision,
-        calibration=calibration_photos(calibration, [precision]),
-        settings=fetch_settings(offline),
-    )
+    dataset = open_dataset(source.layout, source.root, source.split).first(source.limit)
+    make = options.segmenter_factory()
     segmenter = make()
-    out = out or DIRECTORY / f"{dataset.name}-{model}-{size}.json"
+    out = out or DIRECTORY / f"{dataset.name}-{options.model}-{options.size}.json"
     with _progress(len(dataset)) as progress:
         evaluation = run_evaluation(
             segmenter,
             dataset,
             protocols=protocols,
-            options=ScoringOptions(batch, workers, worst, out.with_suffix(".journal.jsonl"), resume),
-            engine=_ray(make, actors, cpus, gpus, address) if engine == "ray" else None,
+            options=ScoringOptions(journal=out.with_suffix(".journal.jsonl") if is_replaced(out) else None, **scoring),
+            engine=cluster.open(make),
             progress=progress,
         )
     if not evaluation.images:
-        raise DatasetError(
-            f"none of {len(dataset)} images could be scored; the first: {next(iter(evaluation.failed.values()))}"
-        )
-    pictures = save_worst(segmenter, dataset, evaluation.results[0].worst, out.with_suffix(".worst"))
-    run = run_of(evaluation, segmenter, out, started, pictures)
+        reason = next(iter(evaluation.failed.values()))
+        raise DatasetError(f"none of {len(dataset)} images could be scored; the first: {reason}")
+    run = run_of(evaluation, segmenter, dataset, out, started)
     save_run(run)
     if as_json:
-        click.echo("[" + ",\n".join(result.model_dump_json(indent=1) for result in evaluation.results) + "]")
+        show_json([result.model_dump(mode="json") for result in evaluation.results])
     else:
-        _print(evaluation, segmenter, out, here=engine == "local")
-    for reason in evaluation.failed.values():
-        click.echo(f"segcore: {reason}", err=True)
-    if evaluation.failed:
-        click.echo(f"segcore: {len(evaluation.failed)} of {len(dataset)} images could not be scored", err=True)
-        raise click.exceptions.Exit(EXIT_BAD_INPUT)
-
-
-def _ray(make: Any, actors: int | None, cpus: int, gpus: float, address: str | None) -> Engine:
-    from segcore.evaluation.ray_engine import RayEngine
-
-    return RayEngine(make, actors=actors, cpus=cpus, gpus=gpus, address=address)
+        _print(evaluation, run, in_process=cluster.engine == "local")
+    failures = list(evaluation.failed.values())
+    exit_if_any([*failures, f"{len(failures)} of {len(dataset)} images could not be scored"] if failures else [])
 
 
 @contextmanager
-def _progress(total: int) -> Iterator[Any]:
-    """Yield what `evaluate` calls after each image: a bar on the terminal with the running mIoU and the time left."""
+def _progress(total: int) -> Iterator[Callable[[int, float], None]]:
+    """Yield a callback for each image that draws a bar with the mIoU so far and the time left."""
+    from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     columns = (BarColumn(), MofNCompleteColumn(), TextColumn("mIoU {task.fields[miou]:.3f}"), TimeRemainingColumn())
     console = Console(stderr=True)
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
-        task = progress.add_task("", total=total, miou=float("nan"))
-        seen = False
+        task = progress.add_task("", total=total, start=False, miou=float("nan"))
 
         def update(done: int, miou: float) -> None:
-            nonlocal seen
-            if not seen and done > 1:  # resumed: those images say nothing of the speed
-                progress.reset(task, completed=done - 1, miou=miou)
-            seen = True
+            if not progress.tasks[0].started:  # images of a resumed journal must not count as speed
+                progress.update(task, completed=done - 1)
+                progress.start_task(task)
             progress.update(task, completed=done, miou=miou)
 
         yield update
 
 
-def run_of(
-    evaluation: Evaluation, segmenter: Segmenter, path: Path, started: str, worst: tuple[WorstRecord, ...]
-) -> Run:
-    """Return the run that is stored for an evaluation: one item per protocol.
+def run_of(evaluation: Evaluation, segmenter: Segmenter, dataset: Dataset, path: Path, started: str) -> Run:
+    """Return the run of an evaluation, one item per protocol, and write the pictures of the worst images.
 
     Args:
-        evaluation: what was found.
-        segmenter: what ran.
-        path: of the run file to be written.
+        evaluation: the scores.
+        segmenter: the model that ran.
+        dataset: the images.
+        path: of the run file; pictures are written to ``NAME.worst`` beside it.
         started: UTC, ISO 8601.
-        worst: the worst images, with pictures relative to the directory ``NAME.worst`` beside the run file.
     """
+    from segcore.core.files import is_replaced
     from segcore.core.records import Benchmark, OutcomeRecord, Run, RunRecord
+    from segcore.evaluation.pictures import save_worst
     from segcore.measurement import machine
 
-    placed = tuple(
-        w.model_copy(update={"picture": f"{path.with_suffix('.worst').name}/{w.picture}"}) for w in worst if w.picture
-    )
+    pictures = path.with_suffix(".worst")
+    worst = save_worst(segmenter, dataset, evaluation.results[0].worst, pictures) if is_replaced(path) else ()
+    worst = tuple(record.model_copy(update={"picture": f"{pictures.name}/{record.picture}"}) for record in worst)
     infos = [
-        _item(evaluation, result.model_copy(update={"worst": placed}), segmenter, order)
+        _item(evaluation, result.model_copy(update={"worst": worst}), segmenter, order)
         for order, result in enumerate(evaluation.results)
     ]
     seconds = evaluation.forward_s / evaluation.images
     passed = [OutcomeRecord(item=info.key, kind="dataset", outcome="passed", key=info.key) for info in infos]
     failed = [
-        OutcomeRecord(item=f"{evaluation.results[0].name}: {name}", kind="dataset", outcome="error", reason=reason)
+        OutcomeRecord(item=f"{dataset.name}: {name}", kind="dataset", outcome="error", reason=reason)
         for name, reason in evaluation.failed.items()
     ]
     return Run(
@@ -220,15 +192,15 @@ def _item(evaluation: Evaluation, result: DatasetRecord, segmenter: Segmenter, o
     from segcore.evaluation.protocols import PROTOCOLS
     from segcore.inference.recording import record_of
 
-    classes = [name for name in evaluation.fractions if name != VOC_CLASSES[0]]
-    asked = result.images + len(result.failed)
+    objects = [name for name in evaluation.fractions if name != VOC_CLASSES[0]]
+    total = result.images + len(result.failed)
     accuracy = AccuracyRecord(
-        dominant=classes[0] if classes else VOC_CLASSES[0],
+        dominant=objects[0] if objects else VOC_CLASSES[0],
         fractions=evaluation.fractions,
         iou={name: value for name in VOC_CLASSES if (value := result.scores.get(f"iou {name}")) is not None},
         miou=result.scores.get("miou"),
         pixel_accuracy=result.scores.get("pixel_accuracy"),
-        metric=f"{result.protocol} on {asked} images of {result.name} (names {result.sha256[:12]}): "
+        metric=f"{result.protocol} on {total} images of {result.name} (names {result.sha256[:12]}): "
         f"{PROTOCOLS[result.protocol].description}",
     )
     return record_of(
@@ -242,37 +214,20 @@ def _item(evaluation: Evaluation, result: DatasetRecord, segmenter: Segmenter, o
     )
 
 
-def _print(evaluation: Evaluation, segmenter: Segmenter, out: Path, here: bool) -> None:
-    console = Console()
-    for result in evaluation.results:
-        console.print(_table(result, segmenter))
-    if segmenter.weights.kind == "random":
-        console.print("The weights are random: these figures mean nothing.", style="yellow")
-    worst = evaluation.results[0].worst[:3]
-    if worst:
-        shown = ", ".join(f"{record.name} ({record.miou:.3f})" for record in worst)
-        console.print(Text(f"worst: {shown}; pictures in {out.with_suffix('.worst')}/"))
-    aside = f", {evaluation.resumed} of the images by an earlier run" if evaluation.resumed else ""
-    if here and not evaluation.resumed:
+def _print(evaluation: Evaluation, run: Run, in_process: bool) -> None:
+    from segcore.cli.output import show
+    from segcore.report.tables import dataset_tables
+
+    show(*dataset_tables(run, None))
+    first = run.benchmarks[0].info
+    if first.weights.kind == "random":
+        show("The weights are random: these scores mean nothing.")
+    if first.dataset and first.dataset.worst:
+        worst = ", ".join(f"{record.name} ({record.miou:.3f})" for record in first.dataset.worst[:3])
+        show(f"worst: {worst}; pictures in {run.path.with_suffix('.worst')}/")
+    aside = ""
+    if evaluation.resumed:
+        aside = f", {evaluation.resumed} of the images scored by an earlier run"
+    elif in_process:
         aside = f", {evaluation.forward_s / evaluation.wall_s:.0%} of it in the forward pass"
-    console.print(Text(f"{evaluation.images} images in {evaluation.wall_s:.1f} s{aside}; run file: {out}"))
-
-
-def _table(result: DatasetRecord, segmenter: Segmenter) -> Table:
-    from segcore.evaluation.metrics import MEANS
-    from segcore.report.wording import score_words
-
-    title = f"{segmenter.model_name} at {segmenter.size} on {result.images} images of {result.name}, {result.protocol}"
-    table = Table(title=title, title_justify="left", box=None, pad_edge=False, header_style="bold")
-    table.add_column("score")
-    headings = ("here", "95 % interval", *(("published", "difference") if result.published else ()))
-    for heading in headings:
-        table.add_column(heading, justify="right")
-    for name in result.scores:
-        low, high = result.intervals[name]
-        cells = [f"{result.scores[name]:.4f}", f"{low:.3f} to {high:.3f}"]
-        if name in result.published:
-            published = result.published[name]
-            cells += [f"{published:.4f}", f"{result.scores[name] - published:+.4f}"]
-        table.add_row(Text(score_words(name), style="bold" if name in MEANS else ""), *cells)
-    return table
+    show(f"{evaluation.images} images in {evaluation.wall_s:.1f} s{aside}; run file: {run.path}")

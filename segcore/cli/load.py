@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 from rich.console import Console
+from rich.table import Table
 from rich.text import Text
 
-from segcore.cli.options import calibration_option, fetch_settings, json_option, listing, offline_option
+from segcore.cli.options import fetch_settings, json_option, offline_option
 from segcore.core.errors import EXIT_INTERRUPTED, UsageError
 
 if TYPE_CHECKING:
@@ -36,6 +37,14 @@ MAX_QUERIES = 10_000_000
 """Of the server scenario, whose arrivals are all drawn before it begins."""
 QUIET_SECONDS = 2.0
 """From then on a bar is shown."""
+
+
+calibration_option = click.option("--calibration", multiple=True, metavar="PHOTOS", help="Photos to calibrate int8 on.")
+
+
+def listing(*columns: str) -> Table:
+    """Return an empty table without lines."""
+    return Table(*columns, box=None, pad_edge=False, header_style="bold")
 
 
 @click.command()

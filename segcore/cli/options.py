@@ -1,9 +1,12 @@
-"""What several commands share: options, exit codes and settings made from them."""
+"""Options that several commands share, each declared once."""
 
 from __future__ import annotations
 
+import dataclasses
 import math
-from dataclasses import replace
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial, wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,25 +16,13 @@ from segcore.core.errors import UsageError
 from segcore.results.naming import DEFAULT_DIRECTORY
 
 if TYPE_CHECKING:
-    from rich.table import Table
-
+    from segcore.inference.pipeline import Segmenter
     from segcore.inputs.download import FetchSettings
 
-offline_option = click.option("--offline", is_flag=True, help="Never touch the network (also SEGCORE_OFFLINE=1).")
-calibration_option = click.option(
-    "--calibration",
-    multiple=True,
-    metavar="PHOTOS",
-    help="What int8 is calibrated on: photo, directory or pattern (repeatable); default: photos of scikit-image.",
-)
-storage_option = click.option(
-    "--storage",
-    default=DEFAULT_DIRECTORY,
-    show_default=True,
-    type=click.Path(path_type=Path),
-    help="Directory of saved runs.",
-)
-json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
+Command = Callable[..., Any]
+
+PATH = click.Path(path_type=Path)
+POSITIVE = click.IntRange(1)
 
 
 class FiniteFloat(click.FloatRange):
@@ -49,16 +40,88 @@ class FiniteFloat(click.FloatRange):
         return number
 
 
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of tables.")
+storage_option = click.option("--storage", default=DEFAULT_DIRECTORY, type=PATH, help="Directory of saved runs.")
+offline_option = click.option("--offline", is_flag=True, help="Do not use the network (also SEGCORE_OFFLINE=1).")
+
+
+def option(*, flag: str | None = None, **settings: Any) -> Any:
+    """Declare a field of a dataclass to be an option, by default ``--name-of-field``; see `option_group`."""
+    return dataclasses.field(default=settings.get("default"), metadata={"flag": flag, "settings": settings})
+
+
+def option_group(
+    group: type, parameter: str = "options", *, without: tuple[str, ...] = (), **defaults: object
+) -> Callable[[Command], Command]:
+    """Return a decorator that passes a command one frozen object made of options.
+
+    Args:
+        group: a dataclass whose fields are made by `option`.
+        parameter: of the command.
+        without: fields that keep their default and are no options of this command.
+        defaults: of this command, by field.
+    """
+    fields = [field for field in dataclasses.fields(group) if field.name not in without]
+
+    def decorate(command: Command) -> Command:
+        @wraps(command)
+        def with_group(**values: Any) -> Any:
+            own = {field.name: values.pop(field.name) for field in fields}
+            return command(**{parameter: group(**own)}, **values)
+
+        for field in reversed(fields):
+            settings = dict(field.metadata["settings"])
+            if field.name in defaults:
+                settings["default"] = defaults[field.name]
+            click.option(field.metadata["flag"] or f"--{field.name}", field.name, **settings)(with_group)
+        return with_group
+
+    return decorate
+
+
 def fetch_settings(offline: bool) -> FetchSettings:
-    """Return the environment's download settings, switched off line if asked for."""
+    """Return the download settings of the environment, without the network if ``offline``."""
     from segcore.inputs.download import FetchSettings
 
     settings = FetchSettings.from_env()
     return replace(settings, offline=True) if offline else settings
 
 
-def listing(*columns: str) -> Table:
-    """Return an empty table without lines, whole in a narrow terminal."""
-    from rich.table import Table
+@dataclass(frozen=True)
+class ModelOptions:
+    """The model to run, and how to run it."""
 
-    return Table(*columns, box=None, pad_edge=False, header_style="bold")
+    model: str = option(default="fcn_resnet101", help="Model name; see `segcore models`.")
+    weights: str = option(default="pretrained", help="'pretrained', 'random' or the path of a checkpoint.")
+    size: int = option(default=640, type=POSITIVE, help="Shorter side of the model's input, pixels.")
+    device: str = option(default="auto", help="auto, cpu, cuda, cuda:1 or mps; see `segcore devices`.")
+    runtime: str = option(default="torch", help="Runtime; see `segcore runtimes`.")
+    precision: str = option(default="fp32", help="fp32, bf16, fp16 or int8.")
+    calibration: tuple[str, ...] = option(
+        multiple=True,
+        metavar="PHOTOS",
+        help="Photos to calibrate int8 on: file, directory or pattern (repeatable; default: photos of scikit-image).",
+    )
+    offline: bool = option(is_flag=True, help="Do not use the network (also SEGCORE_OFFLINE=1).")
+
+    def segmenter_factory(self) -> Callable[[], Segmenter]:
+        """Return a function that loads the model; it can be pickled.
+
+        Raises:
+            UsageError: calibration photos are given, but the precision is not int8.
+            ImageError: there is no photo at a path given for calibration.
+        """
+        from segcore.inference.pipeline import Segmenter
+        from segcore.inference.preprocess import calibration_photos
+
+        return partial(
+            Segmenter,
+            self.model,
+            weights=self.weights,
+            device=self.device,
+            size=self.size,
+            runtime=self.runtime,
+            precision=self.precision,
+            calibration=calibration_photos(self.calibration, [self.precision]),
+            settings=fetch_settings(self.offline),
+        )

@@ -32,8 +32,6 @@ EXIT_CRASHED = 70
 """Exit code of an unexpected error, which prints a traceback: EX_SOFTWARE of sysexits.h."""
 EXIT_IO_ERROR = 74
 """Exit code when a file cannot be read or written and no better error names it: EX_IOERR of sysexits.h."""
-EXIT_BROKEN_PIPE = 141
-"""Exit code when the reader of standard output is gone, as shells give it (128 + SIGPIPE)."""
 EXIT_INTERRUPTED = 130
 """Exit code after Ctrl-C, as shells give it (128 + SIGINT)."""
 

@@ -24,14 +24,19 @@ def write_file(path: Path, data: bytes) -> None:
         OutputError: the file cannot be written; an existing regular file keeps its contents.
     """
     try:
-        if path.exists() and (str(path) in _STANDARD_STREAMS or not path.is_file()):
-            target = _STANDARD_STREAMS.get(str(path), path)
-            with open(target, "ab", closefd=target is path) as stream:  # may be a descriptor
-                stream.write(data)
-        else:
+        if is_replaced(path):
             _replace(path.resolve(), data)
+        else:
+            target = _STANDARD_STREAMS.get(str(path), path)
+            with open(target, "ab", closefd=target is path) as stream:
+                stream.write(data)
     except OSError as error:
         raise OutputError(f"{path}: cannot be written: {error.strerror or error}; choose another path") from error
+
+
+def is_replaced(path: Path) -> bool:
+    """Return whether `write_file` creates or replaces ``path``, rather than writing to what exists there."""
+    return str(path) not in _STANDARD_STREAMS and (path.is_file() or not path.exists())
 
 
 def _replace(path: Path, data: bytes) -> None:

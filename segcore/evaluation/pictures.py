@@ -51,7 +51,7 @@ def save_worst(
     Raises:
         SegcoreError: a photo can no longer be read, or a file cannot be written.
     """
-    for stale in directory.glob("[0-9][0-9]-*.jpg"):  # of an earlier evaluation of the same name
+    for stale in filter(Path.is_file, directory.glob("[0-9][0-9]-*.jpg")):  # of an earlier evaluation of the same name
         stale.unlink()
     saved = []
     for rank, record in enumerate(worst, start=1):

@@ -1,0 +1,131 @@
+"""``segcore best``: the fastest backend that keeps the masks."""
+
+from __future__ import annotations
+
+import statistics
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from segcore.cli.options import POSITIVE, ModelOptions, fetch_settings, json_option, option_group
+
+if TYPE_CHECKING:
+    from segcore.evaluation.backends import Candidate
+    from segcore.report.table import Row, Table, Tone
+
+COLUMNS = ("runtime", "precision", "build", "ms", "speedup", "quartiles", "mIoU drop", "changed", "logit error")
+NOTES = (
+    "speedup: time of torch fp32 over the backend's own, median of the rounds.",
+    "changed: pixels of another class where torch fp32 was sure of its own.",
+    "logit error: largest difference of a logit, as a share of the largest logit.",
+)
+
+
+@click.command()
+@click.argument("photos", nargs=-1)
+@option_group(ModelOptions, without=("runtime", "precision"))
+@click.option("--runtime", "runtimes", multiple=True, help="Try only this runtime beside the reference (repeatable).")
+@click.option("--precision", "precisions", multiple=True, help="Try only this precision (repeatable).")
+@click.option("--rounds", default=7, type=POSITIVE, help="Rounds of timing.")
+@click.option(
+    "--max-miou-drop",
+    default=0.01,
+    type=click.FloatRange(0, 1),
+    help="Largest loss of mIoU allowed, measured against the masks of torch in fp32.",
+)
+@json_option
+def best(
+    photos: tuple[str, ...],
+    options: ModelOptions,
+    runtimes: tuple[str, ...],
+    precisions: tuple[str, ...],
+    rounds: int,
+    max_miou_drop: float,
+    as_json: bool,
+) -> None:
+    """Find the fastest runtime and precision that keeps a model's masks on this machine.
+
+    Runs every backend in turns, in one process, from photo file to colour mask, on the first of PHOTOS. Compares the
+    logits on all PHOTOS with those of torch in fp32. Without PHOTOS, photos that ship with scikit-image are used.
+    """
+    from rich.console import Console
+
+    from segcore.cli.output import show, show_json
+    from segcore.evaluation.backends import available_backends, benchmark_backends, fastest
+    from segcore.inference import models
+    from segcore.inference.devices import open_device
+    from segcore.inference.pipeline import Segmenter
+    from segcore.inference.preprocess import CALIBRATION_PHOTOS, calibration_photos
+
+    device = open_device(options.device)
+    backends = available_backends(device, runtimes, precisions)
+    calibration = calibration_photos(options.calibration)
+    loaded = models.load(options.model, options.weights, fetch_settings(options.offline))
+    with Console(stderr=True).status("loading") as status:
+        found = benchmark_backends(
+            lambda runtime, precision: Segmenter(
+                loaded.module,
+                device=device,
+                size=options.size,
+                runtime=runtime,
+                precision=precision,
+                calibration=calibration,
+            ),
+            backends,
+            photos or CALIBRATION_PHOTOS,
+            rounds,
+            status.update,
+        )
+    winner = fastest(found, max_miou_drop)
+    runtime, precision = winner.runtime, winner.precision
+    if as_json:
+        about = {
+            "model": options.model,
+            "weights": vars(loaded.weights),
+            "device": device.name,
+            "size": options.size,
+            "max_miou_drop": max_miou_drop,
+            "best": {"runtime": runtime, "precision": precision},
+        }
+        show_json({**about, "candidates": [_as_json(candidate, max_miou_drop) for candidate in found]})
+        return
+    show(
+        _table(found, winner, max_miou_drop),
+        f"Best with a drop of at most {max_miou_drop:g}: "
+        f"--segcore-runtime {runtime} --segcore-precision {precision}, or\n"
+        f'Segmenter(..., runtime="{runtime}", precision="{precision}")',
+    )
+    if loaded.weights.kind == "random":
+        show("The weights are random: the speed holds for any weights, the comparison of masks does not.")
+
+
+def _as_json(candidate: Candidate, max_miou_drop: float) -> dict[str, Any]:
+    own = ("runtime", "precision", "options", "build_s", "seconds", "speedups", "speedup")
+    of_parity = ("equal_share", "unlike_share", "miou_drop", "largest_error", "largest_logit")
+    return {
+        **{name: getattr(candidate, name) for name in own},
+        **{name: getattr(candidate.parity, name) for name in of_parity},
+        "keeps_masks": candidate.keeps_masks(max_miou_drop),
+    }
+
+
+def _table(found: tuple[Candidate, ...], winner: Candidate, max_miou_drop: float) -> Table:
+    from segcore.report.table import Cell, Table
+
+    rows: list[Row] = []
+    for each in found:
+        low, _, high = statistics.quantiles(each.speedups, n=4) if len(each.speedups) > 1 else (each.speedup,) * 3
+        texts = (
+            each.runtime,
+            each.precision,
+            f"{each.build_s:.1f} s" if each.build_s else "cached",
+            f"{each.median_s * 1e3:.0f}",
+            f"{each.speedup:.2f}",
+            f"{low:.2f}-{high:.2f}",
+            f"{each.parity.miou_drop:.4f}",
+            f"{each.parity.unlike_share:.3%}",
+            f"{each.parity.relative_error:.2%}",
+        )
+        tone: Tone = "good" if each is winner else "" if each.keeps_masks(max_miou_drop) else "bad"
+        rows.append(tuple(Cell(text, tone) for text in texts))
+    return Table(COLUMNS, tuple(rows), notes=NOTES, right=COLUMNS[2:])

@@ -1,0 +1,47 @@
+"""``segcore fetch``: downloads ahead of time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import click
+
+from segcore.cli.options import PATH, fetch_settings, offline_option
+
+
+@click.command()
+@click.option("--model", "model_names", multiple=True, help="Pretrained weights of this model (repeatable).")
+@click.option("--cases", "case_path", type=PATH, help="Photos and masks of these cases.")
+@click.option("--all", "everything", is_flag=True, help="Weights of fcn_resnet101, and the photos of cases/.")
+@offline_option
+def fetch(model_names: tuple[str, ...], case_path: Path | None, everything: bool, offline: bool) -> None:
+    """Download weights and reference photos into the cache. Files already there are verified, not fetched again."""
+    from segcore.cli.output import exit_if_any
+    from segcore.core.errors import DownloadError
+    from segcore.inference.models import check_name, fetch_weights
+    from segcore.inputs.cases import load_cases, resolve_image, resolve_mask
+
+    settings = fetch_settings(offline)
+    if everything:
+        model_names = tuple(dict.fromkeys([*model_names, "fcn_resnet101"]))
+        case_path = case_path or Path("cases")
+    if not model_names and case_path is None:
+        raise click.UsageError("nothing to fetch: give --model NAME, --cases DIR or --all")
+    downloads: list[tuple[str, Callable[[], Path | None]]] = [
+        (check_name(name), partial(fetch_weights, name, settings)) for name in model_names
+    ]
+    for case in load_cases(case_path) if case_path else ():
+        downloads.append((case.name, partial(resolve_image, case, settings)))
+        downloads.append((f"{case.name} mask", partial(resolve_mask, case, settings)))
+    errors = []
+    for label, download in downloads:
+        try:
+            path = download()
+        except DownloadError as error:
+            errors.append(f"{label}: {error}")
+        else:
+            if path is not None:
+                click.echo(f"{label}: {path}")
+    exit_if_any(errors)

@@ -1,0 +1,38 @@
+"""What commands print: tables and JSON on standard output, errors on standard error."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import click
+from rich.text import Text
+
+from segcore.core.errors import EXIT_BAD_INPUT
+from segcore.report.table import Cell, open_console, print_table
+
+if TYPE_CHECKING:
+    from segcore.report.table import Table
+
+YES, NO = Cell("yes", "good"), Cell("no", "soft")
+
+
+def show(*parts: Table | str) -> None:
+    """Print tables and lines of text."""
+    console = open_console()
+    for part in parts:
+        console.print(Text(part)) if isinstance(part, str) else print_table(part, console)
+
+
+def show_json(value: object) -> None:
+    """Print JSON."""
+    click.echo(json.dumps(value, indent=2))
+
+
+def exit_if_any(errors: Sequence[str]) -> None:
+    """Print errors, and exit as for bad input if there are any."""
+    for error in errors:
+        click.echo(f"segcore: {error}", err=True)
+    if errors:
+        raise click.exceptions.Exit(EXIT_BAD_INPUT)
