@@ -119,6 +119,13 @@ class AccuracyRecord(Record):
     overlay: str | None = None
 
     @property
+    def scores(self) -> dict[str, float]:
+        """Scores by the names that reports use: ``mIoU``, ``pixel accuracy``, ``IoU cat``."""
+        named = {"mIoU": self.miou, "pixel accuracy": self.pixel_accuracy}
+        named |= {f"IoU {name}": value for name, value in (self.iou or {}).items()}
+        return {name: value for name, value in named.items() if value is not None}
+
+    @property
     def passed(self) -> bool:
         """Whether every expectation holds."""
         return all(check.passed for check in self.checks)

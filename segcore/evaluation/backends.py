@@ -114,16 +114,21 @@ def benchmark_backends(
         segmenter(photos[0])
     progress(f"{rounds} rounds")
     seconds = interleave({backend: partial(s.run, [photos[0]]) for backend, s in segmenters.items()}, rounds)
-    return tuple(
-        Candidate(
-            *backend,
-            options=segmenter.runtime_options,
-            build_s=segmenter.build_seconds,
-            parity=parities[backend],
-            seconds=seconds[backend],
-            speedups=tuple(base / own for base, own in zip(seconds[backends[0]], seconds[backend], strict=True)),
-        )
-        for backend, segmenter in segmenters.items()
+    reference = seconds[backends[0]]
+    return tuple(_candidate(s, parities[backend], seconds[backend], reference) for backend, s in segmenters.items())
+
+
+def _candidate(
+    segmenter: Segmenter, parity: Parity, seconds: tuple[float, ...], reference: tuple[float, ...]
+) -> Candidate:
+    return Candidate(
+        runtime=segmenter.runtime,
+        precision=segmenter.precision,
+        options=segmenter.runtime_options,
+        build_s=segmenter.build_seconds,
+        parity=parity,
+        seconds=seconds,
+        speedups=tuple(base / own for base, own in zip(reference, seconds, strict=True)),
     )
 
 

@@ -12,7 +12,6 @@ from pathlib import Path
 import numpy as np
 
 from segcore.core.errors import UsageError
-from segcore.core.labels import VOC_CLASSES
 from segcore.core.records import DatasetRecord, WorstRecord
 from segcore.evaluation.journal import Journal
 from segcore.evaluation.metrics import SCORES
@@ -129,10 +128,9 @@ def evaluate(
                 progress(tally.seen, tally.running_miou)
     if tally.seen != len(dataset):
         raise RuntimeError(f"{len(dataset)} images asked for, {tally.images} + {len(tally.failed)} came back")
-    shares = tally.predicted / max(1, tally.predicted.sum())
     return Evaluation(
         results=tuple(_result(segmenter, dataset, tally, sums) for sums in tally.sums),
-        fractions={VOC_CLASSES[i]: float(shares[i]) for i in np.argsort(-shares, kind="stable") if shares[i] > 0},
+        fractions=tally.fractions(),
         wall_s=time.perf_counter() - start,
         forward_s=tally.forward_s,
         resumed=resumed,

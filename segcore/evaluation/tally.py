@@ -14,7 +14,7 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from segcore.core.labels import NUM_CLASSES
+from segcore.core.labels import NUM_CLASSES, VOC_CLASSES
 from segcore.evaluation.metrics import SCORES, Floats, scores
 from segcore.evaluation.protocols import ScoringProtocol
 from segcore.evaluation.scoring import COUNT_CELLS, Counts, ImageScore, split_counts
@@ -84,8 +84,7 @@ class Tally:
         self.sums = tuple(Sums(protocol) for protocol in protocols)
         self.images = 0
         self.forward_s = 0.0
-        self.predicted = np.zeros(NUM_CLASSES, dtype=np.int64)
-        """Scored pixels by predicted class, at the scale of the first protocol."""
+        self._predicted = np.zeros(NUM_CLASSES, dtype=np.int64)
         self.failed: dict[str, str] = {}
         self.worst: list[tuple[float, str]] = []
         """mIoU and name of the worst images, lowest first; images without a scored pixel are left out."""
@@ -107,10 +106,15 @@ class Tally:
         for sums in self.sums:
             sums.add(score.counts[sums.protocol.scale], weights)
         matrix, boundary = split_counts(score.counts[self.sums[0].protocol.scale])
-        self.predicted += matrix.sum(axis=0)
+        self._predicted += matrix.sum(axis=0)
         miou = float(scores(matrix, boundary)[SCORES.index("miou")])
         if not np.isnan(miou):
             self.worst = sorted([*self.worst, (miou, score.name)])[: self._keep]
+
+    def fractions(self) -> dict[str, float]:
+        """Return shares of the scored pixels by predicted class, largest first, at the scale of the first protocol."""
+        shares = self._predicted / max(1, self._predicted.sum())
+        return {VOC_CLASSES[i]: float(shares[i]) for i in np.argsort(-shares, kind="stable") if shares[i] > 0}
 
     @property
     def running_miou(self) -> float:

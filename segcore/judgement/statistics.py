@@ -44,7 +44,7 @@ class Interval:
 
     def exp(self) -> Interval:
         """Return the interval of the exponential: from log seconds to seconds, from log ratio to ratio."""
-        return Interval(*(math.inf if bound > 700 else math.exp(bound) for bound in (self.low, self.value, self.high)))
+        return Interval(math.exp(self.low), math.exp(self.value), math.exp(self.high))
 
 
 @dataclass(frozen=True)

@@ -227,7 +227,5 @@ def _shares(accuracy: AccuracyRecord, before: AccuracyRecord | None) -> tuple[Sh
 
 
 def _scores(accuracy: AccuracyRecord) -> tuple[tuple[str, str], ...]:
-    found = [("mIoU", accuracy.miou), ("pixel accuracy", accuracy.pixel_accuracy)]
-    found += [(f"IoU {name}", value) for name, value in (accuracy.iou or {}).items()]
-    scores = [(name, f"{value:.1%}") for name, value in found if value is not None]
+    scores = [(name, f"{value:.1%}") for name, value in accuracy.scores.items()]
     return tuple(scores + ([("convention", accuracy.metric)] if accuracy.metric and scores else []))

@@ -10,7 +10,7 @@ import math
 from collections.abc import Iterator
 
 from segcore.core.limits import Limits
-from segcore.core.records import AccuracyRecord, BenchmarkRecord
+from segcore.core.records import BenchmarkRecord
 from segcore.judgement.drift import Drift
 from segcore.judgement.gate.verdict import Row, Verdict
 from segcore.judgement.statistics import Interval
@@ -25,8 +25,8 @@ def judge_expectations(info: BenchmarkRecord) -> Iterator[Row]:
 
 def judge_scores(old: BenchmarkRecord, new: BenchmarkRecord, limits: Limits) -> Iterator[Row]:
     """Yield a row for each score of the baseline: did it fall by more than allowed?"""
-    after = _scores(new.accuracy)
-    for name, value in _scores(old.accuracy).items():
+    before, after = (record.accuracy.scores if record.accuracy else {} for record in (old, new))
+    for name, value in before.items():
         found = after.get(name)
         allowed = limits.max_miou_drop if name == "mIoU" else limits.max_iou_drop
         if found is None or not math.isfinite(found) or not math.isfinite(value):
@@ -67,11 +67,3 @@ def judge_dominant(old: BenchmarkRecord, new: BenchmarkRecord) -> Iterator[Row]:
     if old.accuracy and new.accuracy and not new.accuracy.checks:
         before, after = old.accuracy.dominant, new.accuracy.dominant
         yield Row(new.key, "dominant class", "pass" if before == after else "regressed", f"was {before}, is {after}")
-
-
-def _scores(accuracy: AccuracyRecord | None) -> dict[str, float]:
-    if accuracy is None:
-        return {}
-    named = {"mIoU": accuracy.miou, "pixel accuracy": accuracy.pixel_accuracy}
-    named |= {f"IoU {name}": value for name, value in (accuracy.iou or {}).items()}
-    return {name: value for name, value in named.items() if value is not None}
