@@ -22,11 +22,11 @@ from PIL import Image
 from segcore import Segmenter
 from segcore.evaluation.backends import Backend, interleave
 from segcore.inference import allocator, models
-from segcore.inference.devices import TorchDevice
+from segcore.inference.devices import Device
 from segcore.inputs.images import resource_path
 from segcore.measurement.calibration import matmul_rate
 
-CPU = TorchDevice("cpu")
+CPU = Device("cpu")
 RECIPE = ("recipe", "fp32")
 
 

@@ -23,7 +23,7 @@ import torch
 
 from segcore import Segmenter
 from segcore.inference import models
-from segcore.inference.devices import TorchDevice
+from segcore.inference.devices import Device
 from segcore.inference.preprocess import preprocess
 from segcore.inference.runtimes.export import INPUT, onnx_artifact
 from segcore.inference.runtimes.session import BuildRequest
@@ -31,7 +31,7 @@ from segcore.inference.runtimes.upsampling import without_upsampling
 from segcore.inputs.download import FetchSettings
 from segcore.inputs.images import load_image
 
-CPU = TorchDevice("cpu")
+CPU = Device("cpu")
 
 
 def benchmark_app(file: Path, shape: tuple[int, ...], calls: int, streams: int, fixed_shape: bool) -> float:

@@ -6,9 +6,6 @@ import click
 
 from segcore.cli.options import fetch_settings, json_option, offline_option
 
-GMACS_SHAPE = (520, 520)
-"""Height and width for which costs are listed: those of torchvision's own tables."""
-
 
 @click.command()
 @json_option
@@ -16,14 +13,11 @@ GMACS_SHAPE = (520, 520)
 def models(as_json: bool, offline: bool) -> None:
     """List every model: parameters, multiply-accumulates of one 520x520 photo, and whether its weights are here."""
     from segcore.cli.output import NO, YES, show, show_json
-    from segcore.inference.models import gmacs, model_names, parameter_count, weights_status
+    from segcore.inference.models import LISTED_SIZE, listed_cost, model_names, weights_status
     from segcore.report.table import Table
 
     settings = fetch_settings(offline)
-    found = [
-        (name, parameter_count(name), gmacs(name, *GMACS_SHAPE), weights_status(name, settings))
-        for name in model_names()
-    ]
+    found = [(name, *listed_cost(name), weights_status(name, settings)) for name in model_names()]
     if as_json:
         rows = [
             {
@@ -36,7 +30,7 @@ def models(as_json: bool, offline: bool) -> None:
             }
             for name, parameters, cost, weights in found
         ]
-        show_json({"gmacs_shape": GMACS_SHAPE, "models": rows})
+        show_json({"gmacs_shape": [LISTED_SIZE] * 2, "models": rows})
         return
     notes = ["GMACs are of one 520x520 photo, without the auxiliary head."]
     if any(weights.path is None for *_, weights in found):

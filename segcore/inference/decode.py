@@ -13,17 +13,17 @@ ClassMap = npt.NDArray[np.uint8]
 RgbImage = npt.NDArray[np.uint8]
 
 _DENSE_SHARE = 0.25
-"""Above this share of mixed cells plain interpolation is quicker than picking them out."""
+"""Share of mixed cells above which plain interpolation is faster than selecting them."""
 
 
 def argmax_classes(logits: torch.Tensor) -> torch.Tensor:
     """Return the class of each pixel: logits float (B, C, H, W) to uint8 (B, H, W), on the same device.
 
-    Equal to ``logits.argmax(dim=1)``, ties going to the lower class and NaN counting as the largest.
+    Equal to ``logits.argmax(dim=1)``, with ties resolved to the lower class and NaN as the largest.
     """
     if logits.device.type != "cpu" or logits.dtype != torch.float32:
         return logits.argmax(dim=1).to(torch.uint8)
-    # torch walks across the classes of one pixel at a time, a stride of H * W; plane by plane is 7 times as fast.
+    # torch reads the classes of one pixel at a time, a stride of H * W; plane by plane is 7 times as fast.
     planes = logits.numpy().swapaxes(0, 1)
     best = planes[0].copy()
     classes = np.zeros(best.shape, dtype=np.uint8)
@@ -36,7 +36,7 @@ def argmax_classes(logits: torch.Tensor) -> torch.Tensor:
 
 
 def enlarge(logits: torch.Tensor, height: int, width: int) -> torch.Tensor:
-    """Return logits (B, C, height, width) from (B, C, h, w): the last step of every network here, bilinear."""
+    """Return logits (B, C, height, width) from (B, C, h, w) by bilinear interpolation (``align_corners=False``)."""
     if logits.shape[-2:] == (height, width):
         return logits
     return F.interpolate(logits, size=(height, width), mode="bilinear", align_corners=False)
@@ -45,9 +45,9 @@ def enlarge(logits: torch.Tensor, height: int, width: int) -> torch.Tensor:
 def enlarged_classes(logits: torch.Tensor, height: int, width: int) -> torch.Tensor:
     """Return ``argmax_classes(enlarge(logits, height, width))`` to the bit: (B, C, h, w) to uint8 (B, height, width).
 
-    Most classes cannot be seen anywhere in a given photo, and their planes need not be enlarged: usually 2 to 6 of
-    21 are left. One exception: torch rounds the last few pixels of each thread's share differently, so that there a
-    tie to the last bit may fall either way, as it does in the plain recipe with another number of threads.
+    Planes of classes that cannot win anywhere in the photo are not enlarged: usually 2 to 6 of 21 remain. One
+    exception: torch rounds the last few pixels of each thread's share differently, so that a tie to the last bit may
+    be resolved either way there, as in the plain recipe with another number of threads.
     """
     if logits.device.type != "cpu" or logits.dtype != torch.float32 or logits.shape[-2:] == (height, width):
         return argmax_classes(enlarge(logits, height, width))
@@ -60,15 +60,15 @@ def _possible_classes(logits: npt.NDArray[np.float32]) -> npt.NDArray[np.intp]:
     """Return, ascending, the classes that can be the largest somewhere after enlargement, from (B, C, h, w).
 
     An enlarged logit is a convex combination of the four corners of its cell. A class whose highest corner is below
-    another's lowest has lost in that cell, and a class that loses in every cell is lost. Rounding is left room for.
-    All classes are possible where a logit is not finite.
+    another's lowest loses in that cell, and a class that loses in every cell is excluded, with a tolerance for
+    rounding. If a logit is not finite, all classes are possible.
     """
-    room = 1e-5 * np.abs(logits).max()
-    if not np.isfinite(room):
+    tolerance = 1e-5 * np.abs(logits).max()
+    if not np.isfinite(tolerance):
         return np.arange(logits.shape[1])
     highest = _over_cells(np.maximum, logits)
     lowest = _over_cells(np.minimum, logits)
-    lost = highest < lowest.max(axis=1, keepdims=True) - room
+    lost = highest < lowest.max(axis=1, keepdims=True) - tolerance
     return np.flatnonzero(~lost.all(axis=(0, 2, 3)))
 
 
@@ -82,7 +82,7 @@ def _over_cells(extreme: np.ufunc, planes: npt.NDArray[np.float32]) -> npt.NDArr
 def margin_map(logits: torch.Tensor) -> npt.NDArray[np.float32]:
     """Return the largest minus the second largest logit per pixel: float (C, H, W) to float32 (H, W).
 
-    A small margin marks a pixel whose class may flip by rounding alone.
+    Where it is small, rounding alone may change the class.
     """
     top = logits.topk(2, dim=0).values
     return np.asarray((top[0] - top[1]).float().cpu().numpy(), dtype=np.float32)
@@ -95,16 +95,23 @@ def upsample_class_map(logits: torch.Tensor, height: int, width: int) -> ClassMa
     rounding, but most pixels need no arithmetic: where the four surrounding pixels have one class, any convex
     combination of their logits has it too, so only the cells with mixed corners are interpolated.
     """
-    if logits.device.type != "cpu":
-        return _upsample_all(logits, height, width)
-    classes = argmax_classes(logits[None])[0].numpy()
-    if classes.shape == (height, width):
-        return np.asarray(classes, dtype=np.uint8)
+    if logits.device.type == "cpu":
+        classes = argmax_classes(logits[None])[0].numpy()
+        if classes.shape == (height, width):
+            return np.asarray(classes, dtype=np.uint8)
+        mixed_cells = _mixed_cells(classes)
+        if mixed_cells.mean() <= _DENSE_SHARE:
+            return _upsample_mixed(logits, classes, mixed_cells, height, width)
+    full = enlarge(logits[None].float(), height, width)
+    return np.asarray(argmax_classes(full)[0].cpu().numpy(), dtype=np.uint8)
+
+
+def _upsample_mixed(
+    logits: torch.Tensor, classes: ClassMap, mixed_cells: npt.NDArray[np.bool_], height: int, width: int
+) -> ClassMap:
+    """Return the class map, interpolating the mixed cells alone."""
     top, bottom, down = _source_positions(height, classes.shape[0])
     left, right, across = _source_positions(width, classes.shape[1])
-    mixed_cells = _mixed_cells(classes)
-    if mixed_cells.mean() > _DENSE_SHARE:
-        return _upsample_all(logits, height, width)
     result = classes[top][:, left]
     rows, columns = np.nonzero(mixed_cells[top][:, left])
     # (n, 21) rows are contiguous in a channels-last copy, so each corner is one gather.
@@ -117,15 +124,10 @@ def upsample_class_map(logits: torch.Tensor, height: int, width: int) -> ClassMa
     return np.asarray(result, dtype=np.uint8)
 
 
-def _upsample_all(logits: torch.Tensor, height: int, width: int) -> ClassMap:
-    full = F.interpolate(logits[None].float(), size=(height, width), mode="bilinear", align_corners=False)
-    return np.asarray(argmax_classes(full)[0].cpu().numpy(), dtype=np.uint8)
-
-
 def _source_positions(
     target: int, source: int
 ) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp], npt.NDArray[np.float32]]:
-    """Neighbours before and after each target pixel, and the weight of the one after, as torch defines them."""
+    """Return the neighbours before and after each target pixel, and the weight of the one after, as torch has them."""
     scale = np.float32(source) / np.float32(target)
     position = np.maximum(scale * (np.arange(target, dtype=np.float32) + np.float32(0.5)) - np.float32(0.5), 0)
     before = np.minimum(position.astype(np.intp), source - 1)
@@ -134,7 +136,7 @@ def _source_positions(
 
 
 def _mixed_cells(classes: ClassMap) -> npt.NDArray[np.bool_]:
-    """Cell (y, x) has corners (y..y+1, x..x+1), clamped at the border; True where they are not all equal."""
+    """Return which cells (corners (y..y+1, x..x+1), clamped at the border) have corners of different classes."""
     padded = np.pad(classes, ((0, 1), (0, 1)), mode="edge")
     corner = padded[:-1, :-1]
     return np.asarray(
@@ -164,7 +166,7 @@ def decode_segmap(class_map: npt.ArrayLike | torch.Tensor) -> RgbImage:
 
 
 def palette_lookup(class_map: ClassMap) -> RgbImage:
-    """Return the VOC colours of a class map known to be good: uint8 (H, W) to uint8 RGB (H, W, 3)."""
+    """Return the VOC colours of a valid class map: uint8 (H, W) to uint8 RGB (H, W, 3)."""
     return np.asarray(_LOOKUP.take(class_map, axis=0), dtype=np.uint8)
 
 

@@ -1,7 +1,7 @@
-"""What differs from one device to another, in one place: finding it, moving tensors, waiting for it, its memory.
+"""Devices: finding them, moving tensors, synchronising, peak memory.
 
-Everything that measures goes through the `Device` protocol, so that a `FakeDevice` can prove without any accelerator
-that no timed region lacks a synchronisation.
+All code that measures takes a `Device`, so a test's subclass can prove without an accelerator that no timed region
+lacks a synchronisation.
 """
 
 from __future__ import annotations
@@ -12,57 +12,33 @@ import re
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
 import torch
 
 from segcore.core.errors import DeviceError, nearest_hint
 
 PROCESS = Path("/proc/self")
-"""Where Linux keeps what it knows of this process."""
+"""What Linux reports about this process."""
 
 
 @dataclass(frozen=True)
 class DeviceInfo:
-    """One device as it was found, or why it was not."""
+    """A device, or why there is none."""
 
     name: str
-    """``cpu``, ``mps``, ``cuda`` or ``cuda:1``: what ``--device`` takes."""
+    """``cpu``, ``mps``, ``cuda`` or ``cuda:1``, as ``--device`` takes it."""
     available: bool
     detail: str
-    """Product name where there is a device, the reason where there is none."""
+    """Product name if available, else the reason."""
     memory_bytes: int | None = None
 
 
-class Device(Protocol):
-    """A device that tensors can be put on and waited for."""
-
-    @property
-    def name(self) -> str:
-        """What ``--device`` takes: ``cpu``, ``mps``, ``cuda``, ``cuda:1``."""
-
-    @property
-    def torch_device(self) -> torch.device:
-        """The device as torch names it."""
-
-    def put(self, tensor: torch.Tensor) -> torch.Tensor:
-        """Return the tensor on this device."""
-
-    def synchronize(self) -> None:
-        """Wait until everything queued on the device is done."""
-
-    def reset_peak_memory(self) -> bool:
-        """Start a new high-water mark; tell whether there is one from now on."""
-
-    def peak_memory_bytes(self) -> int | None:
-        """Return the high-water mark in bytes, since it was last reset; None where it cannot be had."""
-
-
 @dataclass(frozen=True)
-class TorchDevice:
-    """CUDA, MPS or CPU through torch."""
+class Device:
+    """CUDA, MPS or CPU through torch: a device that tensors can be put on and waited for."""
 
     name: str
+    """As ``--device`` takes it: ``cpu``, ``mps``, ``cuda``, ``cuda:1``."""
 
     @property
     def torch_device(self) -> torch.device:
@@ -74,7 +50,7 @@ class TorchDevice:
         return tensor.to(self.torch_device)
 
     def synchronize(self) -> None:
-        """Wait until everything queued on the device is done (nothing is ever queued on the CPU)."""
+        """Wait until all work queued on the device is done; on the CPU nothing is ever queued."""
         match self.torch_device.type:
             case "cuda":
                 torch.cuda.synchronize(self.torch_device)
@@ -82,9 +58,10 @@ class TorchDevice:
                 torch.mps.synchronize()
 
     def reset_peak_memory(self) -> bool:
-        """Start a new high-water mark: CUDA's allocator keeps one, and Linux one of what the process has resident.
+        """Reset the peak of memory; return False if it cannot be reset.
 
-        Elsewhere (``ru_maxrss`` of macOS, a sandbox) the mark is that of the whole life of the process, no item's.
+        CUDA's allocator has one, and Linux one of the process's resident memory. Elsewhere (``ru_maxrss`` of macOS, a
+        sandbox) the peak is that of the process's whole life.
         """
         match self.torch_device.type:
             case "cuda":
@@ -97,7 +74,7 @@ class TorchDevice:
         return False
 
     def peak_memory_bytes(self) -> int | None:
-        """Return bytes: allocator high-water mark on CUDA, the process's resident one on Linux, else None."""
+        """Return the peak in bytes since the last reset: CUDA's allocator or Linux's resident memory, else None."""
         match self.torch_device.type:
             case "cuda":
                 return int(torch.cuda.max_memory_allocated(self.torch_device))
@@ -110,7 +87,7 @@ class TorchDevice:
 
 
 def find_devices() -> tuple[DeviceInfo, ...]:
-    """Return CUDA (one entry per GPU), MPS and CPU, in the order of preference of ``auto``, with what was found out."""
+    """Return CUDA (one entry per GPU), MPS and CPU, in the order that ``auto`` prefers them."""
     return (*_cuda_devices(), _mps_device(), _cpu_device())
 
 
@@ -142,10 +119,10 @@ def _cpu_device() -> DeviceInfo:
 
 
 def detect_device(preference: str | torch.device = "auto") -> torch.device:
-    """Return the device asked for, or with ``auto`` the best there is: CUDA, else MPS, else CPU.
+    """Return the requested device, or with ``auto`` the best there is: CUDA, else MPS, else CPU.
 
     Raises:
-        DeviceError: the name is unknown, or that device is not available here.
+        DeviceError: the name is unknown, or the device is not available.
     """
     wanted = str(preference).strip().lower()
     infos = find_devices()
@@ -154,15 +131,16 @@ def detect_device(preference: str | torch.device = "auto") -> torch.device:
     wanted = "cuda" if wanted == "cuda:0" else wanted
     match = next((info for info in infos if info.name == wanted), None)
     if match is None:
-        names = ", ".join(info.name for info in infos)
-        hint = nearest_hint(wanted, [info.name for info in infos])
-        raise DeviceError(f"unknown device {preference!s}{hint}; known here: auto, {names} (see `segcore devices`)")
+        names = [info.name for info in infos]
+        hint = nearest_hint(wanted, names)
+        known = ", ".join(names)
+        raise DeviceError(f"unknown device {preference!s}{hint}; known here: auto, {known} (see `segcore devices`)")
     if not match.available:
         here = ", ".join(info.name for info in infos if info.available)
         raise DeviceError(f"device {wanted} is not available: {match.detail}; available: {here}")
     return torch.device(match.name)
 
 
-def open_device(preference: str | torch.device = "auto") -> TorchDevice:
+def open_device(preference: str | torch.device = "auto") -> Device:
     """Return the `Device` for a name; see `detect_device`."""
-    return TorchDevice(str(detect_device(preference)))
+    return Device(str(detect_device(preference)))

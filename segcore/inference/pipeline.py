@@ -32,7 +32,7 @@ from segcore.inference.decode import (
     palette_lookup,
     upsample_class_map,
 )
-from segcore.inference.devices import Device, TorchDevice, open_device
+from segcore.inference.devices import Device, open_device
 from segcore.inference.models.checkpoint import state_sha256
 from segcore.inference.preprocess import CALIBRATION_PHOTOS, Photo, calibration_tensors, check_size, preprocess
 from segcore.inference.runtimes import Profilable, ProfiledSession, open_session
@@ -285,12 +285,10 @@ class Segmenter:
             batch = torch.stack([tensors[i] for i in indices]) if len(indices) > 1 else tensors[indices[0]][None]
             shape = (len(indices), 3, height, width)
             for index, logits, classes, colors in zip(indices, *self._run_batch(batch, timer), strict=True):
-                found[index] = SegmentationResult(images[index], classes, colors, {}, shape, None, logits)
+                margin = margin_map(enlarge(logits[None], height, width)[0]) if margins else None
+                found[index] = SegmentationResult(images[index], classes, colors, {}, shape, margin, logits)
         shares = {name: seconds / len(photos) for name, seconds in timer.seconds.items()}
-        return [
-            replace(result, timings=shares, margins=_margins(result) if margins else None)
-            for _, result in sorted(found.items())
-        ]
+        return [replace(found[index], timings=shares) for index in range(len(photos))]
 
     def _run_batch(self, batch: torch.Tensor, timer: StageTimer) -> tuple[torch.Tensor, list[ClassMap], list[RgbImage]]:
         with timer.stage("transfer"):
@@ -304,11 +302,6 @@ class Segmenter:
         return logits, classes, colors
 
 
-def _margins(result: SegmentationResult) -> npt.NDArray[np.float32]:
-    assert result.logits is not None
-    return margin_map(enlarge(result.logits[None], *result.model_class_map.shape)[0])
-
-
 def segment_image(model: Segmenter | nn.Module, image_path: Photo, size: int | None = None) -> RgbImage:
     """Return the recipe's colour mask at model scale, uint8 RGB (h, w, 3).
 
@@ -319,5 +312,5 @@ def segment_image(model: Segmenter | nn.Module, image_path: Photo, size: int | N
     """
     if not isinstance(model, Segmenter):
         parameter = next(model.parameters(), None)
-        model = Segmenter(model, device=TorchDevice(str(parameter.device) if parameter is not None else "cpu"))
+        model = Segmenter(model, device=Device(str(parameter.device) if parameter is not None else "cpu"))
     return model.run([image_path], size=size)[0].model_color_mask

@@ -12,11 +12,11 @@ from segcore.core.errors import DeviceError
 from segcore.core.labels import NUM_CLASSES
 from segcore.evaluation.backends import Candidate, available_backends, benchmark_backends, fastest, interleave
 from segcore.evaluation.parity import REFERENCE, Parity
-from segcore.inference.devices import TorchDevice
+from segcore.inference.devices import Device
 from segcore.inference.pipeline import Segmenter
 from tests.support.networks import TinyNet
 
-CPU = TorchDevice("cpu")
+CPU = Device("cpu")
 BF16 = ("torch", "bf16")
 
 

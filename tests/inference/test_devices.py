@@ -9,7 +9,7 @@ from segcore import detect_device
 from segcore.core.errors import DeviceError
 from segcore.inference import devices
 from segcore.inference.allocator import give_back_freed_memory
-from segcore.inference.devices import TorchDevice, find_devices, open_device
+from segcore.inference.devices import Device, find_devices, open_device
 from tests.support.fakes import FakeDevice
 
 
@@ -91,7 +91,7 @@ def test_a_device_asked_for_by_name_and_not_there_is_an_error(name: str, message
 
 
 def test_the_cpu_keeps_tensors() -> None:
-    device = TorchDevice("cpu")
+    device = Device("cpu")
     tensor = torch.zeros(3)
     assert device.put(tensor) is tensor
     device.synchronize()
@@ -108,7 +108,7 @@ def test_the_fake_counts() -> None:
 MIB = 1 << 20
 
 
-def mark_while_allocating(device: TorchDevice, mib: int) -> int:
+def mark_while_allocating(device: Device, mib: int) -> int:
     """The high-water mark of one item that allocates, touches and frees so much."""
     give_back_freed_memory()  # as is done before each item
     assert device.reset_peak_memory()
@@ -137,6 +137,6 @@ def test_a_mark_that_cannot_be_set_back_is_no_item_s(
             (tmp_path / name).rmdir()
         (tmp_path / name).write_text("VmPeak:\t 2048 kB\nVmHWM:\t 1024 kB\n" if name == "status" else "")
     monkeypatch.setattr(devices, "PROCESS", tmp_path)
-    device = TorchDevice("cpu")
+    device = Device("cpu")
     assert not device.reset_peak_memory()
     assert device.peak_memory_bytes() == (1 << 20 if files == ("status",) else None)

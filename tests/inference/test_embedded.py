@@ -11,7 +11,7 @@ import torch
 from skimage import data
 
 from segcore.core.errors import ModelError
-from segcore.inference.embedded import WEIGHTS_PATH, WEIGHTS_SHA256, EmbeddedNet, embedded, load_embedded
+from segcore.inference.embedded import WEIGHTS_PATH, WEIGHTS_SHA256, EmbeddedNet, load_embedded
 from segcore.inference.embedded.net import MAX_PENALTY, reduce, suppress_absent
 from segcore.inference.pipeline import Segmenter
 from training.card import percent, scores_table
@@ -80,7 +80,7 @@ def test_a_large_photo_is_reduced_and_a_small_one_is_left_alone(net: EmbeddedNet
 
 
 def test_random_weights_fit_the_shipped_ones(net: EmbeddedNet) -> None:
-    wanted = {name: tensor.shape for name, tensor in embedded().state_dict().items()}
+    wanted = {name: tensor.shape for name, tensor in EmbeddedNet().state_dict().items()}
     assert {name: tensor.shape for name, tensor in net.state_dict().items()} == wanted
 
 

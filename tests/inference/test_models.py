@@ -60,6 +60,18 @@ def test_gmacs_agree_with_torchvisions_figure() -> None:
     assert models.parameter_count("fcn_resnet101") == 54_314_346 - (1024 * 256 * 9 + 2 * 256 + 256 * 21 + 21)
 
 
+@pytest.mark.parametrize("name", models.LISTED_COSTS)
+def test_listed_costs_are_those_counted(name: str) -> None:
+    counted = models.parameter_count(name), models.gmacs(name, models.LISTED_SIZE, models.LISTED_SIZE)
+    assert models.listed_cost(name) == counted
+
+
+def test_a_model_that_torchvision_adds_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    listed = models.listed_cost(SMALL)
+    monkeypatch.delitem(models.LISTED_COSTS, SMALL)
+    assert models.listed_cost(SMALL) == listed
+
+
 def test_random_weights_are_seeded_and_leave_the_generator_alone() -> None:
     torch.manual_seed(42)
     expected = torch.rand(1)

@@ -22,7 +22,7 @@ from segcore.core.errors import DeviceError, ModelError
 from segcore.core.labels import NUM_CLASSES
 from segcore.inference import models
 from segcore.inference.decode import enlarge
-from segcore.inference.devices import TorchDevice
+from segcore.inference.devices import Device
 from segcore.inference.runtimes import RUNTIMES, open_session, why_not
 from segcore.inference.runtimes.artifacts import artifact
 from segcore.inference.runtimes.session import BuildRequest
@@ -31,7 +31,7 @@ from segcore.inputs.download import FetchSettings
 from segcore.measurement.machine import usable_cores
 from tests.support.networks import TinyNet
 
-CPU = TorchDevice("cpu")
+CPU = Device("cpu")
 SHAPES = [(1, 3, 64, 80), (3, 3, 50, 33)]
 
 

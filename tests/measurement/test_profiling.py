@@ -12,7 +12,7 @@ import torch
 from segcore import Segmenter
 from segcore.core.errors import DeviceError, ImageError
 from segcore.core.records import STAGES
-from segcore.inference.devices import TorchDevice
+from segcore.inference.devices import Device
 from segcore.inference.runtimes import OperatorTime, torch_profile, why_not
 from segcore.inputs.download import FetchSettings
 from segcore.measurement.profiling import operator_costs, profile
@@ -20,7 +20,7 @@ from tests.support.networks import TinyNet
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
-CPU = TorchDevice("cpu")
+CPU = Device("cpu")
 PHOTO = np.random.default_rng(0).integers(0, 256, (48, 64, 3)).astype(np.uint8)
 
 

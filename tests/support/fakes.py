@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 
 import torch
 
+from segcore.inference.devices import Device
+
 
 class FakeCounter:
     """A counter that goes up by 10 J from one reading to the next."""
@@ -39,8 +41,8 @@ class FakeClock:
         self.time += seconds
 
 
-@dataclass
-class FakeDevice:
+@dataclass(frozen=True)
+class FakeDevice(Device):
     """A CPU that records the order of events."""
 
     name: str = "fake"

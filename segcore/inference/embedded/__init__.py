@@ -1,6 +1,6 @@
 """The embedded model: a small network, trained on PASCAL VOC 2012, whose weights ship inside the package.
 
-See `docs/embedded-model.md` for what it can and cannot do.
+See `docs/embedded-model.md` for its accuracy and limits.
 """
 
 from __future__ import annotations
@@ -15,26 +15,21 @@ from safetensors.torch import load
 from segcore.core.errors import ModelError
 from segcore.inference.embedded.net import EmbeddedNet
 
-__all__ = ["WEIGHTS_PATH", "WEIGHTS_SHA256", "EmbeddedNet", "embedded", "load_embedded"]
+__all__ = ["WEIGHTS_PATH", "WEIGHTS_SHA256", "EmbeddedNet", "load_embedded"]
 
 WEIGHTS_PATH: Final = Path(__file__).with_name("embedded.safetensors")
 WEIGHTS_SHA256: Final = "4cbf7888a7f8335dddc9d89b78b3da6f2c25f8725b5435ddd884fb7a4914de2c"
-
-
-def embedded() -> EmbeddedNet:
-    """Return the network with random weights, its filters laid out for speed on CPUs (channels last)."""
-    return EmbeddedNet().to(memory_format=torch.channels_last)
 
 
 def load_embedded(path: Path = WEIGHTS_PATH, digest: str = WEIGHTS_SHA256) -> EmbeddedNet:
     """Return the network in evaluation mode, float32, with the weights that ship in the package.
 
     Args:
-        path: the safetensors file, half precision.
-        digest: the sha256 that its bytes must have.
+        path: safetensors file, half precision.
+        digest: sha256 that the file must have.
 
     Raises:
-        ModelError: the file is missing, or its bytes are not those that were released.
+        ModelError: the file is missing, or has another sha256.
     """
     try:
         content = path.read_bytes()
@@ -48,4 +43,4 @@ def load_embedded(path: Path = WEIGHTS_PATH, digest: str = WEIGHTS_SHA256) -> Em
     with torch.device("meta"):
         net = EmbeddedNet()
     net.load_state_dict({name: t.float() for name, t in load(content).items()}, assign=True)
-    return net.to(memory_format=torch.channels_last).eval()
+    return net.eval()

@@ -1,7 +1,7 @@
 """The embedded network: EfficientNet-Lite2 features under a small pyramid head.
 
-Every convolution carries a bias and no normalisation layer follows it: the batch normalisation of the pretrained
-features is folded into their weights when they are loaded (see `initial`).
+Every convolution has a bias and no normalisation layer follows it: the batch normalisation of the pretrained features
+is folded into their weights (see `training.initial`).
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from segcore.core.labels import NUM_CLASSES
 
-STAGES: Final = (
+FEATURE_STAGES: Final = (
     # blocks, kernel, stride, expansion, channels
     (1, 3, 1, 1, 16),
     (3, 3, 2, 6, 24),
@@ -29,26 +29,26 @@ STAGES: Final = (
 
 STEM_CHANNELS: Final = 32
 SHALLOW: Final = 5
-"""Stages down to stride 16; those after them have stride 32."""
+"""Stages down to stride 16; the others have stride 32."""
 LARGEST: Final = 320
-"""Pixels of the shorter side that the features are shown at most: they learned from photos of 288."""
+"""Limit in pixels of the shorter side of the features' input: they were trained on photos of 288."""
 MAX_PENALTY: Final = 1.0
-"""What `suppress_absent` takes from a logit at most."""
+"""Most that `suppress_absent` subtracts from a logit."""
 
 
 def conv(inputs: int, outputs: int, kernel: int = 1, stride: int = 1, groups: int = 1, dilation: int = 1) -> nn.Conv2d:
-    """A convolution with bias and symmetric padding, so that stride 1 keeps the size."""
+    """Return a convolution with bias, padded so that stride 1 keeps the size."""
     padding = dilation * (kernel // 2)
     return nn.Conv2d(inputs, outputs, kernel, stride, padding, dilation, groups)
 
 
 def relu6(x: Tensor) -> Tensor:
-    """Clamp to [0, 6] in place: every map it is given is new, and a second one would cost a quarter of the time."""
+    """Clamp to [0, 6] in place: no map is used again, and a second one would cost a quarter of the time."""
     return F.relu6(x, inplace=True)
 
 
 class InvertedResidual(nn.Module):
-    """Expand, filter each channel, project; added to the input where shapes agree (arXiv 1801.04381, fig. 4b)."""
+    """Expand, filter each channel, project; added to the input if shapes agree (arXiv 1801.04381, fig. 4b)."""
 
     def __init__(self, inputs: int, outputs: int, kernel: int, stride: int, expansion: int) -> None:
         super().__init__()
@@ -59,7 +59,7 @@ class InvertedResidual(nn.Module):
         self.residual = stride == 1 and inputs == outputs
 
     def forward(self, x: Tensor) -> Tensor:
-        """`[B, inputs, H, W]` to `[B, outputs, H/stride, W/stride]`."""
+        """Map `[B, inputs, H, W]` to `[B, outputs, H/stride, W/stride]`."""
         y = x if self.expand is None else relu6(self.expand(x))
         out: Tensor = self.project(relu6(self.depthwise(y)))
         return x + out if self.residual else out
@@ -75,7 +75,7 @@ class Features(nn.Module):
         self.stem = conv(3, STEM_CHANNELS, 3, stride=2)
         self.stages = nn.ModuleList()
         inputs = STEM_CHANNELS
-        for blocks, kernel, stride, expansion, outputs in STAGES:
+        for blocks, kernel, stride, expansion, outputs in FEATURE_STAGES:
             stage = nn.Sequential()
             for index in range(blocks):
                 stage.append(InvertedResidual(inputs, outputs, kernel, 1 if index else stride, expansion))
@@ -104,7 +104,7 @@ class Features(nn.Module):
 
 
 class Separable(nn.Module):
-    """A residual 5x5 depthwise filter and channel mixer: smooths a map after another was added to it."""
+    """A residual 5x5 depthwise filter and channel mixer, to smooth the sum of two maps."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -112,15 +112,12 @@ class Separable(nn.Module):
         self.pointwise = conv(channels, channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        """`[B, channels, H, W]` to the same shape, not negative."""
+        """Map `[B, channels, H, W]` to the same shape, not negative."""
         return relu6(x + self.pointwise(relu6(self.depthwise(x))))
 
 
 class Context(nn.Module):
-    """What surrounds each place: three dilated depthwise filters.
-
-    A cheap pyramid in the manner of DeepLabV3 (arXiv 1706.05587).
-    """
+    """The surroundings of each position: three dilated depthwise filters, a cheap pyramid as in arXiv 1706.05587."""
 
     def __init__(self, inputs: int, channels: int) -> None:
         super().__init__()
@@ -131,13 +128,13 @@ class Context(nn.Module):
         self.mix = conv(channels, channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        """`[B, inputs, H, W]` to `[B, channels, H, W]`, not negative."""
+        """Map `[B, inputs, H, W]` to `[B, channels, H, W]`, not negative."""
         y = relu6(self.lateral(x))
         return relu6(y + self.mix(relu6(self.near(y) + self.middle(y) + self.far(y))))
 
 
 class Presence(nn.Module):
-    """Which classes the picture shows, told from what EfficientNet-Lite2 tells ImageNet's classes from."""
+    """Which classes the photo shows, classified from the features that EfficientNet-Lite2 uses for ImageNet."""
 
     middle: Final = 1280
 
@@ -147,26 +144,26 @@ class Presence(nn.Module):
         self.classifier = conv(self.middle, NUM_CLASSES - 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        """`[B, inputs, H, W]` to logits `[B, 20, 1, 1]` of the classes without background."""
+        """Map `[B, inputs, H, W]` to logits `[B, 20, 1, 1]` of the classes without background."""
         found: Tensor = self.classifier(self.pooled(x))
         return found
 
     def pooled(self, x: Tensor) -> Tensor:
-        """`[B, inputs, H, W]` to `[B, 1280, 1, 1]`: the mean over all places."""
+        """Map `[B, inputs, H, W]` to `[B, 1280, 1, 1]`: the mean over all positions."""
         return self.seen(x).mean((2, 3), keepdim=True)
 
     def seen(self, x: Tensor) -> Tensor:
-        """`[B, inputs, H, W]` to `[B, 1280, H, W]`, not negative."""
+        """Map `[B, inputs, H, W]` to `[B, 1280, H, W]`, not negative."""
         return relu6(self.top(x))
 
 
 def enlarge(x: Tensor, like: Tensor) -> Tensor:
-    """Bilinear (`align_corners=False`) to the height and width of `like`."""
+    """Resize to the height and width of `like`, bilinear (`align_corners=False`)."""
     return F.interpolate(x, size=like.shape[-2:], mode="bilinear", align_corners=False)
 
 
 def reduce(x: Tensor) -> Tensor:
-    """Bilinear to a shorter side of `LARGEST` pixels, where that is less; with no branch, which exports cannot keep."""
+    """Resize to a shorter side of at most `LARGEST` pixels, bilinear; without a branch, which exports cannot keep."""
     height, width = x.shape[-2:]
     shorter = torch.sym_max(torch.sym_min(height, width), LARGEST)
     size = [cast(int, side * LARGEST // shorter) for side in (height, width)]
@@ -174,10 +171,10 @@ def reduce(x: Tensor) -> Tensor:
 
 
 def suppress_absent(scores: Tensor, presence: Tensor) -> Tensor:
-    """Lower the logits of foreground classes that the picture as a whole does not seem to show.
+    """Lower the logits of foreground classes that the photo as a whole probably does not show.
 
-    Each loses by how much the log of the probability that its class is present is below the highest of the twenty,
-    `MAX_PENALTY` at most. Background stays as it is. `[B, 21, h, w]` and `[B, 20, 1, 1]` to `[B, 21, h, w]`.
+    The penalty is the difference between the highest log probability of presence of the twenty classes and the class's
+    own, at most `MAX_PENALTY`. Background stays as it is. `[B, 21, h, w]` and `[B, 20, 1, 1]` to `[B, 21, h, w]`.
     """
     sure = F.logsigmoid(presence)
     behind = (sure - sure.amax(1, keepdim=True)).clamp(min=-MAX_PENALTY)
@@ -185,11 +182,11 @@ def suppress_absent(scores: Tensor, presence: Tensor) -> Tensor:
 
 
 class EmbeddedNet(nn.Module):
-    """The network behind `embedded`: same interface as torchvision's segmentation models.
+    """The network of `embedded`, with the interface of torchvision's segmentation models.
 
-    Input `[B, 3, H, W]` float32, normalised with the ImageNet mean and standard deviation. `forward` returns an
-    `OrderedDict` whose `out` is `[B, 21, H, W]`: logits of the PASCAL VOC classes at the size of the input. Inside, an
-    input with a shorter side of more than `LARGEST` pixels is reduced to that.
+    Input `[B, 3, H, W]` float32, normalised with the ImageNet mean and standard deviation, reduced inside to a shorter
+    side of `LARGEST` pixels if it is larger. `forward` returns an `OrderedDict` whose `out` is `[B, 21, H, W]`: logits
+    of the PASCAL VOC classes at the size of the input.
     """
 
     def __init__(self, width: int = 128, fine: int = 64) -> None:
@@ -208,12 +205,12 @@ class EmbeddedNet(nn.Module):
         self.classifier = conv(fine, NUM_CLASSES)
 
     def logits(self, x: Tensor) -> Tensor:
-        """`[B, 3, H, W]` to logits `[B, 21, h/4, w/4]`, as they are before the last enlargement."""
+        """Map `[B, 3, H, W]` to logits `[B, 21, h/4, w/4]`, before the last upsampling."""
         maps = self.features(reduce(x))
         return suppress_absent(self.head(*maps), self.presence(maps[-1]))
 
     def head(self, at4: Tensor, at8: Tensor, at16: Tensor, at32: Tensor) -> Tensor:
-        """Merge the maps of the features, from the coarse to the fine, into logits `[B, 21, H/4, W/4]`."""
+        """Merge the feature maps, from stride 32 to stride 4, into logits `[B, 21, H/4, W/4]`."""
         y = self.context(at32)
         y = self.smooth16(relu6(self.lateral16(at16) + enlarge(y, at16)))
         y = self.smooth8(relu6(self.lateral8(at8) + enlarge(y, at8)))
@@ -222,5 +219,5 @@ class EmbeddedNet(nn.Module):
         return scores
 
     def forward(self, x: Tensor) -> OrderedDict[str, Tensor]:
-        """`[B, 3, H, W]` to `{"out": logits [B, 21, H, W]}`."""
+        """Map `[B, 3, H, W]` to `{"out": logits [B, 21, H, W]}`."""
         return OrderedDict(out=enlarge(self.logits(x), x))

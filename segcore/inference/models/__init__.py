@@ -1,7 +1,7 @@
-"""Which models there are, where their weights come from, and loading them.
+"""Models by name: where their weights come from, loading them, and what a forward pass costs.
 
 Weights are ``pretrained`` (torchvision's ``DEFAULT``, or the file shipped for ``embedded``), ``random`` (seeded: for
-latency only) or the path of a checkpoint. Nothing falls back from one to another.
+latency only) or the path of a checkpoint. None of them ever falls back to another.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from torchvision.models import get_model_builder, get_model_weights, list_models
 from segcore.core.errors import ModelError, nearest_hint
 from segcore.core.labels import NUM_CLASSES
 from segcore.core.records import WeightsRecord
+from segcore.inference import embedded
 from segcore.inference.models import checkpoint
 from segcore.inputs.download import FetchSettings, cached_path, download_file, sha256_file, verify
 
@@ -44,7 +45,7 @@ class WeightsStatus:
     url: str | None
     """None for weights that ship in the package."""
     path: Path | None
-    """Where they lie, verified; None when they are not here."""
+    """The verified file; None if it is not on this machine."""
     size_bytes: int | None
     published: dict[str, float]
     """Published figures by name (torchvision: ``miou``, ``pixel_acc``), if any."""
@@ -70,13 +71,10 @@ def check_name(name: str) -> str:
 
 
 def build(name: str, device: str = "cpu") -> nn.Module:
-    """Return the network with initial (random) weights, 21 classes, no auxiliary head; ``meta`` costs no memory."""
-    builder: Callable[..., nn.Module]
-    if check_name(name) == EMBEDDED:
-        from segcore.inference import embedded
-
-        builder, options = embedded.embedded, {}
-    else:
+    """Return the network with random weights, 21 classes, no auxiliary head; on ``meta`` it takes no memory."""
+    builder: Callable[..., nn.Module] = embedded.EmbeddedNet
+    options: dict[str, Any] = {}
+    if check_name(name) != EMBEDDED:
         builder = get_model_builder(name)
         options = {"weights": None, "weights_backbone": None, "num_classes": NUM_CLASSES}
         if not name.startswith("lraspp"):  # the only builder without an auxiliary head
@@ -91,47 +89,32 @@ def load(name: str, weights: str | Path = "pretrained", settings: FetchSettings 
     Args:
         name: one of `model_names`.
         weights: ``pretrained``, ``random`` or the path of a checkpoint (``.pth``, ``.pt`` or ``.safetensors``).
-        settings: cache, mirrors and time-outs of the download; from the environment when None.
+        settings: cache, mirrors and time-outs of the download; from the environment if None.
 
     Raises:
         ModelError: the name is unknown, or the checkpoint does not fit.
-        DownloadError: pretrained weights are not here and could not be fetched.
+        DownloadError: pretrained weights are not on this machine and could not be fetched.
     """
     check_name(name)
     if str(weights) == "random":
-        return _load_random(name)
-    if str(weights) == "pretrained":
-        return _load_embedded() if name == EMBEDDED else _load_pretrained(name, settings)
-    path = Path(weights)
-    module = build(name)
-    checkpoint.load_into(module, path, name)
-    return LoadedModel(name, module.eval(), WeightsRecord(kind="checkpoint", name=path.name, sha256=sha256_file(path)))
-
-
-def _load_random(name: str) -> LoadedModel:
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(RANDOM_SEED)
-        module = build(name).eval()
-    return LoadedModel(
-        name, module, WeightsRecord(kind="random", name=f"seed {RANDOM_SEED}", sha256=checkpoint.state_sha256(module))
-    )
-
-
-def _load_embedded() -> LoadedModel:
-    from segcore.inference import embedded
-
-    info = WeightsRecord(kind="pretrained", name=embedded.WEIGHTS_PATH.name, sha256=embedded.WEIGHTS_SHA256)
-    return LoadedModel(EMBEDDED, embedded.load_embedded(), info)
-
-
-def _load_pretrained(name: str, settings: FetchSettings | None) -> LoadedModel:
-    default = _default_weights(name)
-    path = fetch_weights(name, settings)
-    module = build(name)
-    checkpoint.load_into(module, path, name)
-    return LoadedModel(
-        name, module.eval(), WeightsRecord(kind="pretrained", name=str(default), sha256=sha256_file(path))
-    )
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(RANDOM_SEED)
+            module = build(name)
+        sha256 = checkpoint.state_sha256(module)
+        record = WeightsRecord(kind="random", name=f"seed {RANDOM_SEED}", sha256=sha256)
+    elif str(weights) == "pretrained" and name == EMBEDDED:
+        module = embedded.load_embedded()
+        file, sha256 = embedded.WEIGHTS_PATH.name, embedded.WEIGHTS_SHA256
+        record = WeightsRecord(kind="pretrained", name=file, sha256=sha256)
+    else:
+        pretrained = str(weights) == "pretrained"
+        path = fetch_weights(name, settings) if pretrained else Path(weights)
+        module = build(name)
+        checkpoint.load_into(module, path, name)
+        file = str(_default_weights(name)) if pretrained else path.name
+        kind: Any = "pretrained" if pretrained else "checkpoint"
+        record = WeightsRecord(kind=kind, name=file, sha256=sha256_file(path))
+    return LoadedModel(name, module.eval(), record)
 
 
 def _default_weights(name: str) -> Any:
@@ -143,29 +126,22 @@ def _hash_prefix(url: str) -> str:
     return Path(url).stem.rpartition("-")[2]
 
 
-def _in_torch_hub(url: str) -> Path | None:
-    """A file that torch.hub has already downloaded, if its bytes are right."""
-    path = Path(torch.hub.get_dir()) / "checkpoints" / Path(url).name
-    return path if verify(path, _hash_prefix(url)) else None
-
-
 def weights_status(name: str, settings: FetchSettings | None = None) -> WeightsStatus:
-    """Say where the pretrained weights of a model are, without touching the network."""
+    """Return where the pretrained weights of a model are, without network access."""
     if check_name(name) == EMBEDDED:
-        from segcore.inference import embedded
-
         path = embedded.WEIGHTS_PATH
         return WeightsStatus(path.name, None, path, path.stat().st_size, {})
     default = _default_weights(name)
-    url = default.url
-    found = _in_torch_hub(url) or cached_path(url, sha256=_hash_prefix(url), settings=settings)
+    url, prefix = default.url, _hash_prefix(default.url)
+    in_torch_hub = Path(torch.hub.get_dir()) / "checkpoints" / Path(url).name
+    found = in_torch_hub if verify(in_torch_hub, prefix) else cached_path(url, sha256=prefix, settings=settings)
     published = default.meta["_metrics"]["COCO-val2017-VOC-labels"]
     size = found.stat().st_size if found else round(default.meta["_file_size"] * (1 << 20))
     return WeightsStatus(str(default), url, found, size, dict(published))
 
 
 def fetch_weights(name: str, settings: FetchSettings | None = None) -> Path:
-    """Return the path of the pretrained weights, downloading them if they are not here.
+    """Return the path of the pretrained weights, downloading them if they are not on this machine.
 
     Raises:
         DownloadError: they could not be fetched.
@@ -177,44 +153,64 @@ def fetch_weights(name: str, settings: FetchSettings | None = None) -> Path:
     return download_file(status.url, sha256=_hash_prefix(status.url), settings=settings)
 
 
-@cache
+LISTED_SIZE = 520
+"""Side of the square photo that `LISTED_COSTS` are of, as in torchvision's own tables."""
+LISTED_COSTS = {
+    "embedded": (4951665, 1.3035888),
+    "fcn_resnet101": (51949141, 222.7468672),
+    "deeplabv3_mobilenet_v3_large": (11025477, 10.436350688),
+    "deeplabv3_resnet101": (58630997, 248.752300288),
+    "deeplabv3_resnet50": (39638869, 168.731205888),
+    "fcn_resnet50": (32957013, 142.7257728),
+    "lraspp_mobilenet_v3_large": (3221538, 2.086219688),
+}
+"""`parameter_count` and `gmacs` by model, since counting takes seconds."""
+
+
+def listed_cost(name: str) -> tuple[int, float]:
+    """Return parameters and GMACs at `LISTED_SIZE`; counted if torchvision has added a model."""
+    return LISTED_COSTS.get(name) or (parameter_count(name), gmacs(name, LISTED_SIZE, LISTED_SIZE))
+
+
 def parameter_count(name: str) -> int:
     """Return the number of parameters, without the auxiliary head."""
     return sum(parameter.numel() for parameter in build(name, "meta").parameters())
 
 
-@cache
 def gmacs(name: str, height: int, width: int, batch: int = 1) -> float:
     """Return giga multiply-accumulates of one forward pass: half of what torch's own FLOP counter counts.
 
     Convolutions and matrix products count; element-wise work, normalisation and interpolation do not.
     """
-    module = build(name, "meta").eval()
-    counter = FlopCounterMode(display=False)
-    with counter, torch.inference_mode():
-        module(torch.empty(batch, 3, height, width, device="meta"))
-    return counter.get_total_flops() / 2e9
+    return _count(name, height, width)[0] / 2e9 * batch
+
+
+def gbytes(name: str, height: int, width: int, batch: int = 1) -> float:
+    """Return the least gigabytes that the convolutions of one float32 forward pass move.
+
+    Each reads its input and its weights and writes its output once; fusing it with the next operator saves some of
+    that, and other operators are left out. GMACs over this are the arithmetic intensity of a roofline (Williams,
+    Waterman and Patterson 2009, CACM 52:65).
+    """
+    _, activations, weights = _count(name, height, width)
+    return 4 * (batch * activations + weights) / 1e9
 
 
 @cache
-def gbytes(name: str, height: int, width: int, batch: int = 1) -> float:
-    """Return the gigabytes that the convolutions of one float32 forward pass move at least.
-
-    Each reads its input and its weights and writes its output once; fusing it with what follows saves some of that, and
-    whatever is no convolution is left out. GMACs over this are the arithmetic intensity of a roofline (Williams,
-    Waterman and Patterson 2009, CACM 52:65).
-    """
+def _count(name: str, height: int, width: int) -> tuple[int, int, int]:
+    """Return, for one photo, FLOPs, and how many numbers of activations and of weights the convolutions move."""
     module = build(name, "meta").eval()
-    numbers = 0
+    activations, weights = 0, 0
 
     def count(convolution: nn.Module, inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:
-        nonlocal numbers
-        weights = sum(parameter.numel() for parameter in convolution.parameters())
-        numbers += inputs[0].numel() + weights + output.numel()
+        nonlocal activations, weights
+        activations += inputs[0].numel() + output.numel()
+        weights += sum(parameter.numel() for parameter in convolution.parameters())
 
     for part in module.modules():
         if isinstance(part, nn.Conv2d):
             part.register_forward_hook(count)
-    with torch.inference_mode():
-        module(torch.empty(batch, 3, height, width, device="meta"))
-    return 4 * numbers / 1e9
+    counter = FlopCounterMode(display=False)
+    with counter, torch.inference_mode():
+        module(torch.empty(1, 3, height, width, device="meta"))
+    return counter.get_total_flops(), activations, weights

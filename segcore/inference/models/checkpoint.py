@@ -1,4 +1,4 @@
-"""Reading checkpoints: no code is ever run from them, and what does not fit is refused in words."""
+"""Checkpoints: read without running code from them, and refused if they do not fit."""
 
 from __future__ import annotations
 
@@ -17,8 +17,7 @@ from segcore.core.labels import NUM_CLASSES
 State = Mapping[str, torch.Tensor]
 
 AUXILIARY_HEAD = "aux_classifier."
-"""Prefix of the head that torchvision trains with and nobody needs afterwards."""
-
+"""Prefix of the head that torchvision uses in training alone."""
 _MAX_NAMED = 3
 
 
@@ -26,7 +25,7 @@ def read_state(path: Path) -> dict[str, torch.Tensor]:
     """Return the tensors of a ``.safetensors`` file or of one written by ``torch.save`` (``weights_only``).
 
     A state dict nested under ``model``, ``state_dict`` or ``model_state_dict`` is found, and the prefix ``module.`` of
-    ``DataParallel`` is taken off.
+    ``DataParallel`` is removed.
 
     Raises:
         ModelError: the file is missing, unreadable, holds code, or holds no state dict.
@@ -38,7 +37,7 @@ def read_state(path: Path) -> dict[str, torch.Tensor]:
             content: object = load_file(path)
         else:
             content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # damaged bytes make torch's reader raise anything, IndexError included
+    except Exception as error:  # torch's reader raises anything for damaged bytes, IndexError included
         reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
         raise ModelError(
             f"cannot read the checkpoint {path}: {reason}; "
@@ -62,7 +61,7 @@ def load_into(module: nn.Module, path: Path, model_name: str) -> None:
     """Load a checkpoint into a network in place; tensors of an auxiliary head are left out.
 
     Raises:
-        ModelError: keys, shapes or the number of classes do not fit; the message says how.
+        ModelError: keys, shapes or the number of classes do not fit; the message lists the differences.
     """
     state = {name: t for name, t in read_state(path).items() if not name.startswith(AUXILIARY_HEAD)}
     problems = differences(module.state_dict(), state)
@@ -72,7 +71,7 @@ def load_into(module: nn.Module, path: Path, model_name: str) -> None:
 
 
 def differences(wanted: State, found: State) -> list[str]:
-    """Return in words how two state dicts differ in keys and shapes; empty when they fit."""
+    """Describe how two state dicts differ in keys and shapes; empty if they fit."""
     problems = []
     if missing := sorted(set(wanted) - set(found)):
         problems.append(f"{len(missing)} of {len(wanted)} tensors are missing ({_some(missing)})")

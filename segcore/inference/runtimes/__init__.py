@@ -43,64 +43,47 @@ __all__ = [
 
 @dataclass(frozen=True)
 class Runtime:
-    """One method of executing a model."""
+    """One method of executing a model.
+
+    Its `packages`, and for quantisation its `int8_packages`, must be installed; segcore's `extra` installs them all.
+    """
 
     home: str
     """Name of its file in this package."""
     summary: str
     precisions: tuple[str, ...]
     packages: tuple[str, ...] = ()
-    """Modules that must be installed."""
     int8_packages: tuple[str, ...] = ()
-    """Further modules, for quantisation."""
     extra: str | None = None
-    """The extra of segcore that installs all of them."""
 
     @property
     def on_torch(self) -> bool:
         """Whether torch's allocator holds its memory, and so knows the high-water mark on a GPU."""
         return not self.packages
 
-    def missing(self, precision: str = "fp32") -> tuple[str, ...]:
-        """Return which of the modules are not installed, without importing any."""
-        wanted = self.packages + (self.int8_packages if precision == "int8" else ())
-        return tuple(name for name in wanted if importlib.util.find_spec(name) is None)
-
+    @property
     def module(self) -> ModuleType:
-        """Import its file."""
+        """Its file, imported."""
         return importlib.import_module(f"{__name__}.{self.home}")
 
 
-_HALVES = ("fp32", "bf16", "fp16")
+_FLOATS = ("fp32", "bf16", "fp16")
 _ONNX = ("onnx", "onnxscript")
+_ORT = (("fp32", "fp16", "int8"), (*_ONNX, "onnxruntime"), ("nncf",))
 
 RUNTIMES: dict[str, Runtime] = {
-    "torch": Runtime("eager", "torch, operator by operator: the reference in fp32", _HALVES),
-    "torch-compile": Runtime("inductor", "torch.compile, inductor backend", _HALVES),
-    "onnxruntime": Runtime(
-        "onnx_runtime",
-        "ONNX Runtime: CPU, CUDA and CoreML providers",
-        ("fp32", "fp16", "int8"),
-        (*_ONNX, "onnxruntime"),
-        ("nncf",),
-        "onnxruntime",
-    ),
+    "torch": Runtime("eager", "torch, operator by operator: the reference in fp32", _FLOATS),
+    "torch-compile": Runtime("inductor", "torch.compile, inductor backend", _FLOATS),
+    "onnxruntime": Runtime("onnx_runtime", "ONNX Runtime: CPU, CUDA and CoreML providers", *_ORT, "onnxruntime"),
     "openvino": Runtime(
         "openvino",
         "OpenVINO on the CPU",
-        (*_HALVES, "int8"),
+        (*_FLOATS, "int8"),
         (*_ONNX, "openvino"),
         ("nncf", "onnxruntime"),
         "openvino",
     ),
-    "tensorrt": Runtime(
-        "tensorrt",
-        "TensorRT, through ONNX Runtime's provider",
-        ("fp32", "fp16", "int8"),
-        (*_ONNX, "onnxruntime"),
-        ("nncf",),
-        "tensorrt",
-    ),
+    "tensorrt": Runtime("tensorrt", "TensorRT, through ONNX Runtime's provider", *_ORT, "tensorrt"),
 }
 """Every runtime by the name that ``--runtime`` takes."""
 
@@ -116,9 +99,10 @@ def why_not(name: str, device: Device, precision: str = "fp32") -> str | None:
     runtime = RUNTIMES[name]
     if precision not in runtime.precisions:
         return f"it has no precision {precision!r}, only {', '.join(runtime.precisions)}"
-    if missing := runtime.missing(precision):
+    packages = runtime.packages + (runtime.int8_packages if precision == "int8" else ())
+    if missing := [package for package in packages if importlib.util.find_spec(package) is None]:
         return f"not installed: {', '.join(missing)}; pip install 'segcore[{runtime.extra}]'"
-    reason: str | None = runtime.module().refusal(device, precision)
+    reason: str | None = runtime.module.refusal(device, precision)
     return reason
 
 
@@ -149,5 +133,5 @@ def open_session(
         raise DeviceError(f"runtime {runtime} in {precision} on {device.name}: {reason}; see `segcore runtimes`")
     cache_dir = (settings or FetchSettings.from_env()).cache_dir
     request = BuildRequest(without_upsampling(network), device, precision, cache_dir, calibration)
-    session: Session = RUNTIMES[runtime].module().open_session(request)
+    session: Session = RUNTIMES[runtime].module.open_session(request)
     return session

@@ -57,6 +57,4 @@ class EagerSession:
         return ProfiledTorch(self, self._device)
 
 
-def open_session(request: BuildRequest) -> EagerSession:
-    """Return the network, ready to run."""
-    return EagerSession(request)
+open_session = EagerSession
