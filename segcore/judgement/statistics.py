@@ -156,39 +156,27 @@ def quantile_interval(samples: Sequence[float], q: float) -> Interval:
 
 def arm_interval(processes: Processes, q: float, noise: ProcessNoise) -> Interval:
     """Return the interval of an arm's log quantile: the mean over its processes, with noise within and between."""
-    inner = _within(processes, q)
-    between = _t(noise.df) * noise.sd / math.sqrt(len(processes))
-    return Interval(
-        low=inner.value - math.hypot(inner.value - inner.low, between),
-        value=inner.value,
-        high=inner.value + math.hypot(inner.high - inner.value, between),
-    )
+    each = [quantile_interval(samples, q) for samples in processes]
+    value = sum(i.value for i in each) / len(each)
+    between = _t(noise.df) * noise.sd / math.sqrt(len(each))
+    below = math.hypot(*(i.value - i.low for i in each)) / len(each)
+    above = math.hypot(*(i.high - i.value for i in each)) / len(each)
+    return Interval(value - math.hypot(below, between), value, value + math.hypot(above, between))
 
 
 def change_interval(base: Processes, head: Processes, q: float, noise: ProcessNoise) -> Interval:
     """Return the interval of log(head / base) of the q-quantile.
 
-    Limits of each arm are combined by MOVER (Zou and Donner 2008, Statistics in Medicine 27:1693), which preserves
-    asymmetric intervals; the process noise is added in the same way, as a root of squares. Swapping the arms negates
-    and swaps the bounds exactly.
+    The intervals of the arms are combined by MOVER (Zou and Donner 2008, Statistics in Medicine 27:1693), which keeps
+    their asymmetry. Swapping the arms negates and swaps the bounds exactly.
     """
-    b, h = _within(base, q), _within(head, q)
-    between = _t(noise.df) * noise.sd * math.sqrt(1 / len(base) + 1 / len(head))
+    b, h = arm_interval(base, q, noise), arm_interval(head, q, noise)
     value = h.value - b.value
     return Interval(
-        low=value - math.hypot(h.value - h.low, b.high - b.value, between),
+        low=value - math.hypot(h.value - h.low, b.high - b.value),
         value=value,
-        high=value + math.hypot(h.high - h.value, b.value - b.low, between),
+        high=value + math.hypot(h.high - h.value, b.value - b.low),
     )
-
-
-def _within(processes: Processes, q: float) -> Interval:
-    """Return the mean log quantile of several processes, with the noise within them alone."""
-    each = [quantile_interval(samples, q) for samples in processes]
-    value = sum(i.value for i in each) / len(each)
-    below = math.hypot(*(i.value - i.low for i in each)) / len(each)
-    above = math.hypot(*(i.high - i.value for i in each)) / len(each)
-    return Interval(value - below, value, value + above)
 
 
 def processes_needed(distance: float, noise: ProcessNoise) -> int | None:

@@ -96,7 +96,7 @@ def test_iou_is_scored_against_the_mask(mask: Path) -> None:
         ("IoU of bird", False),
         ("mIoU", True),
     ]
-    assert record.checks[2].found == "nan %"  # neither in mask nor prediction: no number, and no pass
+    assert record.checks[2].found == "nan %"  # in neither mask nor prediction
 
 
 def test_a_mask_of_another_size_is_an_error(tmp_path: Path) -> None:
@@ -105,7 +105,7 @@ def test_a_mask_of_another_size_is_an_error(tmp_path: Path) -> None:
         check_expectations(case(ground_truth={"path": "mask.png"}), result(), tmp_path / "mask.png")
 
 
-def test_pictures_are_what_was_found(tmp_path: Path) -> None:
+def test_pictures_show_the_result(tmp_path: Path) -> None:
     seen = result()
     record = save_pictures(seen, check_expectations(case(), seen), tmp_path / "run", "item")
     assert record.class_map is not None
@@ -127,7 +127,7 @@ def test_pictures_are_what_was_found(tmp_path: Path) -> None:
     ]
 
 
-def test_a_failure_says_what_was_found_instead_and_where_to_look(tmp_path: Path) -> None:
+def test_a_failure_names_what_was_found_and_the_overlay(tmp_path: Path) -> None:
     seen = result()
     record = check_expectations(case(dominant="dog", classes={"cat": {"max_fraction": 0.1}}, absent=["bird"]), seen)
     record = save_pictures(seen, record, tmp_path, "item")

@@ -132,7 +132,7 @@ def test_bad_pairs_are_refused(target: ByteMap, prediction: ByteMap, message: st
         confusion_matrix(target, prediction)
 
 
-def test_predictions_under_void_may_be_anything() -> None:
+def test_predictions_under_void_are_not_checked() -> None:
     target = np.array([[255, 0]], np.uint8)
     assert confusion_matrix(target, np.array([[99, 0]], np.uint8)).sum() == 1
 
@@ -175,7 +175,7 @@ def test_boundary_counts_equal_the_slow_definition_at_any_size(seed: int, height
     np.testing.assert_array_equal(boundary_counts(*pair), slow_boundary(*pair))
 
 
-def test_boundary_iou_sees_what_iou_hardly_does() -> None:
+def test_boundary_iou_is_more_sensitive_than_iou_to_a_shift() -> None:
     target = np.zeros((400, 400), np.uint8)
     target[50:350, 50:350] = 8
     prediction = np.roll(target, 4, axis=1)
@@ -185,7 +185,7 @@ def test_boundary_iou_sees_what_iou_hardly_does() -> None:
     assert found["boundary_iou"] < found["miou"] - 0.1
 
 
-def test_scores_of_many_matrices_are_those_of_each() -> None:
+def test_scores_of_stacked_matrices_equal_those_of_each() -> None:
     matrices = np.stack([confusion_matrix(*pair) for pair in PAIRS.values()])
     boundaries = np.stack([boundary_counts(*pair) for pair in PAIRS.values()])
     together = scores(matrices, boundaries)

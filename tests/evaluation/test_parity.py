@@ -13,7 +13,7 @@ from tests.support.networks import TinyNet
 
 
 def sure(class_map: np.ndarray, margin: float = 10.0) -> torch.Tensor:
-    """Logits of 0 but for the class wanted."""
+    """Return logits that are 0 except for the given class."""
     logits = torch.zeros(NUM_CLASSES, *class_map.shape)
     logits.scatter_(0, torch.from_numpy(class_map.astype(np.int64))[None], margin)
     return logits
@@ -50,7 +50,7 @@ def test_a_changed_class_counts_only_where_the_reference_was_sure() -> None:
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
-def test_what_is_no_number_never_passes(value: float) -> None:
+def test_logits_that_are_not_finite_never_pass(value: float) -> None:
     broken = sure(TRUTH)
     broken[3, 2, 2] = value
     parity = logits_parity(sure(TRUTH), broken)
@@ -69,7 +69,7 @@ def test_photos_are_pooled_by_their_pixels() -> None:
     assert parity.largest_error == 10
 
 
-def test_the_words_of_a_check() -> None:
+def test_a_check_names_limit_and_shares() -> None:
     check = Parity(np.eye(NUM_CLASSES, dtype=np.int64), 2, 0.5, 10.0).check(0.01)
     assert check.name == "pixels unlike torch fp32"
     assert check.wanted == "at most 1.000%"
@@ -77,7 +77,7 @@ def test_the_words_of_a_check() -> None:
     assert not check.passed
 
 
-def test_a_segmenter_is_held_against_its_own_network_in_fp32() -> None:
+def test_the_reference_is_the_same_network_in_fp32() -> None:
     photo = np.random.default_rng(0).integers(0, 256, (40, 50, 3)).astype(np.uint8)
     half = Segmenter(TinyNet(), device="cpu", size=32, precision="bf16")
     reference = reference_of(half)

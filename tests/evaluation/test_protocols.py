@@ -6,12 +6,12 @@ from segcore.core.errors import UsageError
 from segcore.evaluation.protocols import PROTOCOLS, choose
 
 
-def test_each_protocol_once_in_the_order_given() -> None:
+def test_protocols_are_returned_once_in_the_order_given() -> None:
     chosen = choose(["per-image", "voc-original", "per-image"], 320)
     assert [protocol.name for protocol in chosen] == ["per-image", "voc-original"]
 
 
-def test_no_two_protocols_describe_themselves_alike() -> None:
+def test_descriptions_of_protocols_differ() -> None:
     assert len({protocol.description for protocol in PROTOCOLS.values()}) == len(PROTOCOLS)
 
 
@@ -23,6 +23,6 @@ def test_no_two_protocols_describe_themselves_alike() -> None:
         ([], 520, "no protocol given; choose from voc-original"),
     ],
 )
-def test_what_cannot_be_chosen(names: list[str], size: int, message: str) -> None:
+def test_invalid_protocols_are_refused(names: list[str], size: int, message: str) -> None:
     with pytest.raises(UsageError, match=message):
         choose(names, size)

@@ -92,14 +92,14 @@ def test_stored_maps_are_read_beside_their_run_files(tmp_path: Path) -> None:
         (None, "there is no such file"),
     ],
 )
-def test_maps_that_cannot_be_compared_say_why(tmp_path: Path, image: Image.Image | None, words: str) -> None:
+def test_maps_that_cannot_be_compared_give_the_reason(tmp_path: Path, image: Image.Image | None, words: str) -> None:
     old = stored(tmp_path / "old", Image.fromarray(full(8, (10, 10))))
     found = run_drift(old, stored(tmp_path / "new", image))[KEY]
     assert isinstance(found, str)
     assert words in found
 
 
-def test_only_what_the_baseline_stored_is_looked_for(tmp_path: Path) -> None:
+def test_drift_needs_a_class_map_in_the_baseline(tmp_path: Path) -> None:
     without = a_run(an_item(kind="accuracy"))
     with_map = stored(tmp_path, Image.fromarray(full(8)))
     assert run_drift(without, with_map) == {}
