@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import io
 import os
 import sys
 import traceback
@@ -134,6 +135,8 @@ def main() -> None:
     if sys.stdout is not None:
         sys.stdout = cast(TextIO, CheckedStdout(sys.stdout))
     keep_freed_memory()
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")  # a name that the terminal's encoding lacks; stderr copes already
     try:
         code = cli.main(standalone_mode=False)
     except click.ClickException as error:

@@ -36,17 +36,16 @@ def print_report(report: ReportModel, console: Console, *, quiet: bool = False) 
     for warning in report.warnings:
         if warning not in below:
             _print(console, warning, "yellow")
-    console.print()
     if report.changed:
-        print_rows(report.changed, console)
         console.print()
+        print_rows(report.changed, console)
     if console.color_system in ("256", "truecolor"):
         for case in report.cases:
             _print_case(case, console)
     compared = side_by_side(report.all_runs)
     for table in (*dataset_tables(report.current, report.baseline), *([compared] if compared else [])):
-        print_table(table, console)
         console.print()
+        print_table(table, console)
     print_run(report.current, console)
 
 
@@ -79,7 +78,7 @@ def print_run(run: Run, console: Console) -> None:
 def _print_case(case: CaseReport, console: Console) -> None:
     pictures = open_pictures(case)
     columns = min(36, (console.width - 4) // 2)
-    _print(console, f"{case.title}: {case.subtitle}", "bold")
+    _heading(console, f"{case.title}: {case.subtitle}", "bold")
     cells = []
     if pictures.photo is not None:
         cells.append(half_blocks(pictures.photo, columns))
@@ -94,7 +93,6 @@ def _print_case(case: CaseReport, console: Console) -> None:
     console.print(Columns(legend, padding=(0, 3, 0, 0)))
     for note in filter(None, (pictures.change, *pictures.notes)):
         _print(console, note, "yellow")
-    console.print()
 
 
 def _print_builds(run: Run, console: Console) -> None:

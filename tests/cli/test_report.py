@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -39,16 +42,16 @@ def test_quiet(pair: tuple[Run, Run]) -> None:
 
 
 def test_json(pair: tuple[Run, Run]) -> None:
-    told = json.loads(report(pair, "head", "--baseline", str(pair[0].path), "--json").stdout)
-    assert told["verdict"] == "failed"
-    assert told["gate"]["exit_code"] == 1
-    assert [case["item"] for case in told["cases"]] == [
+    found = json.loads(report(pair, "head", "--baseline", str(pair[0].path), "--json").stdout)
+    assert found["verdict"] == "failed"
+    assert found["gate"]["exit_code"] == 1
+    assert [case["item"] for case in found["cases"]] == [
         "accuracy[chelsea-embedded-torch-cpu-320]",
         "accuracy[astronaut-embedded-torch-cpu-320]",
     ]
-    assert len(told["items"]) == 18
-    assert told["items"][0]["median, ms"] > 0
-    assert told["items"][-1]["median, ms"] is None
+    assert len(found["items"]) == 18
+    assert found["items"][0]["median, ms"] > 0
+    assert found["items"][-1]["median, ms"] is None
 
 
 def test_open_shows_the_page(pair: tuple[Run, Run], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -74,3 +77,38 @@ def test_bad_input_is_one_line_and_exit_code_2(pair: tuple[Run, Run], words: lis
     result = report(pair, *words)
     assert result.exit_code == 2
     assert said in result.stderr
+
+
+def test_without_charts_the_page_is_written_and_stderr_says_why(
+    pair: tuple[Run, Run], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "vl_convert", None)
+    result = report(pair, "-q", "base", "--html", str(tmp_path / "page.html"))
+    assert result.exit_code == 0
+    assert result.stderr.count("\n") == 1
+    assert "pip install 'segcore[report]'" in result.stderr
+    page = (tmp_path / "page.html").read_text()
+    assert "vl-convert-python is not installed" in page
+    assert "<figure" not in page
+    assert 'id="all-items"' in page
+
+
+def test_without_jinja2_a_page_is_refused_in_one_line(
+    pair: tuple[Run, Run], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "jinja2", None)
+    result = report(pair, "base", "--html", str(tmp_path / "page.html"))
+    assert result.exit_code == 2
+    assert result.stderr.count("\n") == 1
+    assert "pip install 'segcore[report]'" in result.stderr
+    assert report(pair, "base", "--markdown", str(tmp_path / "comment.md")).exit_code == 0
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "cp1252"])
+def test_names_that_stdout_cannot_encode_are_replaced(pair: tuple[Run, Run], encoding: str) -> None:
+    path = pair[0].path.with_name("猫.json")
+    path.write_bytes(pair[0].path.read_bytes().replace(b'"name": "base"', '"name": "猫"'.encode()))
+    command = [sys.executable, "-m", "segcore", "history", "--storage", str(path.parent)]
+    done = subprocess.run(command, capture_output=True, env={**os.environ, "PYTHONIOENCODING": encoding}, check=True)
+    assert "?" in done.stdout.decode(encoding)
+    path.unlink()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -23,7 +24,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
 
 
 def finish(run: Run | None, *, write_error: str = "", judged: Any = None) -> list[str]:
-    """What is said at the end of a run."""
+    """Return the lines printed at the end of a run."""
     said: list[str] = []
     reporter = SimpleNamespace(write_line=lambda line, **markup: said.append(line))
     session = SimpleNamespace(run=run, write_error=write_error)
@@ -48,10 +49,29 @@ def test_no_page_without_a_run(run: Run, has_run: bool, error: str) -> None:
     assert not LATEST.exists()
 
 
-def test_a_page_that_cannot_be_written_is_said(run: Run) -> None:
+def test_without_charts_the_page_says_so(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "vl_convert", None)
+    written, missing = finish(run)
+    assert written == f"report: {LATEST}"
+    assert "pip install 'segcore[report]'" in missing
+    assert "vl-convert-python is not installed" in LATEST.read_text()
+
+
+def test_without_jinja2_there_is_a_line_and_the_summary(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "jinja2", None)
+    monkeypatch.setenv("GITHUB_STEP_SUMMARY", "summary.md")
+    (line,) = finish(run)
+    assert "pip install 'segcore[report]'" in line
+    assert not LATEST.exists()
+    assert "segcore: Passed" in Path("summary.md").read_text()
+
+
+def test_a_page_that_cannot_be_written_is_reported(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GITHUB_STEP_SUMMARY", "summary.md")
     LATEST.parent.write_text("in the way")
     (said,) = finish(run)
     assert said.startswith("the page was NOT written: ")
+    assert "segcore: Passed" in Path("summary.md").read_text()
 
 
 @pytest.mark.parametrize("with_gate", [False, True])
@@ -64,4 +84,4 @@ def test_summary_of_the_step(run: Run, monkeypatch: pytest.MonkeyPatch, with_gat
     text = summary.read_text()
     assert text.startswith("before\n")
     assert ("### ✅ segcore: Passed" in text) is not with_gate  # the gate has told its verdict itself
-    assert "<summary>Where and with what</summary>" in text
+    assert "<summary>Machine and settings</summary>" in text
