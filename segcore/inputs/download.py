@@ -1,11 +1,11 @@
-"""Files from the network, a mirror or the disk: fetched once, checked before they have their name, kept in a cache.
+"""Download files from the network, a mirror or the disk: once, verified, and into a cache.
 
-On its way a file is ``NAME.part`` with, beside it, ``NAME.part.source`` (the URL and the server's validator), from
-which an interrupted download is resumed. Locks live in ``locks/`` of the cache, so that nothing is left beside a file
-of the user's. What goes over the wire is in :mod:`segcore.inputs.network`.
+While it is being downloaded a file is ``NAME.part``; ``NAME.part.source`` beside it holds the URL and the server's
+validator, with which an interrupted download is resumed. Locks are in ``locks/`` of the cache, so that none is left
+beside a user's file. `segcore.inputs.network` does the transfer.
 
-filelock keeps two processes apart and platformdirs knows where caches go. pooch was considered: it resumes nothing,
-knows no size limit, takes no lock, and retries a 404 like a dropped line.
+filelock excludes other processes, platformdirs knows where caches belong. pooch was considered: it cannot resume, has
+no size limit and no lock, and retries a 404 like a broken connection.
 """
 
 from __future__ import annotations
@@ -16,33 +16,19 @@ import re
 import shutil
 import sys
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Protocol
 
 from filelock import FileLock
 
 from segcore.core.errors import DownloadError, IntegrityError, OfflineError, UsageError
 from segcore.core.files import move_into_place
-from segcore.inputs.network import OFFLINE_HINT, FetchSettings, Part, Source, download, split_url
+from segcore.inputs.network import PartialFile, download
+from segcore.inputs.source import OFFLINE_HINT, Source, split_url
+from segcore.inputs.source import FetchSettings as FetchSettings  # for importers of this module
 
-__all__ = [
-    "FetchSettings",
-    "Progress",
-    "cache_name",
-    "cached_path",
-    "download_file",
-    "download_progress",
-    "sha256_file",
-    "verify",
-]
-
-
-class Progress(Protocol):
-    """Told of a download's state after every chunk."""
-
-    def __call__(self, name: str, done: int, total: int | None, /) -> None:
-        """``done`` of ``total`` bytes of the file ``name`` are here; ``total`` is None where the server is silent."""
+Progress = Callable[[str, int, int | None], None]
+"""Called after every chunk with the file's name, the bytes that have arrived, and their total (None if unknown)."""
 
 
 def sha256_file(path: Path) -> str:
@@ -52,33 +38,33 @@ def sha256_file(path: Path) -> str:
 
 
 def verify(path: Path, sha256: str | None) -> bool:
-    """Tell whether ``path`` is a file whose SHA-256 begins with ``sha256``; None accepts any file.
+    """Return whether ``path`` is a file whose SHA-256 begins with ``sha256``; None accepts any file.
 
     Raises:
         UsageError: ``sha256`` is not 8 to 64 hexadecimal digits.
     """
-    promise = _promise(sha256)
-    return path.is_file() and (promise is None or sha256_file(path).startswith(promise))
+    digits = _digits(sha256)
+    return path.is_file() and (digits is None or sha256_file(path).startswith(digits))
 
 
-def _promise(sha256: str | None) -> str | None:
+def _digits(sha256: str | None) -> str | None:
     if sha256 is None:
         return None
-    # torchvision's file names carry the first 8 digits: fewer would promise too little.
+    # torchvision's file names contain the first 8 digits.
     if not re.fullmatch(r"[0-9a-f]{8,64}", sha256.lower()):
         raise UsageError(f"sha256 {sha256!r} is not a hash: wanted 64 hexadecimal digits, or the first 8 or more")
     return sha256.lower()
 
 
 def cache_name(url: str) -> str:
-    """Return the file name of ``url`` in the cache: unique by its hash, readable by its last part."""
+    """Return the file name of ``url`` in the cache: a hash of the URL and its readable last part."""
     last = split_url(url).path.rstrip("/").rpartition("/")[2]
     readable = re.sub(r"[^A-Za-z0-9._-]+", "_", last)[-100:] or "download"
     return f"{hashlib.sha256(url.encode()).hexdigest()[:8]}-{readable}"
 
 
 def cached_path(url: str, sha256: str | None = None, settings: FetchSettings | None = None) -> Path | None:
-    """Return where the right file already is in the cache, or None; never touches the network.
+    """Return the path of the verified file in the cache, or None; never use the network.
 
     Raises:
         UsageError: ``sha256`` is not 8 to 64 hexadecimal digits.
@@ -96,77 +82,78 @@ def download_file(
     settings: FetchSettings | None = None,
     progress: Progress | None = None,
 ) -> Path:
-    """Return the path of ``url``'s file, fetched only if the right file is not there already.
+    """Return the path of the file at ``url``, downloading it only if it is not there already.
 
     Args:
         url: https; http only for an allowed host or through a mirror; or file.
-        destination: the file's path; None puts it into the cache.
-        sha256: the promised SHA-256, 64 hexadecimal digits or the first 8 or more. Without one, a file that is there
-            is taken as it is; with one, a file with other bytes is fetched anew.
-        settings: where and how; None reads the environment.
-        progress: told of every chunk; None shows a bar with size and speed where stderr is a terminal.
+        destination: path of the file; None puts it into the cache.
+        sha256: expected SHA-256, 64 hexadecimal digits or the first 8 or more. Without one, an existing file is
+            accepted as it is; with one, a file with other bytes is downloaded again.
+        settings: where to store it and what is allowed; None reads the environment.
+        progress: called after every chunk; None shows a progress bar if stderr is a terminal.
 
     Raises:
-        OfflineError: the network is off or the host out of reach, and the file is not here.
-        IntegrityError: the bytes received are not the promised ones.
-        DownloadError: every other reason for which the file could not be fetched or stored.
+        OfflineError: the network is switched off or the host out of reach, and the file is not there.
+        IntegrityError: the bytes received do not have the expected hash.
+        DownloadError: the file cannot be downloaded or stored for another reason.
         UsageError: ``sha256`` or an environment variable is malformed.
     """
     settings = settings or FetchSettings.from_env()
-    promise = _promise(sha256)
+    digits = _digits(sha256)
     path = Path(destination).absolute() if destination is not None else settings.cache_dir / cache_name(url)
     if path.is_dir():
         raise UsageError(f"destination {path} is a directory: wanted the path of the file to write")
-    if verify(path, promise):
+    if verify(path, digits):
         return path
     source = Source.of(url, settings)
     if settings.offline and source.is_remote:
-        state = "has other bytes than promised" if path.exists() else "is not there"
+        state = "has another hash than expected" if path.exists() else "is not there"
         raise OfflineError(
             f"{source}: the network is switched off (SEGCORE_OFFLINE or --offline) and {path} {state}; {OFFLINE_HINT}"
         )
     try:
-        with _lock(path, settings), download_progress() if progress is None else _given(progress) as report:
-            if not verify(path, promise):  # another process may have been faster
-                _fetch(source, path, promise, settings, report)
+        with _lock(path, settings), download_progress() if progress is None else contextlib.nullcontext(progress) as p:
+            if not verify(path, digits):  # another process may have downloaded it meanwhile
+                _fetch(source, path, digits, settings, p)
     except OSError as error:
         raise DownloadError(
-            f"{source}: cannot write {path}: {error.strerror or error}; free or choose another place (SEGCORE_CACHE)"
+            f"{source}: cannot write {path}: {error.strerror or error}; free space, or choose another directory "
+            "(SEGCORE_CACHE)"
         ) from error
     return path
 
 
 def _lock(path: Path, settings: FetchSettings) -> FileLock:
-    path.parent.mkdir(parents=True, exist_ok=True)
     locks = settings.cache_dir / "locks"
-    locks.mkdir(parents=True, exist_ok=True)
-    # The lock is the kernel's, on an open file: it ends with the process, however that ends. The file stays.
+    for directory in (path.parent, locks):
+        directory.mkdir(parents=True, exist_ok=True)
+    # The kernel holds the lock on an open file: it ends with the process, but the file stays.
     return FileLock(locks / f"{hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:16]}.lock")
 
 
-def _fetch(source: Source, path: Path, promise: str | None, settings: FetchSettings, report: Progress) -> None:
-    part = Part(path.with_name(path.name + ".part"), source, promise is not None, settings.max_bytes)
-    for last in (False, True):
-        resumed = False
+def _fetch(source: Source, path: Path, digits: str | None, settings: FetchSettings, progress: Progress) -> None:
+    part = PartialFile(path.with_name(path.name + ".part"), source, digits is not None, settings.max_bytes)
+    resumed = False
+    for _ in range(2):  # if the parts of a resumed download do not belong together, start again
         if source.is_remote:
-            resumed = download(source, part, settings, lambda done, total: report(path.name, done, total))
+            resumed = download(source, part, settings, lambda done, total: progress(path.name, done, total))
         else:
             _copy(source, part)
-        found = sha256_file(part.path)
-        if promise is None or found.startswith(promise):
+        found, size = sha256_file(part.path), part.path.stat().st_size
+        if digits is None or found.startswith(digits):
             move_into_place(part.path, path)
             part.discard()
             return
-        size = part.path.stat().st_size
         part.discard()
-        if last or not resumed:
-            raise IntegrityError(
-                f"{source}: the {size} bytes received have sha256 {found[: len(promise)]}, promised is {promise}; "
-                "nothing was kept: check the promised hash and the mirror, then try again"
-            )
+        if not resumed:
+            break
+    raise IntegrityError(
+        f"{source}: the {size} bytes received have sha256 {found}, expected was {digits}; "
+        "nothing was kept: check the expected hash and the mirror, then try again"
+    )
 
 
-def _copy(source: Source, part: Part) -> None:
+def _copy(source: Source, part: PartialFile) -> None:
     url = split_url(source.actual)
     if url.netloc not in {"", "localhost"}:
         raise DownloadError(f"{source}: names another machine; wanted file:///path")
@@ -174,32 +161,21 @@ def _copy(source: Source, part: Part) -> None:
     if not origin.is_file():
         raise DownloadError(f"{source}: there is no file {origin}")
     part.begin("")
-    part.require_room(origin.stat().st_size)
+    part.check_size(origin.stat().st_size)
     shutil.copyfile(origin, part.path)
 
 
 @contextlib.contextmanager
-def _given(progress: Progress) -> Iterator[Progress]:
-    yield progress
-
-
-@contextlib.contextmanager
 def download_progress() -> Iterator[Progress]:
-    """Yield a progress callable that draws a bar with size and speed on stderr, or nothing where it is no terminal."""
+    """Yield a callable that draws a progress bar with size and speed on stderr, or nothing if it is no terminal."""
     if not sys.stderr.isatty():
         yield lambda name, done, total: None
         return
     from rich import progress as bars
     from rich.console import Console
 
-    columns = (
-        bars.TextColumn("{task.description}"),
-        bars.BarColumn(),
-        bars.DownloadColumn(),
-        bars.TransferSpeedColumn(),
-        bars.TimeRemainingColumn(),
-    )
-    with bars.Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+    columns = bars.TextColumn("{task.description}"), bars.BarColumn(), bars.DownloadColumn(), bars.TransferSpeedColumn()
+    with bars.Progress(*columns, bars.TimeRemainingColumn(), console=Console(stderr=True), transient=True) as bar:
         tasks: dict[str, bars.TaskID] = {}
 
         def draw(name: str, done: int, total: int | None) -> None:

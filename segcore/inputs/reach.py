@@ -1,6 +1,6 @@
-"""Whether a host answers at all: a missing network is noticed at first contact, within seconds, and once.
+"""Find out within seconds whether a host answers at all, and remember it for a while.
 
-requests alone would try every address of a host for a whole time-out each, after a name look-up that has none.
+requests alone tries every address of a host for a whole time-out each, after a name look-up without a time-out.
 """
 
 from __future__ import annotations
@@ -13,25 +13,32 @@ from urllib.parse import urlsplit
 
 import requests
 
-_FOUND: dict[tuple[str, int], str | None] = {}
-"""Per host and port contacted in this process: why it was out of reach at first contact, or None."""
+EXPIRY_S = 60.0
+"""Seconds after which a host is contacted again."""
+_FOUND: dict[tuple[str, int], tuple[float, str | None]] = {}
+"""By host and port: when the finding expires, and why the host was out of reach, None if it answered."""
 
 
 def why_out_of_reach(url: str, patience: float) -> str | None:
-    """Return why the host of ``url``, or the proxy towards it, gave no answer in ``patience`` seconds; None if it did.
+    """Return why the host of ``url``, or the proxy towards it, did not answer within ``patience`` seconds, or None.
 
-    The first finding about a host holds for the whole process. Where one host was out of reach, it is most likely the
-    network: others then get a third of the patience.
+    A finding is valid for `EXPIRY_S`. While one host is out of reach, probably the network is: the others get a third
+    of the patience.
     """
     proxy = requests.utils.select_proxy(url, requests.utils.get_environ_proxies(url))
+    address = proxy or url
     try:
-        contact = urlsplit(proxy if proxy and "://" in proxy else f"http://{proxy}" if proxy else url)
-        host, port = contact.hostname or "", contact.port or {"https": 443, "http": 80}.get(contact.scheme, 1080)
-    except ValueError as error:
-        return f"the environment names a proxy that is not a URL: {error}"  # `url` itself was parsed before
+        parts = urlsplit(address if "://" in address else f"http://{address}")
+        host, port = parts.hostname or "", parts.port or {"https": 443, "http": 80}.get(parts.scheme, 1080)
+    except ValueError as error:  # `url` was parsed before
+        return f"the environment names a proxy that is not a URL: {error}"
+    for expired in [key for key, (expiry, _) in _FOUND.items() if expiry <= time.monotonic()]:
+        del _FOUND[expired]
     if (host, port) not in _FOUND:
-        _FOUND[host, port] = _probe(host, port, patience / (3 if any(_FOUND.values()) else 1))
-    reason = _FOUND[host, port]
+        others_failed = any(reason for _, reason in _FOUND.values())
+        reason = _probe(host, port, patience / (3 if others_failed else 1))
+        _FOUND[host, port] = time.monotonic() + EXPIRY_S, reason
+    reason = _FOUND[host, port][1]
     return reason and f"{'proxy ' if proxy else ''}{host} is out of reach: {reason}"
 
 
@@ -49,7 +56,7 @@ def _probe(host: str, port: int, timeout: float) -> str | None:
         except (OSError, UnicodeError) as error:
             outcomes.put(error if isinstance(error, OSError) else socket.gaierror(str(error)))
 
-    # Daemons: a name look-up cannot be interrupted, and must not hold up the end of the process.
+    # Daemon threads: a name look-up cannot be interrupted and must not delay the end of the process.
     for family in (socket.AF_INET, socket.AF_INET6):
         threading.Thread(target=connect, args=(family,), daemon=True).start()
     deadline = time.monotonic() + timeout
@@ -64,5 +71,5 @@ def _probe(host: str, port: int, timeout: float) -> str | None:
         if isinstance(error, TimeoutError):
             return f"no answer within {timeout:.2g} s"
         errors.append(error)
-    # A host with addresses of one family only fails to resolve in the other: that is not the reason.
+    # A host with addresses of one family fails to resolve in the other, which is not the reason.
     return str(min(errors, key=lambda error: isinstance(error, socket.gaierror)))

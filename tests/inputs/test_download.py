@@ -79,7 +79,7 @@ def test_offline_asks_nothing_and_says_how_to_mend(
     if damaged:
         rules.cache_dir.mkdir()
         (rules.cache_dir / cache_name(url)).write_bytes(b"damaged")
-    state = "other bytes than promised" if damaged else "is not there"
+    state = "another hash than expected" if damaged else "is not there"
     with pytest.raises(OfflineError, match=rf"{state}.*segcore fetch --all.*SEGCORE_MIRRORS.*SEGCORE_CACHE"):
         download_file(url, sha256=SHA, settings=rules)
     assert not server.asked
@@ -134,7 +134,7 @@ def test_mirrors_replace_the_longest_prefix(server: MisbehavingServer, tmp_path:
     [
         ("file:///no/such/file", None, "there is no file .*such"),
         ("file://server/share/f", None, "names another machine"),
-        (Path(__file__).as_uri(), "0" * 64, "promised is 0{64}"),
+        (Path(__file__).as_uri(), "0" * 64, "expected was 0{64}"),
     ],
 )
 def test_bad_files(rules: FetchSettings, url: str, sha256: str | None, message: str) -> None:

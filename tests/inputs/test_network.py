@@ -13,12 +13,9 @@ from hypothesis import strategies as st
 from urllib3.util.retry import Retry
 
 from segcore.core.errors import DownloadError, IntegrityError
-from segcore.inputs.download import (
-    FetchSettings,
-    cache_name,
-    download_file,
-)
-from segcore.inputs.network import Source, pause_before_retry
+from segcore.inputs.download import FetchSettings, cache_name, download_file
+from segcore.inputs.network import pause_before_retry
+from segcore.inputs.source import Source
 from tests.support.examples import examples
 from tests.support.http_server import BODY, HALF, SHA, MisbehavingServer, Reply
 
@@ -145,7 +142,7 @@ REFUSED: dict[str, tuple[list[Reply], int, type[DownloadError], str]] = {
         DownloadError,
         "asks to wait 3600 s",
     ),
-    "wrong bytes": ([Reply(BODY[::-1])], 1, IntegrityError, f"have sha256 [0-9a-f]{{64}}, promised is {SHA}"),
+    "wrong bytes": ([Reply(BODY[::-1])], 1, IntegrityError, f"have sha256 [0-9a-f]{{64}}, expected was {SHA}"),
     "too large, as declared": ([Reply(BODY * 4)], 1, DownloadError, f"limit of {2 * len(BODY)} bytes"),
     "too large, endless": ([Reply(BODY, endless=True)], 1, DownloadError, f"limit of {2 * len(BODY)} bytes"),
     "compressed": ([Reply(BODY, headers={"Content-Encoding": "gzip"})], 1, DownloadError, "Content-Encoding gzip"),
@@ -204,7 +201,7 @@ def test_redirects_are_followed_and_end_in_the_name_of_the_first_url(
 )
 def test_hops_that_are_refused(rules: FetchSettings, url: str, previous: str | None, message: str) -> None:
     with pytest.raises(DownloadError, match=message):
-        Source(previous or url, previous or url, mirrored=False).check_hop(url, previous, rules)
+        Source(previous or url, previous or url).check_hop(url, previous, rules)
 
 
 @pytest.mark.parametrize(
@@ -217,7 +214,7 @@ def test_hops_that_are_refused(rules: FetchSettings, url: str, previous: str | N
     ],
 )
 def test_hops_that_are_followed(rules: FetchSettings, url: str, previous: str | None) -> None:
-    Source(previous or url, previous or url, mirrored=False).check_hop(url, previous, rules)
+    Source(previous or url, previous or url).check_hop(url, previous, rules)
 
 
 def test_messages_hold_no_secrets(server: MisbehavingServer, rules: FetchSettings) -> None:

@@ -1,21 +1,22 @@
-"""A missing network is noticed at first contact, and once."""
+"""A missing network is noticed at first contact, and remembered for a while."""
 
 from __future__ import annotations
 
 import dataclasses
 import socket
+import time
 
 import pytest
 
 from segcore.core.errors import OfflineError
-from segcore.inputs.download import (
-    FetchSettings,
-    download_file,
-)
+from segcore.inputs.download import FetchSettings, download_file
+from segcore.inputs.reach import EXPIRY_S
 from tests.support.http_server import BODY, MisbehavingServer, Reply
 
 
-def test_a_host_out_of_reach_is_noticed_once(rules: FetchSettings, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_host_out_of_reach_is_contacted_again_after_a_while(
+    rules: FetchSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("no_proxy", "127.0.0.1")
     with socket.create_server(("127.0.0.1", 0)) as closed:
         port = closed.getsockname()[1]
@@ -26,6 +27,9 @@ def test_a_host_out_of_reach_is_noticed_once(rules: FetchSettings, monkeypatch: 
         with pytest.raises(OfflineError, match="refused"):
             download_file(back.reply("/f", Reply(BODY)), settings=rules)
         assert not back.asked
+        later = time.monotonic() + EXPIRY_S
+        monkeypatch.setattr("segcore.inputs.reach.time.monotonic", lambda: later)
+        assert download_file(back.url("/f"), settings=rules).read_bytes() == BODY
 
 
 def test_a_host_that_swallows_packets_is_given_up(rules: FetchSettings, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -55,7 +59,7 @@ def test_a_proxy_is_what_must_be_in_reach(
     monkeypatch.delenv("no_proxy")
     monkeypatch.delenv("NO_PROXY", raising=False)
     monkeypatch.setenv("https_proxy", server.url(""))
-    with pytest.raises(OfflineError, match="the proxy gives no way to it"):  # it knows no CONNECT
+    with pytest.raises(OfflineError, match="the proxy does not connect to it"):  # it knows no CONNECT
         download_file("https://nowhere.invalid/f", settings=rules)
     monkeypatch.setenv("https_proxy", "proxy.lan:port")
     with pytest.raises(OfflineError, match="names a proxy that is not a URL"):
