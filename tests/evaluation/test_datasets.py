@@ -31,8 +31,7 @@ from segcore.evaluation.scoring import ImageScore, ScoringTask, score_chunks, sc
 from segcore.evaluation.tally import REPLICATES, Tally
 from segcore.inference.pipeline import Segmenter
 from segcore.inputs.datasets import Dataset, open_dataset
-from segcore.inputs.datasets.folder import FolderReader
-from segcore.inputs.datasets.voc import VocReader
+from segcore.inputs.datasets.pairs import FileReader
 from tests.support.networks import TinyNet
 from tests.support.pairs import PaletteNet, make_mask, make_voc, save_mask
 
@@ -52,8 +51,8 @@ def voc(tmp_path: Path) -> Dataset:
 
 
 def photo_of(dataset: Dataset, name: str) -> Path:
-    assert isinstance(dataset.reader, VocReader)
-    return dataset.reader.root / "JPEGImages" / f"{name}.jpg"
+    assert isinstance(dataset.reader, FileReader)
+    return dataset.reader.photos / f"{name}.jpg"
 
 
 def mask_of(dataset: Dataset, name: str) -> Path:
@@ -448,6 +447,6 @@ def test_published_figures_are_given_only_where_they_apply(
     segmenter = tiny()
     segmenter.model_name = "fcn_resnet101"
     segmenter.weights = segmenter.weights.model_copy(update={"kind": weights})
-    dataset = Dataset("coco-val", tuple(map(str, range(count))), FolderReader(Path()))
+    dataset = Dataset("coco-val", tuple(map(str, range(count))), FileReader(Path(), Path()))
     found = published_figures(segmenter, dataset, PROTOCOLS[protocol])
     assert found == pytest.approx(expected)

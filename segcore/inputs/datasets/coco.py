@@ -1,7 +1,7 @@
-"""COCO instances as VOC class masks, as torchvision's segmentation references make them (``coco_utils.py`` there).
+"""COCO instances as VOC class masks, drawn as torchvision's segmentation references do (``coco_utils.py`` there).
 
-The 20 VOC categories keep their instances and the rest is background; where two instances overlap the mask is 255,
-whatever their classes; images with none of the categories stay in. Photos are read as they are stored, because
+The instances of the 20 VOC categories are drawn, the rest is background, and 255 marks where two instances overlap,
+whatever their classes. Images without any of the categories are kept. Photos are read as they are stored, because
 annotations ignore the EXIF orientation.
 """
 
@@ -17,10 +17,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from segcore.core.errors import DatasetError
+from segcore.core.errors import DatasetError, NotInstalledError
 from segcore.core.image_files import open_image
 from segcore.core.labels import IGNORE_INDEX
-from segcore.inputs.datasets import Dataset
+from segcore.inputs.datasets.pairs import Dataset, Pair
 
 VOC_CATEGORIES = (0, 5, 2, 16, 9, 44, 6, 3, 17, 62, 21, 67, 18, 19, 4, 1, 64, 20, 63, 7, 72)
 """COCO category id of each VOC class, background first (torchvision's ``CAT_LIST``)."""
@@ -28,7 +28,7 @@ VOC_CATEGORIES = (0, 5, 2, 16, 9, 44, 6, 3, 17, 62, 21, 67, 18, 19, 4, 1, 64, 20
 
 @dataclass(frozen=True)
 class Instance:
-    """One object: its VOC class and its outline (polygons, or run lengths) as COCO stores it."""
+    """One object: its VOC class, and its outline in COCO's format (polygons or run lengths)."""
 
     voc_class: int
     segmentation: Any
@@ -40,10 +40,10 @@ class CocoReader:
 
     images: Path
     instances: dict[str, tuple[Instance, ...]] = field(repr=False)
-    """By file name; photos without any are not in it."""
+    """By file name, of the photos that have any."""
 
-    def read(self, name: str) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]:
-        """Return photo and mask; see `segcore.inputs.datasets.Reader`.
+    def read(self, name: str) -> Pair:
+        """Return one pair.
 
         Raises:
             ImageError: the photo cannot be read.
@@ -53,7 +53,7 @@ class CocoReader:
             photo = np.array(image.convert("RGB"))
         try:
             return photo, draw_mask(self.instances.get(name, ()), *photo.shape[:2])
-        except Exception as error:  # pycocotools raises Exception itself, and whatever its C code stumbles over
+        except Exception as error:  # pycocotools raises Exception itself and whatever its C code does
             raise DatasetError(f"{name}: an annotation cannot be drawn: {error}") from error
 
 
@@ -73,23 +73,26 @@ def draw_mask(instances: tuple[Instance, ...], height: int, width: int) -> npt.N
     return mask
 
 
-def open_pairs(root: Path, split: str | None) -> Dataset:
-    """List a split (``val`` where None): ``val2017/`` and ``annotations/instances_val2017.json``, any year.
+def open_coco(root: Path, split: str | None) -> Dataset:
+    """List the pairs of a split (``val`` if None): ``val2017/`` and ``annotations/instances_val2017.json``, any year.
 
     Raises:
-        DatasetError: pycocotools is not installed, or the annotations are missing or are no COCO instances.
+        NotInstalledError: pycocotools is not installed.
+        DatasetError: the annotations are missing or are not COCO instances.
     """
     try:
         from pycocotools.coco import COCO
     except ImportError:
-        raise DatasetError("pycocotools, which reads COCO, is not installed: pip install segcore[coco]") from None
+        raise NotInstalledError(
+            "COCO needs pycocotools, which is not installed; pip install 'segcore[coco]'"
+        ) from None
     split = split or "val"
     found = sorted((root / "annotations").glob(f"instances_{split}*.json"))
     if len(found) != 1:
         shown = ", ".join(path.name for path in found) or "none"
         raise DatasetError(f"{root}: wanted one annotations/instances_{split}*.json, found {shown}; name it by --split")
     try:
-        with contextlib.redirect_stdout(io.StringIO()):  # it talks
+        with contextlib.redirect_stdout(io.StringIO()):  # it prints its progress
             coco = COCO(str(found[0]))
         names = tuple(coco.imgs[key]["file_name"] for key in sorted(coco.imgs))
         instances: dict[str, list[Instance]] = defaultdict(list)

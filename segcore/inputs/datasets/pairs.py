@@ -1,0 +1,115 @@
+"""Pairs of photo and class mask, and the two layouts that store each of them in a file of its own."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from segcore.core.errors import DatasetError
+from segcore.core.image_files import load_indexed_png
+from segcore.inputs.images import load_image
+
+Pair = tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]
+"""Photo, uint8 RGB (H, W, 3), and class mask, uint8 (H, W): 0 to 20, and 255 for pixels that are not scored."""
+
+
+class Reader(Protocol):
+    """Reads pairs of one layout; picklable, so that it can be sent to other machines."""
+
+    def read(self, name: str) -> Pair:
+        """Return one pair."""
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Named pairs of photo and mask in a fixed order."""
+
+    name: str
+    """For example ``voc-val``; recorded with every result."""
+    names: tuple[str, ...]
+    """One per pair, without duplicates."""
+    reader: Reader
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    @property
+    def sha256(self) -> str:
+        """Hash of the names in order: results over different images are not comparable."""
+        return hashlib.sha256("\n".join(self.names).encode()).hexdigest()
+
+    def first(self, count: int | None) -> Dataset:
+        """Return the first `count` pairs, or all if it is None."""
+        return self if count is None else replace(self, names=self.names[:count])
+
+    def load(self, index: int) -> Pair:
+        """Return one pair.
+
+        Raises:
+            ImageError: one of the files cannot be read.
+            DatasetError: photo and mask differ in size.
+        """
+        photo, mask = self.reader.read(self.names[index])
+        if photo.shape[:2] != mask.shape:
+            raise DatasetError(
+                f"{self.names[index]}: the photo is {photo.shape[1]}x{photo.shape[0]} pixels, its mask "
+                f"{mask.shape[1]}x{mask.shape[0]}: they must be of one size"
+            )
+        return photo, mask
+
+
+@dataclass(frozen=True)
+class FileReader:
+    """Reads a photo, and the mask of the same stem from an indexed PNG."""
+
+    photos: Path
+    masks: Path
+    suffix: str = ""
+    """Appended to a name to form the name of the photo."""
+
+    def read(self, name: str) -> Pair:
+        """Return one pair."""
+        file = name + self.suffix
+        return load_image(self.photos / file), load_indexed_png((self.masks / file).with_suffix(".png"))
+
+
+def open_voc(root: Path, split: str | None) -> Dataset:
+    """List the pairs of ``ImageSets/Segmentation/SPLIT.txt`` in ``JPEGImages/`` and ``SegmentationClass/``.
+
+    Raises:
+        DatasetError: the split cannot be read.
+    """
+    path = root / "ImageSets" / "Segmentation" / f"{split or 'val'}.txt"
+    try:
+        names = tuple(line.split()[0] for line in path.read_text(encoding="utf-8").splitlines() if line.strip())
+    except (OSError, UnicodeDecodeError) as error:
+        others = ", ".join(sorted(other.stem for other in path.parent.glob("*.txt"))) or "none"
+        raise DatasetError(f"{path}: no list of images ({error}); splits there are: {others}") from None
+    return Dataset(f"voc-{path.stem}", names, FileReader(root / "JPEGImages", root / "SegmentationClass", ".jpg"))
+
+
+def open_folder(root: Path, split: str | None) -> Dataset:
+    """List the pairs of ``images/NAME.*`` and ``masks/NAME.png`` in the directory, or in its subdirectory `split`.
+
+    Raises:
+        DatasetError: a directory is missing, two photos share a mask, or a mask has no photo.
+    """
+    root = root / split if split else root
+    images, masks = root / "images", root / "masks"
+    if not images.is_dir() or not masks.is_dir():
+        raise DatasetError(f"{root}: wanted the directories images/ and masks/ in it")
+    photos = sorted(path.name for path in images.iterdir() if path.is_file() and path.name[0] != ".")
+    stems = Counter(Path(name).stem for name in photos)
+    shared = [stem for stem, count in stems.items() if count > 1]
+    if shared:
+        raise DatasetError(f"{images}: more than one photo is named {shared[0]}; each needs a mask of its own")
+    orphans = sorted({path.stem for path in masks.glob("*.png")} - set(stems))
+    if orphans:
+        raise DatasetError(f"{masks}: {len(orphans)} masks have no photo, the first is {orphans[0]}.png")
+    return Dataset(f"folder-{root.resolve().name}", tuple(photos), FileReader(images, masks))
