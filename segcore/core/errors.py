@@ -1,24 +1,7 @@
-"""The one tree of errors that segcore raises on purpose.
+"""The errors that segcore raises on purpose: one tree, rooted at `SegcoreError`.
 
-::
-
-    SegcoreError                 expected: one line on stderr, exit code 2
-    ├── UsageError               an option or argument that cannot be used
-    ├── ImageError               an image that cannot be read
-    ├── CaseError                a case file with problems (all of them, with line numbers)
-    ├── DownloadError            a file that could not be fetched
-    │   ├── OfflineError         ... because the network is off or out of reach
-    │   └── IntegrityError       ... because its bytes are not the promised ones
-    ├── ModelError               an unknown model, or weights that do not fit
-    ├── DeviceError              a device or runtime that was asked for and is not there
-    ├── DatasetError             a dataset whose layout or files are wrong
-    ├── NotInstalledError        an optional package that is needed and not installed
-    ├── ArmError                 an arm of the paired gate that could not run what it was asked to
-    ├── RecordError              a run file that cannot be read or understood
-    └── OutputError              a file or stream that cannot be written
-
-A message says what went wrong, where, what was wanted, what was found and what to do next. Anything else that
-escapes is a bug and shows a traceback.
+The command line prints an expected error as one line on stderr and exits with `EXIT_BAD_INPUT`. A message says what is
+wrong, where, what was wanted, what was found and what to do next. Any other exception is a bug and shows a traceback.
 """
 
 from __future__ import annotations
@@ -37,7 +20,17 @@ EXIT_INTERRUPTED = 130
 
 
 class SegcoreError(Exception):
-    """Base of every expected error; ``str(error)`` is fit to be shown to a user."""
+    """Base of every expected error; ``str(error)`` is one line for the user.
+
+    Args:
+        message: what went wrong and what to do next.
+        where: file or URL that the message is about, if the error is to be grouped with others of the same message.
+    """
+
+    def __init__(self, message: str, *, where: str = "") -> None:
+        super().__init__(f"{where}: {message}" if where else message)
+        self.message = message
+        self.where = where
 
 
 class UsageError(SegcoreError):
@@ -49,11 +42,11 @@ class ImageError(SegcoreError):
 
 
 class CaseError(SegcoreError):
-    """One or more case files are wrong; the message lists every problem."""
+    """A case file is invalid; the message lists every problem of every file, one a line."""
 
 
 class DownloadError(SegcoreError):
-    """A file could not be fetched."""
+    """A file cannot be downloaded."""
 
 
 class OfflineError(DownloadError):
@@ -61,19 +54,19 @@ class OfflineError(DownloadError):
 
 
 class IntegrityError(DownloadError):
-    """The bytes received, or found in the cache, are not the promised ones."""
+    """The bytes of a file do not have the expected hash."""
 
 
 class ModelError(SegcoreError):
-    """The model is unknown, or its weights do not fit."""
+    """A model is unknown, or its weights do not fit it."""
 
 
 class DeviceError(SegcoreError):
-    """A device or runtime was asked for by name and is not available."""
+    """A device or runtime that was named is not available."""
 
 
 class DatasetError(SegcoreError):
-    """A dataset's layout or one of its files is wrong."""
+    """The layout of a dataset, or one of its files, is invalid."""
 
 
 class NotInstalledError(SegcoreError):
@@ -81,7 +74,7 @@ class NotInstalledError(SegcoreError):
 
 
 class ArmError(SegcoreError):
-    """An arm of the paired gate could not run what it was asked to."""
+    """An arm of the paired gate cannot run what it was asked to."""
 
 
 class RecordError(SegcoreError):

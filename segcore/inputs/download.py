@@ -106,20 +106,23 @@ def download_file(
     if verify(path, digits):
         return path
     source = Source.of(url, settings)
-    if settings.offline and source.is_remote:
-        state = "has another hash than expected" if path.exists() else "is not there"
-        raise OfflineError(
-            f"{source}: the network is switched off (SEGCORE_OFFLINE or --offline) and {path} {state}; {OFFLINE_HINT}"
-        )
     try:
+        if source.is_remote:
+            source.check_hop(source.actual, None, settings)
+            if settings.offline:
+                state = "has another hash than expected" if path.exists() else "is not there"
+                what = (
+                    f"the network is switched off (SEGCORE_OFFLINE or --offline), and the file in {path.parent} {state}"
+                )
+                raise OfflineError(f"{what}; {OFFLINE_HINT}")
         with _lock(path, settings), download_progress() if progress is None else contextlib.nullcontext(progress) as p:
             if not verify(path, digits):  # another process may have downloaded it meanwhile
                 _fetch(source, path, digits, settings, p)
+    except DownloadError as error:
+        raise type(error)(error.message, where=str(source)) from error
     except OSError as error:
-        raise DownloadError(
-            f"{source}: cannot write {path}: {error.strerror or error}; free space, or choose another directory "
-            "(SEGCORE_CACHE)"
-        ) from error
+        hint = "free space, or choose another directory (SEGCORE_CACHE)"
+        raise DownloadError(f"cannot write {path}: {error.strerror or error}; {hint}", where=str(source)) from error
     return path
 
 
@@ -136,7 +139,7 @@ def _fetch(source: Source, path: Path, digits: str | None, settings: FetchSettin
     resumed = False
     for _ in range(2):  # if the parts of a resumed download do not belong together, start again
         if source.is_remote:
-            resumed = download(source, part, settings, lambda done, total: progress(path.name, done, total))
+            resumed = download(part, settings, lambda done, total: progress(path.name, done, total))
         else:
             _copy(source, part)
         found, size = sha256_file(part.path), part.path.stat().st_size
@@ -148,7 +151,7 @@ def _fetch(source: Source, path: Path, digits: str | None, settings: FetchSettin
         if not resumed:
             break
     raise IntegrityError(
-        f"{source}: the {size} bytes received have sha256 {found}, expected was {digits}; "
+        f"the {size} bytes received have sha256 {found}, expected was {digits}; "
         "nothing was kept: check the expected hash and the mirror, then try again"
     )
 
@@ -156,10 +159,10 @@ def _fetch(source: Source, path: Path, digits: str | None, settings: FetchSettin
 def _copy(source: Source, part: PartialFile) -> None:
     url = split_url(source.actual)
     if url.netloc not in {"", "localhost"}:
-        raise DownloadError(f"{source}: names another machine; wanted file:///path")
+        raise DownloadError("names another machine; wanted file:///path")
     origin = Path(urllib.request.url2pathname(url.path))
     if not origin.is_file():
-        raise DownloadError(f"{source}: there is no file {origin}")
+        raise DownloadError(f"there is no file {origin}")
     part.begin("")
     part.check_size(origin.stat().st_size)
     shutil.copyfile(origin, part.path)

@@ -75,9 +75,7 @@ class PartialFile:
         """Discard the file and raise DownloadError if ``size`` is over the limit."""
         if size > self.max_bytes:
             self.discard()
-            raise DownloadError(
-                f"{self.source}: larger than the limit of {self.max_bytes} bytes ({size} or more); nothing was kept"
-            )
+            raise DownloadError(f"larger than the limit of {self.max_bytes} bytes ({size} or more); nothing was kept")
 
     def discard(self) -> None:
         """Remove the bytes and the note."""
@@ -95,8 +93,8 @@ class _Session(requests.Session):
         return super().get_redirect_target(response)
 
 
-def download(source: Source, part: PartialFile, settings: FetchSettings, report: Report) -> bool:
-    """Download all bytes of ``source`` into ``part``; return whether the last attempt resumed.
+def download(part: PartialFile, settings: FetchSettings, report: Report) -> bool:
+    """Download all bytes of ``part``; return whether the last attempt resumed.
 
     Raises:
         DownloadError: the attempts are used up, or another one would not help.
@@ -107,18 +105,18 @@ def download(source: Source, part: PartialFile, settings: FetchSettings, report:
         session.headers.update({"Accept-Encoding": "identity", "User-Agent": "segcore"})
         while True:
             try:
-                return _attempt(session, source, part, settings, report)
+                return _attempt(session, part, settings, report)
             except _TransientError as failure:
                 if not retry.total:
                     raise DownloadError(
-                        f"{source}: {failure}; given up after {settings.retries + 1} attempts, "
+                        f"{failure}; given up after {settings.retries + 1} attempts, "
                         "try again later: the bytes received are kept and resumed if the server can"
                     ) from failure
-                retry = retry.increment("GET", source.actual, error=urllib3.exceptions.ProtocolError(str(failure)))
-                time.sleep(pause_before_retry(source, retry, failure.response))
+                retry = retry.increment("GET", part.source.actual, error=urllib3.exceptions.ProtocolError(str(failure)))
+                time.sleep(pause_before_retry(retry, failure.response))
 
 
-def pause_before_retry(source: object, retry: Retry, response: requests.Response | None) -> float:
+def pause_before_retry(retry: Retry, response: requests.Response | None) -> float:
     """Return the seconds to wait: what the server asks for (``Retry-After``) or urllib3's back-off if that is longer.
 
     Raises:
@@ -129,18 +127,18 @@ def pause_before_retry(source: object, retry: Retry, response: requests.Response
         with contextlib.suppress(urllib3.exceptions.InvalidHeader):
             asked = retry.parse_retry_after(response.headers["Retry-After"])
     if asked > MAX_WAIT_S:
-        raise DownloadError(f"{source}: the server asks to wait {asked:.0f} s (Retry-After); try again after that")
+        raise DownloadError(f"the server asks to wait {asked:.0f} s (Retry-After); try again after that")
     return max(asked, retry.get_backoff_time())
 
 
-def _attempt(session: _Session, source: Source, part: PartialFile, settings: FetchSettings, report: Report) -> bool:
+def _attempt(session: _Session, part: PartialFile, settings: FetchSettings, report: Report) -> bool:
     """Request the missing bytes of ``part`` and append them; return whether earlier bytes were kept."""
     offset, validator = part.resume()
     headers = {"Range": f"bytes={offset}-"} if offset else {}
     if offset and validator:
         headers["If-Range"] = validator
-    with _open(session, source, headers, settings) as response:
-        _check_status(source, part, response)
+    with _open(session, part.source, headers, settings) as response:
+        _check_status(part, response)
         resumed = response.status_code == 206
         start, total = _extent(response)
         if not resumed:
@@ -164,7 +162,7 @@ def _attempt(session: _Session, source: Source, part: PartialFile, settings: Fet
     return resumed
 
 
-def _check_status(source: Source, part: PartialFile, response: requests.Response) -> None:
+def _check_status(part: PartialFile, response: requests.Response) -> None:
     status = f"HTTP {response.status_code} {response.reason or ''}".rstrip()
     if response.status_code == 416:  # the partial file is longer than the file is now
         part.discard()
@@ -172,10 +170,10 @@ def _check_status(source: Source, part: PartialFile, response: requests.Response
     if response.status_code in RETRY_STATUS:
         raise _TransientError(status, response)
     if response.status_code not in {200, 206}:
-        raise DownloadError(f"{source}: {status}; check the URL, or name a mirror in SEGCORE_MIRRORS")
+        raise DownloadError(f"{status}; check the URL, or name a mirror in SEGCORE_MIRRORS")
     encoding = response.headers.get("Content-Encoding", "identity").strip().lower()
     if encoding != "identity":
-        raise DownloadError(f"{source}: sent with Content-Encoding {encoding} although identity was asked for")
+        raise DownloadError(f"sent with Content-Encoding {encoding} although identity was asked for")
 
 
 def _validator(response: requests.Response) -> str:
@@ -217,7 +215,7 @@ def _open(session: _Session, source: Source, headers: dict[str, str], settings: 
     """Request ``source``, following redirects one by one, because each must be allowed."""
     url = source.actual
     for _ in range(MAX_REDIRECTS + 1):
-        response = _get(session, source, url, headers, settings)
+        response = _get(session, url, headers, settings)
         target = session.location(response)
         if target is None:
             return response
@@ -225,31 +223,29 @@ def _open(session: _Session, source: Source, headers: dict[str, str], settings: 
         try:
             previous, url = url, urljoin(url, target)
         except ValueError as error:
-            raise DownloadError(f"{source}: redirected to {target!r}, which is not a URL: {error}") from None
+            raise DownloadError(f"redirected to {target!r}, which is not a URL: {error}") from None
         source.check_hop(url, previous, settings)
-    raise DownloadError(f"{source}: more than {MAX_REDIRECTS} redirects, the last to {without_secrets(url)}")
+    raise DownloadError(f"more than {MAX_REDIRECTS} redirects, the last to {without_secrets(url)}")
 
 
-def _get(
-    session: _Session, source: Source, url: str, headers: dict[str, str], settings: FetchSettings
-) -> requests.Response:
+def _get(session: _Session, url: str, headers: dict[str, str], settings: FetchSettings) -> requests.Response:
     reason = why_out_of_reach(url, settings.connect_timeout)
     if reason is not None:
-        raise OfflineError(f"{source}: {reason}; {OFFLINE_HINT}")
+        raise OfflineError(f"{reason}; {OFFLINE_HINT}")
     timeouts = (settings.connect_timeout, settings.read_timeout)
     try:
         return session.get(url, headers=headers, stream=True, allow_redirects=False, timeout=timeouts)
     except requests.exceptions.ProxyError as error:
-        raise OfflineError(f"{source}: the proxy does not connect to it: {_cause(error)}; {OFFLINE_HINT}") from error
+        raise OfflineError(f"the proxy does not connect to it: {_cause(error)}; {OFFLINE_HINT}") from error
     except requests.exceptions.SSLError as error:
         raise DownloadError(
-            f"{source}: no trusted https connection: {_cause(error)}; behind an inspecting proxy, name its "
+            f"no trusted https connection: {_cause(error)}; behind an inspecting proxy, name its "
             "certificate in REQUESTS_CA_BUNDLE"
         ) from error
     except (requests.exceptions.Timeout, requests.exceptions.ConnectionError) as error:
         raise _TransientError(f"the connection broke: {_cause(error)}") from error
     except requests.exceptions.RequestException as error:
-        raise DownloadError(f"{source}: {error}") from error
+        raise DownloadError(str(error)) from error
 
 
 def _cause(error: requests.RequestException) -> object:

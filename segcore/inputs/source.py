@@ -75,17 +75,10 @@ class Source:
 
     @classmethod
     def of(cls, url: str, settings: FetchSettings) -> Source:
-        """Apply the mirrors to ``url``.
-
-        Raises:
-            DownloadError: the result may not be downloaded.
-        """
+        """Apply the mirrors to ``url``."""
         matching = [pair for pair in settings.mirrors if url.startswith(pair[0])]
         prefix, replacement = max(matching, key=lambda pair: len(pair[0]), default=("", ""))
-        source = cls(url, replacement + url.removeprefix(prefix))
-        if source.is_remote:
-            source.check_hop(source.actual, None, settings)
-        return source
+        return cls(url, replacement + url.removeprefix(prefix))
 
     def __str__(self) -> str:
         return without_secrets(self.url) + (f" (mirror {without_secrets(self.actual)})" if self.is_mirrored else "")
@@ -107,17 +100,17 @@ class Source:
             DownloadError: it is neither https nor http to a host that the user named.
         """
         parts = split_url(url)
-        where = f"{self}: redirected to {without_secrets(url)}" if previous else str(self)
+        hop = f"redirected to {without_secrets(url)}: " if previous else ""
         if parts.scheme not in {"http", "https"} or not parts.hostname:
-            raise DownloadError(f"{where}: {parts.scheme or 'no'} scheme is not fetched from; wanted an https URL")
+            raise DownloadError(f"{hop}{parts.scheme or 'no'} scheme is not fetched from; wanted an https URL")
         if parts.scheme == "https":
             return
         if previous and urlsplit(previous).scheme.lower() == "https":
-            raise DownloadError(f"{where}: from https to plain http is not followed; name an https URL or a mirror")
+            raise DownloadError(f"{hop}from https to plain http is not followed; name an https URL or a mirror")
         is_mirror = self.is_mirrored and parts.netloc == urlsplit(self.actual).netloc
         if not is_mirror and parts.hostname not in settings.allowed_hosts:
             raise DownloadError(
-                f"{where}: plain http can be tampered with on its way; use https, name a mirror in SEGCORE_MIRRORS, "
+                f"{hop}plain http can be tampered with on its way; use https, name a mirror in SEGCORE_MIRRORS, "
                 f"or allow the host with SEGCORE_ALLOW_HTTP={parts.hostname}"
             )
 

@@ -172,7 +172,8 @@ def test_refuses(
     url, rules = server.reply("/f", *replies), dataclasses.replace(rules, max_bytes=2 * len(BODY))
     with pytest.raises(kind, match=message) as caught:
         download_file(url, sha256=SHA, settings=rules)
-    assert str(caught.value).startswith(url)
+    assert caught.value.where == url
+    assert str(caught.value) == f"{url}: {caught.value.message}"
     assert "\n" not in str(caught.value)
     assert len(server.asked) == times
     assert not (rules.cache_dir / cache_name(url)).exists()
@@ -259,5 +260,5 @@ def test_pauses(headers: dict[str, str], failures: int, seconds: float) -> None:
         retry = retry.increment("GET", "/", error=OSError())
     response = requests.Response()
     response.headers.update(headers)
-    assert pause_before_retry("f", retry, response) == seconds
+    assert pause_before_retry(retry, response) == seconds
     assert FetchSettings(Path()).backoff == 0.5

@@ -192,7 +192,7 @@ def test_a_photo_that_cannot_be_had_skips_its_case_alone(where: Path, pytester: 
     done.assert_outcomes(passed=3, skipped=1, deselected=16)
     (skip,) = (o for o in saved(where).record.outcomes if o.outcome == "skipped")
     assert skip.key == "latency[remote-embedded-torch-cpu-32]"
-    assert "example.invalid/a.jpg: the network is switched off" in skip.reason
+    assert "example.invalid/a.jpg: the network is off" in skip.reason
 
 
 def test_a_photo_of_a_package_that_is_not_installed_skips_its_case_alone(

@@ -83,9 +83,7 @@ def open_coco(root: Path, split: str | None) -> Dataset:
     try:
         from pycocotools.coco import COCO
     except ImportError:
-        raise NotInstalledError(
-            "COCO needs pycocotools, which is not installed; pip install 'segcore[coco]'"
-        ) from None
+        raise NotInstalledError("COCO needs pycocotools, which is not installed; pip install 'segcore[coco]'") from None
     split = split or "val"
     found = sorted((root / "annotations").glob(f"instances_{split}*.json"))
     if len(found) != 1:
