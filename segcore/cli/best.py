@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import statistics
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -13,8 +14,20 @@ if TYPE_CHECKING:
     from segcore.evaluation.backends import Candidate
     from segcore.report.table import Row, Table, Tone
 
-COLUMNS = ("runtime", "precision", "build", "ms", "speedup", "quartiles", "mIoU drop", "changed", "logit error")
+FORMATS: dict[str, Callable[[float], str]] = {
+    "runtime": str,
+    "precision": str,
+    "build, s": "{:.1f}".format,
+    "ms": "{:.0f}".format,
+    "speedup": "{:.2f}".format,
+    "quartiles": str,
+    "mIoU drop": "{:.4f}".format,
+    "changed": "{:.3%}".format,
+    "logit error": "{:.2%}".format,
+}
+"""Columns of the table, with the format of their numbers."""
 NOTES = (
+    "build: 0 if everything was in the cache.",
     "speedup: time of torch fp32 over the backend's own, median of the rounds.",
     "changed: pixels of another class where torch fp32 was sure of its own.",
     "logit error: largest difference of a logit, as a share of the largest logit.",
@@ -114,18 +127,9 @@ def _table(found: tuple[Candidate, ...], winner: Candidate, max_miou_drop: float
 
     rows: list[Row] = []
     for each in found:
-        low, _, high = statistics.quantiles(each.speedups, n=4) if len(each.speedups) > 1 else (each.speedup,) * 3
-        texts = (
-            each.runtime,
-            each.precision,
-            f"{each.build_s:.1f} s" if each.build_s else "cached",
-            f"{each.median_s * 1e3:.0f}",
-            f"{each.speedup:.2f}",
-            f"{low:.2f}-{high:.2f}",
-            f"{each.parity.miou_drop:.4f}",
-            f"{each.parity.unlike_share:.3%}",
-            f"{each.parity.relative_error:.2%}",
-        )
         tone: Tone = "good" if each is winner else "" if each.keeps_masks(max_miou_drop) else "bad"
-        rows.append(tuple(Cell(text, tone) for text in texts))
-    return Table(COLUMNS, tuple(rows), notes=NOTES, right=COLUMNS[2:])
+        backend = (Cell(each.runtime, tone), Cell(each.precision, tone))
+        low, _, high = statistics.quantiles(each.speedups, n=4) if len(each.speedups) > 1 else (each.speedup,) * 3
+        parity = (each.parity.miou_drop, each.parity.unlike_share, each.parity.relative_error)
+        rows.append((*backend, each.build_s, 1e3 * each.median_s, each.speedup, f"{low:.2f}-{high:.2f}", *parity))
+    return Table(tuple(FORMATS), tuple(rows), notes=NOTES, right=("quartiles",), formats=FORMATS)

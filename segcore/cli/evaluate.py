@@ -16,10 +16,9 @@ from segcore.cli.options import PATH, POSITIVE, ModelOptions, json_option, optio
 from segcore.core.errors import DatasetError
 
 if TYPE_CHECKING:
-    from segcore.core.records import BenchmarkRecord, DatasetRecord, Run
+    from segcore.core.records import BenchmarkRecord, DatasetRecord, Run, WorstRecord
     from segcore.evaluation.datasets import Engine, Evaluation
     from segcore.inference.pipeline import Segmenter
-    from segcore.inputs.datasets import Dataset
 
 DIRECTORY = Path("reports/evaluations")
 
@@ -89,6 +88,7 @@ def evaluate(
     from segcore.core.files import is_replaced
     from segcore.evaluation.datasets import ScoringOptions
     from segcore.evaluation.datasets import evaluate as run_evaluation
+    from segcore.evaluation.pictures import save_worst
     from segcore.evaluation.protocols import choose
     from segcore.inputs.datasets import open_dataset
     from segcore.results.store import save_run
@@ -99,19 +99,21 @@ def evaluate(
     make = options.segmenter_factory()
     segmenter = make()
     out = out or DIRECTORY / f"{dataset.name}-{options.model}-{options.size}.json"
+    beside = is_replaced(out)  # a pipe or a device has no journal and pictures beside it
     with _progress(len(dataset)) as progress:
         evaluation = run_evaluation(
             segmenter,
             dataset,
             protocols=protocols,
-            options=ScoringOptions(journal=out.with_suffix(".journal.jsonl") if is_replaced(out) else None, **scoring),
+            options=ScoringOptions(journal=out.with_suffix(".journal.jsonl") if beside else None, **scoring),
             engine=cluster.open(make),
             progress=progress,
         )
     if not evaluation.images:
         reason = next(iter(evaluation.failed.values()))
         raise DatasetError(f"none of {len(dataset)} images could be scored; the first: {reason}")
-    run = run_of(evaluation, segmenter, dataset, out, started)
+    pictures = save_worst(segmenter, dataset, evaluation.results[0].worst, out.with_suffix(".worst")) if beside else ()
+    run = _run(evaluation, segmenter, out, started, pictures)
     save_run(run)
     if as_json:
         show_json([result.model_dump(mode="json") for result in evaluation.results])
@@ -141,24 +143,11 @@ def _progress(total: int) -> Iterator[Callable[[int, float], None]]:
         yield update
 
 
-def run_of(evaluation: Evaluation, segmenter: Segmenter, dataset: Dataset, path: Path, started: str) -> Run:
-    """Return the run of an evaluation, one item per protocol, and write the pictures of the worst images.
-
-    Args:
-        evaluation: the scores.
-        segmenter: the model that ran.
-        dataset: the images.
-        path: of the run file; pictures are written to ``NAME.worst`` beside it.
-        started: UTC, ISO 8601.
-    """
-    from segcore.core.files import is_replaced
+def _run(evaluation: Evaluation, segmenter: Segmenter, path: Path, started: str, worst: tuple[WorstRecord, ...]) -> Run:
+    """Return the run of an evaluation, one item per protocol."""
     from segcore.core.records import Benchmark, OutcomeRecord, Run, RunRecord
-    from segcore.evaluation.pictures import save_worst
     from segcore.measurement import machine
 
-    pictures = path.with_suffix(".worst")
-    worst = save_worst(segmenter, dataset, evaluation.results[0].worst, pictures) if is_replaced(path) else ()
-    worst = tuple(record.model_copy(update={"picture": f"{pictures.name}/{record.picture}"}) for record in worst)
     infos = [
         _item(evaluation, result.model_copy(update={"worst": worst}), segmenter, order)
         for order, result in enumerate(evaluation.results)
@@ -166,7 +155,7 @@ def run_of(evaluation: Evaluation, segmenter: Segmenter, dataset: Dataset, path:
     seconds = evaluation.forward_s / evaluation.images
     passed = [OutcomeRecord(item=info.key, kind="dataset", outcome="passed", key=info.key) for info in infos]
     failed = [
-        OutcomeRecord(item=f"{dataset.name}: {name}", kind="dataset", outcome="error", reason=reason)
+        OutcomeRecord(item=f"{evaluation.results[0].name}: {name}", kind="dataset", outcome="error", reason=reason)
         for name, reason in evaluation.failed.items()
     ]
     return Run(

@@ -164,25 +164,21 @@ def _table(results: Sequence[PhotoResult]) -> Table:
             rows.append((name, Cell("unreadable", "bad"), "", ""))
         else:
             shares = ", ".join(f"{label} {share:.1%}" for label, share in result.fractions.items())
-            rows.append((name, result.dominant, shares, f"{result.seconds * 1e3:.0f}"))
-    return Table(("photo", "dominant", "classes", "ms"), tuple(rows), right=("ms",))
+            rows.append((name, result.dominant, shares, 1e3 * result.seconds))
+    return Table(("photo", "dominant", "classes", "ms"), tuple(rows), formats={"ms": "{:.0f}".format})
 
 
 def _profile_tables(profile: Profile) -> tuple[Table, Table]:
     from segcore.report.table import Table
 
+    formats = {"ms": "{:.1f}".format, "share": "{:.1%}".format}
     total = sum(profile.stage_ms.values())
-    stages = tuple((name, f"{ms:.1f}", f"{ms / total:.1%}") for name, ms in profile.stage_ms.items())
-    operators = tuple(
-        (cost.operator, cost.kind, str(cost.calls), f"{cost.total_ms:.1f}", f"{cost.share:.1%}")
-        for cost in profile.operators[:TOP]
-    )
-    rest = profile.operators[TOP:]
+    stages = tuple((name, ms, ms / total) for name, ms in profile.stage_ms.items())
+    top, rest = profile.operators[:TOP], profile.operators[TOP:]
+    operators = tuple((cost.operator, cost.kind, cost.calls, cost.total_ms, cost.share) for cost in top)
     notes = [f"and {len(rest)} more, {sum(cost.share for cost in rest):.1%}"] if rest else []
     notes.append(f"{profile.calls} calls, slowed down by the profiler. Operators: sums over all calls.")
     return (
-        Table(("stage", "ms", "share"), stages, title=profile.title, right=("ms", "share")),
-        Table(
-            ("operator", "kind", "calls", "ms", "share"), operators, notes=tuple(notes), right=("calls", "ms", "share")
-        ),
+        Table(("stage", "ms", "share"), stages, title=profile.title, formats=formats),
+        Table(("operator", "kind", "calls", "ms", "share"), operators, notes=tuple(notes), formats=formats),
     )

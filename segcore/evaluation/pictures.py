@@ -46,7 +46,9 @@ def save_pictures(result: SegmentationResult, record: AccuracyRecord, directory:
 def save_worst(
     segmenter: Predictor, dataset: Dataset, worst: tuple[WorstRecord, ...], directory: Path
 ) -> tuple[WorstRecord, ...]:
-    """Write photo, mask and prediction of each of the worst images to a JPEG; return the records with its name.
+    """Write photo, mask and prediction of each of the worst images to a JPEG.
+
+    Returns the records with the path of their picture, relative to the parent of `directory`.
 
     Raises:
         SegcoreError: a photo can no longer be read, or a file cannot be written.
@@ -62,7 +64,7 @@ def save_worst(
         path = directory / f"{rank:02}-{Path(record.name).stem}.jpg"
         row = side_by_side(photo, blend(photo, target, 0.7), blend(photo, prediction, 0.7))
         _save(Image.fromarray(row), path, "JPEG")
-        saved.append(record.model_copy(update={"picture": path.name}))
+        saved.append(record.model_copy(update={"picture": f"{directory.name}/{path.name}"}))
     return tuple(saved)
 
 
