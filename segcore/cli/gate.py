@@ -121,11 +121,11 @@ def _judge_files(baseline: str, current: str, limits: Limits, storage: Path, pro
 
 
 def _in_turns(turns: Turns, limit: float) -> GateResult:
-    from segcore.paired.session import Settings, as_gate, run_paired
+    from segcore.paired.session import PairedOptions, as_gate, run_paired
 
     with _sigterm_interrupts(), ExitStack() as stack:
         base, head, names = _arms(turns, stack)
-        result = run_paired(base, head, Settings(limit, turns.budget), _log)
+        result = run_paired(base, head, PairedOptions(limit, turns.budget), _log)
     return as_gate(result, *names)
 
 
@@ -159,13 +159,13 @@ def _arms(turns: Turns, stack: ExitStack) -> tuple[Arm, Arm, tuple[str, str]]:
 
 def _audit(turns: Turns, limit: float, gates: int, as_json: bool) -> None:
     from segcore.paired.audit import LEVELS, audit, describe
-    from segcore.paired.session import BUDGET_S, Settings
+    from segcore.paired.session import BUDGET_S, PairedOptions
 
     args = _bench_args(turns)
     minutes = len(LEVELS) * gates * (turns.budget or BUDGET_S) / 60
     _log(f"{len(LEVELS) * gates} gates, at most {minutes:.0f} minutes{'' if turns.budget else ' for each item'}")
     with _sigterm_interrupts():
-        result = audit(args, Settings(limit, turns.budget), gates, _log)
+        result = audit(args, PairedOptions(limit, turns.budget), gates, _log)
     click.echo(json.dumps(asdict(result), indent=2) if as_json else describe(result))
 
 

@@ -1,1 +1,1 @@
-"""The paired gate: two revisions, interpreters or option sets measured in turns by fresh processes."""
+"""The paired gate: two revisions, interpreters or sets of options measured in alternation by fresh processes."""

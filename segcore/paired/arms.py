@@ -1,13 +1,9 @@
-"""The two arms of a paired gate: which interpreter, which code, which options; and the worktrees that hold the code.
-
-Both arms are checked out afresh, the head too: what is edited while the gate runs must not change what is measured.
-"""
+"""The two arms of a paired gate, and the git worktrees that hold their code."""
 
 from __future__ import annotations
 
 import os
 import sys
-import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -15,7 +11,9 @@ from pathlib import Path
 
 from segcore.core.errors import UsageError
 from segcore.core.git import git
-from segcore.paired.interrupts import deferred_interrupts
+from segcore.paired.cleanup import forget_worktrees, temporary_directory
+
+WORKER = Path(__file__).with_name("worker.py")
 
 
 @dataclass(frozen=True)
@@ -25,59 +23,54 @@ class Arm:
     name: str
     """``base`` or ``head``."""
     args: tuple[str, ...]
-    """Arguments of pytest: the bench, and this arm's options."""
+    """Arguments of pytest: the bench, then this arm's options."""
     cwd: Path
     """Where pytest runs; the same for both arms, so that both run the same bench and cases."""
     code: Path | None = None
-    """Worktree whose packages are imported; None for what is installed."""
+    """Worktree to import the code from; None for the installed package."""
     python: str = sys.executable
     forbidden: tuple[Path, ...] = ()
-    """Trees of which this arm must import nothing: the working tree, and the other arm's."""
-    slowdown: float = 0.0
-    """Extra work in the forward pass, as a share of the call: for the self-audit."""
+    """Directories from which this arm must not import: the working tree and the other arm's worktree."""
+    program: tuple[str, ...] = (str(WORKER),)
+    """The worker's script and its arguments."""
 
 
 @contextmanager
 def worktrees(repository: Path, revision: str) -> Iterator[tuple[Path, Path]]:
-    """Check out a revision (base) and the present state of the tracked files (head); yield both directories.
+    """Check out a revision (base) and the current state of the tracked files (head); yield both directories.
 
-    They lie in one temporary directory, which is removed at the end, also after an interrupt.
+    The head is checked out as well because edits made during the gate must not change what is measured. Both
+    directories are removed at the end, also after an interrupt.
 
     Raises:
-        UsageError: this is no git repository, or it has no such revision.
+        UsageError: the repository has no such revision, or git fails.
     """
     try:
         base = git(repository, "rev-parse", "--verify", "--quiet", f"{revision}^{{commit}}")
     except UsageError:
         raise UsageError(f"no revision {revision!r} in {repository}; fetch it first (CI: fetch-depth: 0)") from None
-    # A commit object of the changes not yet committed, on no branch; nothing is printed when there are none.
+    # A commit of the uncommitted changes, on no branch; empty if there are none.
     head = git(repository, "stash", "create") or git(repository, "rev-parse", "HEAD")
-    with ExitStack() as opened:
-        with deferred_interrupts():
-            opened.callback(git, repository, "worktree", "prune")
-            place = Path(
-                opened.enter_context(tempfile.TemporaryDirectory(prefix="segcore-gate-", ignore_cleanup_errors=True))
-            ).resolve()
-        directories = (place / "base", place / "head")
-        try:
-            for directory, commit in zip(directories, (base, head), strict=True):
-                git(repository, "worktree", "add", "--detach", "--quiet", str(directory), commit.decode())
-            yield directories
-        finally:
-            with deferred_interrupts():
-                opened.close()
+    with ExitStack() as cleanup:
+        cleanup.callback(forget_worktrees, repository)
+        parent = cleanup.enter_context(temporary_directory())
+        forget_worktrees(repository)
+        directories = (parent / "base", parent / "head")
+        for directory, commit in zip(directories, (base, head), strict=True):
+            git(repository, "worktree", "add", "--detach", "--quiet", str(directory), commit.decode())
+        yield directories
 
 
 def repository_of(directory: Path) -> Path:
-    """Return the top of the git working tree that a directory is in.
+    """Return the top of the git working tree that contains a directory.
 
     Raises:
-        UsageError: it is in none.
+        UsageError: there is none.
     """
     return Path(os.fsdecode(git(directory, "rev-parse", "--show-toplevel")))
 
 
 def untracked(repository: Path) -> tuple[str, ...]:
-    """Return the Python and YAML files that git does not know, and that are therefore in neither arm."""
+    """Return the untracked Python and YAML files, which are in neither arm."""
     listed = git(repository, "ls-files", "-z", "--others", "--exclude-standard", "*.py", "*.yaml", "*.yml")
     return tuple(os.fsdecode(name) for name in listed.split(b"\0") if name)

@@ -1,60 +1,78 @@
-"""The paired gate: blocks of fresh process pairs, until every item is decided or the time is over."""
+"""A run of the paired gate: blocks of fresh process pairs until every item is decided or the time is over."""
 
 from __future__ import annotations
 
 import math
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
-from typing import NoReturn
+from dataclasses import dataclass, replace
 
 from segcore.core.errors import ArmError
 from segcore.judgement.gate.verdict import GateResult, Row
 from segcore.judgement.statistics import Interval
 from segcore.paired.arms import Arm
-from segcore.paired.process import Worker, WorkerClient
-from segcore.paired.sequential import MAX_BLOCKS, Look, blocks_needed, is_look, look, smallest_visible
+from segcore.paired.process import WorkerClient, WorkerItem, start_worker
+from segcore.paired.sequential import LOOKS, MAX_BLOCKS, Look, blocks_needed, look, smallest_visible
 
 WARMUP_CALLS = 3
 TURN_S = 0.1
-"""A turn of one arm lasts about this long, so that a short call is not drowned in the switching."""
+"""Approximate duration of a turn of one arm: long compared to switching between the arms."""
 BLOCK_S = 6.0
-"""What the alternations of one item may take in one block; slow calls alternate less often, down to the fewest."""
+"""Time for the alternations of one item in one block; slow calls alternate less often."""
 MIN_ALTERNATIONS, MAX_ALTERNATIONS = 6, 24
 BUDGET_S = 300.0
-"""Time for each item, unless told otherwise."""
+"""Default time for each item."""
+NO_LOOK = Look("inconclusive", Interval(-math.inf, 0.0, math.inf), blocks=0)
 
 
 @dataclass(frozen=True)
-class Settings:
-    """What the user decides."""
+class PairedOptions:
+    """Limit and duration of a paired gate."""
 
     limit: float = 0.05
-    """Largest allowed slowdown of items whose case does not say, 0.05 for 5 %."""
+    """Largest allowed slowdown of items whose case has no limit, 0.05 for 5 %."""
     budget_s: float | None = None
-    """Of the whole gate; None is `BUDGET_S` for each item."""
+    """Time for the whole gate; None is `BUDGET_S` for each item."""
 
 
 @dataclass(frozen=True)
-class PairedItem:
-    """One item, decided or out of time. Names differ between the arms where their options do."""
+class Block:
+    """Result of one item in one pair of processes."""
 
-    base_name: str
-    head_name: str
-    limit: float
-    state: Look
-    log_ratios: tuple[float, ...]
-    """log(head / base) of each block, in order."""
+    log_ratio: float
+    """log(head / base)."""
     base_s: float
-    """Median seconds of a call of the base arm."""
+    """Median seconds of a call."""
     head_s: float
 
 
 @dataclass(frozen=True)
+class PairedItem:
+    """One benchmark item. Its names differ between the arms if their options do."""
+
+    base_name: str
+    head_name: str
+    limit: float
+    blocks: tuple[Block, ...] = ()
+    look: Look = NO_LOOK
+    """The latest."""
+
+    @property
+    def log_ratios(self) -> tuple[float, ...]:
+        """log(head / base) of each block, in order."""
+        return tuple(block.log_ratio for block in self.blocks)
+
+    @property
+    def decided(self) -> bool:
+        """Whether no more blocks are needed."""
+        return self.look.decision != "inconclusive"
+
+
+@dataclass(frozen=True)
 class PairedResult:
-    """What the paired gate found."""
+    """The items, each with a look at all its blocks."""
 
     items: tuple[PairedItem, ...]
     blocks: int
@@ -64,152 +82,80 @@ class PairedResult:
 StartWorker = Callable[[Arm, "tuple[str, ...] | None"], AbstractContextManager[WorkerClient]]
 
 
-@dataclass
-class _Progress:
-    """An item on its way."""
-
-    base_name: str
-    head_name: str
-    limit: float
-    log_ratios: list[float] = field(default_factory=list)
-    base_s: list[float] = field(default_factory=list)
-    head_s: list[float] = field(default_factory=list)
-    state: Look | None = None
-
-    @property
-    def decided(self) -> bool:
-        return self.state is not None and self.state.decision != "inconclusive"
-
-
-@dataclass(frozen=True)
-class Block:
-    """What one pair of processes showed of one item."""
-
-    log_ratio: float
-    base_s: float
-    head_s: float
-
-
 def run_paired(
     base: Arm,
     head: Arm,
-    settings: Settings,
-    tell: Callable[[str], None] = lambda _: None,
+    options: PairedOptions,
+    report: Callable[[str], None] = lambda _: None,
     clock: Callable[[], float] = time.monotonic,
-    start_worker: StartWorker = Worker,
+    start: StartWorker = start_worker,
 ) -> PairedResult:
-    """Measure two arms in turns until every item is decided, `MAX_BLOCKS` are in, or the time is over.
+    """Measure two arms in alternation until every item is decided, `MAX_BLOCKS` are measured, or the time is over.
 
     Args:
-        base: what was.
-        head: what is to be judged.
-        settings: limits and time.
-        tell: gets a line of progress after every block.
-        clock: seconds, monotonic.
-        start_worker: opens a process of an arm for the items named, or for all.
+        base: the arm to compare with.
+        head: the arm to be judged.
+        options: limit and duration.
+        report: called with a line of progress after every block.
+        clock: monotonic time in seconds.
+        start: starts a process of an arm for the given items, or for all.
 
     Raises:
-        ArmError: an arm could not run its bench, or they do not have the same items.
+        ArmError: an arm could not run its bench, or the arms do not have the same items.
     """
-    start = clock()
-    items: list[_Progress] = []
+    began = clock()
+    items: tuple[PairedItem, ...] = ()
     blocks = 0
-    while blocks < MAX_BLOCKS:
+    while blocks == 0 or _needs_block(items, blocks, clock() - began, options):
         undecided = [item for item in items if not item.decided]
-        if blocks and not undecided:
-            break
-        spent = clock() - start
-        budget = settings.budget_s or BUDGET_S * len(items)
-        if blocks >= 2 and spent + spent / blocks > budget:
-            break
-        undecided_names = (
-            (tuple(i.base_name for i in undecided), tuple(i.head_name for i in undecided)) if blocks else (None, None)
-        )
-        with start_worker(base, undecided_names[0]) as left, start_worker(head, undecided_names[1]) as right:
-            found = _run_block(left, right, head_first=blocks % 2 == 1, same_names=base.args == head.args)
-        _merge(items, undecided, found, settings)
+        base_names, head_names = tuple(i.base_name for i in undecided), tuple(i.head_name for i in undecided)
+        with start(base, base_names or None) as left, start(head, head_names or None) as right:
+            pairs = _measure_items(left, right, same_names=base.args == head.args, head_first=blocks % 2 == 1)
+        items = _with_block(items, pairs, options.limit)
         blocks += 1
-        for item in items:
-            if not item.decided and is_look(len(item.log_ratios)):
-                item.state = look(item.log_ratios, item.limit)
-        tell(_told(items, blocks, clock() - start))
-    return PairedResult(tuple(_finished(item) for item in items), blocks, clock() - start)
+        report(_progress(items, blocks, clock() - began))
+    return PairedResult(tuple(_with_last_look(item) for item in items), blocks, clock() - began)
 
 
-def _finished(item: _Progress) -> PairedItem:
-    state = item.state
-    if state is None or (not item.decided and state.blocks < len(item.log_ratios)):
-        state = look(item.log_ratios, item.limit)
-    return PairedItem(
-        base_name=item.base_name,
-        head_name=item.head_name,
-        limit=item.limit,
-        state=state,
-        log_ratios=tuple(item.log_ratios),
-        base_s=statistics.median(item.base_s),
-        head_s=statistics.median(item.head_s),
-    )
+def _needs_block(items: Sequence[PairedItem], blocks: int, seconds: float, options: PairedOptions) -> bool:
+    if blocks == MAX_BLOCKS or all(item.decided for item in items):
+        return False
+    budget = options.budget_s or BUDGET_S * len(items)
+    return blocks < 2 or seconds + seconds / blocks <= budget  # an interval needs two
 
 
-@dataclass(frozen=True)
-class _Found:
-    """What one pair of processes showed of one item."""
-
-    base_name: str
-    head_name: str
-    limit: float | None
-    block: Block
+_Pair = tuple[WorkerItem, WorkerItem, Block]
 
 
-def _run_block(left: WorkerClient, right: WorkerClient, *, head_first: bool, same_names: bool) -> list[_Found]:
-    """Measure every item that a process of each arm serves.
+def _measure_items(base: WorkerClient, head: WorkerClient, *, same_names: bool, head_first: bool) -> list[_Pair]:
+    """Measure every item of a pair of workers.
 
-    Items come in the bench's order in both arms, so the n-th of one is the n-th of the other; their names must agree
-    unless the arms have different options.
+    Both arms have their items in the order of the bench, so the n-th of one belongs to the n-th of the other. Their
+    names must agree unless the arms have different options.
     """
-    found: list[_Found] = []
+    pairs: list[_Pair] = []
     while True:
-        base, head = left.item(), right.item()
-        if base is None and head is None:
-            return found
-        if base is None or head is None or (same_names and base.name != head.name):
-            _refuse_pair(base.name if base else None, head.name if head else None)
-        block = alternate(left, right, head_first=head_first)
-        found.append(_Found(base.name, head.name, head.limit, block))
-        left.next()
-        right.next()
-
-
-def _merge(items: list[_Progress], undecided: list[_Progress], found: list[_Found], settings: Settings) -> None:
-    """Add a block to the items it was to measure; the first one finds out which items there are."""
-    if not items:
-        undecided = [_Progress(f.base_name, f.head_name, settings.limit if f.limit is None else f.limit) for f in found]
-        items.extend(undecided)
-    wanted = [(item.base_name, item.head_name) for item in undecided]
-    got = [(f.base_name, f.head_name) for f in found]
-    if got != wanted:
-        raise ArmError(f"the bench is not repeatable: wanted {wanted} again, got {got}")
-    for item, one in zip(undecided, found, strict=True):
-        item.log_ratios.append(one.block.log_ratio)
-        item.base_s.append(one.block.base_s)
-        item.head_s.append(one.block.head_s)
-
-
-def _refuse_pair(left: str | None, right: str | None) -> NoReturn:
-    raise ArmError(
-        f"the arms do not run the same items: base has {left or 'no more'} where head has {right or 'no more'}; "
-        "choose items that both have (-k, --segcore-model, --segcore-size)"
-    )
+        left, right = base.item(), head.item()
+        if left is None and right is None:
+            return pairs
+        if left is None or right is None or (same_names and left.name != right.name):
+            names = [item.name if item else "no more" for item in (left, right)]
+            raise ArmError(
+                f"the arms do not run the same items: base has {names[0]} where head has {names[1]}; "
+                "choose items that both have (-k, --segcore-model, --segcore-size)"
+            )
+        pairs.append((left, right, alternate(base, head, head_first=head_first)))
+        base.next_item()
+        head.next_item()
 
 
 def alternate(base: WorkerClient, head: WorkerClient, *, head_first: bool) -> Block:
-    """Let two live workers take turns on the item that both have loaded, in ABBA order.
+    """Let two workers take turns in ABBA order on the item that both have ready.
 
-    Each alternation gives the log ratio of the mean times of its two turns; their median is the block's, so that a
-    burst of load during some of them does not move it.
+    Each alternation gives the log ratio of the mean times of its two turns. The block's value is their median, which
+    a burst of load during some of them does not move.
     """
-    warm = [min(worker.run(WARMUP_CALLS)) / 1e9 for worker in (base, head)]
-    call_s = statistics.fmean(warm)
+    call_s = statistics.fmean(min(worker.measure(WARMUP_CALLS)) / 1e9 for worker in (base, head))
     calls = min(200, max(1, round(TURN_S / call_s)))
     alternations = min(MAX_ALTERNATIONS, max(MIN_ALTERNATIONS, int(BLOCK_S / (2 * calls * call_s))))
     base_s: list[float] = []
@@ -217,13 +163,44 @@ def alternate(base: WorkerClient, head: WorkerClient, *, head_first: bool) -> Bl
     for n in range(alternations):
         turns = [(base, base_s), (head, head_s)]
         for worker, seconds in reversed(turns) if head_first ^ (n % 2 == 1) else turns:
-            seconds.append(statistics.fmean(worker.run(calls)) / 1e9)
+            seconds.append(statistics.fmean(worker.measure(calls)) / 1e9)
     ratios = [math.log(h / b) for b, h in zip(base_s, head_s, strict=True)]
     return Block(statistics.median(ratios), statistics.median(base_s), statistics.median(head_s))
 
 
+def _with_block(items: Sequence[PairedItem], pairs: Sequence[_Pair], limit: float) -> tuple[PairedItem, ...]:
+    """Add a block to the undecided items, and look at those that have enough; the first block defines the items."""
+    items = items or [
+        PairedItem(base.name, head.name, limit if head.max_slowdown is None else head.max_slowdown)
+        for base, head, _ in pairs
+    ]
+    wanted = [(item.base_name, item.head_name) for item in items if not item.decided]
+    found = [(base.name, head.name) for base, head, _ in pairs]
+    if found != wanted:
+        raise ArmError(f"the bench is not repeatable: wanted {wanted} again, found {found}")
+    blocks = iter([block for *_, block in pairs])
+    return tuple(item if item.decided else _looked(item, next(blocks)) for item in items)
+
+
+def _looked(item: PairedItem, block: Block) -> PairedItem:
+    item = replace(item, blocks=(*item.blocks, block))
+    return replace(item, look=look(item.log_ratios, item.limit)) if len(item.blocks) in LOOKS else item
+
+
+def _with_last_look(item: PairedItem) -> PairedItem:
+    done = item.decided or item.look.blocks == len(item.blocks)
+    return item if done else replace(item, look=look(item.log_ratios, item.limit))
+
+
+def _progress(items: Sequence[PairedItem], blocks: int, seconds: float) -> str:
+    undecided = [f"{math.expm1(statistics.fmean(item.log_ratios)):+.1%}" for item in items if not item.decided]
+    rest = f"; undecided so far at {', '.join(undecided)}" if undecided else ""
+    decided = len(items) - len(undecided)
+    return f"block {blocks} of at most {MAX_BLOCKS}, {seconds:.0f} s: {decided} of {len(items)} items decided{rest}"
+
+
 def as_gate(result: PairedResult, baseline: str, current: str) -> GateResult:
-    """Return the rows that the gate of run files would have for these verdicts."""
+    """Return the result as rows like those of the gate on run files."""
     note = (
         f"{result.blocks} blocks of fresh process pairs in {result.seconds:.0f} s; the interval is valid at every look"
     )
@@ -231,32 +208,24 @@ def as_gate(result: PairedResult, baseline: str, current: str) -> GateResult:
 
 
 def _row(item: PairedItem) -> Row:
-    state, blocks = item.state, item.state.blocks
-    reason = f"{blocks} blocks"
+    state = item.look
+    reason = f"{state.blocks} blocks"
     if state.decision == "inconclusive":
         reason = (
-            f"{blocks} blocks could have told a change of {smallest_visible(state):.1%}; about "
-            f"{blocks_needed(state, item.limit)} more would decide, if the mean stays (--budget)"
+            f"{reason} can show a change of {smallest_visible(state):.1%}; about "
+            f"{blocks_needed(state, item.limit)} more would decide if the mean stays the same (--budget)"
         )
-    interval = state.interval
-    low, value, high = (math.expm1(min(x, 700.0)) for x in (interval.low, interval.value, interval.high))
-    same = item.base_name == item.head_name
+    low, value, high = (
+        math.expm1(min(bound, 700.0)) for bound in (state.interval.low, state.interval.value, state.interval.high)
+    )
     return Row(
-        item=item.head_name if same else f"{item.base_name} -> {item.head_name}",
+        item=item.head_name if item.base_name == item.head_name else f"{item.base_name} -> {item.head_name}",
         aspect="median",
         verdict=state.decision,
         reason=reason,
         unit="ms",
-        old=1e3 * item.base_s,
-        new=1e3 * item.head_s,
+        old=1e3 * statistics.median(block.base_s for block in item.blocks),
+        new=1e3 * statistics.median(block.head_s for block in item.blocks),
         change=Interval(low, value, high),
         limit=f"{item.limit:+.1%}",
     )
-
-
-def _told(items: list[_Progress], blocks: int, seconds: float) -> str:
-    """One line of progress."""
-    decided = sum(item.decided for item in items)
-    means = ", ".join(f"{math.expm1(statistics.fmean(i.log_ratios)):+.1%}" for i in items if not i.decided)
-    rest = f"; undecided so far at {means}" if means else ""
-    return f"block {blocks} of at most {MAX_BLOCKS}, {seconds:.0f} s: {decided} of {len(items)} items decided{rest}"

@@ -1,198 +1,169 @@
-"""The worker of one arm: loads the items of a bench under pytest, and times their calls when asked.
+"""The worker process of one arm: runs a bench under pytest and measures its calls on request.
 
-A program, run by its path (``python -P worker.py``), so that the arm under test imports its own code and this is the
-only file that both share. Standard input and output carry one JSON object per line::
+Run by its path (``python -P worker.py DESCRIPTOR``), so that each arm imports its own code and shares only this file
+with the other. The file descriptor is a `multiprocessing.connection.Connection` that carries JSON objects::
 
-    gate:    {"args": [...], "only": null | [node ids], "slowdown": 0.0, "code": null | dir, "forbidden": [dirs]}
-    worker:  {"item": "bench/test_x.py::test_latency[...]", "limit": null | 0.05}    loaded, and its call is ready
-    gate:    {"run": 4}
-    worker:  {"ns": [51200311, ...]}    nanoseconds of each call
-    gate:    {"next": true}             ... and so on with the next item, until
-    worker:  {"done": true}    or, at any time,    {"error": "what went wrong"}
+    gate:    {"args": [...], "items": null | [node ids], "code": null | directory, "forbidden": [directories]}
+    worker:  {"item": "bench/test_x.py::test_latency[...]", "max_slowdown": null | 0.05}    it is ready
+    gate:    {"measure": 4}
+    worker:  {"times_ns": [51200311, ...]}    of each call
+    gate:    {"next_item": true}    and so on, until
+    worker:  {"finished": true}    or, at any time,    {"error": "what went wrong"}
 
-The call is what the bench hands to pytest-benchmark's fixture, under any of its interfaces.
+The call is the function that the bench passes to pytest-benchmark's fixture, plain or pedantic.
 """
 
 from __future__ import annotations
 
+import ctypes
 import gc
 import json
 import os
+import signal
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 MEASURED = "measured by the paired gate"
+PR_SET_PDEATHSIG = 1
+"""Option of prctl(2)."""
 
 
 class Channel:
-    """JSON lines to and from the gate; what else is printed goes to standard error."""
+    """Messages to and from the gate."""
 
-    def __init__(self) -> None:
-        self._in = os.fdopen(os.dup(0), "rb")
-        self._out = os.fdopen(os.dup(1), "wb")
-        os.dup2(2, 1)
-        with open(os.devnull, "rb") as nothing:  # noqa: PTH123 - a device
-            os.dup2(nothing.fileno(), 0)
+    def __init__(self, descriptor: int) -> None:
+        os.set_inheritable(descriptor, False)
+        self._connection = Connection(descriptor)
 
     def send(self, **message: object) -> None:
         """Send one message."""
-        self._out.write(json.dumps(message).encode() + b"\n")
-        self._out.flush()
+        self._connection.send_bytes(json.dumps(message).encode())
 
     def receive(self) -> dict[str, Any]:
-        """Wait for one message; when the gate is gone, so are we."""
-        line = self._in.readline()
-        if not line:
+        """Wait for one message; exit if the gate has closed its end."""
+        try:
+            message: dict[str, Any] = json.loads(self._connection.recv_bytes())
+        except (EOFError, OSError):
             os._exit(1)
-        message: dict[str, Any] = json.loads(line)
         return message
 
 
-class Burner:
-    """Makes calls slower by a share, with real arithmetic inside the forward pass: for the gate's audit of itself."""
+class WorkerPlugin:
+    """The pytest plugin that selects the items, and measures each call that reaches the benchmark fixture."""
 
-    def __init__(self, share: float) -> None:
-        self.share = share
-        self.call_s = 0.0
-        """What the last call took without what was burnt in it."""
-        self.burnt_s = 0.0
-
-    def install(self) -> None:
-        """Wrap the forward pass of every session that is opened from now on."""
-        import segcore.inference.pipeline
-        import segcore.inference.runtimes
-
-        opened = segcore.inference.runtimes.open_session
-
-        def open_session(*args: Any, **options: Any) -> Any:
-            session = opened(*args, **options)
-            forward = session.forward
-
-            def slower(batch: Any) -> Any:
-                start = time.perf_counter()
-                logits = forward(batch)
-                if logits.is_cuda:
-                    import torch
-
-                    torch.cuda.synchronize()
-                self.burn(self.share * (self.call_s or time.perf_counter() - start))
-                return logits
-
-            pytest.MonkeyPatch().setattr(session, "forward", slower)
-            return session
-
-        pytest.MonkeyPatch().setattr(segcore.inference.pipeline, "open_session", open_session)
-
-    def burn(self, seconds: float) -> None:
-        """Multiply matrices until that time is over."""
-        import torch
-
-        start = time.perf_counter()
-        matrix = torch.full((64, 64), 1 / 64)
-        while time.perf_counter() - start < seconds:
-            matrix = matrix @ matrix
-        self.burnt_s += time.perf_counter() - start
-
-
-class Paired:
-    """The pytest plugin: keeps the items wanted, and serves each call that reaches the benchmark fixture."""
-
-    def __init__(self, channel: Channel, start: dict[str, Any], burner: Burner | None) -> None:
-        self._start = start
+    def __init__(self, channel: Channel, start: dict[str, Any]) -> None:
         self._channel = channel
-        self._burner = burner
+        self._start = start
+        self._item: pytest.Item | None = None
         self._problems: list[str] = []
-        self._served = False
-        self._item = self._last = ""
-        self._limit: float | None = None
+        self._measured = False
+        self._patch_benchmark_fixture()
+
+    def _patch_benchmark_fixture(self) -> None:
+        from pytest_benchmark.fixture import BenchmarkFixture
+
+        def timed(_: object, function: Callable[..., object], *args: Any, **kwargs: Any) -> None:
+            self.serve(lambda: function(*args, **kwargs))
+
+        def pedantic(_: object, target: Callable[..., object], args: Any = (), kwargs: Any = None, **more: Any) -> None:
+            if more.get("setup") is not None:
+                raise RuntimeError("a benchmark with a setup function cannot be measured in alternation")
+            self.serve(lambda: target(*args, **(kwargs or {})))
+
+        pytest.MonkeyPatch().setattr(BenchmarkFixture, "__call__", timed)
+        pytest.MonkeyPatch().setattr(BenchmarkFixture, "pedantic", pedantic)
 
     @pytest.hookimpl(trylast=True)
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
-        """Keep the items that are not decided yet, and of all only those that use the benchmark fixture."""
-        items[:] = [i for i in items if "benchmark" in getattr(i, "fixturenames", ())]
-        if self._start["only"] is not None:
-            items[:] = [i for i in items if i.nodeid in self._start["only"]]
+        """Keep the requested items, or all that use the benchmark fixture."""
+        wanted = self._start["items"]
+        items[:] = [
+            item
+            for item in items
+            if "benchmark" in getattr(item, "fixturenames", ()) and (wanted is None or item.nodeid in wanted)
+        ]
 
-    def pytest_collection_finish(self, session: pytest.Session) -> None:
-        """Note which item is the last; what is to be slowed down is imported by now."""
-        self._last = session.items[-1].nodeid if session.items else ""
-        if self._burner:
-            self._burner.install()
-
-    @pytest.hookimpl(wrapper=True)
-    def pytest_runtest_protocol(self, item: pytest.Item) -> Iterator[None]:
-        """Note which item it is, and its own limit."""
-        self._item = item.nodeid
-        self._limit = case_limit(getattr(getattr(item, "callspec", None), "params", {}).values())
-        return (yield)
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtest_setup(self, item: pytest.Item) -> None:
+        """Remember the current item."""
+        self._item = item
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        """Note why an item could not be served."""
+        """Record why an item could not be measured."""
         if report.failed or (report.skipped and MEASURED not in str(report.longrepr)):
-            self._problems.append(f"{report.nodeid} {report.outcome} in {report.when}: {_last_line(report.longrepr)}")
+            self._problems.append(f"{report.nodeid} {report.outcome} in {report.when}: {_reason(report.longrepr)}")
 
     def pytest_collectreport(self, report: pytest.CollectReport) -> None:
-        """Note modules that cannot be imported."""
+        """Record which modules cannot be imported."""
         if report.failed:
-            self._problems.append(f"{report.nodeid} cannot be collected: {_last_line(report.longrepr)}")
+            self._problems.append(f"{report.nodeid} cannot be collected: {_reason(report.longrepr)}")
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_sessionfinish(self, exitstatus: int) -> None:
+        """Finish before other plugins write summaries; if nothing was measured, wait for pytest's error message."""
+        if self._measured:
+            self.finish(exitstatus)
 
     def serve(self, call: Callable[[], object]) -> None:
-        """Answer requests to run the call, until the next item is wanted."""
-        self._served = True
-        self._channel.send(item=self._item, limit=self._limit)
-        while True:
-            request = self._channel.receive()
-            if "run" not in request:
-                if self._item == self._last:
-                    self.conclude()
-                    os._exit(0)  # pages and summaries are not wanted
-                pytest.skip(MEASURED)
+        """Measure the call on request until the gate wants the next item."""
+        assert self._item
+        self._measured = True
+        limit = case_limit(getattr(self._item, "callspec", None))
+        self._channel.send(item=self._item.nodeid, max_slowdown=limit)
+        while "measure" in (request := self._channel.receive()):
             try:
-                times = self._time(call, request["run"])
+                times = measure(call, request["measure"])
             except Exception as error:
-                self._channel.send(error=f"{self._item} failed: {type(error).__name__}: {error}")
+                self._channel.send(error=f"{self._item.nodeid} failed: {type(error).__name__}: {error}")
                 raise
-            self._channel.send(ns=times)
+            self._channel.send(times_ns=times)
+        pytest.skip(MEASURED)
 
-    def _time(self, call: Callable[[], object], calls: int) -> list[int]:
-        gc.collect()
-        gc.freeze()  # what is loaded stays: else each turn would spend a tenth of a second on looking through it
-        gc.disable()
-        times = []
-        for _ in range(calls):
-            start = time.perf_counter_ns()
-            call()
-            times.append(time.perf_counter_ns() - start)
-            if self._burner:
-                self._burner.call_s = times[-1] / 1e9 - self._burner.burnt_s
-                self._burner.burnt_s = 0.0
-        gc.enable()
-        return times
-
-    def conclude(self, code: int = 0) -> None:
-        """Tell the gate that there are no more items, or what went wrong."""
-        start, bench = self._start, Path(self._start["args"][0]).resolve()
-        foreign = foreign_modules(start["forbidden"], bench)
+    def finish(self, exit_code: int) -> None:
+        """Report the end of the bench, or what went wrong, and exit."""
+        bench, code = Path(self._start["args"][0]).resolve(), self._start["code"]
+        sys.stdout.flush()  # the gate quotes the log in errors
+        foreign = foreign_modules(self._start["forbidden"], bench)
         if self._problems:
             self._channel.send(error="; ".join(self._problems))
-        elif not self._served:
-            self._channel.send(error=f"pytest served no benchmark (exit code {code}): {' '.join(start['args'])}")
+        elif not self._measured:
+            arguments = " ".join(self._start["args"])
+            self._channel.send(error=f"pytest ran no benchmark (exit code {exit_code}): {arguments}")
         elif foreign:
-            self._channel.send(error=f"it imported code that is not its own: {', '.join(foreign[:3])}")
-        elif start["code"] and not any(path.is_relative_to(start["code"]) for _, path in _imported(bench)):
-            self._channel.send(error=f"it imported nothing from its worktree {start['code']}: what is under test?")
+            self._channel.send(error=f"it imported code of the other arm: {', '.join(foreign[:3])}")
+        elif code and not any(path.is_relative_to(code) for _, path in _imported(bench)):
+            self._channel.send(error=f"it imported nothing from its worktree {code}")
         else:
-            self._channel.send(done=True)
+            self._channel.send(finished=True)
+        os._exit(0)
 
 
-def case_limit(params: Iterable[Any]) -> float | None:
-    """Return the slowdown of the median that the case of an item of ours allows, None where it leaves it open."""
-    for plan in params:
+def measure(call: Callable[[], object], calls: int) -> list[int]:
+    """Return the nanoseconds of each of several calls, without garbage collection."""
+    gc.collect()
+    gc.freeze()  # otherwise each turn would spend a tenth of a second on the objects of the loaded modules
+    gc.disable()
+    times = []
+    for _ in range(calls):
+        start = time.perf_counter_ns()
+        call()
+        times.append(time.perf_counter_ns() - start)
+    gc.enable()
+    return times
+
+
+def case_limit(callspec: Any) -> float | None:
+    """Return the largest slowdown of the median that an item's case allows; None if it has no such limit.
+
+    The plan in the item's parameters may be of another version of segcore.
+    """
+    for plan in getattr(callspec, "params", {}).values():
         if hasattr(getattr(plan, "case", None), "limits_for"):
             names = ("model", "device", "runtime", "precision", "size")
             limits = plan.case.limits_for(**{name: getattr(plan, name) for name in names})
@@ -202,70 +173,47 @@ def case_limit(params: Iterable[Any]) -> float | None:
     return None
 
 
-def serve_benchmarks(plugin: Paired) -> None:
-    """Put the gate in the place of pytest-benchmark's clock."""
-    from pytest_benchmark.fixture import BenchmarkFixture
-
-    def timed(_: object, function: Callable[..., object], *args: Any, **kwargs: Any) -> None:
-        plugin.serve(lambda: function(*args, **kwargs))
-
-    def pedantic(
-        _: object,
-        target: Callable[..., object],
-        args: tuple[Any, ...] = (),
-        kwargs: dict[str, Any] | None = None,
-        setup: Callable[[], object] | None = None,
-        **__: object,
-    ) -> None:
-        if setup is not None:
-            raise RuntimeError("a benchmark with a setup function cannot be measured in turns")
-        plugin.serve(lambda: target(*args, **(kwargs or {})))
-
-    pytest.MonkeyPatch().setattr(BenchmarkFixture, "__call__", timed)
-    pytest.MonkeyPatch().setattr(BenchmarkFixture, "pedantic", pedantic)
-
-
 def foreign_modules(forbidden: list[str], bench: Path) -> list[str]:
-    """Return what was imported from trees that this arm must not touch, the bench itself left aside."""
-    found = []
-    for name, path in _imported(bench):
-        if "site-packages" not in path.parts and any(path.is_relative_to(tree) for tree in forbidden):
-            found.append(f"{name} ({path})")
-    return sorted(found)
+    """Return the modules that were imported from forbidden directories."""
+    return sorted(
+        f"{name} ({path})"
+        for name, path in _imported(bench)
+        if "site-packages" not in path.parts and any(path.is_relative_to(directory) for directory in forbidden)
+    )
 
 
 def _imported(bench: Path) -> list[tuple[str, Path]]:
-    """Return name and file of every module but this one, the bench's, and conftest files, which belong to the bench."""
+    """Return name and file of the imported modules, except this one, the bench's and conftest files."""
     files = [(name, getattr(module, "__file__", None)) for name, module in list(sys.modules.items())]
-    # torch.ops and its like have a file name without a directory.
+    # torch.ops and similar modules have a file name without a directory.
     paths = [(name, Path(file).resolve()) for name, file in files if file and Path(file).is_absolute()]
-    apart = (Path(__file__).name, "conftest.py")
-    return [(n, path) for n, path in paths if not path.is_relative_to(bench) and path.name not in apart]
+    shared = (Path(__file__).name, "conftest.py")
+    return [(name, path) for name, path in paths if not path.is_relative_to(bench) and path.name not in shared]
 
 
-def _last_line(longrepr: object) -> str:
+def _reason(longrepr: object) -> str:
+    """Return the line of a report that names the error or the reason of a skip."""
     if isinstance(longrepr, tuple):
         return str(longrepr[2])
-    lines = [line.strip() for line in str(longrepr).strip().splitlines() if line.strip()]
+    lines = [line.strip() for line in str(longrepr).splitlines() if line.strip()]
     errors = [line[1:].strip() for line in lines if line.startswith("E ")]
     return (errors or lines or ["no reason given"])[0]
 
 
-def main() -> int:
-    """Serve one session; return the exit code."""
-    channel = Channel()
+def main(plugin_type: Callable[[Channel, dict[str, Any]], WorkerPlugin] = WorkerPlugin) -> None:
+    """Run the bench that the gate asks for."""
+    if sys.platform == "linux":  # be killed when the gate dies, even while stopped
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    channel = Channel(int(sys.argv[-1]))
     start = channel.receive()
-    burner = Burner(start["slowdown"]) if start["slowdown"] else None
-    plugin = Paired(channel, start, burner)
-    serve_benchmarks(plugin)
+    plugin = plugin_type(channel, start)
     try:
         code = pytest.main([*start["args"], "-q", "-p", "no:cacheprovider"], plugins=[plugin])
     except Exception as error:
         channel.send(error=f"pytest did not start: {type(error).__name__}: {error}")
         raise
-    plugin.conclude(int(code))
-    return 0
+    plugin.finish(int(code))
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

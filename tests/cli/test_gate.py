@@ -15,7 +15,7 @@ from segcore.cli import cli
 from segcore.core.records import Run
 from segcore.paired import session
 from segcore.paired.audit import Audit, Level
-from segcore.paired.session import Settings
+from segcore.paired.session import PairedOptions
 from segcore.results.store import save_run
 from tests.support.factories import make_machine
 from tests.support.judged_runs import a_run, an_item, steady
@@ -161,7 +161,7 @@ def test_the_audit_is_told_as_text_or_json(monkeypatch: pytest.MonkeyPatch) -> N
 
     monkeypatch.setattr("segcore.paired.audit.audit", audited)
     result = segcore("gate", "--self-audit", "--gates", "2", "--budget", "60", "--args", "bench -k 'a and b'")
-    assert asked == [["bench", "-k", "a and b"], Settings(0.05, 60), 2]
+    assert asked == [["bench", "-k", "a and b"], PairedOptions(0.05, 60), 2]
     assert "2 of 2 [34%, 100%] 99.0%" in result.stdout
     assert "It can honestly enforce a limit of 5%" in result.stdout
     assert "gate: 8 gates, at most 8 minutes" in result.stderr

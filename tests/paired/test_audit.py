@@ -2,18 +2,21 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 
 from segcore.core.errors import ArmError
-from segcore.paired.arms import Arm
+from segcore.paired.arms import WORKER, Arm
 from segcore.paired.audit import LEVELS, Audit, audit, describe, is_honest
 from segcore.paired.sequential import LOOKS, MAX_BLOCKS, look
-from segcore.paired.session import PairedItem, PairedResult, Settings
-from segcore.paired.worker import Burner, case_limit
+from segcore.paired.session import Block, PairedItem, PairedOptions, PairedResult
+from segcore.paired.slow_worker import Slowdown
+from segcore.paired.worker import case_limit
 
 
 class Machine:
@@ -24,22 +27,23 @@ class Machine:
         self.levels: list[float] = []
         self.rng = np.random.default_rng(3)
 
-    def run(self, base: Arm, head: Arm, settings: Settings, tell: Callable[[str], None]) -> PairedResult:
-        assert (base.name, head.name, base.slowdown, base.args) == ("base", "head", 0.0, head.args)
-        self.levels.append(head.slowdown)
-        ratios = (math.log1p(head.slowdown) + self.rng.normal(0, self.sd, self.most)).tolist()
+    def run(self, base: Arm, head: Arm, options: PairedOptions, report: Callable[[str], None]) -> PairedResult:
+        assert (base.name, head.name, base.program, base.args) == ("base", "head", (str(WORKER),), head.args)
+        slowdown = float(head.program[1]) if head.program != base.program else 0.0
+        self.levels.append(slowdown)
+        ratios = (math.log1p(slowdown) + self.rng.normal(0, self.sd, self.most)).tolist()
         looks = [n for n in LOOKS if n <= self.most] or [self.most]
-        state = next((s for n in looks if (s := look(ratios[:n], settings.limit)).decision != "inconclusive"), None)
-        state = state or look(ratios, settings.limit)
-        item = PairedItem("a", "a", settings.limit, state, tuple(ratios[: state.blocks]), 0.05, 0.05)
+        state = next((s for n in looks if (s := look(ratios[:n], options.limit)).decision != "inconclusive"), None)
+        state = state or look(ratios, options.limit)
+        item = PairedItem("a", "a", options.limit, tuple(Block(r, 0.05, 0.05) for r in ratios[: state.blocks]), state)
         return PairedResult((item,), state.blocks, 1.0)
 
 
 def audited(sd: float, gates: int = 5, limit: float = 0.05) -> Audit:
-    return audit(("bench",), Settings(limit), gates, lambda _: None, Machine(sd).run)
+    return audit(("bench",), PairedOptions(limit), gates, lambda _: None, Machine(sd).run)
 
 
-def test_a_quiet_machine_is_found_fit_for_five_percent() -> None:
+def test_a_quiet_machine_can_enforce_five_percent() -> None:
     result = audited(0.03)
     assert result.block_sd == pytest.approx(0.03, rel=0.25)
     assert result.block_sd < result.block_sd_bound < 0.05
@@ -53,24 +57,24 @@ def test_a_quiet_machine_is_found_fit_for_five_percent() -> None:
     assert by_level[0.10].expected["regressed"] >= 0.95
 
 
-def test_levels_take_turns_so_that_a_busy_hour_does_not_hit_one_alone() -> None:
+def test_every_round_has_all_levels() -> None:
     machine = Machine(0.03)
-    audit(("bench",), Settings(0.05), 2, lambda _: None, machine.run)
+    audit(("bench",), PairedOptions(0.05), 2, lambda _: None, machine.run)
     assert machine.levels == [*LEVELS, *LEVELS]
 
 
 @pytest.mark.parametrize(("sd", "least"), [(0.10, 0.07), (0.2, 0.15)])
-def test_a_noisy_machine_is_told_a_wider_limit(sd: float, least: float) -> None:
+def test_a_noisy_machine_has_a_wider_limit(sd: float, least: float) -> None:
     result = audited(sd)
     assert result.honest_limit is not None
     assert result.honest_limit >= least
-    assert f"can honestly enforce a limit of {result.honest_limit:.0%}" in describe(result)
+    assert f"enforce a limit of {result.honest_limit:.0%}" in describe(result)
 
 
-def test_a_machine_too_noisy_for_anything_is_told_so() -> None:
+def test_a_machine_may_be_too_noisy_for_any_limit() -> None:
     result = audited(2.0, gates=2)
     assert result.honest_limit is None
-    assert "No limit up to 50% can be enforced here" in describe(result)
+    assert "No limit up to 50% can be enforced" in describe(result)
 
 
 def test_the_honest_limit_grows_with_the_noise() -> None:
@@ -79,13 +83,13 @@ def test_the_honest_limit_grows_with_the_noise() -> None:
     assert is_honest(0.20, 0.12)
 
 
-def test_the_table_says_what_was_counted_with_intervals() -> None:
+def test_the_table_has_counts_with_intervals() -> None:
     text = describe(audited(0.03))
     lines = text.splitlines()
     assert lines[2].split() == ["slowdown", "measured", "pass", "regressed", "inconclusive"]
     assert lines[3].startswith("        0%")
     assert "5 of 5 [57%, 100%]" in lines[3]
-    assert "Noise from one pair of processes to the next: " in text
+    assert f"{audited(0.03).block_sd:.1%}" in text
 
 
 def test_too_few_blocks_are_an_error() -> None:
@@ -94,17 +98,16 @@ def test_too_few_blocks_are_an_error() -> None:
     def one_block(*args: object) -> PairedResult:
         result = machine.run(*args)  # type: ignore[arg-type]
         item = result.items[0]
-        short = PairedItem("a", "a", item.limit, item.state, item.log_ratios[:1], 0.05, 0.05)
-        return PairedResult((short,), 1, 1.0)
+        return PairedResult((replace(item, blocks=item.blocks[:1]),), 1, 1.0)
 
     with pytest.raises(ArmError, match="fewer than two blocks"):
-        audit(("bench",), Settings(0.05), 1, lambda _: None, one_block)
+        audit(("bench",), PairedOptions(0.05), 1, lambda _: None, one_block)
 
 
-# ---- what is injected
+# ---- injected slowdown
 
 
-def test_burning_takes_the_share_of_the_call_inside_the_forward_pass(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_slowdown_is_a_share_of_the_call_inside_the_forward_pass(monkeypatch: pytest.MonkeyPatch) -> None:
     """With a clock that every matrix product moves on by a millisecond."""
     torch = pytest.importorskip("torch")
     import segcore.inference.pipeline
@@ -127,14 +130,14 @@ def test_burning_takes_the_share_of_the_call_inside_the_forward_pass(monkeypatch
     monkeypatch.setattr(segcore.inference.pipeline, "open_session", vars(segcore.inference.pipeline)["open_session"])
     monkeypatch.setattr(segcore.inference.runtimes, "open_session", lambda *_: Session())
     monkeypatch.setattr("time.perf_counter", lambda: now[0])
-    burner = Burner(0.10)
-    burner.install()
+    slowdown = Slowdown(0.10)
+    slowdown.install()
     session: Any = vars(segcore.inference.pipeline)["open_session"]("torch", None, None, "fp32")
     monkeypatch.setattr(torch.Tensor, "__matmul__", product)
     batch = torch.zeros(1)
     session.forward(batch)
     assert products[0] == 4  # a tenth of the 40 ms that the forward pass took: the call is not known yet
-    burner.call_s = 0.060
+    slowdown.call_s = 0.060
     start = now[0]
     session.forward(batch)
     assert now[0] - start == pytest.approx(0.046)  # a tenth of the whole call
@@ -153,7 +156,11 @@ def test_the_limit_of_a_case_is_read_off_the_item_of_either_revision() -> None:
         def limits_for(self, **_: object) -> Limits:
             return self._limits
 
-    assert case_limit([Plan(Limits(max_slowdown={"p50": 0.2}))]) == 0.2
-    assert case_limit([Plan(Limits(max_slowdown={"p99": 0.2}))]) is None
-    assert case_limit([Plan(Limits())]) is None
-    assert case_limit(["anything", 3, Path()]) is None
+    def limit(*params: object) -> float | None:
+        return case_limit(SimpleNamespace(params=dict(enumerate(params))))
+
+    assert limit(Plan(Limits(max_slowdown={"p50": 0.2}))) == 0.2
+    assert limit(Plan(Limits(max_slowdown={"p99": 0.2}))) is None
+    assert limit(Plan(Limits())) is None
+    assert limit("anything", 3, Path()) is None
+    assert case_limit(None) is None

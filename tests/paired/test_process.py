@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
+import shutil
 import signal
-import subprocess
-import sys
+import statistics
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -17,9 +15,10 @@ import pytest
 from segcore.core.errors import ArmError, UsageError
 from segcore.paired import session
 from segcore.paired.arms import Arm, repository_of, untracked, worktrees
-from segcore.paired.interrupts import deferred_interrupts
-from segcore.paired.process import Worker, WorkerItem
-from segcore.paired.session import Settings, run_paired
+from segcore.paired.audit import SLOW_WORKER
+from segcore.paired.cleanup import deferred_interrupts, temporary_directory
+from segcore.paired.process import WorkerItem, start_worker
+from segcore.paired.session import PairedOptions, run_paired
 from tests.support.repositories import git
 
 
@@ -34,13 +33,13 @@ def test_a_slowdown_between_two_revisions_is_found(repository: Path, monkeypatch
     monkeypatch.setattr(session, "TURN_S", 0.002)
     monkeypatch.setattr(session, "BLOCK_S", 0.1)
     with worktrees(repository, "HEAD") as (base, head):
-        result = run_paired(*arms(repository, base, head), Settings(0.5, budget_s=300.0))
+        result = run_paired(*arms(repository, base, head), PairedOptions(0.5, budget_s=300.0))
         assert base.parent.is_dir()
-    assert {item.head_name.rpartition("::")[2]: item.state.decision for item in result.items} == {
+    assert {item.head_name.rpartition("::")[2]: item.look.decision for item in result.items} == {
         "test_work": "regressed",
         "test_pedantic": "regressed",
     }
-    assert result.items[0].head_s > 3 * result.items[0].base_s
+    assert statistics.median(block.head_s / block.base_s for block in result.items[0].blocks) > 3
     assert not base.parent.exists()
     assert git(repository, "worktree", "list").count("\n") == 0
     assert git(repository, "stash", "list") == ""
@@ -102,14 +101,14 @@ def _edit(path: str, text: str) -> Callable[[Path], Arm]:
         (_edit("widget.py", "raise ImportError('no such kernel')"), "test_widget.py cannot be collected"),
         (_edit("widget.py", "def work(): raise ValueError('broken')"), "test_work failed: ValueError: broken"),
         (_edit("bench/test_widget.py", "import pytest\ndef test_a(benchmark): pytest.skip('GPU')"), "skipped.*GPU"),
-        (_edit("bench/test_widget.py", "import widget\ndef test_a(): pass"), "served no benchmark"),
+        (_edit("bench/test_widget.py", "import widget\ndef test_a(): pass"), "ran no benchmark"),
         (_edit("bench/test_widget.py", "import os\ndef test_a(benchmark): benchmark(os._exit, 3)"), "it ended"),
         (_edit("bench/test_widget.py", "def test_a(benchmark): benchmark.pedantic(len, setup=list)"), "setup function"),
         (_edit("bench/test_widget.py", "def test_a(benchmark): benchmark(len, 'a')"), "nothing from its worktree"),
-        (lambda r: Arm("head", ("bench", "--nonsense"), r, r), "served no benchmark .exit code 4."),
-        (lambda r: Arm("base", ("bench",), r, r, forbidden=(r,)), "base arm: .* code that is not its own: widget"),
+        (lambda r: Arm("head", ("bench", "--nonsense"), r, r), "ran no benchmark .exit code 4."),
+        (lambda r: Arm("base", ("bench",), r, r, forbidden=(r,)), "base arm: .* code of the other arm: widget"),
         (lambda r: Arm("head", ("bench",), r, r, python=str(r / "python")), "cannot be started"),
-        (_broken_interpreter, "base arm: it ended; its last lines: there is no pytest here"),
+        (_broken_interpreter, "base arm: it ended; .*there is no pytest here"),
     ],
 )
 def test_an_arm_that_cannot_run_is_an_error(repository: Path, prepare: Callable[[Path], Arm], message: str) -> None:
@@ -118,29 +117,29 @@ def test_an_arm_that_cannot_run_is_an_error(repository: Path, prepare: Callable[
 
 
 def run_through(arm: Arm) -> None:
-    with Worker(arm) as worker:
+    with start_worker(arm) as worker:
         while worker.item():
-            worker.run(1)
-            worker.next()
+            worker.measure(1)
+            worker.next_item()
 
 
 def test_a_worker_serves_only_the_items_that_are_wanted(repository: Path) -> None:
-    with Worker(_head(repository), ("bench/test_widget.py::test_pedantic",)) as worker:
+    with start_worker(_head(repository), ("bench/test_widget.py::test_pedantic",)) as worker:
         assert worker.item() == WorkerItem("bench/test_widget.py::test_pedantic")
-        assert len(worker.run(3)) == 3
-        worker.next()
+        assert len(worker.measure(3)) == 3
+        worker.next_item()
         assert worker.item() is None
 
 
 def test_a_worker_that_waits_is_stopped(repository: Path) -> None:
-    with Worker(_head(repository)) as worker:
+    with start_worker(_head(repository)) as worker:
         (process,) = (p for p in psutil.Process().children() if any("worker.py" in word for word in p.cmdline()))
-        for wait in (worker.item, lambda: worker.run(2)):
+        for wait in (worker.item, lambda: worker.measure(2)):
             wait()
             deadline = time.monotonic() + 10  # the signal has been sent, but takes its time on a busy machine
             while process.status() != psutil.STATUS_STOPPED:
                 assert time.monotonic() < deadline, process.status()
-        worker.next()
+        worker.next_item()
         assert worker.item() is not None
 
 
@@ -163,7 +162,7 @@ def test_a_worker_is_gone_when_the_gate_is_interrupted(repository: Path) -> None
     running: list[psutil.Process] = []
 
     def interrupted() -> None:
-        with Worker(_head(repository)) as worker:
+        with start_worker(_head(repository)) as worker:
             worker.item()
             running.extend(p for p in psutil.Process().children() if any("worker.py" in word for word in p.cmdline()))
             raise KeyboardInterrupt
@@ -174,23 +173,33 @@ def test_a_worker_is_gone_when_the_gate_is_interrupted(repository: Path) -> None
     assert not any(p.is_running() for p in running)
 
 
-def test_a_worker_ends_when_the_gate_is_killed(repository: Path) -> None:
-    """Even kill -9 leaves no process behind: the worker reads the end of its input."""
-    program = (
-        "import os, sys\nfrom pathlib import Path\n"
-        "from segcore.paired.arms import Arm\nfrom segcore.paired.process import WorkerItem, Worker\n"
-        f"repository = Path({str(repository)!r})\n"
-        "worker = Worker(Arm('head', ('bench',), repository, repository)).__enter__()\n"
-        "worker.item(); print(worker._process.pid, flush=True); os.kill(os.getpid(), 9)"
-    )
-    environment = {**os.environ, "TMPDIR": str(repository.parent / "tmp")}
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False, env=environment)
-    assert done.returncode == -9, done.stderr
-    with contextlib.suppress(psutil.NoSuchProcess):
-        psutil.Process(int(done.stdout)).wait(timeout=30)
+def test_leftovers_of_dead_gates_are_removed_and_those_of_live_ones_kept(repository: Path) -> None:
+    temporary = repository.parent / "tmp"
+    with worktrees(repository, "HEAD") as (base, head):
+        dead = temporary / "segcore-gate-1-dead"
+        git(repository, "worktree", "add", "--detach", "-q", str(dead / "base"))
+        git(repository, "worktree", "lock", str(dead / "base"))
+        git(repository, "worktree", "add", "--detach", "-q", str(temporary / "segcore-gate-2-gone" / "base"))
+        shutil.rmtree(temporary / "segcore-gate-2-gone")
+        (temporary / "segcore-gate-of-no-interest").touch()
+        with worktrees(repository, "HEAD"):
+            assert not dead.exists()
+            assert git(repository, "worktree", "list").count("\n") == 4
+        assert (base / "widget.py").exists()
+        assert (head / "widget.py").exists()
+    assert git(repository, "worktree", "list").count("\n") == 0
 
 
-BURNT = """
+def test_worktrees_of_another_repository_are_unregistered(repository: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    git(tmp_path, "clone", "-q", str(repository), str(other))
+    git(other, "worktree", "add", "--detach", "-q", str(tmp_path / "tmp" / "segcore-gate-1-dead" / "base"))
+    with temporary_directory() as directory:
+        assert list((tmp_path / "tmp").iterdir()) == [directory]
+    assert git(other, "worktree", "list").count("\n") == 0
+
+
+SLOWED = """
 import time
 import numpy as np
 import torch
@@ -214,16 +223,16 @@ def test_latency(benchmark):
     def call():
         start = time.perf_counter()
         segmenter.run([photo])
-        assert time.perf_counter() - start > 20 * Net.quickest_s, "nothing was burnt"
+        assert time.perf_counter() - start > 20 * Net.quickest_s, "not slower"
 
     benchmark(call)
 """
 
 
 def test_a_slowdown_is_injected_into_the_forward_pass_of_a_real_worker(repository: Path) -> None:
-    """By construction of the burner, whatever the machine: it works on until 20 times some pass's own time is over."""
-    (repository / "bench" / "test_widget.py").write_text(BURNT)
+    """On any machine: the extra work goes on until 20 times some pass's own time is over."""
+    (repository / "bench" / "test_widget.py").write_text(SLOWED)
     (repository / "pytest.ini").write_text("[pytest]\nfilterwarnings = error\n")
-    with Worker(Arm("head", ("bench",), repository, slowdown=20.0)) as worker:
+    with start_worker(Arm("head", ("bench",), repository, program=(str(SLOW_WORKER), "20.0"))) as worker:
         assert worker.item()
-        assert len(worker.run(2)) == 2
+        assert len(worker.measure(2)) == 2

@@ -7,19 +7,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from segcore.paired.audit import simulate_gates
 from segcore.paired.sequential import (
     ALPHA,
     LOOKS,
     MAX_BLOCKS,
     blocks_needed,
-    is_look,
     look,
     smallest_visible,
 )
-from segcore.paired.simulation import Noise, gates, simulate
+from tools.gate_simulation import Noise, simulate
 
 TRIALS = 400
-"""Of each simulation here; ``python -m segcore.paired.simulation`` runs 2,000."""
+"""Of each simulation here; ``python -m tools.gate_simulation`` runs 2,000."""
 
 
 def test_clear_cases_are_decided_at_the_first_look() -> None:
@@ -80,7 +80,7 @@ def test_noise_beyond_what_can_be_decided_is_inconclusive_not_wrong() -> None:
 def test_a_gate_stops_at_the_first_look_that_decides() -> None:
     blocks = np.full(MAX_BLOCKS, 0.5)
     blocks[::2] += 0.001
-    decisions, used = gates(np.stack([blocks, -blocks, blocks * 0]), 0.05)
+    decisions, used = simulate_gates(np.stack([blocks, -blocks, blocks * 0]), 0.05)
     assert decisions == {"regressed": 1, "pass": 2}
     assert used == LOOKS[0]
 
@@ -91,7 +91,7 @@ def test_simulated_gates_decide_as_the_gate_does() -> None:
         first = next((s for n in LOOKS if (s := look(row[:n].tolist(), 0.05)).decision != "inconclusive"), None)
         state = first or look(row.tolist(), 0.05)
         decision = "pass" if state.decision == "improved" else state.decision
-        assert gates(row[None], 0.05) == ({decision: 1}, state.blocks)
+        assert simulate_gates(row[None], 0.05) == ({decision: 1}, state.blocks)
 
 
 def test_an_early_last_look_spends_no_more_than_its_share() -> None:
@@ -101,10 +101,6 @@ def test_an_early_last_look_spends_no_more_than_its_share() -> None:
     ratios = [0.01, 0.03, -0.02, 0.0, 0.02]
     early, plain = look(ratios, 0.05).interval, trimmed_interval(np.array(ratios), ALPHA)
     assert plain[2] < early.high < 1.0
-
-
-def test_looks_are_where_they_are() -> None:
-    assert [n for n in range(1, MAX_BLOCKS + 1) if is_look(n)] == list(LOOKS)
 
 
 def test_what_an_inconclusive_look_tells() -> None:

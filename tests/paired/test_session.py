@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+import statistics
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -17,8 +18,8 @@ from segcore.paired.session import (
     MAX_ALTERNATIONS,
     MIN_ALTERNATIONS,
     PairedItem,
+    PairedOptions,
     PairedResult,
-    Settings,
     alternate,
     run_paired,
 )
@@ -61,32 +62,32 @@ class FakeWorker:
     def item(self) -> WorkerItem | None:
         return WorkerItem(self._names[0], self._machine.limits.get(self._names[0])) if self._names else None
 
-    def run(self, calls: int) -> list[int]:
+    def measure(self, calls: int) -> list[int]:
         m = self._machine
         m.turns.append(self._arm)
         times = m.seconds[self._arm][self._names[0]] * self._process * np.exp(m.rng.normal(0, m.within, calls))
         m.now += float(times.sum())
         return [int(1e9 * t) for t in times]
 
-    def next(self) -> None:
+    def next_item(self) -> None:
         self._names.pop(0)
 
 
-def gate(machine: Machine, settings: Settings, tell: Callable[[str], None] = lambda _: None) -> PairedResult:
-    result = run_paired(BASE, HEAD, settings, tell, lambda: machine.now, machine.worker)
+def gate(machine: Machine, options: PairedOptions, report: Callable[[str], None] = lambda _: None) -> PairedResult:
+    result = run_paired(BASE, HEAD, options, report, lambda: machine.now, machine.worker)
     assert machine.open_workers == 0
     return result
 
 
 def decisions(result: PairedResult) -> dict[str, str]:
-    return {item.head_name: item.state.decision for item in result.items}
+    return {item.head_name: item.look.decision for item in result.items}
 
 
 def test_each_item_gets_its_own_verdict_and_decided_ones_stop() -> None:
     same = {"same": 0.05, "slower": 0.05, "faster": 0.05, "close": 0.05}
     machine = Machine({"base": same, "head": {"same": 0.05, "slower": 0.06, "faster": 0.04, "close": 0.0525}})
-    told: list[str] = []
-    result = gate(machine, Settings(0.05, budget_s=100_000), told.append)
+    lines: list[str] = []
+    result = gate(machine, PairedOptions(0.05, budget_s=100_000), lines.append)
     assert decisions(result) == {
         "same": "pass",
         "slower": "regressed",
@@ -94,45 +95,46 @@ def test_each_item_gets_its_own_verdict_and_decided_ones_stop() -> None:
         "close": "inconclusive",
     }
     by_name = {item.head_name: item for item in result.items}
-    assert by_name["slower"].state.blocks == LOOKS[0]
-    assert by_name["close"].state.blocks == MAX_BLOCKS == result.blocks
+    assert by_name["slower"].look.blocks == LOOKS[0]
+    assert by_name["close"].look.blocks == MAX_BLOCKS == result.blocks
     assert machine.started[0] == ("base", None)
     assert machine.started[-1] == ("head", ("close",))
-    assert len(told) == MAX_BLOCKS
-    assert "3 of 4 items decided; undecided so far at +" in told[-1]
-    assert by_name["slower"].base_s == pytest.approx(0.05, rel=0.02)
-    assert by_name["slower"].head_s == pytest.approx(0.06, rel=0.02)
+    assert len(lines) == MAX_BLOCKS
+    assert "3 of 4 items decided; undecided so far at +" in lines[-1]
+    blocks = by_name["slower"].blocks
+    assert statistics.median(block.base_s for block in blocks) == pytest.approx(0.05, rel=0.02)
+    assert statistics.median(block.head_s for block in blocks) == pytest.approx(0.06, rel=0.02)
 
 
 def test_the_limit_of_an_item_comes_before_the_general_one() -> None:
     machine = Machine({"base": {"a": 0.05, "b": 0.05}, "head": {"a": 0.058, "b": 0.058}}, limits={"b": 0.5})
-    result = gate(machine, Settings(0.05, 1e6))
+    result = gate(machine, PairedOptions(0.05, 1e6))
     assert decisions(result) == {"a": "regressed", "b": "pass"}
 
 
 def test_when_time_is_over_the_rest_is_inconclusive_with_a_last_look() -> None:
     machine = Machine({"base": {"a": 0.05}, "head": {"a": 0.0525}})
-    result = gate(machine, Settings(0.05, budget_s=50.0))
+    result = gate(machine, PairedOptions(0.05, budget_s=50.0))
     assert decisions(result) == {"a": "inconclusive"}
     assert 2 <= result.blocks < MAX_BLOCKS
-    assert result.items[0].state.blocks == result.blocks == len(result.items[0].log_ratios)
+    assert result.items[0].look.blocks == result.blocks == len(result.items[0].log_ratios)
     assert result.seconds <= 60.0
 
 
 def test_the_default_budget_is_five_minutes_an_item() -> None:
     machine = Machine({"base": {"a": 0.05, "b": 0.05}, "head": {"a": 0.0525, "b": 0.0525}}, start_s=30.0)
-    result = gate(machine, Settings(0.05))
+    result = gate(machine, PairedOptions(0.05))
     assert 500 < result.seconds <= 620
 
 
 def test_even_a_tiny_budget_gets_the_two_blocks_that_an_interval_needs() -> None:
     machine = Machine({"base": {"a": 0.05}, "head": {"a": 0.05}}, between=0.05)
-    assert gate(machine, Settings(0.05, budget_s=1.0)).blocks == 2
+    assert gate(machine, PairedOptions(0.05, budget_s=1.0)).blocks == 2
 
 
 def test_turns_alternate_in_abba_order_and_blocks_start_with_the_other_arm() -> None:
     machine = Machine({"base": {"a": 0.05}, "head": {"a": 0.0525}})
-    gate(machine, Settings(0.05, budget_s=1.0))
+    gate(machine, PairedOptions(0.05, budget_s=1.0))
     per_block = len(machine.turns) // 2
     for block, order in ((machine.turns[:per_block], "ABBA"), (machine.turns[per_block:], "BAAB")):
         turns = "".join("A" if name == "base" else "B" for name in block[2:])  # two are warm-up
@@ -152,12 +154,12 @@ def test_a_block_fits_the_length_of_the_call(call_s: float, turns: int) -> None:
 def test_a_burst_of_load_during_a_third_of_a_block_does_not_move_it() -> None:
     machine = Machine({"base": {"a": 0.05}, "head": {"a": 0.05}}, between=0.0)
     with machine.worker(BASE, None) as left, machine.worker(HEAD, None) as right:
-        plain = right.run
+        unloaded = right.measure
 
         def hit(calls: int) -> list[int]:
-            return [3 * t if len(machine.turns) < 18 else t for t in plain(calls)]
+            return [3 * t if len(machine.turns) < 18 else t for t in unloaded(calls)]
 
-        right.run = hit  # type: ignore[method-assign]  # a machine under load
+        right.measure = hit  # type: ignore[method-assign]  # a machine under load
         assert abs(alternate(left, right, head_first=False).log_ratio) < 0.02
 
 
@@ -172,23 +174,23 @@ def test_a_burst_of_load_during_a_third_of_a_block_does_not_move_it() -> None:
 def test_arms_that_do_not_run_the_same_items_are_refused(base: list[str], head: list[str], message: str) -> None:
     machine = Machine({"base": dict.fromkeys(base, 0.01), "head": dict.fromkeys(head, 0.01)})
     with pytest.raises(ArmError, match=message):
-        gate(machine, Settings(0.05, 10.0))
+        gate(machine, PairedOptions(0.05, 10.0))
 
 
 def test_arms_with_options_of_their_own_are_paired_by_position() -> None:
     machine = Machine({"base": {"x-torch": 0.05}, "head": {"x-openvino": 0.03}})
     head = Arm("head", ("bench", "--segcore-runtime=openvino"), Path())
-    result = run_paired(BASE, head, Settings(0.05, 1e6), clock=lambda: machine.now, start_worker=machine.worker)
+    result = run_paired(BASE, head, PairedOptions(0.05, 1e6), clock=lambda: machine.now, start=machine.worker)
     item: PairedItem = result.items[0]
-    assert (item.base_name, item.head_name, item.state.decision) == ("x-torch", "x-openvino", "improved")
+    assert (item.base_name, item.head_name, item.look.decision) == ("x-torch", "x-openvino", "improved")
 
 
 def test_a_bench_that_changes_from_block_to_block_is_refused() -> None:
     machine = Machine({"base": {"a": 0.05, "b": 0.05}, "head": {"a": 0.0525, "b": 0.0525}})
 
-    def tell(_: str) -> None:
+    def report(_: str) -> None:
         for items in machine.seconds.values():
             items.pop("b", None)
 
     with pytest.raises(ArmError, match="not repeatable"):
-        gate(machine, Settings(0.05, 1e6), tell)
+        gate(machine, PairedOptions(0.05, 1e6), report)

@@ -1,0 +1,1 @@
+"""Programs for developers of segcore; not part of the wheel."""
