@@ -151,7 +151,7 @@ def test_history_marks_the_change_and_leaves_out_what_it_cannot_read(tmp_path: P
     assert [point["run"] for point in series["points"]] == ["r03"]
 
 
-def test_the_audit_is_told_as_text_or_json(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_audit_prints_text_or_json(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[object] = []
 
     def audited(*words: object) -> Audit:
@@ -163,7 +163,7 @@ def test_the_audit_is_told_as_text_or_json(monkeypatch: pytest.MonkeyPatch) -> N
     result = segcore("gate", "--self-audit", "--gates", "2", "--budget", "60", "--args", "bench -k 'a and b'")
     assert asked == [["bench", "-k", "a and b"], PairedOptions(0.05, 60), 2]
     assert "2 of 2 [34%, 100%] 99.0%" in result.stdout
-    assert "It can honestly enforce a limit of 5%" in result.stdout
+    assert "enforce a limit of 5%" in result.stdout
     assert "gate: 8 gates, at most 8 minutes" in result.stderr
     assert json.loads(segcore("gate", "--self-audit", "--json").stdout)["levels"][0]["verdicts"] == {"regressed": 2}
 
