@@ -195,7 +195,9 @@ def test_an_arm_that_cannot_run_is_exit_code_2(repository: Path, monkeypatch: py
     monkeypatch.chdir(repository)
     result = segcore("gate", "--args", "bench", "--base-args=--no-such-option")
     assert result.exit_code == 2
-    assert result.stderr.startswith("segcore: base arm: pytest served no benchmark")
+    assert result.stderr.startswith("segcore: base arm: ")
+    assert "exit code 4" in result.stderr
+    assert "unrecognized arguments: --no-such-option" in result.stderr
     assert left_behind(repository) == []
 
 
