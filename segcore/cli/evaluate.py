@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -207,7 +207,7 @@ def _print(evaluation: Evaluation, run: Run, in_process: bool) -> None:
     from segcore.cli.output import show
     from segcore.report.tables import dataset_tables
 
-    show(*dataset_tables(run, None))
+    show(*(replace(table, notes=()) for table in dataset_tables(run, None)))  # failures go to standard error
     first = run.benchmarks[0].info
     if first.weights.kind == "random":
         show("The weights are random: these scores mean nothing.")

@@ -130,6 +130,9 @@ def side_by_side(runs: Sequence[Run]) -> Table | None:
     return comparison_table(replace(comparison, scores=()))
 
 
+DIFFERENCE = "to published, pp"
+
+
 def dataset_tables(run: Run, baseline: Run | None) -> tuple[Table, ...]:
     """Return the scores of each dataset with their intervals, beside the baseline's and the published ones."""
     old = {b.info.key: b.info.dataset for b in baseline.benchmarks} if baseline else {}
@@ -148,12 +151,15 @@ def _dataset_table(scored: str, dataset: DatasetRecord, before: DatasetRecord | 
     rows: list[Row] = []
     for name, value in dataset.scores.items():
         low, high = dataset.intervals.get(name, (math.nan, math.nan))
-        others = (100 * scores.get(name, math.nan) for _, scores in extra)
+        others = [100 * scores.get(name, math.nan) for _, scores in extra]
+        others += [100 * value - others[-1]] if dataset.published else []
         rows.append((score_words(name), 100 * value, 100 * low, 100 * high, *others))
-    columns = ("score", "%", "low, %", "high, %", *(f"{name}, %" for name, _ in extra))
+    columns = ["score", "%", "low, %", "high, %", *(f"{name}, %" for name, _ in extra)]
+    columns += [DIFFERENCE] if dataset.published else []
+    formats = dict.fromkeys(columns, "{:.2f}".format) | {DIFFERENCE: "{:+.2f}".format}
     notes = tuple(f"not scored: {name}: {reason}" for name, reason in dataset.failed.items())
     title = f"{dataset.name}, {dataset.images:,} images, {scored}, protocol {dataset.protocol}"
-    return Table(columns, tuple(rows), title, notes)
+    return Table(tuple(columns), tuple(rows), title, notes, formats=formats)
 
 
 def facts(run: Run) -> tuple[tuple[str, str], ...]:

@@ -238,8 +238,9 @@ def dataset_run(
 def test_dataset_beside_baseline_and_published_figures(pair: tuple[Run, Run]) -> None:
     now, before = dataset_run(pair[1], 0.62, published={"miou": 0.637}), dataset_run(pair[0], 0.60)
     (table,) = dataset_tables(now, before)
-    assert table.columns == ("score", "%", "low, %", "high, %", "baseline, %", "published, %")
-    assert table.rows[0] == ("mIoU", 62.0, 61.0, 63.0, 60.0, 63.7)
+    assert table.columns == ("score", "%", "low, %", "high, %", "baseline, %", "published, %", "to published, pp")
+    assert table.rows[0][:-1] == ("mIoU", 62.0, 61.0, 63.0, 60.0, 63.7)
+    assert table.rows[0][-1] == pytest.approx(-1.7)
     assert table.rows[1][:2] == ("IoU cat", 70.0)
     assert math.isnan(as_number(table.rows[1][2]))
     assert "protocol voc-original" in table.title
