@@ -317,6 +317,7 @@ print(found.resumed, found.results[0].model_dump_json())
 """
 
 
+@pytest.mark.slow
 def test_a_killed_evaluation_resumes_and_scores_no_image_twice(voc: Dataset, tmp_path: Path) -> None:
     root, calls, journal = tmp_path / "voc", tmp_path / "calls", tmp_path / "journal.jsonl"
     command = [sys.executable, "-c", KILLED, str(root), str(calls), str(journal)]
