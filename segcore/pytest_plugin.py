@@ -1,11 +1,12 @@
 """The pytest plugin: options, fixtures and parametrisation. Its parts are in `segcore.plugin`.
 
 pytest loads this wherever segcore is installed, so nothing heavy is imported, nothing is printed and no file is touched
-until a test asks for one of the fixtures `accuracy_item`, `latency_item` or `throughput_item`.
+until a test asks for one of the fixtures `accuracy_item`, `latency_item`, `throughput_item` or `load_item`.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
@@ -13,19 +14,21 @@ import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
 from segcore.core.errors import SegcoreError
-from segcore.plugin import options, storage
+from segcore.plugin import load_options, options, storage
 
 if TYPE_CHECKING:
     from segcore.core.records import Kind
     from segcore.plugin.collect import Collector
     from segcore.plugin.hooks import BenchHooks
     from segcore.plugin.items import AccuracyItem, SpeedItem
+    from segcore.plugin.load import LoadItem
     from segcore.plugin.plan import PlanItem
 
 FIXTURES: dict[str, Kind] = {
     "accuracy_item": "accuracy",
     "latency_item": "latency",
     "throughput_item": "throughput",
+    "load_item": "load",
 }
 HOOKS = "segcore-bench"
 """Name of the plugin that is registered for the run when there are items of ours."""
@@ -58,13 +61,19 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Make one test per item of the plan out of a function that uses one of our fixtures."""
     for fixture, kind in FIXTURES.items():
-        if fixture in metafunc.fixturenames:
+        if _is_ours(metafunc, fixture):
             items: tuple[PlanItem, ...] = ()
             try:
                 items = _collector(metafunc.config).items(kind)
             except SegcoreError as error:
                 metafunc.config.stash[_ERROR] = error  # raised here, it would be shown as a traceback per module
             metafunc.parametrize(fixture, items, indirect=True, ids=[item.id for item in items])
+
+
+def _is_ours(metafunc: pytest.Metafunc, fixture: str) -> bool:
+    """Return whether a test uses a fixture of this module, not one of the same name from another plugin or conftest."""
+    definitions = metafunc._arg2fixturedefs.get(fixture, ())
+    return bool(definitions) and definitions[-1].func.__module__ == __name__
 
 
 def _collector(config: pytest.Config) -> Collector:
@@ -85,12 +94,26 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     """Refuse what cannot be run; order the items so that every model is loaded once."""
     if _ERROR in config.stash:
         raise pytest.UsageError(str(config.stash[_ERROR]))
+    _remove_unplanned(items)
     if _COLLECTOR in config.stash:
         from segcore.plugin.plan import run_order
 
         plans = {item: plan for item in items if (plan := _plan_of(item)) is not None}
         order = run_order(plans.values())
         items.sort(key=lambda item: order[plans[item].key] if item in plans else -1)
+
+
+def _remove_unplanned(items: list[pytest.Item]) -> None:
+    """Remove load items without a scenario, which pytest would report as skipped."""
+
+    def planned(item: pytest.Item) -> bool:
+        return "load_item" not in getattr(getattr(item, "callspec", None), "params", {}) or _plan_of(item) is not None
+
+    kept = list(filter(planned, items))
+    if items and not kept:
+        scenarios = ", ".join(load_options.SCENARIOS)
+        raise pytest.UsageError(f"load items need --segcore-scenario NAME, one of: {scenarios}")
+    items[:] = kept
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -146,3 +169,10 @@ def latency_item(request: pytest.FixtureRequest, benchmark: BenchmarkFixture) ->
 def throughput_item(request: pytest.FixtureRequest, benchmark: BenchmarkFixture) -> SpeedItem:
     """A batch of copies of one photo to be timed: ``warm_up()``, then ``benchmark(throughput_item)``."""
     return _hooks(request).open_speed(request.param, request.node, benchmark)
+
+
+@pytest.fixture
+def load_item(request: pytest.FixtureRequest, benchmark: BenchmarkFixture) -> Iterator[LoadItem]:
+    """One photo under a load scenario: ``measure()`` it, ``explain()`` a limit that was not kept."""
+    yield _hooks(request).open_load(request.param, request.node, benchmark)
+    benchmark.skipped = True  # requested for the flags of pytest-benchmark alone; unused, it would warn

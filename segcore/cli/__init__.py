@@ -37,7 +37,6 @@ COMMANDS = {
     "fetch": "Download weights and reference photos ahead of time.",
     "runtimes": "List the runtimes and precisions available here.",
     "best": "Find the fastest runtime and precision that keeps the masks.",
-    "load": "Put a model under load as MLPerf does: streams, server, offline.",
     "cases": "List or check YAML cases.",
 }
 """Help of each command, one line: kept here so that ``--help`` imports no command."""

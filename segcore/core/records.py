@@ -23,15 +23,18 @@ READABLE_VERSIONS = (1, 2)
 
 STAGES = ("decode", "preprocess", "transfer", "forward", "postprocess", "colorize")
 """Stages of the pipeline, in order."""
-Kind = Literal["accuracy", "latency", "throughput", "dataset"]
+Kind = Literal["accuracy", "latency", "throughput", "load", "dataset"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 """In the order in which the items of one model run."""
-TIMED: tuple[Kind, ...] = ("latency", "throughput")
+TIMED: tuple[Kind, ...] = ("latency", "throughput", "load")
 """Kinds whose samples are the result; the samples of other kinds only document how long the item took."""
-ITEM_FIELDS = ("case", "model", "runtime", "precision", "device", "size", "batch", "threads")
+ITEM_FIELDS = ("case", "model", "runtime", "precision", "device", "size", "batch", "threads", "scenario")
 """What identifies an item among those of its kind: fields of `BenchmarkRecord`."""
 WeightsKind = Literal["pretrained", "random", "checkpoint"]
 OutcomeKind = Literal["passed", "failed", "skipped", "error"]
+Scenario = Literal["offline", "single-stream", "multi-stream", "server"]
+Validity = Literal["valid", "invalid", "undecided"]
+"""Whether a percentile is proven to be within a limit, proven to be beyond it, or neither."""
 WarningCode = Literal[
     "other-load",
     "stolen",
@@ -181,6 +184,45 @@ class EnergyRecord(Record):
     """For example ``RAPL package-0 + dram``."""
 
 
+class LoadTrialRecord(Record):
+    """One rate that a search tried."""
+
+    rate: float
+    """Queries per second."""
+    validity: Validity
+    latencies_s: tuple[float, ...]
+    """Of each query, from when it was due to its end."""
+
+
+class LoadRecord(Record):
+    """Result of a load scenario.
+
+    The samples of the item are the latencies of its queries, with two exceptions: offline, the times of its batches;
+    in a search of the highest rate, the latencies of the queries that were first served one by one.
+    """
+
+    seed: int
+    """Of the arrivals in the server scenario."""
+    rate: float | None = None
+    """Queries per second that were requested in the server scenario; None if the rate was searched."""
+    max_p99_ms: float | None = None
+    """Limit on the 99th percentile in the server scenario."""
+    validity: Validity | None = None
+    """Whether the limit was kept, by MLPerf's early stopping rule; None without a limit."""
+    queries: int
+    """Queries behind the figures below: for a search, of the run at the highest rate that kept the limit."""
+    over: int = 0
+    """How many of them took longer than the limit."""
+    images_per_s: float | None = None
+    bounds_s: dict[str, float] = {}
+    """Bounds on p50, p90 and p99 of the latency at 99 % confidence; omitted where the queries are too few."""
+    highest_rate: float | None = None
+    """Result of a search: the highest rate that was proven to keep the limit."""
+    lowest_failed_rate: float | None = None
+    """The lowest rate above it that was not."""
+    trials: tuple[LoadTrialRecord, ...] = ()
+
+
 class BenchmarkRecord(Record):
     """One measured item: ``extra_info.segcore`` of one benchmark."""
 
@@ -200,6 +242,8 @@ class BenchmarkRecord(Record):
     batch: int = 1
     threads: int | None = None
     """Intra-op threads that were asked for, where they are swept; None: those of the run (`MachineRecord`)."""
+    scenario: Scenario | None = None
+    """Of a load item."""
     input_shape: tuple[int, int, int, int]
     """(B, 3, H, W) of the tensor that went into the model."""
     preprocess: str
@@ -216,6 +260,7 @@ class BenchmarkRecord(Record):
     """None where the machine has no counter that may be read."""
     accuracy: AccuracyRecord | None = None
     dataset: DatasetRecord | None = None
+    load: LoadRecord | None = None
     limits: Limits = Limits()
     tags: tuple[str, ...] = ()
     order: int = 0
@@ -239,14 +284,16 @@ def item_id(kind: Kind, fields: Mapping[str, Any]) -> str:
     """Return the id of an item among those of its kind, for example ``chelsea-embedded-torch.bf16-cpu-320-b4-t2``.
 
     Args:
-        kind: of the item; the batch size is part of the id for throughput only.
+        kind: of the item; the batch size is part of the id for throughput, and for load if it is not 1.
         fields: the values of `ITEM_FIELDS`.
     """
     precision = "" if fields["precision"] == "fp32" else f".{fields['precision']}"
-    batch = f"-b{fields['batch']}" if kind == "throughput" else ""
+    batched = kind == "throughput" or (kind == "load" and fields["batch"] > 1)
+    batch = f"-b{fields['batch']}" if batched else ""
     threads = f"-t{fields['threads']}" if fields["threads"] else ""
+    scenario = f"-{fields['scenario']}" if fields["scenario"] else ""
     runtime = f"{fields['runtime']}{precision}"
-    return f"{fields['case']}-{fields['model']}-{runtime}-{fields['device']}-{fields['size']}{batch}{threads}"
+    return f"{fields['case']}-{fields['model']}-{runtime}-{fields['device']}-{fields['size']}{batch}{threads}{scenario}"
 
 
 def thread_words(info: BenchmarkRecord) -> str:

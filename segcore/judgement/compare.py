@@ -125,7 +125,7 @@ def compare(runs: Sequence[Run], reference: str | None = None) -> Comparison:
                 others = scored.setdefault((info.dataset.sha256, what), {})
                 label = f"{label} {_what(info)}" if label in others else label
                 others[label] = info
-            if info.kind in TIMED and usable(benchmark.samples):
+            if info.kind in TIMED and not info.load and usable(benchmark.samples):
                 key = (info.kind, info.model, _runtime(info), info.size, info.batch)
                 timed.setdefault(key, {}).setdefault(label, {})[info.case] = (run, benchmark)
             elif not info.dataset:

@@ -12,6 +12,7 @@ from segcore.core.errors import EXIT_BAD_INPUT, SegcoreError, UsageError
 from segcore.core.records import OutcomeKind, OutcomeRecord
 from segcore.plugin.announce import announce, close
 from segcore.plugin.items import AccuracyItem, BenchItem, SpeedItem
+from segcore.plugin.load import LoadItem
 from segcore.plugin.options import Choices
 from segcore.plugin.plan import PlanItem
 from segcore.plugin.progress import Forecast, LiveLine
@@ -49,6 +50,10 @@ class BenchHooks:
         item = self._opened(node, lambda: SpeedItem(plan, node.nodeid, self.session, benchmark))
         benchmark.skipped = False
         return item
+
+    def open_load(self, plan: PlanItem, node: pytest.Item, benchmark: BenchmarkFixture) -> LoadItem:
+        """Return the item, or skip with the reason."""
+        return self._opened(node, lambda: LoadItem(plan, node.nodeid, self.session, benchmark.disabled))
 
     def _opened(self, node: pytest.Item, make: Callable[[], _I]) -> _I:
         if node.nodeid in self.session.skips:

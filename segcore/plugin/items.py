@@ -55,6 +55,7 @@ class BenchItem:
             input_shape=result.input_shape,
             size=self.plan.size,
             threads=self.plan.threads,
+            scenario=self.plan.scenario,
             limits=self.limits,
             tags=self.plan.case.tags,
             order=self.session.order[self.node],
@@ -74,7 +75,7 @@ class AccuracyItem(BenchItem):
             found = found.model_copy(update={"checks": (*found.checks, self._parity_check())})
         found = save_pictures(result, found, self.session.file.pictures, self.plan.id)
         record = self.base_record(result).model_copy(update={"accuracy": found})
-        self.session.add_accuracy(self.node, sum(result.timings.values()), record)
+        self.session.add(self.node, (sum(result.timings.values()),), record)
         return found
 
     def _parity_check(self) -> CheckRecord:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import copy
 import os
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import zip_longest
 from pathlib import Path
 
@@ -16,6 +16,7 @@ import pytest
 from pytest_benchmark.utils import parse_save
 
 from segcore.core.errors import UsageError, nearest_hint
+from segcore.plugin.load_options import LoadOptions, add_load_options, read_load_options
 
 SAVE = "--benchmark-save"
 DEFAULT_STORAGE = "file://./.benchmarks"
@@ -44,6 +45,7 @@ class Choices:
     profile: Path | None = None
     """Directory for the traces of latency items; None where none are wanted."""
     offline: bool = False
+    load: LoadOptions = field(default_factory=LoadOptions)
 
 
 def add_options(parser: pytest.Parser) -> None:
@@ -93,6 +95,7 @@ def add_options(parser: pytest.Parser) -> None:
         metavar="DIR",
         help="Profile each latency item once it has been measured; write a trace for Perfetto to DIR",
     )
+    add_load_options(group)
     group.addoption("--offline", action="store_true", help="Fetch nothing; use what is cached")
 
 
@@ -130,6 +133,7 @@ def read_choices(config: pytest.Config) -> Choices:
         weights=weights,
         profile=directory / profiles if (profiles := config.getoption("segcore_profile")) else None,
         offline=config.getoption("offline"),
+        load=read_load_options(config.option),
     )
 
 

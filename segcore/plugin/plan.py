@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from segcore.core.records import ITEM_FIELDS, KINDS, Kind, item_id
+from segcore.core.records import ITEM_FIELDS, KINDS, Kind, Scenario, item_id
 from segcore.inputs.cases import Case
 from segcore.plugin.options import Choices, check_names
 
@@ -32,6 +32,8 @@ class PlanItem:
     weights: str
     threads: int | None = None
     """Intra-op threads, where they are swept; None: as many as torch is set to."""
+    scenario: Scenario | None = None
+    """Of a load item."""
 
     @property
     def id(self) -> str:
@@ -75,7 +77,8 @@ def plan_items(kind: Kind, cases: Sequence[Case], choices: Choices, devices: Ite
 
     Each case says on which models and at which sizes it runs, unless the command line does. Accuracy is judged on every
     case. Speed is measured on every case with the light model; with other models on the cases tagged `speed` (unless
-    cases are named), and throughput at the smallest size (unless sizes are): more tells little and takes long.
+    cases are named), and throughput at the smallest size (unless sizes are): more tells little and takes long. Load
+    items, which take longer still, follow the rules of these other models with every model.
     """
     models = choices.models or tuple(dict.fromkeys(model for case in cases for model in case.models))
     tagged = any(SPEED_TAG in case.tags for case in cases) and not choices.cases
@@ -84,24 +87,32 @@ def plan_items(kind: Kind, cases: Sequence[Case], choices: Choices, devices: Ite
         for case in cases:
             if not choices.models and model not in case.models:
                 continue
-            heavy = model != LIGHT_MODEL
+            heavy = model != LIGHT_MODEL or kind == "load"
             if heavy and kind != "accuracy" and tagged and SPEED_TAG not in case.tags:
                 continue
             sizes = choices.sizes or tuple(case.sizes)
-            if heavy and kind == "throughput" and not choices.sizes:
+            if heavy and kind in ("throughput", "load") and not choices.sizes:
                 sizes = (min(sizes),)
-            batches = (1,) if kind != "throughput" else choices.batches or (HEAVY_BATCHES if heavy else LIGHT_BATCHES)
-            threads = choices.threads if kind == "throughput" else ()
             items += [
-                PlanItem(kind, case, model, runtime, precision, device, size, batch, choices.weights, count)
+                PlanItem(kind, case, model, runtime, precision, device, size, batch, choices.weights, threads, scenario)
                 for device in devices
                 for runtime in choices.runtimes
                 for precision in choices.precisions
                 for size in sizes
-                for count in threads or (None,)
-                for batch in batches
+                for batch, threads, scenario in _variants(kind, heavy, choices)
             ]
     return tuple(items)
+
+
+def _variants(kind: Kind, heavy: bool, choices: Choices) -> list[tuple[int, int | None, Scenario | None]]:
+    """Return batch, threads and scenario of the items of one kind, model and size."""
+    if kind == "throughput":
+        batches = choices.batches or (HEAVY_BATCHES if heavy else LIGHT_BATCHES)
+        return [(batch, threads, None) for threads in choices.threads or (None,) for batch in batches]
+    if kind == "load":
+        load = choices.load
+        return [(n, None, name) for name in load.scenarios for n in load.batches(name, choices.batches)]
+    return [(1, None, None)]
 
 
 def run_order(items: Iterable[PlanItem]) -> dict[str, int]:

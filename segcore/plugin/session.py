@@ -56,6 +56,7 @@ class BenchSession:
             replace(settings, offline=True) if choices.offline else settings,
             calibration_photos(choices.calibration, choices.precisions),
         )
+        self.load = choices.load
         self.profiles = choices.profile
         """Where the traces of latency items go, if anywhere."""
         self.file = take_over_saving(config)
@@ -68,7 +69,8 @@ class BenchSession:
         self._before = read_state()
         self._machine = fingerprint()
         self._git = git_commit(config.invocation_params.dir)
-        self._judged: list[tuple[str, float, BenchmarkRecord]] = []
+        self._own: list[tuple[str, tuple[float, ...], BenchmarkRecord]] = []
+        """What items that pytest-benchmark does not time have measured: node id, samples and record."""
         self._calibration_change: float | None = None
         self._counters: dict[str, EnergyCounter | None] = {}
         self.skips = {node: reason for node, item in items.items() if (reason := self.resources.why_not(item))}
@@ -85,6 +87,8 @@ class BenchSession:
         # Photos are about 4:3.
         gmacs = gmacs_per_pixel(item.model) * item.size**2 * 4 / 3
         call_s = item.batch * (gmacs / (rate * EXPECTED_EFFICIENCY) + OVERHEAD_S)
+        if item.scenario:
+            return self.load.plan(item.scenario, item.batch).expected_seconds(call_s)
         option = self.config.option
         return estimate_seconds(item.kind, call_s, option.benchmark_min_rounds, float(option.benchmark_max_time))
 
@@ -102,9 +106,9 @@ class BenchSession:
         """Seconds since the run began."""
         return time.monotonic() - self._start
 
-    def add_accuracy(self, node: str, seconds: float, record: BenchmarkRecord) -> None:
-        """Keep what an accuracy item found; the timed items are kept by pytest-benchmark."""
-        self._judged.append((node, seconds, record))
+    def add(self, node: str, samples: tuple[float, ...], record: BenchmarkRecord) -> None:
+        """Keep the result of an item that pytest-benchmark does not time."""
+        self._own.append((node, samples, record))
 
     def finish(self) -> None:
         """Look at the machine once more and write the run for the last time."""
@@ -153,8 +157,8 @@ class BenchSession:
 
     def amend_document(self, document: dict[str, Any]) -> None:
         """Add to pytest-benchmark's document the accuracy items and the record of the run."""
-        for node, seconds, info in self._judged:
-            entry = benchmark_entry(node.rpartition("::")[2], node, (seconds,), info, self.items[node].params)
+        for node, samples, info in self._own:
+            entry = benchmark_entry(node.rpartition("::")[2], node, samples, info, self.items[node].params)
             document["benchmarks"].append(entry)
         document["benchmarks"].sort(key=lambda entry: self.order.get(entry["fullname"], len(self.order)))
         document["segcore"] = self._run_record().model_dump(mode="json")

@@ -25,6 +25,7 @@ from segcore.report.escape import plain_text
 from segcore.report.gate import TONES, gate_table
 from segcore.report.model import TRACE, CaseReport, Pictures, ReportModel, Share, open_pictures
 from segcore.report.pictures import changed_uri, fitted, load_photo, mask_uri, photo_uri
+from segcore.report.run_tables import load_table
 from segcore.report.table import Table, to_html
 from segcore.report.tables import checks_table, dataset_tables, facts, failures_table, items_table, side_by_side
 
@@ -99,6 +100,7 @@ def render_html(report: ReportModel) -> str:
         "items": items_table(report),
         "compared": side_by_side(report.all_runs),
         "datasets": dataset_tables(report.current, report.baseline),
+        "load": load_table(report.current),
         "worst": _worst(report.current),
         "origins": [(run, facts(run), _download(run)) for run in report.all_runs],
     }
@@ -110,6 +112,7 @@ def render_html(report: ReportModel) -> str:
             ("failures", page["failures_title"], page["failures_title"]),
             ("cases", "Cases", page["cards"]),
             ("datasets", "Datasets", page["datasets"]),
+            ("load", "Load", page["load"]),
             ("compared", "Side by side", page["compared"]),
             ("speed", "Speed", charts or no_charts),
             ("items", "Items", True),

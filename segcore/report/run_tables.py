@@ -1,17 +1,18 @@
-"""Accuracy, latency and throughput of one run as tables for a terminal."""
+"""Accuracy, latency, throughput and load of one run as tables."""
 
 from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from statistics import median
 
 import numpy as np
 
-from segcore.core.records import AccuracyRecord, Benchmark, BenchmarkRecord, Run
+from segcore.core.records import AccuracyRecord, Benchmark, BenchmarkRecord, LoadRecord, Run, Validity
 from segcore.judgement.statistics import rounds_needed, usable
-from segcore.report.table import Cell, Row, Table
-from segcore.report.wording import model_name
+from segcore.report.table import Cell, Row, Table, Tone
+from segcore.report.wording import model_name, number
 
 PERCENTILES = (0.5, 0.9, 0.99)
 _IDENTITY: dict[str, Callable[[BenchmarkRecord], str]] = {
@@ -23,6 +24,8 @@ _IDENTITY: dict[str, Callable[[BenchmarkRecord], str]] = {
     "size": lambda info: str(info.size),
     "threads": lambda info: str(info.threads or ""),
 }
+_TONES: dict[Validity, Tone] = {"valid": "good", "invalid": "bad", "undecided": "warn"}
+LOAD_BOUNDS = ("p50", "p90", "p99")
 _ALWAYS = ("case", "model", "size")
 """Columns of a table with a single row."""
 
@@ -41,7 +44,18 @@ def run_tables(run: Run) -> list[Table]:
         ("Latency, ms", items["latency"], _latency(items["latency"])),
         ("Throughput, images per second", [same[0] for same in batches.values()], _throughput(list(batches.values()))),
     )
-    return [_table(title, [b.info for b in shown], *figures) for title, shown, figures in found if shown]
+    load = load_table(run)
+    tables = [_table(title, [b.info for b in shown], *figures) for title, shown, figures in found if shown]
+    return [*tables, load] if load else tables
+
+
+def load_table(run: Run) -> Table | None:
+    """Return the load items with bounds on their percentiles; None if there are none."""
+    infos = [b.info for b in run.benchmarks if b.info.load]
+    if not infos:
+        return None
+    note = "Percentiles are upper bounds at 99 % confidence. The rate of a search is the highest that keeps the limit."
+    return replace(_table("Load", infos, *_load(infos)), notes=(note,))
 
 
 def _table(title: str, infos: Sequence[BenchmarkRecord], columns: tuple[str, ...], rows: list[Row]) -> Table:
@@ -95,6 +109,24 @@ def _throughput(groups: Sequence[Sequence[Benchmark]]) -> Figures:
         seconds = {b.info.batch: _percentile(b, 0.5) for b in same}
         rows.append(tuple(size / s if (s := seconds.get(size)) else None for size in sizes))
     return tuple(f"batch {size}" for size in sizes), rows
+
+
+def _load(infos: Sequence[BenchmarkRecord]) -> Figures:
+    rows: list[Row] = []
+    for info in infos:
+        load = info.load or LoadRecord(seed=0, queries=0)
+        limit = f"{load.validity}: p99 within {number(load.max_p99_ms)} ms" if load.max_p99_ms else ""
+        rows.append(
+            (
+                f"{info.scenario} {info.batch}" if info.batch > 1 else str(info.scenario),
+                load.queries,
+                *(None if (bound := load.bounds_s.get(name)) is None else 1e3 * bound for name in LOAD_BOUNDS),
+                load.images_per_s,
+                load.highest_rate if load.rate is None else load.rate,
+                Cell(limit, _TONES[load.validity] if load.validity else ""),
+            )
+        )
+    return ("scenario", "queries", *(f"{name}, ms" for name in LOAD_BOUNDS), "images/s", "queries/s", "limit"), rows
 
 
 def _percentile(benchmark: Benchmark, q: float) -> float | None:

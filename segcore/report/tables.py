@@ -62,10 +62,10 @@ def _figures(run: Run, benchmark: Benchmark) -> tuple[float | None, ...]:
     median = p95 = images = rate = share = None
     if info.kind in TIMED and usable(samples):
         median = 1e3 * float(np.median(samples))
-        images = 1e3 * info.batch / median
+        images = info.load.images_per_s if info.load else 1e3 * info.batch / median
         enough = len(samples) >= rounds_needed(0.95)
         p95 = 1e3 * float(np.quantile(samples, 0.95, method="hazen")) if enough else None
-        rate, share = achieved(run, benchmark) or (None, None)
+        rate, share = (None if info.load else achieved(run, benchmark)) or (None, None)
     return (
         median,
         p95,

@@ -19,6 +19,7 @@ from segcore.core.records import (
     CheckRecord,
     DatasetRecord,
     GpuRecord,
+    LoadRecord,
     OutcomeKind,
     OutcomeRecord,
     Run,
@@ -434,6 +435,24 @@ def test_two_large_runs_are_judged_with_few_sorts(monkeypatch: pytest.MonkeyPatc
     items: list[Benchmark] = [an_item(steady(rounds=500, seed=n), case=f"c{n}") for n in range(50)]
     gate(a_run(*items), a_run(*items))
     assert sorts <= 4 * len(items)
+
+
+def load_item(samples: Sequence[float], rate: float | None = None) -> Benchmark:
+    return an_item(samples, kind="load", scenario="server", load=LoadRecord(seed=0, rate=rate, queries=len(samples)))
+
+
+def test_load_items_are_judged_by_their_samples() -> None:
+    row = only(gate(a_run(load_item(steady(0.05))), a_run(load_item(steady(0.06, seed=1)))))
+    assert (row.item, row.aspect, row.verdict) == ("load[cat-embedded-torch-cpu-320-server]", "median", "regressed")
+    limits = Limits(max_latency_ms={"p50": 40}, min_throughput=1e6)  # of latency and throughput items alone
+    absolute = gate(a_run(load_item(steady(0.05))), a_run(load_item(steady(0.05, seed=1))), limits)
+    assert [(row.aspect, row.verdict) for row in absolute.rows] == [("median", "pass"), ("median latency", "regressed")]
+
+
+def test_loads_at_other_rates_are_incomparable() -> None:
+    row = only(gate(a_run(load_item(steady(), 5.0)), a_run(load_item(steady(), 6.0))))
+    assert row.verdict == "incomparable"
+    assert "rate was 5.0, is 6.0" in row.reason
 
 
 def test_other_threads_are_incomparable() -> None:

@@ -8,10 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from segcore.measurement.load.early_stopping import (
-    Verdict,
-    judge,
+    check_limit,
     over_allowed,
-    over_condemning,
+    over_invalid,
     percentile_bound,
     queries_needed,
 )
@@ -42,7 +41,7 @@ def test_least_queries_are_those_of_loadgen(percentile: float, over: int, querie
     assert queries_needed(over, percentile) == queries
 
 
-def test_a_large_number_of_late_queries_is_no_trouble() -> None:
+def test_a_large_number_of_late_queries_is_allowed() -> None:
     """With many queries the normal approximation holds: 1 % of n, less 2.33 standard deviations, are allowed."""
     allowed = over_allowed(270_336, 0.99)
     assert allowed == pytest.approx(2703.36 - 2.326 * (2703.36 * 0.99) ** 0.5, abs=3)
@@ -56,22 +55,22 @@ def test_the_queries_needed_are_the_fewest_by_exact_arithmetic(over: int, percen
 
 
 @given(st.integers(0, 400), PERCENTILES)
-def test_what_is_allowed_and_what_condemns_are_the_last_and_the_first(queries: int, percentile: float) -> None:
-    allowed, condemning = over_allowed(queries, percentile), over_condemning(queries, percentile)
+def test_the_numbers_allowed_and_invalid_are_the_last_and_the_first(queries: int, percentile: float) -> None:
+    allowed, invalid = over_allowed(queries, percentile), over_invalid(queries, percentile)
     assert at_most(allowed, queries, percentile) <= ONE_PERCENT
     assert allowed + 1 > queries or at_most(allowed + 1, queries, percentile) > ONE_PERCENT
-    assert 1 - at_most(condemning - 1, queries, percentile) <= ONE_PERCENT
-    assert condemning == 1 or 1 - at_most(condemning - 2, queries, percentile) > ONE_PERCENT
-    assert allowed < condemning
+    assert 1 - at_most(invalid - 1, queries, percentile) <= ONE_PERCENT
+    assert invalid == 1 or 1 - at_most(invalid - 2, queries, percentile) > ONE_PERCENT
+    assert allowed < invalid
 
 
-def test_the_verdict_has_three_values() -> None:
-    allowed, condemning = over_allowed(2000, 0.99), over_condemning(2000, 0.99)
-    assert 0 < allowed < 20 < condemning
-    assert judge(2000, allowed, 0.99) is Verdict.VALID
-    assert judge(2000, allowed + 1, 0.99) is judge(2000, condemning - 1, 0.99) is Verdict.UNDECIDED
-    assert judge(2000, condemning, 0.99) is Verdict.INVALID
-    assert judge(0, 0, 0.99) is Verdict.UNDECIDED
+def test_the_validity_has_three_values() -> None:
+    allowed, invalid = over_allowed(2000, 0.99), over_invalid(2000, 0.99)
+    assert 0 < allowed < 20 < invalid
+    assert check_limit(2000, allowed, 0.99) == "valid"
+    assert check_limit(2000, allowed + 1, 0.99) == check_limit(2000, invalid - 1, 0.99) == "undecided"
+    assert check_limit(2000, invalid, 0.99) == "invalid"
+    assert check_limit(0, 0, 0.99) == "undecided"
 
 
 @given(st.integers(0, 300), PERCENTILES)

@@ -8,19 +8,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from segcore.measurement.load.early_stopping import Verdict
+from segcore.core.records import Validity
 from segcore.measurement.load.search import MAX_RUNS, RESOLUTION, STEP, Search, simulated_rate
-
-VALID, INVALID, UNDECIDED = Verdict.VALID, Verdict.INVALID, Verdict.UNDECIDED
 
 
 def search_for(highest: float, guess: float, lowest: float = 0.1) -> tuple[Search, int]:
     """Search against a machine that keeps the limit up to a rate, and is undecided a little above it."""
-    search = Search(guess, lowest, UNDECIDED)
+    search = Search(guess, lowest, "undecided")
     runs = 0
     while (rate := search.next_rate()) is not None:
-        verdict = VALID if rate <= highest else UNDECIDED if rate <= 1.1 * highest else INVALID
-        search = search.after(rate, verdict)
+        validity: Validity = "valid" if rate <= highest else "undecided" if rate <= 1.1 * highest else "invalid"
+        search = search.after(rate, validity)
         runs += 1
     return search, runs
 
@@ -31,7 +29,7 @@ def test_a_search_ends_around_the_highest_rate(highest: float, error: float) -> 
     assert search.highest_valid is not None
     assert search.lowest_failed is not None
     assert search.highest_valid <= highest < search.lowest_failed <= search.highest_valid * (1 + RESOLUTION)
-    assert search.verdict is VALID
+    assert search.validity == "valid"
     assert runs <= (3 if 1 / STEP < error < STEP else 10)
 
 
@@ -39,34 +37,34 @@ def test_a_search_ends_around_the_highest_rate(highest: float, error: float) -> 
 def test_a_search_always_ends(highest: float, guess: float) -> None:
     search, runs = search_for(highest, max(guess, 0.1))
     assert runs <= MAX_RUNS
-    assert all(trial.rate >= search.lowest for trial in search.trials)
+    assert all(rate >= search.lowest for rate, _ in search.trials)
 
 
 def test_nothing_is_run_where_queries_alone_break_the_limit() -> None:
     search = Search.after_probe([0.2] * 64, limit_s=0.1, seed=0)
     assert search.next_rate() is None
-    assert search.verdict is INVALID
+    assert search.validity == "invalid"
 
 
 def test_a_limit_that_no_rate_keeps_is_given_up_at_the_lowest() -> None:
     search, _ = search_for(0.01, guess=1.0)
-    assert search.trials[-1].rate == search.lowest
+    assert search.trials[-1][0] == search.lowest
     assert search.highest_valid is None
-    assert search.verdict is INVALID
+    assert search.validity == "invalid"
     assert replace(search, trials=search.trials[:-1]).next_rate() == search.lowest
 
 
 def test_what_is_undecided_never_counts_as_kept() -> None:
-    search = Search(10.0, 0.1, UNDECIDED).after(10.0, UNDECIDED)
+    search = Search(10.0, 0.1, "undecided").after(10.0, "undecided")
     assert search.highest_valid is None
-    assert search.verdict is UNDECIDED
+    assert search.validity == "undecided"
     assert search.next_rate() == 10.0 / STEP
 
 
 def test_a_lucky_rate_above_one_that_failed_is_believed_but_not_what_failed_below() -> None:
-    search = Search(10.0, 0.1, UNDECIDED).after(10.0, UNDECIDED).after(8.0, VALID).after(9.0, VALID)
+    search = Search(10.0, 0.1, "undecided").after(10.0, "undecided").after(8.0, "valid").after(9.0, "valid")
     assert (search.highest_valid, search.lowest_failed) == (9.0, 10.0)
-    search = search.after(8.5, INVALID)
+    search = search.after(8.5, "invalid")
     assert (search.highest_valid, search.lowest_failed) == (9.0, 10.0)
 
 

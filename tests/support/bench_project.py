@@ -9,7 +9,14 @@ from typing import Any
 import pytest
 from PIL import Image
 
+# All that a run imports is imported here: pytester forgets modules that an inner run was the first to import, and
+# torch cannot be imported twice.
+import segcore.plugin.collect
+import segcore.plugin.hooks
+import segcore.plugin.page
 import segcore.plugin.session
+import segcore.report.html
+import segcore.report.markdown
 from segcore.core.records import CalibrationRecord, WeightsRecord
 from segcore.inference.models import LoadedModel
 from tests.support.networks import ConstantNet

@@ -139,7 +139,7 @@ def _moved(old: Mapping[str, Item], new: Mapping[str, Item]) -> dict[str, str]:
     """Pair unmatched items that differ in device, runtime, precision or threads: incomparable, not missing."""
 
     def same(info: BenchmarkRecord) -> tuple[object, ...]:
-        return (info.kind, info.case, info.model, info.size, info.batch)
+        return (info.kind, info.case, info.model, info.size, info.batch, info.scenario)
 
     unmatched = {same(item[0].info): key for key, item in new.items() if key not in old}
     pairs = {key: unmatched.get(same(item[0].info)) for key, item in old.items() if key not in new}

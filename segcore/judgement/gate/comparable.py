@@ -24,6 +24,8 @@ def item_differences(old: BenchmarkRecord, new: BenchmarkRecord, *, speed: bool)
     found = _differences(old, new, _COMMON_FIELDS + (_SPEED_FIELDS if speed else ()))
     if (old.weights.kind, old.weights.sha256) != (new.weights.kind, new.weights.sha256):
         found += (f"weights were {_weights(old)}, are {_weights(new)}",)
+    if old.load and new.load:
+        found += _differences(old.load, new.load, ("rate",))
     if speed:
         return found
     if old.accuracy and new.accuracy:

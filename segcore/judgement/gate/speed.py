@@ -56,7 +56,7 @@ def judge_change(
 def judge_absolute(head: Processes, info: BenchmarkRecord, limits: Limits, noise: ProcessNoise) -> Iterator[Row]:
     """Yield a row for each absolute limit on latency or throughput; arguments as for `judge_change`."""
     bounds = [(q, ms / 1e3, f"<= {ms:g} ms") for q, ms in limits.latencies_ms.items()]
-    if limits.min_throughput is not None:
+    if limits.min_throughput is not None and not info.load:
         bounds.append((0.5, info.batch / limits.min_throughput, f">= {limits.min_throughput:g} images/s"))
     for q, longest_s, limit in bounds:
         found, verdict, reason = _judge((head,), q, partial(arm_interval, head, q), math.log(longest_s), noise)

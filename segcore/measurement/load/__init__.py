@@ -1,1 +1,1 @@
-"""Load scenarios after MLPerf Inference: how queries come, how they are timed, and what the times prove."""
+"""Load scenarios after MLPerf Inference: when queries arrive, how they are timed, and what their latencies prove."""

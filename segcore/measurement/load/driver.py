@@ -1,4 +1,4 @@
-"""Runs that are really made: queries are waited for, served and timed, one after the other."""
+"""Load runs: wait for queries, serve them one after the other, and time them."""
 
 from __future__ import annotations
 
@@ -8,22 +8,25 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple, Protocol
 
-from segcore.measurement.load.early_stopping import Verdict, judge, over_condemning, queries_needed
-from segcore.measurement.load.schedule import PERCENTILES, Plan
+from segcore.core.records import LoadRecord, LoadTrialRecord, Validity
+from segcore.measurement.load.early_stopping import check_limit, over_invalid, percentile_bound, queries_needed
+from segcore.measurement.load.schedule import PERCENTILES, LoadPlan
 from segcore.measurement.load.search import Search
 
 PROBE_QUERIES = queries_needed(1, 0.90)
-"""Served one by one before rates are tried."""
+"""Queries that a search serves one by one before it tries rates."""
+BOUNDS = {"p50": 0.5, "p90": 0.9, "p99": 0.99}
+"""Percentiles that are recorded, if there are enough queries to prove a bound."""
 
 
 class Clock(Protocol):
-    """Tells the time and lets it pass."""
+    """Time in seconds from any fixed moment."""
 
     def now(self) -> float:
-        """Return seconds from any fixed moment."""
+        """Return the time."""
 
     def sleep(self, seconds: float) -> None:
-        """Return when they have passed."""
+        """Return after so many seconds."""
 
 
 class SystemClock:
@@ -34,129 +37,168 @@ class SystemClock:
 
 
 class Query(NamedTuple):
-    """One query; seconds from the start of the run."""
+    """Times of one query, in seconds from the start of the run."""
 
     scheduled_s: float
     started_s: float
     latency_s: float
-    """From when it was due to its end: one that had to wait for others is not forgiven (no coordinated omission)."""
-    samples: int
+    """From when the query was due to its end, so that waiting counts (no coordinated omission)."""
+
+    @property
+    def ended_s(self) -> float:
+        """When it was finished."""
+        return self.scheduled_s + self.latency_s
 
 
 @dataclass(frozen=True)
-class Run:
-    """A run that was made."""
+class LoadRun:
+    """A completed or interrupted load run."""
 
-    plan: Plan
+    plan: LoadPlan
     queries: tuple[Query, ...]
-    """In the order they came. They may be fewer than planned: where the rest could not have changed the verdict."""
-    complete: bool
-    """False where it was interrupted."""
+    """In order of arrival; fewer than planned if the rest could not have changed the validity."""
 
     @property
     def latencies_s(self) -> tuple[float, ...]:
-        """Seconds of each query."""
+        """Latency of each query."""
         return tuple(query.latency_s for query in self.queries)
 
     @property
-    def elapsed_s(self) -> float:
-        """Seconds to the end of the last query."""
-        return self.queries[-1].scheduled_s + self.queries[-1].latency_s if self.queries else 0.0
+    def services_s(self) -> tuple[float, ...]:
+        """Time that each query took once it had started."""
+        return tuple(query.ended_s - query.started_s for query in self.queries)
 
     @property
-    def samples_per_s(self) -> float:
-        """Photos per second, 0.0 where there are none."""
-        return sum(query.samples for query in self.queries) / self.elapsed_s if self.queries else 0.0
+    def elapsed_s(self) -> float:
+        """Time until the last query was finished."""
+        return self.queries[-1].ended_s if self.queries else 0.0
+
+    @property
+    def images_per_s(self) -> float:
+        """Throughput; 0.0 without queries."""
+        return self.plan.batch * len(self.queries) / self.elapsed_s if self.queries else 0.0
 
     @property
     def load(self) -> float:
-        """Seconds that the server needs for what comes in a second: from 1 on, the queue grows for ever."""
-        services = [query.scheduled_s + query.latency_s - query.started_s for query in self.queries]
-        return (self.plan.rate or 0.0) * sum(services) / max(1, len(services))
+        """Offered load: the server's seconds of work that arrive per second. From 1 on, the queue grows forever."""
+        return (self.plan.rate or 0.0) * sum(self.services_s) / max(1, len(self.queries))
 
     @property
     def over(self) -> int:
-        """How many queries took longer than the limit."""
+        """Number of queries that took longer than the limit."""
         return sum(latency > (self.plan.limit_s or math.inf) for latency in self.latencies_s)
 
     @property
-    def verdict(self) -> Verdict | None:
-        """Whether the percentile that counts keeps the limit; None where there is none."""
+    def validity(self) -> Validity | None:
+        """Whether the percentile that counts keeps the limit; None without a limit."""
         if self.plan.limit_s is None:
             return None
         percentile = PERCENTILES[self.plan.scenario]
-        return Verdict.INVALID if self.load >= 1 else judge(len(self.queries), self.over, percentile)
+        return "invalid" if self.load >= 1 else check_limit(len(self.queries), self.over, percentile)
 
 
-def serve_all(
-    serve: Callable[[int], object], arrivals: Iterable[tuple[float | None, int]], clock: Clock
-) -> Iterator[Query]:
-    """Serve queries in the order they come and yield each when it is done: one server, first in, first out.
+def serve_all(serve: Callable[[], object], arrivals: Iterable[float | None], clock: Clock) -> Iterator[Query]:
+    """Serve queries in order of arrival, one at a time, and yield each when it is finished.
 
     Args:
-        serve: executes a query of so many photos, and returns when it is finished.
-        arrivals: when each query is due, seconds from now, or None for when the last one is done; and its photos.
-        clock: is slept on until a query is due.
+        serve: executes one query.
+        arrivals: when each query is due, seconds from now; None for as soon as the previous one has finished.
+        clock: sleeps until a query is due.
     """
-    begun = clock.now()
-    for at, samples in arrivals:
-        early = 0.0 if at is None else at - (clock.now() - begun)
+    start = clock.now()
+    for due in arrivals:
+        early = 0.0 if due is None else due - (clock.now() - start)
         if early > 0:
             clock.sleep(early)
-        started = clock.now() - begun
-        serve(samples)
-        scheduled = started if at is None else at
-        yield Query(scheduled, started, clock.now() - begun - scheduled, samples)
+        started = clock.now() - start
+        serve()
+        scheduled = started if due is None else due
+        yield Query(scheduled, started, clock.now() - start - scheduled)
 
 
 @dataclass
 class Driver:
-    """Makes runs and keeps them, also the one that is interrupted.
+    """Makes load runs and keeps them, including one that is interrupted.
 
     Args:
-        serve: executes a query of so many photos.
-        watch: is told the plan and the share of it that is done, 0 to 1, after each query.
-        ended: is told each run that a search has made.
+        serve: executes one query.
         clock: of the runs.
     """
 
-    serve: Callable[[int], object]
-    watch: Callable[[Plan, float], None] = lambda plan, share: None
-    ended: Callable[[Run], None] = lambda run: None
+    serve: Callable[[], object]
     clock: Clock = field(default_factory=SystemClock)
-    runs: list[Run] = field(default_factory=list)
+    runs: list[LoadRun] = field(default_factory=list)
 
-    def run(self, plan: Plan) -> Run:
-        """Make one run; it ends early where so many queries were late that the rest could not save it."""
-        limited = plan.limit_s is not None
-        condemning = over_condemning(plan.queries, PERCENTILES[plan.scenario]) if limited else math.inf
+    def run(self, plan: LoadPlan) -> LoadRun:
+        """Make one run; it ends early once so many queries were late that it cannot be valid any more."""
+        limit_s = math.inf if plan.limit_s is None else plan.limit_s
+        too_many = math.inf if plan.limit_s is None else over_invalid(plan.queries, PERCENTILES[plan.scenario])
         queries: list[Query] = []
-        late, complete = 0, False
+        over = 0
         try:
             for query in serve_all(self.serve, plan.arrivals(), self.clock):
                 queries.append(query)
-                late += query.latency_s > (plan.limit_s or math.inf)
-                share = plan.share(len(queries), query.scheduled_s + query.latency_s)
-                self.watch(plan, share)
-                if share >= 1 or late >= condemning:
+                over += query.latency_s > limit_s
+                if over >= too_many or plan.is_done(len(queries), query.ended_s):
                     break
-            complete = True
         finally:
-            self.runs.append(Run(plan, tuple(queries), complete))
+            self.runs.append(LoadRun(plan, tuple(queries)))
         return self.runs[-1]
 
-    def search(self, plan: Plan) -> Search:
-        """Find the highest rate that keeps the limit: a probe and a simulation say where to begin, runs decide.
+    def search(self, plan: LoadPlan) -> Search:
+        """Search the highest rate that keeps the limit: a probe and a simulation choose the first rate, runs decide.
 
         Args:
-            plan: of the server scenario, with its limit; its rate is replaced.
+            plan: of the server scenario, with a limit; its rate is replaced.
         """
         assert plan.limit_s is not None
-        probe = self.run(Plan("single-stream", least=PROBE_QUERIES))
+        probe = self.run(LoadPlan("single-stream", min_queries=PROBE_QUERIES))
         search = Search.after_probe(probe.latencies_s, plan.limit_s, plan.seed)
         while (rate := search.next_rate()) is not None:
-            run = self.run(replace(plan, rate=rate))
-            self.ended(run)
-            assert run.verdict is not None
-            search = search.after(rate, run.verdict)
+            validity = self.run(replace(plan, rate=rate)).validity
+            assert validity is not None
+            search = search.after(rate, validity)
         return search
+
+
+def load_samples(plan: LoadPlan, runs: list[LoadRun]) -> tuple[float, ...]:
+    """Return the samples by which a load item is judged, in seconds.
+
+    They are the latencies of the queries. In the offline scenario, where latencies only count up, they are the times of
+    the batches; for a search, whose rates differ from run to run, they are the latencies of its probe.
+    """
+    return runs[0].services_s if plan.scenario == "offline" else runs[0].latencies_s
+
+
+def load_record(plan: LoadPlan, runs: list[LoadRun], search: Search | None = None) -> LoadRecord:
+    """Return the record of a run, or of the runs of a search.
+
+    Args:
+        plan: as given to `Driver.run` or `Driver.search`.
+        runs: `Driver.runs`.
+        search: its result; None without a search, or if it was interrupted.
+    """
+    trials = [run for run in runs if run.plan.rate is not None] if plan.is_search else []
+    valid = [run for run in trials if run.validity == "valid"]
+    best = max(valid, key=lambda run: run.plan.rate or 0.0, default=None) if plan.is_search else runs[-1]
+    shown = LoadRun(plan, ()) if best is None else best
+    bounded = {} if plan.scenario == "offline" else BOUNDS
+    bounds = {name: percentile_bound(shown.latencies_s, percentile) for name, percentile in bounded.items()}
+    return LoadRecord(
+        seed=plan.seed,
+        rate=plan.rate,
+        max_p99_ms=None if plan.limit_s is None else 1e3 * plan.limit_s,
+        validity=search.validity if search else "undecided" if plan.is_search else shown.validity,
+        queries=len(shown.queries),
+        over=shown.over,
+        images_per_s=shown.images_per_s if shown.queries else None,
+        bounds_s={name: bound for name, bound in bounds.items() if bound is not None},
+        highest_rate=search.highest_valid if search else None,
+        lowest_failed_rate=search.lowest_failed if search else None,
+        trials=tuple(
+            LoadTrialRecord(
+                rate=run.plan.rate or 0.0, validity=run.validity or "undecided", latencies_s=run.latencies_s
+            )
+            for run in trials
+        ),
+    )

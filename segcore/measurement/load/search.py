@@ -1,6 +1,6 @@
-"""Which rate to try next: bracketing and bisection over runs that were made, begun where a simulation says.
+"""Which rate to try next: bracketing and bisection over completed runs, started from a simulation.
 
-Nothing here runs anything or looks at a clock.
+Nothing here runs a model or reads a clock.
 """
 
 from __future__ import annotations
@@ -11,73 +11,67 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from segcore.measurement.load.early_stopping import Verdict, judge
+from segcore.core.records import Validity
+from segcore.measurement.load.early_stopping import check_limit
 from segcore.measurement.load.schedule import PERCENTILES, poisson_arrivals, sojourn_times
 
 PERCENTILE = PERCENTILES["server"]
 RESOLUTION = 0.05
-"""The search ends with the lowest rate that failed at most this share above the highest that did not."""
+"""The search ends when the lowest rate that failed is within this share above the highest that did not."""
 STEP = 1.1
-"""First step up or down from where the simulation says; each further one is squared. Where the simulation is right
-to within a tenth, three runs are all it takes."""
+"""First step up or down from the simulated rate; each further step is the square of the one before. If the simulation
+is right to within a tenth, three runs suffice."""
 MAX_RUNS = 12
-LEAST_LOAD = 0.05
+MIN_LOAD = 0.05
 """No rate is tried at which the server is busy for less than this share of the time."""
 SIMULATED_QUERIES = 20_000
 
 
 @dataclass(frozen=True)
-class Trial:
-    """A rate that was run, and what came of it."""
-
-    rate: float
-    verdict: Verdict
-
-
-@dataclass(frozen=True)
 class Search:
-    """What is known of the highest rate, queries per second, that keeps a limit."""
+    """What is known about the highest rate, in queries per second, that keeps a limit."""
 
     guess: float
     lowest: float
     """No lower rate is tried."""
-    alone: Verdict
+    alone: Validity
     """Of queries that never wait for each other."""
-    trials: tuple[Trial, ...] = ()
+    trials: tuple[tuple[float, Validity], ...] = ()
+    """Each rate that was run, and whether it kept the limit."""
 
     @classmethod
     def after_probe(cls, services: Sequence[float], limit_s: float, seed: int) -> Search:
-        """Return the search as it begins, from seconds that queries took one by one."""
-        lowest = LEAST_LOAD * len(services) / sum(services)
-        alone = judge(len(services), sum(service > limit_s for service in services), PERCENTILE)
+        """Return the initial search, given the seconds that queries took one by one."""
+        lowest = MIN_LOAD * len(services) / sum(services)
+        alone = check_limit(len(services), sum(service > limit_s for service in services), PERCENTILE)
         return cls(max(lowest, simulated_rate(services, limit_s, PERCENTILE, seed)), lowest, alone)
 
-    def after(self, rate: float, verdict: Verdict) -> Search:
-        """Return the search with one more run."""
-        return replace(self, trials=(*self.trials, Trial(rate, verdict)))
+    def after(self, rate: float, validity: Validity) -> Search:
+        """Return the search with one more trial."""
+        return replace(self, trials=(*self.trials, (rate, validity)))
 
     @property
     def highest_valid(self) -> float | None:
-        """The highest rate that was shown to keep the limit."""
-        return max((trial.rate for trial in self.trials if trial.verdict is Verdict.VALID), default=None)
+        """The highest rate that was proven to keep the limit."""
+        return max((rate for rate, validity in self.trials if validity == "valid"), default=None)
 
     @property
     def lowest_failed(self) -> float | None:
-        """The lowest rate above it that was not shown to: undecided counts as failed, so that no figure flatters."""
-        failed = (trial.rate for trial in self.trials if trial.verdict is not Verdict.VALID)
+        """The lowest rate above that was not proven to keep it; undecided counts as failed."""
+        failed = (rate for rate, validity in self.trials if validity != "valid")
         return min((rate for rate in failed if rate > (self.highest_valid or 0.0)), default=None)
 
     @property
-    def verdict(self) -> Verdict:
+    def validity(self) -> Validity:
         """Whether there is a rate that keeps the limit."""
         if self.highest_valid is not None:
-            return Verdict.VALID
-        return self.trials[-1].verdict if self.trials else self.alone
+            return "valid"
+        return self.trials[-1][1] if self.trials else self.alone
 
     def next_rate(self) -> float | None:
-        """Return the rate to try next, None when there is nothing left to find out."""
+        """Return the rate to try next; None if the search has ended."""
         valid, failed = self.highest_valid, self.lowest_failed
-        if self.alone is Verdict.INVALID or len(self.trials) >= MAX_RUNS:
+        if self.alone == "invalid" or len(self.trials) >= MAX_RUNS:
             return None
         stride = STEP ** (2 ** (len(self.trials) - 1)) if self.trials else 1.0
         if valid is not None and failed is not None:
@@ -90,16 +84,19 @@ class Search:
 
 
 def simulated_rate(services: Sequence[float], limit_s: float, percentile: float, seed: int) -> float:
-    """Return the highest rate that keeps a percentile within a limit where one server takes these times; 0.0 for none.
+    """Return the highest rate at which one server with these service times keeps a percentile within a limit.
 
-    Service times are drawn from those given, with replacement; arrivals are Poisson. The same draws serve every rate,
-    so that sojourn times grow with it and bisection is sound.
+    Service times are drawn with replacement from those given; arrivals are Poisson. All rates share the same draws, so
+    that sojourn times grow with the rate and bisection is sound.
 
     Args:
         services: seconds that queries took one by one.
         limit_s: seconds.
         percentile: 0 to 1.
         seed: of arrivals and draws.
+
+    Returns:
+        Queries per second; 0.0 if no rate keeps the limit.
     """
     drawn = np.random.default_rng((seed, 1)).choice(np.asarray(services, dtype=np.float64), SIMULATED_QUERIES)
     pattern = poisson_arrivals(1.0, SIMULATED_QUERIES, seed)
