@@ -1,7 +1,7 @@
-"""What a device can do at best, measured in the same session as the models: the yardstick of their efficiency.
+"""Peak rates of a device, measured in the same session as the models, to tell how efficient these are.
 
-Three kernels, each many times as large as the cost of calling it: a matrix product, a convolution of the kind that
-makes up most of FCN-ResNet101 (3x3, 256 to 256 channels, dilated, at an eighth of 640 pixels), and a memory copy.
+Three kernels, each large enough to make the cost of its call negligible: a matrix product, a convolution as in most of
+FCN-ResNet101 (3x3, 256 to 256 channels, dilated, at an eighth of 640 pixels), and a memory copy.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from segcore.inference.devices import Device
 
 MIN_ROUNDS = 5
 KERNEL_SECONDS = 0.3
-"""Time given to each kernel after one warm-up call; rounds are added up to it."""
+"""Minimum total time of the rounds of a kernel, after one warm-up call."""
 CHANNELS, SIDE = 256, 80
 CONV_GMACS = CHANNELS * CHANNELS * 9 * SIDE * SIDE / 1e9
 COPY_BYTES = 64 << 20
@@ -27,12 +27,20 @@ Clock = Callable[[], int]
 
 
 def calibrate(device: Device, clock: Clock = time.perf_counter_ns) -> CalibrationRecord:
-    """Return the rates of the three kernels on a device: about a second on a CPU."""
+    """Return the rates of the three kernels on a device; takes about a second on a CPU."""
+    matmul, on = matmul_rate(device, clock), device.torch_device
+    image = torch.ones(1, CHANNELS, SIDE, SIDE, device=on)
+    weight = torch.ones(CHANNELS, CHANNELS, 3, 3, device=on)
+    conv_s = _median_seconds(lambda: F.conv2d(image, weight, padding=2, dilation=2), device, clock)
+    source = torch.ones(COPY_BYTES // 4, device=on)
+    target = torch.empty_like(source)
+    copy_s = _median_seconds(lambda: target.copy_(source), device, clock)
     return CalibrationRecord(
         device=device.name,
-        matmul_gmacs_per_s=matmul_rate(device, clock),
-        conv_gmacs_per_s=_conv_rate(device, clock),
-        copy_gbytes_per_s=_copy_rate(device, clock),
+        matmul_gmacs_per_s=matmul,
+        conv_gmacs_per_s=CONV_GMACS / conv_s,
+        # Bytes read and bytes written both count, as in STREAM (McCalpin 1995).
+        copy_gbytes_per_s=2 * COPY_BYTES / 1e9 / copy_s,
     )
 
 
@@ -43,24 +51,10 @@ def matmul_rate(device: Device, clock: Clock = time.perf_counter_ns) -> float:
     return side**3 / 1e9 / _median_seconds(lambda: left @ right, device, clock)
 
 
-def _conv_rate(device: Device, clock: Clock) -> float:
-    """GMAC/s of the convolution, in float32, one image."""
-    image = torch.ones(1, CHANNELS, SIDE, SIDE, device=device.torch_device)
-    weight = torch.ones(CHANNELS, CHANNELS, 3, 3, device=device.torch_device)
-    return CONV_GMACS / _median_seconds(lambda: F.conv2d(image, weight, padding=2, dilation=2), device, clock)
-
-
-def _copy_rate(device: Device, clock: Clock) -> float:
-    """GB/s of a copy within the device's memory; bytes read and written both count, as in STREAM (McCalpin 1995)."""
-    source = torch.ones(COPY_BYTES // 4, device=device.torch_device)
-    target = torch.empty_like(source)
-    return 2 * COPY_BYTES / 1e9 / _median_seconds(lambda: target.copy_(source), device, clock)
-
-
 def _median_seconds(kernel: Callable[[], object], device: Device, clock: Clock) -> float:
     seconds: list[float] = []
     with torch.inference_mode():
-        kernel()  # warm-up: picks the algorithm, faults the pages in
+        kernel()  # warm-up: chooses the algorithm and maps the pages
         while len(seconds) < MIN_ROUNDS or sum(seconds) < KERNEL_SECONDS:
             device.synchronize()
             start = clock()

@@ -149,40 +149,31 @@ def run_warnings(
         after: state at its end.
         calibration_change: relative change of the calibration's matrix product from start to end; None if not repeated.
     """
-    load, stolen = other_load(before, after), _stolen(before, after)
-    throttled = (after.throttled or 0) - (before.throttled or 0)
-    slow = [name for name in after.governors if name in SLOW_GOVERNORS]
-    change = calibration_change or 0.0
-    candidates: tuple[tuple[bool, WarningCode, float | None, str], ...] = (
-        (
-            load > MAX_OTHER_LOAD,
-            "other-load",
-            load,
-            f"other processes took {_percent(load)} of the processor time: close them, or run on an idle machine",
-        ),
-        (stolen > MAX_STOLEN, "stolen", stolen, f"the hypervisor gave {_percent(stolen)} of the processor time away"),
-        (
-            throttled > 0,
-            "throttled",
-            throttled,
-            f"the processors were throttled {throttled} times: the machine is too hot, or its CPU quota ran out",
-        ),
-        (
-            bool(slow),
-            "frequency",
-            None,
-            f"frequency governor {', '.join(slow)}: use `performance` (cpupower frequency-set -g performance)",
-        ),
-        (bool(after.on_battery), "battery", None, "running on battery: connect the power supply"),
-        (after.debug_build, "debug-build", None, "debug build of Python: its times do not hold for a release build"),
-        (
-            abs(change) > 2 * MAX_TREND,
-            "machine-speed",
-            change,
-            f"the speed of the machine itself changed by {100 * change:+.0f} % from start to end of the run",
-        ),
-    )
-    return tuple(WarningRecord(code=code, value=value, text=text) for holds, code, value, text in candidates if holds)
+    found: list[WarningRecord] = []
+
+    def warn(code: WarningCode, text: str, value: float | None = None) -> None:
+        found.append(WarningRecord(code=code, text=text, value=value))
+
+    load, stolen, change = other_load(before, after), _stolen(before, after), calibration_change or 0.0
+    if load > MAX_OTHER_LOAD:
+        text = f"other processes took {_percent(load)} of the processor time: close them, or run on an idle machine"
+        warn("other-load", text, load)
+    if stolen > MAX_STOLEN:
+        warn("stolen", f"the hypervisor gave {_percent(stolen)} of the processor time to other guests", stolen)
+    if throttled := max(0, (after.throttled or 0) - (before.throttled or 0)):
+        text = f"the processors were throttled {throttled} times: the machine is too hot, or its CPU quota ran out"
+        warn("throttled", text, throttled)
+    if slow := [name for name in after.governors if name in SLOW_GOVERNORS]:
+        text = f"frequency governor {', '.join(slow)}: use `performance` (cpupower frequency-set -g performance)"
+        warn("frequency", text)
+    if after.on_battery:
+        warn("battery", "running on battery: connect the power supply")
+    if after.debug_build:
+        warn("debug-build", "debug build of Python: its times do not hold for a release build")
+    if abs(change) > 2 * MAX_TREND:
+        text = f"the speed of the machine itself changed by {100 * change:+.0f} % from start to end of the run"
+        warn("machine-speed", text, change)
+    return tuple(found)
 
 
 def sample_warnings(samples: Sequence[float]) -> tuple[WarningRecord, ...]:

@@ -1,6 +1,7 @@
-"""The energy that calls take, where the machine has a counter that may be read: RAPL of processors, NVML of GPUs.
+"""Energy of measured calls, by RAPL of processors and NVML of GPUs.
 
-Both count all that a processor package (and its memory) or a board takes, whoever uses it, idle power included.
+Both count everything that a processor package (with its memory) or a board uses, including other processes and idle
+power.
 """
 
 from __future__ import annotations
@@ -14,21 +15,21 @@ from segcore.core.errors import DeviceError
 from segcore.core.records import EnergyRecord
 
 POWERCAP = "sys/class/powercap"
-"""Where Linux shows RAPL, of AMD's processors too: the kernel's power/powercap/powercap."""
+"""Where Linux exposes RAPL, also of AMD's processors: the kernel's power/powercap/powercap."""
 
 
 class EnergyCounter(Protocol):
-    """Something that adds up joules."""
+    """A cumulative counter of energy."""
 
     @property
     def name(self) -> str:
         """What it counts, for example ``RAPL package-0 + dram``."""
 
     def read(self) -> tuple[int, ...]:
-        """Return its state now.
+        """Return the current state.
 
         Raises:
-            OSError: it cannot be read any more.
+            OSError: it can no longer be read.
         """
 
     def joules(self, before: tuple[int, ...], after: tuple[int, ...]) -> float:
@@ -36,47 +37,35 @@ class EnergyCounter(Protocol):
 
 
 @dataclass(frozen=True)
-class RaplZone:
-    """One domain of running average power limiting that the kernel shows as a directory."""
+class RaplCounter:
+    """The packages of the machine and their memory."""
 
     name: str
-    file: Path
-    """Holds microjoules; ``energy_uj``."""
-    range_uj: int
-    """Where the counter begins at zero again: ``max_energy_range_uj``, an hour or less at full load."""
-
-
-@dataclass(frozen=True)
-class RaplCounter:
-    """All packages of the machine and their memory."""
-
-    zones: tuple[RaplZone, ...]
-
-    @property
-    def name(self) -> str:
-        """The zones by the kernel's names."""
-        return f"RAPL {' + '.join(zone.name for zone in self.zones)}"
+    files: tuple[Path, ...]
+    """``energy_uj`` of each zone: microjoules."""
+    ranges: tuple[int, ...]
+    """``max_energy_range_uj`` of each zone, where its counter restarts at zero: after an hour or less at full load."""
 
     def read(self) -> tuple[int, ...]:
         """Return the microjoules of each zone."""
-        return tuple(_number(zone.file) for zone in self.zones)
+        return tuple(map(_number, self.files))
 
     def joules(self, before: tuple[int, ...], after: tuple[int, ...]) -> float:
-        """Return the sum over the zones; each may have wrapped around once."""
-        steps = zip(self.zones, before, after, strict=True)
-        return sum(new - old if new >= old else new - old + zone.range_uj for zone, old, new in steps) / 1e6
+        """Return the sum over the zones, each of which may have wrapped around once."""
+        steps = zip(self.ranges, before, after, strict=True)
+        return sum(new - old if new >= old else new - old + wrap for wrap, old, new in steps) / 1e6
 
 
 @dataclass(frozen=True)
 class NvmlCounter:
     """One board, since its driver was loaded (``nvmlDeviceGetTotalEnergyConsumption``, Volta or newer)."""
 
+    name: str
     nvml: Any
     handle: Any
-    name: str
 
     def read(self) -> tuple[int, ...]:
-        """Return its millijoules."""
+        """Return the millijoules."""
         try:
             return (int(self.nvml.nvmlDeviceGetTotalEnergyConsumption(self.handle)),)
         except self.nvml.NVMLError as error:
@@ -91,45 +80,42 @@ def open_counter(device: str, root: Path = Path("/")) -> EnergyCounter:
     """Return the counter of a device.
 
     Args:
-        device: as ``--device`` takes it: ``cpu``, ``cuda``, ``cuda:1``, ``mps``.
-        root: where ``sys`` is looked for.
+        device: ``cpu``, ``cuda``, ``cuda:1`` or ``mps``.
+        root: directory that contains ``sys``.
 
     Raises:
-        DeviceError: there is none, or it may not be read; the message says why.
+        DeviceError: there is none, or it cannot be read.
     """
     kind, _, index = device.partition(":")
     if kind == "cpu":
-        return _rapl(root)
+        return _rapl(root / POWERCAP)
     if kind == "cuda":
         return _nvml(int(index or 0))
     raise DeviceError(f"no energy counter of {kind} is known")
 
 
-def _rapl(root: Path) -> RaplCounter:
-    directory = root / POWERCAP
-    # Below a package lie core and uncore, which it contains, and dram, which it does not; psys is the whole board.
-    names = {path: _text(path / "name") for path in sorted(directory.glob("intel-rapl:*"))}
-    wanted = {path: name for path, name in names.items() if name.startswith("package") or name == "dram"}
-    if not any(name.startswith("package") for name in wanted.values()):
+def _rapl(directory: Path) -> RaplCounter:
+    # A package includes core and uncore but not dram, its other subzone; psys is the whole board.
+    names = {path: _name(path) for path in sorted(directory.glob("intel-rapl:*"))}
+    zones = {path: name for path, name in names.items() if name.startswith("package") or name == "dram"}
+    if not any(name.startswith("package") for name in zones.values()):
         raise DeviceError(f"{directory} shows no RAPL package: a virtual machine, another processor, or not Linux")
     try:
-        zones = tuple(
-            RaplZone(name, path / "energy_uj", _number(path / "max_energy_range_uj")) for path, name in wanted.items()
-        )
-        counter = RaplCounter(zones)
+        ranges = tuple(_number(path / "max_energy_range_uj") for path in zones)
+        counter = RaplCounter(f"RAPL {' + '.join(zones.values())}", tuple(p / "energy_uj" for p in zones), ranges)
         counter.read()
     except PermissionError as error:
         raise DeviceError(
-            f"{error.filename} may be read by root alone; allow it: sudo chmod a+r {directory}/intel-rapl:*/energy_uj"
+            f"{error.filename} can be read by root alone; allow it: sudo chmod a+r {directory}/intel-rapl:*/energy_uj"
         ) from error
     except (OSError, ValueError) as error:
         raise DeviceError(f"a RAPL counter in {directory} cannot be read: {error}") from error
     return counter
 
 
-def _text(file: Path) -> str:
+def _name(zone: Path) -> str:
     try:
-        return file.read_text(encoding="ascii").strip()
+        return (zone / "name").read_text(encoding="ascii").strip()
     except OSError:
         return ""
 
@@ -148,9 +134,8 @@ def _nvml(index: int) -> NvmlCounter:
     properties = torch.cuda.get_device_properties(index)
     try:
         nvml.nvmlInit()
-        # By what it is, not by its number: CUDA_VISIBLE_DEVICES renumbers torch's devices alone.
-        handle = nvml.nvmlDeviceGetHandleByUUID(f"GPU-{properties.uuid}")
-        counter = NvmlCounter(nvml, handle, f"NVML {properties.name}")
+        # By UUID, because CUDA_VISIBLE_DEVICES renumbers the devices of torch but not those of NVML.
+        counter = NvmlCounter(f"NVML {properties.name}", nvml, nvml.nvmlDeviceGetHandleByUUID(f"GPU-{properties.uuid}"))
         counter.read()
     except (nvml.NVMLError, OSError) as error:
         raise DeviceError(f"{properties.name} has no energy counter that can be read: {error}") from error
@@ -158,10 +143,10 @@ def _nvml(index: int) -> NvmlCounter:
 
 
 class EnergyMeter:
-    """Joules from `start` to `stop`.
+    """Measures energy from `start` to `stop`; without a counter, nothing.
 
     Args:
-        counter: None where there is none: then nothing is measured.
+        counter: of the device, if it has one.
     """
 
     def __init__(self, counter: EnergyCounter | None) -> None:
@@ -169,15 +154,11 @@ class EnergyMeter:
         self._before: tuple[int, ...] | None = None
 
     def start(self) -> None:
-        """Note the counter's state."""
+        """Read the counter."""
         self._before = self._read()
 
     def stop(self, calls: int) -> EnergyRecord | None:
-        """Return what the calls since `start` took; None without a counter, or where it has not moved.
-
-        Args:
-            calls: how many there were.
-        """
+        """Return the energy of so many calls since `start`; None if it was not counted."""
         after = self._read()
         if self._counter is None or self._before is None or after is None or not calls:
             return None

@@ -1,6 +1,6 @@
-"""Where a run took place: what decides how fast it was, as opposed to what flickers (`segcore.measurement.conditions`).
+"""Properties of the machine that determine speed; what varies during a run is in `segcore.measurement.conditions`.
 
-Torch is imported only by what asks it: the machine's name is wanted before anything heavy is loaded.
+Torch is imported only where it is queried, because the machine's name is needed before anything heavy is loaded.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ INSTRUCTION_SETS = (
     "sve",
     "sve2",
 )
-"""CPU flags (as Linux spells them) for which torch, oneDNN or OpenBLAS have kernels of their own."""
+"""CPU flags, as Linux spells them, for which torch, oneDNN or OpenBLAS have separate kernels."""
 THREAD_VARIABLES = (
     "OMP_NUM_THREADS",
     "OMP_PROC_BIND",
@@ -62,12 +62,12 @@ THREAD_VARIABLES = (
     "MKL_ENABLE_INSTRUCTIONS",
     "LD_PRELOAD",
 )
-"""Decide on threads, on which kernels may run and (LD_PRELOAD) on OpenMP and allocator being swapped."""
+"""Environment variables that select threads, kernels and, by LD_PRELOAD, another OpenMP or allocator."""
 PACKAGES = ("segcore", "torch", "torchvision", "numpy", "pillow", "pytest", "pytest-benchmark", "scikit-image")
 
 
 def machine_name() -> str:
-    """Return this machine's host name, without its domain, fit for a file name."""
+    """Return this machine's host name without its domain, as valid in a file name."""
     return re.sub(r"[^A-Za-z0-9.-]+", "-", platform.node().partition(".")[0]).strip("-.") or "machine"
 
 
@@ -78,7 +78,7 @@ def run_name(directory: Path | None = None) -> str:
 
 
 def git_commit(directory: Path | None = None) -> GitRecord | None:
-    """Return the commit checked out in a directory (default: here); None without git, repository or commit."""
+    """Return the commit checked out in a directory (default: current); None without git, repository or commit."""
     commit = _git(directory, "rev-parse", "HEAD")
     if commit is None:
         return None
@@ -94,7 +94,7 @@ def _git(directory: Path | None, *words: str) -> str | None:
 
 
 def package_versions() -> dict[str, str]:
-    """Return the versions of what can change a number, of Python first."""
+    """Return the versions of Python and of the packages that can change a result."""
     versions = {"python": platform.python_version()}
     for package in PACKAGES:
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
@@ -103,23 +103,23 @@ def package_versions() -> dict[str, str]:
 
 
 def fingerprint(root: Path = Path("/")) -> MachineRecord:
-    """Return what decides how fast this machine is.
+    """Return the properties of this machine that determine its speed.
 
     Args:
-        root: where ``proc`` and ``sys`` are looked for.
+        root: directory that contains ``proc`` and ``sys``.
     """
     import torch
 
-    flags = _cpu_fields(root).get("flags") or _cpu_fields(root).get("features") or ""
-    present = set(flags.lower().split())
+    cpu = _cpu_fields(root)
+    flags = set((cpu.get("flags") or cpu.get("features") or "").lower().split())
     gib = 1 << 30
     return MachineRecord(
         cpu=cpu_model(root),
         cores_physical=psutil.cpu_count(logical=False),
         cores_usable=usable_cores(),
         cgroup_cpus=cgroup_cpus(root),
-        instruction_sets=tuple(name for name in INSTRUCTION_SETS if name in present),
-        # What the kernel keeps for itself differs by a few MB from boot to boot.
+        instruction_sets=tuple(name for name in INSTRUCTION_SETS if name in flags),
+        # Rounded, because the kernel reserves a few MB more or less from boot to boot.
         memory_bytes=round(psutil.virtual_memory().total / gib) * gib,
         system=f"{platform.system()} {platform.machine()}",
         gpus=_gpus(),
@@ -133,30 +133,33 @@ def fingerprint(root: Path = Path("/")) -> MachineRecord:
 
 
 def usable_cores() -> int:
-    """Return how many logical processors this process may run on."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+    """Return the number of logical processors that this process may run on."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def cpu_model(root: Path = Path("/")) -> str:
-    """Return the CPU's product name, with the family, model and stepping that tell where a cloud hides the name."""
-    if sys.platform == "darwin":
-        with contextlib.suppress(OSError, subprocess.SubprocessError):
-            words = ["sysctl", "-n", "machdep.cpu.brand_string"]
-            return subprocess.run(words, capture_output=True, text=True, timeout=20, check=True).stdout.strip()
+    """Return the CPU's name with family, model and stepping, which identify it if a cloud provider hides the name."""
+    if sys.platform == "darwin" and (brand := _output("sysctl", "-n", "machdep.cpu.brand_string")):
+        return brand
     fields = _cpu_fields(root)
     if "model name" in fields:
         numbers = [f"{key.split()[-1]} {fields[key]}" for key in ("cpu family", "model", "stepping") if key in fields]
         return f"{fields['model name']} ({', '.join(numbers)})" if numbers else fields["model name"]
-    if "cpu implementer" in fields:  # ARM: numbers only
+    if "cpu implementer" in fields:  # ARM reports numbers only
         keys = ("cpu implementer", "cpu architecture", "cpu variant", "cpu part", "cpu revision")
         return "ARM " + ", ".join(f"{key[4:]} {fields[key]}" for key in keys if key in fields)
     return platform.processor() or platform.machine()
 
 
+def _output(*command: str) -> str:
+    """Return what a command prints; nothing if it fails."""
+    with contextlib.suppress(OSError, subprocess.SubprocessError):
+        return subprocess.run(command, capture_output=True, text=True, timeout=20, check=True).stdout.strip()
+    return ""
+
+
 def _cpu_fields(root: Path) -> dict[str, str]:
-    """The first processor of /proc/cpuinfo; empty where there is none."""
+    """Return the first processor of /proc/cpuinfo; empty if there is none."""
     try:
         first = (root / "proc/cpuinfo").read_text(encoding="utf-8", errors="replace").partition("\n\n")[0]
     except OSError:
@@ -166,36 +169,37 @@ def _cpu_fields(root: Path) -> dict[str, str]:
 
 
 def cgroup_cpus(root: Path = Path("/")) -> float | None:
-    """Return the tightest CPU quota of this process's control groups, in processors; None when there is none.
+    """Return the lowest CPU quota of this process's control groups, in processors; None if there is none.
 
-    Both versions are read, each from the process's own group up to the root: ``cpu.max`` (version 2) and
-    ``cpu.cfs_quota_us`` over ``cpu.cfs_period_us`` (version 1), see the kernel's admin-guide/cgroup-v2 and
+    Reads both versions, each from the process's own group up to the root: ``cpu.max`` (version 2) and
+    ``cpu.cfs_quota_us`` over ``cpu.cfs_period_us`` (version 1); see the kernel's admin-guide/cgroup-v2 and
     scheduler/sched-bwc.
     """
     quotas = []
-    for base, group in _cgroup_places(root):
-        for directory in (base / group, *(base / group).parents):
+    for mount, group in _cgroups(root):
+        for directory in (mount / group, *(mount / group).parents):
             quotas += _quota(directory)
-            if directory == base:
+            if directory == mount:
                 break
     return min(quotas, default=None)
 
 
-def _cgroup_places(root: Path) -> list[tuple[Path, str]]:
+def _cgroups(root: Path) -> list[tuple[Path, str]]:
+    """Return mount point and group of each hierarchy that may limit CPU time."""
     mount = root / "sys/fs/cgroup"
     try:
         lines = (root / "proc/self/cgroup").read_text(encoding="utf-8").splitlines()
     except OSError:
         return [(mount, ""), (mount / "cpu", "")]
-    places = []
+    found = []
     for line in lines:
         _, controllers, group = line.split(":", 2)
         if not controllers:
-            places.append((mount, group.lstrip("/")))
+            found.append((mount, group.lstrip("/")))
         elif "cpu" in controllers.split(","):
-            # In a container the path is the host's, and only the mount's own root can be read.
-            places += [(mount / name, group.lstrip("/")) for name in ("cpu", controllers)]
-    return places
+            # In a container the path is the host's, and only the root of the mount can be read.
+            found += [(mount / name, group.lstrip("/")) for name in ("cpu", controllers)]
+    return found
 
 
 def _quota(directory: Path) -> list[float]:
@@ -210,15 +214,14 @@ def _quota(directory: Path) -> list[float]:
 
 
 def torch_build(config: str) -> str:
-    """Return of torch's build description what decides on speed: BLAS, oneDNN, OpenMP and instruction set.
+    """Return the parts of torch's build description that affect speed: BLAS, oneDNN, OpenMP and instruction set.
 
     Args:
         config: text of ``torch.__config__.show()``.
     """
-    lines = (line.strip(" -\t") for line in config.splitlines())
-    wanted = re.compile(r"^(Intel\(R\)|OpenMP|LAPACK|CPU capability|CUDA Runtime|CuDNN|Build settings)", re.IGNORECASE)
+    wanted = re.compile(r"^(Intel\(R\)|OpenMP|LAPACK|CPU capability|CUDA Runtime|CuDNN)", re.IGNORECASE)
     parts = []
-    for line in lines:
+    for line in (line.strip(" -\t") for line in config.splitlines()):
         if line.startswith("Build settings"):
             parts += re.findall(r"\b(BLAS_INFO=\w+|BUILD_TYPE=\w+|USE_MKLDNN=\w+|USE_OPENMP=\w+)", line)
         elif wanted.match(line):
@@ -230,17 +233,10 @@ def _gpus() -> tuple[GpuRecord, ...]:
     import torch
 
     if torch.cuda.is_available():
-        driver = _nvidia_driver()
+        drivers = _output("nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader").split()
+        driver = drivers[0] if drivers else "unknown"
         found = [torch.cuda.get_device_properties(index) for index in range(torch.cuda.device_count())]
         return tuple(GpuRecord(name=p.name, driver=driver, memory_bytes=p.total_memory) for p in found)
     if torch.backends.mps.is_available():
         return (GpuRecord(name=f"Apple {platform.machine()}", driver=f"macOS {platform.mac_ver()[0]}"),)
     return ()
-
-
-def _nvidia_driver() -> str:
-    with contextlib.suppress(OSError, subprocess.SubprocessError):
-        words = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
-        done = subprocess.run(words, capture_output=True, text=True, timeout=20, check=True)
-        return done.stdout.split()[0]
-    return "unknown"

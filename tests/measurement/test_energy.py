@@ -89,7 +89,7 @@ def test_a_counter_for_root_alone_is_none_and_the_remedy_is_told(
         return read_text(path, **options)
 
     monkeypatch.setattr(Path, "read_text", denied)
-    with pytest.raises(DeviceError, match=r"intel-rapl:0/energy_uj may be read by root alone; .*sudo chmod a\+r"):
+    with pytest.raises(DeviceError, match=r"intel-rapl:0/energy_uj can be read by root alone; .*sudo chmod a\+r"):
         open_counter("cpu", tmp_path)
 
 
