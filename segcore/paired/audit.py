@@ -1,7 +1,7 @@
 """Self-audit of the paired gate: its error rates on this machine, and the smallest limit that it can enforce.
 
-The gate compares the present code with itself: unchanged, and with extra work in the forward pass of one arm that
-makes its calls 5, 10 and 20 % slower. Verdicts are counted. A few gates cannot show rates of a few per cent, so the
+The gate compares the present code with itself: unchanged, and with extra arithmetic in one arm that makes its calls 5,
+10 and 20 % slower. Verdicts are counted. A few gates cannot show rates of a few per cent, so the
 noise between their blocks is measured too, and gates with that noise are simulated.
 """
 

@@ -34,32 +34,12 @@ PR_SET_PDEATHSIG = 1
 """Option of prctl(2)."""
 
 
-class Channel:
-    """Messages to and from the gate."""
-
-    def __init__(self, descriptor: int) -> None:
-        os.set_inheritable(descriptor, False)
-        self._connection = Connection(descriptor)
-
-    def send(self, **message: object) -> None:
-        """Send one message."""
-        self._connection.send_bytes(json.dumps(message).encode())
-
-    def receive(self) -> dict[str, Any]:
-        """Wait for one message; exit if the gate has closed its end."""
-        try:
-            message: dict[str, Any] = json.loads(self._connection.recv_bytes())
-        except (EOFError, OSError):
-            os._exit(1)
-        return message
-
-
 class WorkerPlugin:
     """The pytest plugin that selects the items, and measures each call that reaches the benchmark fixture."""
 
-    def __init__(self, channel: Channel, start: dict[str, Any]) -> None:
-        self._channel = channel
-        self._start = start
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self.start = self._receive()
         self._item: pytest.Item | None = None
         self._problems: list[str] = []
         self._measured = False
@@ -79,10 +59,21 @@ class WorkerPlugin:
         pytest.MonkeyPatch().setattr(BenchmarkFixture, "__call__", timed)
         pytest.MonkeyPatch().setattr(BenchmarkFixture, "pedantic", pedantic)
 
+    def send(self, **message: object) -> None:
+        """Send one message to the gate."""
+        self._connection.send_bytes(json.dumps(message).encode())
+
+    def _receive(self) -> dict[str, Any]:
+        try:
+            message: dict[str, Any] = json.loads(self._connection.recv_bytes())
+        except (EOFError, OSError):  # the gate has ended
+            os._exit(1)
+        return message
+
     @pytest.hookimpl(trylast=True)
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
         """Keep the requested items, or all that use the benchmark fixture."""
-        wanted = self._start["items"]
+        wanted = self.start["items"]
         items[:] = [
             item
             for item in items
@@ -115,32 +106,32 @@ class WorkerPlugin:
         assert self._item
         self._measured = True
         limit = case_limit(getattr(self._item, "callspec", None))
-        self._channel.send(item=self._item.nodeid, max_slowdown=limit)
-        while "measure" in (request := self._channel.receive()):
+        self.send(item=self._item.nodeid, max_slowdown=limit)
+        while "measure" in (request := self._receive()):
             try:
                 times = measure(call, request["measure"])
             except Exception as error:
-                self._channel.send(error=f"{self._item.nodeid} failed: {type(error).__name__}: {error}")
+                self.send(error=f"{self._item.nodeid} failed: {type(error).__name__}: {error}")
                 raise
-            self._channel.send(times_ns=times)
+            self.send(times_ns=times)
         pytest.skip(MEASURED)
 
     def finish(self, exit_code: int) -> None:
         """Report the end of the bench, or what went wrong, and exit."""
-        bench, code = Path(self._start["args"][0]).resolve(), self._start["code"]
+        bench, code = Path(self.start["args"][0]).resolve(), self.start["code"]
         sys.stdout.flush()  # the gate quotes the log in errors
-        foreign = foreign_modules(self._start["forbidden"], bench)
+        foreign = foreign_modules(self.start["forbidden"], bench)
         if self._problems:
-            self._channel.send(error="; ".join(self._problems))
+            self.send(error="; ".join(self._problems))
         elif not self._measured:
-            arguments = " ".join(self._start["args"])
-            self._channel.send(error=f"pytest ran no benchmark (exit code {exit_code}): {arguments}")
+            arguments = " ".join(self.start["args"])
+            self.send(error=f"pytest ran no benchmark (exit code {exit_code}): {arguments}")
         elif foreign:
-            self._channel.send(error=f"it imported code of the other arm: {', '.join(foreign[:3])}")
+            self.send(error=f"it imported code from outside its worktree: {', '.join(foreign[:3])}")
         elif code and not any(path.is_relative_to(code) for _, path in _imported(bench)):
-            self._channel.send(error=f"it imported nothing from its worktree {code}")
+            self.send(error=f"it imported nothing from its worktree {code}")
         else:
-            self._channel.send(finished=True)
+            self.send(finished=True)
         os._exit(0)
 
 
@@ -200,17 +191,17 @@ def _reason(longrepr: object) -> str:
     return (errors or lines or ["no reason given"])[0]
 
 
-def main(plugin_type: Callable[[Channel, dict[str, Any]], WorkerPlugin] = WorkerPlugin) -> None:
+def main(plugin_type: type[WorkerPlugin] = WorkerPlugin) -> None:
     """Run the bench that the gate asks for."""
     if sys.platform == "linux":  # be killed when the gate dies, even while stopped
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-    channel = Channel(int(sys.argv[-1]))
-    start = channel.receive()
-    plugin = plugin_type(channel, start)
+    descriptor = int(sys.argv[-1])
+    os.set_inheritable(descriptor, False)
+    plugin = plugin_type(Connection(descriptor))
     try:
-        code = pytest.main([*start["args"], "-q", "-p", "no:cacheprovider"], plugins=[plugin])
+        code = pytest.main([*plugin.start["args"], "-q", "-p", "no:cacheprovider"], plugins=[plugin])
     except Exception as error:
-        channel.send(error=f"pytest did not start: {type(error).__name__}: {error}")
+        plugin.send(error=f"pytest did not start: {type(error).__name__}: {error}")
         raise
     plugin.finish(int(code))
 

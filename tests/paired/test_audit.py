@@ -5,7 +5,6 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
 
 import numpy as np
 import pytest
@@ -15,7 +14,7 @@ from segcore.paired.arms import WORKER, Arm
 from segcore.paired.audit import LEVELS, Audit, audit, describe, is_honest
 from segcore.paired.sequential import LOOKS, MAX_BLOCKS, look
 from segcore.paired.session import Block, PairedItem, PairedOptions, PairedResult
-from segcore.paired.slow_worker import Slowdown
+from segcore.paired.slow_worker import slow_call
 from segcore.paired.worker import case_limit
 
 
@@ -107,40 +106,21 @@ def test_too_few_blocks_are_an_error() -> None:
 # ---- injected slowdown
 
 
-def test_the_slowdown_is_a_share_of_the_call_inside_the_forward_pass(monkeypatch: pytest.MonkeyPatch) -> None:
-    """With a clock that every matrix product moves on by a millisecond."""
-    torch = pytest.importorskip("torch")
-    import segcore.inference.pipeline
-    import segcore.inference.runtimes
-
+@pytest.mark.parametrize("share", [0.05, 0.10, 0.20])
+def test_the_slowdown_is_a_share_of_the_call(monkeypatch: pytest.MonkeyPatch, share: float) -> None:
+    """With a clock that each reading advances by a millisecond."""
     now = [0.0]
-    products = [0]
-    plain = torch.Tensor.__matmul__
 
-    def product(a: object, b: object) -> object:
+    def read_clock() -> float:
         now[0] += 0.001
-        products[0] += 1
-        return plain(a, b)
+        return now[0]
 
-    class Session:
-        def forward(self, batch: object) -> object:
-            now[0] += 0.040
-            return batch
+    def call() -> None:
+        now[0] += 0.999
 
-    monkeypatch.setattr(segcore.inference.pipeline, "open_session", vars(segcore.inference.pipeline)["open_session"])
-    monkeypatch.setattr(segcore.inference.runtimes, "open_session", lambda *_: Session())
-    monkeypatch.setattr("time.perf_counter", lambda: now[0])
-    slowdown = Slowdown(0.10)
-    slowdown.install()
-    session: Any = vars(segcore.inference.pipeline)["open_session"]("torch", None, None, "fp32")
-    monkeypatch.setattr(torch.Tensor, "__matmul__", product)
-    batch = torch.zeros(1)
-    session.forward(batch)
-    assert products[0] == 4  # a tenth of the 40 ms that the forward pass took: the call is not known yet
-    slowdown.call_s = 0.060
-    start = now[0]
-    session.forward(batch)
-    assert now[0] - start == pytest.approx(0.046)  # a tenth of the whole call
+    monkeypatch.setattr("time.perf_counter", read_clock)
+    slow_call(call, share)
+    assert now[0] == pytest.approx(1.0 + share, abs=0.003)
 
 
 def test_the_limit_of_a_case_is_read_off_the_item_of_either_revision() -> None:
