@@ -351,12 +351,14 @@ class GitRecord(Record):
 
 
 class OutcomeRecord(Record):
-    """How one collected item ended; skips and errors keep their reason and the command that mends it."""
+    """How one collected item ended, and why if it did not pass."""
 
     item: str
     kind: str
     outcome: OutcomeKind
     reason: str = ""
+    where: str = ""
+    """File or URL that the reason is about and does not name, so that equal reasons can be grouped."""
     key: str | None = None
     """`BenchmarkRecord.key` of what it measured, or would have measured."""
 

@@ -12,7 +12,6 @@ from segcore.core.records import KINDS
 from segcore.plugin.progress import clock_text
 from segcore.plugin.session import BenchSession
 from segcore.report.terminal import render_run
-from segcore.report.wording import without_address
 
 
 def announce(session: BenchSession) -> list[str]:
@@ -29,8 +28,8 @@ def announce(session: BenchSession) -> list[str]:
         if model in session.resources.random_models:
             lines.append(f"segcore: {model} is timed on random weights: {session.resources.random_models[model]}")
     by_reason: dict[str, list[str]] = defaultdict(list)
-    for node, reason in session.skips.items():
-        by_reason[without_address(reason)].append(node.partition("[")[2].removesuffix("]"))
+    for node, skip in session.skips.items():
+        by_reason[skip.message].append(node.partition("[")[2].removesuffix("]"))
     for reason, names in by_reason.items():
         lines.append(f"segcore: {len(names)} skipped ({names[0]}{', ...' * (len(names) > 1)}): {reason}")
     return lines

@@ -57,7 +57,7 @@ class BenchHooks:
 
     def _opened(self, node: pytest.Item, make: Callable[[], _I]) -> _I:
         if node.nodeid in self.session.skips:
-            pytest.skip(self.session.skips[node.nodeid])
+            pytest.skip(str(self.session.skips[node.nodeid]))
         try:
             item = make()
         except SegcoreError as error:
@@ -112,8 +112,10 @@ class BenchHooks:
             return
         plan = self.session.items[nodeid]
         outcome, reason = _outcome(report, call)
+        skip = self.session.skips.get(nodeid)
+        reason, where = (skip.message, skip.where) if skip else (reason, "")
         self.session.outcomes[nodeid] = OutcomeRecord(
-            item=nodeid, kind=plan.kind, outcome=outcome, reason=reason, key=plan.key
+            item=nodeid, kind=plan.kind, outcome=outcome, reason=reason, where=where, key=plan.key
         )
 
     def pytest_report_teststatus(self, report: pytest.TestReport) -> tuple[str, str, str] | None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from segcore.core.errors import DownloadError, NotInstalledError
+from segcore.core.errors import DownloadError, NotInstalledError, SegcoreError
 from segcore.inference import models
 from segcore.inference.pipeline import Segmenter
 from segcore.inference.preprocess import CALIBRATION_PHOTOS, Photo
@@ -31,20 +31,21 @@ class Resources:
         self._loaded: tuple[tuple[object, ...], Segmenter] | None = None
         self._threads = torch.get_num_threads()
 
-    def why_not(self, item: PlanItem) -> str:
-        """Return why an item cannot run, with what would mend it; an empty string if it can."""
+    def why_not(self, item: PlanItem) -> SegcoreError | None:
+        """Return why an item cannot run and what to do about it, or None."""
         if item.case.skip_reason:
-            return item.case.skip_reason
+            return SegcoreError(item.case.skip_reason)
         self._settle_weights(item)
         if item.kind == "accuracy" and item.model in self.random_models:
-            return f"{item.model} has random weights, which say nothing of accuracy: {self.random_models[item.model]}"
+            reason = self.random_models[item.model]
+            return SegcoreError(f"{item.model} has random weights, which say nothing of accuracy: {reason}")
         try:
             self.photo(item.case)
             if item.kind == "accuracy":
                 self.mask(item.case)
         except (DownloadError, NotInstalledError) as error:
-            return str(error)
-        return ""
+            return error
+        return None
 
     def _settle_weights(self, item: PlanItem) -> None:
         if item.model in self._weights:

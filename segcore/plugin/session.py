@@ -73,8 +73,8 @@ class BenchSession:
         """What items that pytest-benchmark does not time have measured: node id, samples and record."""
         self._calibration_change: float | None = None
         self._counters: dict[str, EnergyCounter | None] = {}
-        self.skips = {node: reason for node, item in items.items() if (reason := self.resources.why_not(item))}
-        """Reason by node id of what cannot run."""
+        self.skips = {node: error for node, item in items.items() if (error := self.resources.why_not(item))}
+        """Reasons, by node id, for not running an item."""
         timed = not benchmark_session(config).disabled
         devices = dict.fromkeys(item.device for node, item in items.items() if timed and node not in self.skips)
         self.calibration = tuple(calibrate(open_device(name)) for name in devices)

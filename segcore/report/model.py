@@ -16,7 +16,6 @@ from segcore.judgement.drift import pixel_drift
 from segcore.judgement.gate.verdict import GateResult, Row
 from segcore.report.gate import Headline, headline, worst_first
 from segcore.report.pictures import load_indices, load_photo
-from segcore.report.wording import without_address
 
 TRACE = 0.001
 """Share of the pixels below which a class gets no entry of its own in a legend."""
@@ -134,7 +133,7 @@ def group_failures(outcomes: Sequence[OutcomeRecord]) -> tuple[Failure, ...]:
     """Return what did not pass, grouped by outcome and reason."""
     found: dict[tuple[OutcomeKind, str], list[str]] = {}
     for outcome in outcomes:
-        key = (outcome.outcome, without_address(outcome.reason))
+        key = (outcome.outcome, outcome.reason)
         found.setdefault(key, []).append(outcome.key or outcome.item)
     ordered = sorted(found.items(), key=lambda entry: _OUTCOMES.index(entry[0][0]))
     return tuple(Failure(kind, reason, tuple(items)) for (kind, reason), items in ordered if kind != "passed")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Sequence
 
 from segcore.core.records import BenchmarkRecord, Run, thread_words
@@ -51,11 +50,6 @@ def change_text(change: Interval | None, unit: Unit) -> str:
 def score_words(name: str) -> str:
     """Return the label of a dataset's score: ``pixel accuracy``, ``mIoU``, ``IoU cat``."""
     return name.replace("_", " ").replace("iou", "IoU")
-
-
-def without_address(reason: str) -> str:
-    """Return a reason without a leading URL, so that equal reasons for many files can be grouped."""
-    return re.sub(r"^https?://\S+: ", "", reason)
 
 
 def model_name(info: BenchmarkRecord) -> str:

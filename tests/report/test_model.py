@@ -37,8 +37,9 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> tuple[Run, Run]:
     )
 
 
-def outcome(kind: str, reason: str = "", item: str = "i") -> OutcomeRecord:
-    return OutcomeRecord.model_validate({"item": item, "kind": "latency", "outcome": kind, "reason": reason})
+def outcome(kind: str, reason: str = "", item: str = "i", where: str = "") -> OutcomeRecord:
+    fields = {"item": item, "kind": "latency", "outcome": kind, "reason": reason, "where": where}
+    return OutcomeRecord.model_validate(fields)
 
 
 def with_outcomes(run: Run, *outcomes: OutcomeRecord, complete: bool = True) -> Run:
@@ -149,8 +150,8 @@ def test_what_is_not_as_expected_comes_first(pair: tuple[Run, Run]) -> None:
 def test_failures_are_grouped_by_reason(pair: tuple[Run, Run]) -> None:
     run = with_outcomes(
         pair[0],
-        outcome("skipped", "http://a.example/x: no network", "a"),
-        outcome("skipped", "http://a.example/y: no network", "b"),
+        outcome("skipped", "no network", "a", where="http://a.example/x"),
+        outcome("skipped", "no network", "b", where="http://a.example/y"),
         outcome("failed", "a dog", "c"),
         outcome("passed", "", "d"),
     )
