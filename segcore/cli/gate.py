@@ -9,11 +9,11 @@ import sys
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
-from segcore.cli.options import FiniteFloat, json_option, storage_option
+from segcore.cli.options import POSITIVE, FiniteFloat, json_option, option, option_group, storage_option
 from segcore.core.errors import UsageError
 
 if TYPE_CHECKING:
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from segcore.judgement.gate.verdict import GateResult
     from segcore.paired.arms import Arm
 
-DEFAULT_ARGS = "bench -k latency"
 USAGE = "give BASELINE and CURRENT, or --against REV (or another option of the arms), or --self-audit"
 
 
@@ -31,12 +30,14 @@ USAGE = "give BASELINE and CURRENT, or --against REV (or another option of the a
 class Turns:
     """Options of two arms that are measured in turns."""
 
-    against: str | None
-    base_python: str | None
-    base_args: str | None
-    head_args: str | None
-    args: str
-    budget: float | None
+    against: str | None = option(metavar="REV", help="Measure this git revision and the working tree in turns.")
+    base_python: str | None = option(metavar="PYTHON", help="In turns: interpreter of the base arm [this one].")
+    base_args: str | None = option(metavar="ARGS", help="In turns: more pytest arguments for the base arm.")
+    head_args: str | None = option(metavar="ARGS", help="In turns: more pytest arguments for the head arm.")
+    args: str = option(default="bench -k latency", help="In turns: pytest arguments for both arms, bench first.")
+    budget: float | None = option(
+        type=FiniteFloat(min=1), metavar="SECONDS", help="In turns: total time [300 per item]."
+    )
 
     @property
     def requested(self) -> bool:
@@ -47,16 +48,9 @@ class Turns:
 @click.command()
 @click.argument("baseline", required=False)
 @click.argument("current", required=False)
-@click.option("--against", metavar="REV", help="Measure this git revision and the working tree in turns.")
-@click.option("--base-python", metavar="PYTHON", help="In turns: interpreter of the base arm [this one].")
-@click.option("--base-args", metavar="ARGS", help="In turns: more pytest arguments for the base arm.")
-@click.option("--head-args", metavar="ARGS", help="In turns: more pytest arguments for the head arm.")
-@click.option(
-    "--args", default=DEFAULT_ARGS, show_default=True, help="In turns: pytest arguments for both arms, bench first."
-)
-@click.option("--budget", type=FiniteFloat(min=1), metavar="SECONDS", help="In turns: total time [300 per item].")
-@click.option("--self-audit", is_flag=True, help="Measure how often this gate errs on this machine, on itself.")
-@click.option("--gates", type=click.IntRange(min=1), default=3, show_default=True, help="Of the audit, per slowdown.")
+@option_group(Turns, "turns")
+@click.option("--self-audit", is_flag=True, help="Measure how often the gate is wrong on this machine.")
+@click.option("--gates", type=POSITIVE, default=3, help="Gates per slowdown in the self-audit.")
 @click.option("--max-slowdown", type=FiniteFloat(min=0), help="Limit for items whose case has none [0.05].")
 @click.option("--process-noise", type=FiniteFloat(min=0), help="Standard deviation between processes, 0.02 for 2 %.")
 @storage_option
@@ -64,13 +58,13 @@ class Turns:
 def gate(
     baseline: str | None,
     current: str | None,
+    turns: Turns,
     self_audit: bool,
     gates: int,
     max_slowdown: float | None,
     process_noise: float | None,
     storage: Path,
     as_json: bool,
-    **turns: Any,
 ) -> None:
     """Judge CURRENT against BASELINE: is it still right, and still fast?
 
@@ -82,15 +76,14 @@ def gate(
     """
     from segcore.core.limits import Limits
 
-    arms = Turns(**turns)
-    if sum((baseline is not None, arms.requested, self_audit)) != 1 or (baseline is not None and current is None):
+    if sum((baseline is not None, turns.requested, self_audit)) != 1 or (baseline is not None and current is None):
         raise UsageError(USAGE)
     limits = Limits() if max_slowdown is None else Limits(max_slowdown={"p50": max_slowdown})
     if self_audit:
-        _audit(arms, limits.slowdowns[0.5], gates, as_json)
+        _audit(turns, limits.slowdowns[0.5], gates, as_json)
         return
-    if arms.requested:
-        result = _in_turns(arms, limits.slowdowns[0.5])
+    if turns.requested:
+        result = _in_turns(turns, limits.slowdowns[0.5])
     else:
         result = _judge_files(str(baseline), str(current), limits, storage, process_noise)
     publish(result, as_json)

@@ -70,10 +70,10 @@ def option_group(
             return command(**{parameter: group(**own)}, **values)
 
         for field in reversed(fields):
-            settings = dict(field.metadata["settings"])
+            flag, settings = field.metadata["flag"], field.metadata["settings"]
             if field.name in defaults:
-                settings["default"] = defaults[field.name]
-            click.option(field.metadata["flag"] or f"--{field.name}", field.name, **settings)(with_group)
+                settings = {**settings, "default": defaults[field.name]}
+            click.option(flag or f"--{field.name.replace('_', '-')}", field.name, **settings)(with_group)
         return with_group
 
     return decorate
