@@ -1,1 +1,1 @@
-"""Vocabulary shared by every room: errors, labels, limits, records and atomic files."""
+"""What every other room uses: errors, labels, limits, records, image and output files, git."""

@@ -1,4 +1,4 @@
-"""The one writer of output files, and the rename that never leaves half a file behind."""
+"""Write output files: atomically, or in place for devices and pipes."""
 
 from __future__ import annotations
 

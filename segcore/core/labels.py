@@ -36,7 +36,7 @@ VOC_CLASSES: tuple[str, ...] = (
 )
 NUM_CLASSES = len(VOC_CLASSES)
 IGNORE_INDEX = 255
-"""Pixels with this value in a ground-truth mask are not scored (VOC's 'void' border)."""
+"""Pixels of a ground-truth mask with this value are not scored (VOC's void border)."""
 
 ALIASES: dict[str, str] = {
     "airplane": "aeroplane",

@@ -1,7 +1,7 @@
-"""How much worse an item may become before the gate says so: the limits of one item, as they stand in its record.
+"""The limits of one item: how much worse it may become before the gate fails.
 
-Case files say which limits hold for which model, device or runtime (`segcore.inputs.cases`); what they come to for
-one item is a `Limits`, which is written into the run file and judged by the gate.
+Case files set limits by model, device, runtime and so on (`segcore.inputs.cases`). The `Limits` that result for an item
+are recorded in the run file, where the gate reads them.
 """
 
 from __future__ import annotations
@@ -56,25 +56,25 @@ _Share = Annotated[float, Strict(), Field(ge=0, le=1, allow_inf_nan=False)]
 
 
 class Limits(BaseModel):
-    """Limits of the gate for one item; what was not set has its default, and is not written into the record."""
+    """Limits of the gate for one item; only those that were set are written into the record."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     max_slowdown: _Amounts = {"p50": 0.05}
-    """How much longer than in the baseline a call may take, as a share of it (0.05 = 5 %): a number for the median,
-    or a mapping from percentiles to numbers, such as {p50: 0.05, p99: 0.2}."""
+    """Relative increase of the time per call over the baseline (0.05 = 5 %): a number for the median, or a mapping from
+    percentiles to numbers, such as {p50: 0.05, p99: 0.2}."""
     max_latency_ms: _Positives = {}
-    """How long a call may take at most, milliseconds: a number for the median, or a mapping from percentiles."""
+    """Maximum time per call, milliseconds: a number for the median, or a mapping from percentiles to numbers."""
     min_throughput: _Positive | None = None
-    """Images per second, at least."""
+    """Minimum of images per second."""
     max_iou_drop: _Share = 0.01
-    """How far the IoU of any class, and the pixel accuracy, may fall below the baseline's (0.01 = one point of 100)."""
+    """Decrease of the IoU of any class, or of the pixel accuracy, from the baseline (0.01 = one point of 100)."""
     max_miou_drop: _Share = 0.01
-    """How far the mean IoU may fall below the baseline's."""
+    """Decrease of the mean IoU from the baseline."""
     max_drift: _Share = 0.01
-    """Share of all pixels whose class may differ from the baseline's class map for more than numeric noise."""
+    """Share of all pixels whose class differs from the baseline's class map by more than numeric noise."""
     max_parity_drift: _Share = 0.01
-    """Share of all pixels whose class may differ from that of torch in fp32 on the same device, where it was sure."""
+    """Share of all pixels whose class differs from that of torch in fp32 on the same device, if that was certain."""
 
     @property
     def slowdowns(self) -> dict[float, float]:
@@ -87,7 +87,7 @@ class Limits(BaseModel):
         return {_quantile(name): most for name, most in self.max_latency_ms.items()}
 
     def over(self, defaults: Limits) -> Limits:
-        """Return `defaults` with what is set here in its place."""
+        """Return `defaults` overridden by the limits that are set here."""
         fields = self.model_fields_set & Limits.model_fields.keys()
         return defaults.model_copy(update={name: getattr(self, name) for name in fields})
 

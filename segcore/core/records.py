@@ -1,8 +1,8 @@
-"""The schema of a run file: what segcore adds to pytest-benchmark's JSON, and how a whole run is seen by its readers.
+"""The schema of a run file: what segcore adds to pytest-benchmark's JSON.
 
-pytest-benchmark writes one object per benchmark with its raw samples under ``stats.data``. segcore rides along: a
-`BenchmarkRecord` in each benchmark's ``extra_info.segcore`` and one `RunRecord` in the top-level ``segcore`` object.
-Statistics are never stored by us; they are derived from the samples when a run is read.
+pytest-benchmark writes one object per benchmark with the raw samples under ``stats.data``. segcore adds a
+`BenchmarkRecord` to each benchmark's ``extra_info.segcore`` and one `RunRecord` as the top-level ``segcore`` object.
+segcore computes statistics from the samples when it reads a run; it stores none.
 
 Every model is frozen and refuses unknown keys; a reader refuses a schema version that is not in `READABLE_VERSIONS`.
 """
@@ -18,14 +18,14 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from segcore.core.limits import Limits
 
 SCHEMA_VERSION = 2
-"""Version written. Version 2 gave warnings fields; in version 1 they are text."""
+"""Version written. Warnings have fields since version 2; in version 1 they are text."""
 READABLE_VERSIONS = (1, 2)
 
 STAGES = ("decode", "preprocess", "transfer", "forward", "postprocess", "colorize")
 """Stages of the pipeline, in order."""
 Kind = Literal["accuracy", "latency", "throughput", "load", "dataset"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
-"""In the order in which the items of one model run."""
+"""In the order in which the items of a model run."""
 TIMED: tuple[Kind, ...] = ("latency", "throughput", "load")
 """Kinds whose samples are the result; the samples of other kinds only document how long the item took."""
 ITEM_FIELDS = ("case", "model", "runtime", "precision", "device", "size", "batch", "threads", "scenario")
@@ -76,7 +76,7 @@ class WarningRecord(Record):
 
 
 class WeightsRecord(Record):
-    """Which weights ran: their kind, their name (enum, file name or seed) and the sha256 of file or state."""
+    """The weights of a model: kind, name (enum, file name or seed) and the SHA-256 of their file or state."""
 
     kind: WeightsKind
     name: str
@@ -84,22 +84,22 @@ class WeightsRecord(Record):
 
     @property
     def warning(self) -> str:
-        """What follows a name in every table where the weights are random; else nothing."""
+        """Suffix of the model's name in tables if the weights are random, else an empty string."""
         return " (random weights)" if self.kind == "random" else ""
 
 
 class CheckRecord(Record):
-    """One expectation of a case held against what was found."""
+    """Result of one expectation of a case."""
 
     name: str
-    """What was looked at, for example ``dominant`` or ``fraction of cat``."""
+    """For example ``dominant`` or ``fraction of cat``."""
     wanted: str
     found: str
     passed: bool
 
 
 class AccuracyRecord(Record):
-    """What a model saw in one photo, and how that compares with what was expected.
+    """Prediction of a model for one photo, and how it meets the expectations.
 
     Fractions are shares of all pixels at the photo's own resolution (0 to 1). IoUs need a ground-truth mask.
     Paths are relative to the directory of the run file.
@@ -116,7 +116,7 @@ class AccuracyRecord(Record):
     class_map: str | None = None
     """Indexed PNG of the class map at the photo's resolution."""
     margin_map: str | None = None
-    """Greyscale PNG of the top-1 minus top-2 logit margin at model scale: see `MARGIN_PNG_STEP`."""
+    """Greyscale PNG of the top-1 minus top-2 logit margin at model scale; see `MARGIN_PNG_STEP`."""
     photo: str | None = None
     """JPEG of the photo, for reports."""
     overlay: str | None = None
@@ -135,11 +135,11 @@ class AccuracyRecord(Record):
 
 
 MARGIN_PNG_STEP = 1 / 32
-"""One grey level of a stored margin map, in logits; 255 means 255 * step or more."""
+"""Logits per grey level of a stored margin map; 255 means 255 * step or more."""
 
 
 class WorstRecord(Record):
-    """One of the images that scored worst."""
+    """One of the images with the lowest scores."""
 
     name: str
     miou: float
@@ -148,7 +148,7 @@ class WorstRecord(Record):
 
 
 class DatasetRecord(Record):
-    """Accuracy over a dataset under one protocol, beyond what `AccuracyRecord` holds of it.
+    """Accuracy over a dataset under one protocol, in addition to its `AccuracyRecord`.
 
     All figures are shares (0 to 1), by name: ``miou``, ``dice``, ``iou cat`` and so on
     (`segcore.evaluation.metrics.SCORES`); undefined figures (a class in neither masks nor predictions) are omitted.
@@ -157,29 +157,29 @@ class DatasetRecord(Record):
     name: str
     """For example ``voc-val``."""
     sha256: str
-    """Of the names of the images asked for, in order."""
+    """Of the names of the requested images, in order."""
     images: int
-    """How many were scored."""
+    """Number of scored images."""
     failed: dict[str, str] = {}
-    """Reason by name of what could not be."""
+    """Reason by name of the images that could not be scored."""
     protocol: str
     scores: dict[str, float]
     intervals: dict[str, tuple[float, float]]
     """95 % confidence intervals by bootstrap over images."""
     published: dict[str, float] = {}
-    """What the weights' publisher reports for this very dataset and protocol, where that is so."""
+    """Scores that the publisher of the weights reports for the same dataset and protocol."""
     matrix: tuple[tuple[int, ...], ...] | None = None
-    """Pixels by target class and predicted class; None where figures are means over images."""
+    """Pixels by target class and predicted class; None if the scores are means over images."""
     worst: tuple[WorstRecord, ...] = ()
 
 
 class EnergyRecord(Record):
-    """What an item took out of the socket, as a counter of the machine saw it; includes whatever else ran."""
+    """Energy used during an item according to a counter of the machine, including that of other processes."""
 
     joules: float
     """From the end of the warm-up to the end of the item."""
     calls: int
-    """Of the pipeline, on the whole batch, in that time."""
+    """Calls of the pipeline on the whole batch in that time."""
     counter: str
     """For example ``RAPL package-0 + dram``."""
 
@@ -234,18 +234,18 @@ class BenchmarkRecord(Record):
     runtime_options: dict[str, str] = {}
     precision: str = "fp32"
     build_s: float | None = None
-    """Seconds that exporting, quantising and compiling had taken by then, in no sample; 0.0 where all was cached."""
+    """Seconds of exporting, quantising and compiling, not part of any sample; 0.0 if everything was cached."""
     device: str
-    """Device type: ``cpu``, ``cuda``, ``mps``; ``cuda:1`` where an index was asked for."""
+    """Device type: ``cpu``, ``cuda`` or ``mps``; ``cuda:1`` if an index was given."""
     size: int
     """Shorter side at model scale, pixels."""
     batch: int = 1
     threads: int | None = None
-    """Intra-op threads that were asked for, where they are swept; None: those of the run (`MachineRecord`)."""
+    """Intra-op threads of an item in a sweep over threads; None means those of the run (`MachineRecord`)."""
     scenario: Scenario | None = None
     """Of a load item."""
     input_shape: tuple[int, int, int, int]
-    """(B, 3, H, W) of the tensor that went into the model."""
+    """(B, 3, H, W) of the model's input."""
     preprocess: str
     """Name of the preprocessing convention; a change makes runs incomparable."""
     stages: dict[str, tuple[float, ...]] = {}
@@ -253,11 +253,11 @@ class BenchmarkRecord(Record):
     gmacs: float | None = None
     """Giga multiply-accumulates of one forward pass of the whole batch."""
     gbytes: float | None = None
-    """Gigabytes that the convolutions of one forward pass move at least: `segcore.inference.models.gbytes`."""
+    """Minimum of gigabytes that the convolutions of one forward pass move; see `segcore.inference.models.gbytes`."""
     peak_memory_bytes: int | None = None
-    """High-water mark over the rounds: of torch's allocator on CUDA, of the resident process on a Linux CPU."""
+    """Peak over the rounds: of torch's allocator on CUDA, of the resident set size on a Linux CPU."""
     energy: EnergyRecord | None = None
-    """None where the machine has no counter that may be read."""
+    """None if the machine has no readable counter."""
     accuracy: AccuracyRecord | None = None
     dataset: DatasetRecord | None = None
     load: LoadRecord | None = None
@@ -271,7 +271,7 @@ class BenchmarkRecord(Record):
 
     @property
     def joules_per_image(self) -> float | None:
-        """Energy of one image; None where it was not counted."""
+        """Energy per image, None if it was not measured."""
         return self.energy.joules / (self.energy.calls * self.batch) if self.energy else None
 
     @property
@@ -297,7 +297,7 @@ def item_id(kind: Kind, fields: Mapping[str, Any]) -> str:
 
 
 def thread_words(info: BenchmarkRecord) -> str:
-    """Return ``2 threads`` of an item of a sweep over threads, nothing of any other."""
+    """Return for example ``2 threads`` for an item in a sweep over threads, else an empty string."""
     return f"{info.threads} thread{'s' * (info.threads > 1)}" if info.threads else ""
 
 
@@ -310,14 +310,14 @@ class GpuRecord(Record):
 
 
 class MachineRecord(Record):
-    """What decides how fast this machine is; two runs are comparable in speed only where all of it is equal."""
+    """What determines the speed of a machine; the speeds of two runs are comparable only if all fields are equal."""
 
     cpu: str
     cores_physical: int | None
     cores_usable: int
-    """Logical processors this process may run on (affinity)."""
+    """Logical processors that this process may run on (affinity)."""
     cgroup_cpus: float | None
-    """CPU quota of the control group in processors, None when unlimited."""
+    """CPU quota of the control group in processors, None if unlimited."""
     instruction_sets: tuple[str, ...]
     memory_bytes: int
     system: str
@@ -326,15 +326,15 @@ class MachineRecord(Record):
     python: str
     torch: str
     torch_build: str
-    """BLAS, oneDNN, OpenMP and capability as torch was built."""
+    """BLAS, oneDNN, OpenMP and CPU capability of torch's build."""
     intra_op_threads: int
     inter_op_threads: int
     thread_settings: dict[str, str] = {}
-    """Environment variables that decide on threads, where set."""
+    """Environment variables that set thread counts, if they are set."""
 
 
 class CalibrationRecord(Record):
-    """What a device can do at best, measured in the same session (medians of repeated rounds)."""
+    """Peak rates of a device, measured in the same session (medians of repeated rounds)."""
 
     device: str
     matmul_gmacs_per_s: float
@@ -360,7 +360,7 @@ class OutcomeRecord(Record):
     where: str = ""
     """File or URL that the reason is about and does not name, so that equal reasons can be grouped."""
     key: str | None = None
-    """`BenchmarkRecord.key` of what it measured, or would have measured."""
+    """`BenchmarkRecord.key` of the item, also if it was not measured."""
 
 
 class RunRecord(Record):
@@ -372,11 +372,11 @@ class RunRecord(Record):
     """UTC, ISO 8601."""
     duration_s: float
     complete: bool
-    """False when the run was interrupted; what it had measured is in the file all the same."""
+    """False if the run was interrupted; the items measured before are in the file."""
     command: tuple[str, ...]
     machine: MachineRecord
     conditions: dict[str, str] = {}
-    """What flickers (load, governor, GC): recorded, never part of the identity."""
+    """Volatile state of the system (load, governor, GC), not part of the machine's identity."""
     calibration: tuple[CalibrationRecord, ...] = ()
     versions: dict[str, str]
     git: GitRecord | None = None
@@ -385,7 +385,7 @@ class RunRecord(Record):
 
 
 class Benchmark(Record):
-    """One item of a run as its readers see it."""
+    """One item of a run that was read."""
 
     name: str
     samples: tuple[float, ...]
@@ -394,7 +394,7 @@ class Benchmark(Record):
 
 
 class Run(Record):
-    """A run file that has been read and found good."""
+    """A valid run file that was read."""
 
     path: Path
     record: RunRecord
