@@ -1,1 +1,1 @@
-"""How the `embedded` weights were trained; not part of the wheel."""
+"""Training of the `embedded` weights; not part of the wheel."""

@@ -1,10 +1,9 @@
-"""Training photos in memory, and batches of them that depend on nothing but `(seed, step)`."""
+"""Training photos in memory, and batches of them that depend on `(seed, step)` alone."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from hashlib import sha256
-from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -17,20 +16,21 @@ from torch import Tensor
 
 from segcore.core.labels import IGNORE_INDEX, NUM_CLASSES, VOC_CLASSES
 from segcore.inference.preprocess import IMAGENET_MEAN, IMAGENET_STD
+from segcore.inputs.datasets import Dataset
 
 Bytes = NDArray[np.uint8]
 
 FILL: Final = (124, 116, 104)
-"""The mean colour, for what lies outside a photo."""
+"""Mean colour, for pixels outside a photo."""
 
 LUMA: Final = np.array((0.299, 0.587, 0.114), np.float32)
-"""Shares of red, green and blue in brightness (ITU-R BT.601)."""
+"""Weights of red, green and blue in brightness (ITU-R BT.601)."""
 
-COATED: Final = tuple(VOC_CLASSES.index(name) for name in ("bird", "cat", "cow", "dog", "horse", "sheep"))
-"""Animals, which come in many colours."""
+RECOLOURED: Final = tuple(VOC_CLASSES.index(name) for name in ("bird", "cat", "cow", "dog", "horse", "sheep"))
+"""Classes of animals, which come in many colours."""
 
 COMMON: Final = 0.1
-"""Photos with a class that fewer than this share of photos shows are drawn more often (arXiv 1908.03195, app. B)."""
+"""Share of photos below which a class is rare; photos with one are drawn more often (arXiv 1908.03195, app. B)."""
 
 LOGITS_STRIDE: Final = 4
 MAX_REPEAT: Final = 4.0
@@ -50,12 +50,12 @@ TeacherLogits = NDArray[np.float16]
 """A teacher's logits `[P, h, w, 21]` for P photos; the corners of its grid lie on those of the photo."""
 
 TEMPERATURE: Final = 2.0
-"""A teacher's logits are divided by this before they are made probabilities (arXiv 1503.02531)."""
+"""Divisor of a teacher's logits before the softmax (arXiv 1503.02531)."""
 
 
 @dataclass(frozen=True)
 class Piece:
-    """Where in which photo one class is to be seen: a box `(left, top, right, bottom)` in pixels."""
+    """A box `(left, top, right, bottom)` in pixels around one class in one photo."""
 
     photo: int
     label: int
@@ -64,9 +64,9 @@ class Piece:
 
 @dataclass(frozen=True)
 class Augmentation:
-    """How a batch is drawn: `crop` pixels square, `batch` of them, photos enlarged by a factor from `scales`.
+    """How a batch is drawn: `batch` crops of `crop` pixels square, photos scaled by a factor from `scales`.
 
-    Animals get another colour with the probability `recolour`, each kind in each crop; the images without that are
+    In each crop, each class of animals is recoloured with the probability `recolour`; `Batch.plain`, without that, is
     `closer` times as large.
     """
 
@@ -77,27 +77,20 @@ class Augmentation:
     closer: float = 1.0
 
 
-def load_photos(root: Path, split: str) -> list[Photo]:
-    """Decode every photo of `ImageSets/Segmentation/{split}.txt` under a VOC root, in the order of that file."""
-    names = (root / "ImageSets" / "Segmentation" / f"{split}.txt").read_text().split()
-    photos = []
-    for name in names:
-        with Image.open(root / "JPEGImages" / f"{name}.jpg") as image:
-            pixels = np.array(image.convert("RGB"))
-        with Image.open(root / "SegmentationClass" / f"{name}.png") as image:
-            classes = np.array(image)
-        photos.append(Photo(name, pixels, classes))
-    return photos
+def load_photos(dataset: Dataset) -> list[Photo]:
+    """Decode every photo and class map of a dataset, in its order."""
+    return [Photo(name, *dataset.load(index)) for index, name in enumerate(dataset.names)]
 
 
-def hold_out(photos: list[Photo], count: int) -> tuple[list[Photo], list[Photo]]:
+def hold_out(dataset: Dataset, count: int) -> tuple[Dataset, Dataset]:
     """Split off `count` photos by the digest of their names: `(the rest, those held out)`, each in order."""
-    held = set(sorted((p.name for p in photos), key=lambda name: sha256(name.encode()).hexdigest())[:count])
-    return [p for p in photos if p.name not in held], [p for p in photos if p.name in held]
+    held = set(sorted(dataset.names, key=lambda name: sha256(name.encode()).hexdigest())[:count])
+    rest, out = ([name for name in dataset.names if (name in held) is wanted] for wanted in (False, True))
+    return replace(dataset, names=tuple(rest)), replace(dataset, names=tuple(out))
 
 
 def photo_weights(photos: list[Photo]) -> NDArray[np.float64]:
-    """How likely each photo is drawn; photos with a rare class up to `MAX_REPEAT` times as likely (sums to 1)."""
+    """Return the probability of each photo: with a rare class up to `MAX_REPEAT` times as high; they sum to 1."""
     shown = np.array([np.bincount(p.classes.ravel(), minlength=256)[:NUM_CLASSES] > 0 for p in photos])
     share = np.maximum(shown.mean(axis=0), 1e-9)
     repeat = np.clip(np.sqrt(COMMON / share), 1.0, MAX_REPEAT)
@@ -106,7 +99,7 @@ def photo_weights(photos: list[Photo]) -> NDArray[np.float64]:
 
 
 def pieces(photos: list[Photo]) -> list[list[Piece]]:
-    """What can be pasted into other photos: for each class shown, the boxes of at least 1 % of their photo."""
+    """Return what can be pasted into other photos: by class, the boxes of objects of at least 1 % of their photo."""
     found: dict[int, list[Piece]] = {}
     for index, photo in enumerate(photos):
         for label in np.flatnonzero(np.bincount(photo.classes.ravel(), minlength=256)[1:NUM_CLASSES]) + 1:
@@ -118,10 +111,10 @@ def pieces(photos: list[Photo]) -> list[list[Piece]]:
 
 
 class Batch(NamedTuple):
-    """Images `[B, 3, crop, crop]` float32, normalised; class maps `[B, crop, crop]` uint8; what a teacher sees there.
+    """Images `[B, 3, crop, crop]` float32, normalised; class maps `[B, crop, crop]` uint8; a teacher's probabilities.
 
-    That is `[B, 21, crop / 4, crop / 4]` float32, probabilities, all 0 where it saw something else. `plain` are the
-    images before animals were recoloured, where that is done, and larger if that was asked for.
+    These are `[B, 21, crop / 4, crop / 4]` float32, all 0 where the image was changed. `plain` are the images before
+    animals were recoloured, if they were, `Augmentation.closer` times as large.
     """
 
     images: Tensor
@@ -131,16 +124,16 @@ class Batch(NamedTuple):
 
 
 class Sample(NamedTuple):
-    """One of a batch: photo `(crop, crop, 3)`, the same before it was recoloured, class map, what a teacher sees."""
+    """One of a batch: image `(crop, crop, 3)`, the same before recolouring, class map, a teacher's probabilities."""
 
     image: Bytes
     plain: Bytes | None
     labels: Bytes
-    opinion: NDArray[np.float32] | None
+    teacher: NDArray[np.float32] | None
 
 
 class Batches:
-    """Augmented batches from photos in memory; `batch(step, how)` is a pure function of its arguments and the seed."""
+    """Augmented batches of photos in memory; `batch(step, how)` is a pure function of its arguments and the seed."""
 
     def __init__(self, photos: list[Photo], seed: int, teacher_logits: TeacherLogits | None = None) -> None:
         self.photos = photos
@@ -152,7 +145,7 @@ class Batches:
         self.piece_weights = rarity / max(rarity.sum(), 1e-9)
 
     def batch(self, step: int, how: Augmentation) -> Batch:
-        """What step `step` learns from."""
+        """Return the batch of a step."""
         rng = np.random.default_rng((self.seed, step))
         chosen = rng.choice(len(self.photos), how.batch, p=self.weights)
         drawn = [self._sample(int(index), rng, how) for index in chosen]
@@ -162,7 +155,7 @@ class Batches:
         if how.closer != 1:
             images = F.interpolate(images, size=(how.crop, how.crop), mode="bilinear", antialias=True)
         classes = torch.from_numpy(np.stack([sample.labels for sample in drawn]))
-        soft = [sample.opinion for sample in drawn if sample.opinion is not None]
+        soft = [sample.teacher for sample in drawn if sample.teacher is not None]
         teacher = torch.from_numpy(np.stack(soft)).permute(0, 3, 1, 2) if soft else None
         return Batch(images, classes, teacher, *plain)
 
@@ -172,27 +165,27 @@ class Batches:
         scales = (low * how.closer, high * how.closer)
         image, labels, where = random_crop(self.photos[index], rng, replace(how, crop=large, scales=scales))
         rows = ((np.arange(how.crop) + 0.5) * how.closer).astype(int)
-        places = np.ix_(rows, rows)
-        opinion: NDArray[np.float32] | None = None
+        grid = np.ix_(rows, rows)
+        teacher: NDArray[np.float32] | None = None
         if self.teacher_logits is not None:
             logits = resample(self.teacher_logits[index], where, how.crop // LOGITS_STRIDE)
-            opinion = softmax(logits / TEMPERATURE, axis=-1)
+            teacher = softmax(logits / TEMPERATURE, axis=-1)
         unseen = np.zeros(labels.shape, bool)
         if self.pieces and rng.random() < PASTE_PROBABILITY:
             unseen = self._paste(image, labels, rng)
         if rng.random() < 0.5:
             image, labels, unseen = image[:, ::-1], labels[:, ::-1], unseen[:, ::-1]
-            opinion = None if opinion is None else opinion[:, ::-1].copy()
+            teacher = None if teacher is None else teacher[:, ::-1].copy()
         plain = None
         if how.recolour:
             plain, image = image, recolour(image, labels, how.recolour, rng)
             unseen = unseen | (image != plain).any(-1)
-        if opinion is not None:
-            opinion[at_logits(unseen[places])] = 0.0
-        return Sample(image, plain, labels[places], opinion)
+        if teacher is not None:
+            teacher[at_logits(unseen[grid])] = 0.0
+        return Sample(image, plain, labels[grid], teacher)
 
     def _paste(self, image: Bytes, labels: Bytes, rng: np.random.Generator) -> NDArray[np.bool_]:
-        """Cut one object out of another photo and lay it over this one (arXiv 2012.07177); return where."""
+        """Paste an object from another photo into this one (arXiv 2012.07177); return its mask."""
         options = self.pieces[rng.choice(len(self.pieces), p=self.piece_weights)]
         piece = options[rng.integers(len(options))]
         source, (left, top, right, bottom) = self.photos[piece.photo], piece.box
@@ -214,11 +207,11 @@ class Batches:
 
 
 Where = tuple[float, float, float, float]
-"""Left, top, right and bottom of a crop, as shares of its photo's width and height; it may reach beyond the photo."""
+"""Left, top, right and bottom of a crop, as shares of its photo's width and height; it may extend beyond the photo."""
 
 
 def random_crop(photo: Photo, rng: np.random.Generator, how: Augmentation) -> tuple[Bytes, Bytes, Where]:
-    """A square of `how.crop` pixels from the photo, enlarged at random; `FILL` and 255 where the photo ends."""
+    """Return a square of `how.crop` pixels from the photo, scaled at random; `FILL` and 255 outside the photo."""
     height, width = photo.classes.shape
     factor = float(np.exp(rng.uniform(*np.log(how.scales))))
     stretch = float(np.exp(rng.uniform(-0.15, 0.15)))
@@ -239,16 +232,16 @@ def random_crop(photo: Photo, rng: np.random.Generator, how: Augmentation) -> tu
 
 
 def at_logits(image: NDArray[Any]) -> NDArray[Any]:
-    """The pixels `[H, W, ...]` that lie nearest to the places of the network's logits, `[H/4, W/4, ...]`."""
+    """Return the pixels of `[H, W, ...]` nearest to the positions of the network's logits, `[H/4, W/4, ...]`."""
     return image[LOGITS_STRIDE // 2 :: LOGITS_STRIDE, LOGITS_STRIDE // 2 :: LOGITS_STRIDE]
 
 
 def resample(grid: NDArray[np.floating[Any]], where: Where, side: int) -> NDArray[np.float32]:
-    """Bilinear samples `[side, side, C]` of a grid `[h, w, C]` (corners aligned) in the part `where` of its photo."""
+    """Sample a grid `[h, w, C]` (corners aligned) bilinearly in the part `where` of its photo: `[side, side, C]`."""
 
     def weights(start: float, stop: float, count: int) -> NDArray[np.float32]:
-        places = (start + (np.arange(side) + 0.5) / side * (stop - start)).clip(0, 1) * (count - 1)
-        near: NDArray[np.float32] = np.maximum(0, 1 - np.abs(places[:, None] - np.arange(count))).astype(np.float32)
+        positions = (start + (np.arange(side) + 0.5) / side * (stop - start)).clip(0, 1) * (count - 1)
+        near: NDArray[np.float32] = np.maximum(0, 1 - np.abs(positions[:, None] - np.arange(count))).astype(np.float32)
         return near
 
     left, top, right, bottom = where
@@ -258,12 +251,12 @@ def resample(grid: NDArray[np.floating[Any]], where: Where, side: int) -> NDArra
 
 
 def recolour(image: Bytes, labels: Bytes, probability: float, rng: np.random.Generator) -> Bytes:
-    """Give animals another colour: paler, and as bright or dark as it comes; shades keep their order.
+    """Recolour animals: paler, and of any brightness; shades keep their order.
 
-    Each kind of animal is changed with `probability`, all that is to be seen of it in the same way.
+    Each class is changed with `probability`, all of its pixels alike.
     """
     image = image.copy()
-    for label in COATED:
+    for label in RECOLOURED:
         mask = labels == label
         if not mask.any() or rng.random() >= probability:
             continue
@@ -276,7 +269,7 @@ def recolour(image: Bytes, labels: Bytes, probability: float, rng: np.random.Gen
 
 
 def jitter(images: Tensor, rng: np.random.Generator) -> Tensor:
-    """Change brightness, contrast and saturation of each image in `[0, 1]` by up to 30 %; a tenth turn grey.
+    """Change brightness, contrast and saturation of each image in `[0, 1]` by up to 30 %; a tenth become grey.
 
     `[V, B, 3, H, W]`: the V views of an image are changed alike.
     """
@@ -292,5 +285,5 @@ def jitter(images: Tensor, rng: np.random.Generator) -> Tensor:
 
 
 def normalise(images: Tensor) -> Tensor:
-    """`[..., 3, H, W]` in `[0, 1]` to zero mean and unit variance over ImageNet."""
+    """Normalise `[..., 3, H, W]` in `[0, 1]` with the ImageNet mean and standard deviation."""
     return (images - torch.tensor(IMAGENET_MEAN).view(3, 1, 1)) / torch.tensor(IMAGENET_STD).view(3, 1, 1)

@@ -1,4 +1,4 @@
-"""The network before its first step: ImageNet features with their normalisation folded in, and a head to scale."""
+"""The initial network: ImageNet features with their normalisation folded in, and a scaled head."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ BN_EPSILON: Final = 1e-3
 
 
 def convolutions(module: nn.Module) -> list[nn.Conv2d]:
-    """Return the convolutions of a module in the order of their definition, which is that of their execution."""
+    """Return the convolutions of a module in the order of their definition and execution."""
     return [m for m in module.modules() if isinstance(m, nn.Conv2d)]
 
 
 def head_of(net: EmbeddedNet) -> list[nn.Module]:
-    """Return what is between the features and the logits: the part that training changes."""
+    """Return the modules between the features and the logits: the part that is trained first."""
     return [child for name, child in net.named_children() if name not in ("features", "presence")]
 
 
@@ -52,8 +52,8 @@ def backbone_tensors(package: str = BACKBONE_PACKAGE) -> list[Tensor]:
 def load_backbone(net: EmbeddedNet, tensors: Sequence[Tensor]) -> None:
     """Fold convolution and batch normalisation into convolutions with bias.
 
-    `tensors` are the filters, then gamma, beta, mean and variance, of one convolution after another. They expect images
-    scaled to [-1, 1]; the first convolution takes over the difference to ImageNet's normalisation.
+    `tensors` are the filters, gamma, beta, mean and variance of each convolution in turn. They are for images scaled to
+    [-1, 1]; the first convolution absorbs the difference to ImageNet's normalisation.
     """
     for index, layer in enumerate([*convolutions(net.features), net.presence.top]):
         filters, gamma, beta, mean, variance = tensors[5 * index : 5 * index + 5]
@@ -68,7 +68,7 @@ def load_backbone(net: EmbeddedNet, tensors: Sequence[Tensor]) -> None:
 
 @torch.no_grad()
 def scale_head(net: EmbeddedNet, images: Tensor) -> None:
-    """Give every convolution of the head outputs of unit variance on `images` (LSUV, arXiv 1511.06422)."""
+    """Scale every convolution of the head to outputs of unit variance on `images` (LSUV, arXiv 1511.06422)."""
 
     def scale(layer: nn.Module, _: Any, output: Tensor) -> Tensor:
         factor = 1.0 / output.std().clamp_min(1e-3)
@@ -85,16 +85,16 @@ def scale_head(net: EmbeddedNet, images: Tensor) -> None:
         hook.remove()
     net.classifier.weight.mul_(0.1)
     for parameter in net.presence.classifier.parameters():
-        parameter.zero_()  # every class as likely as the others, until it is fitted
+        parameter.zero_()  # all classes equally likely until it is fitted
 
 
 def build(seed: int, images: Tensor, backbone: str | None) -> EmbeddedNet:
-    """Return a network to train, its features from the package `backbone` or random, its head scaled on `images`."""
+    """Return a network to train, with features from the package `backbone` or random, its head scaled on `images`."""
     torch.manual_seed(seed)
     net = EmbeddedNet()
     if backbone is not None:
         load_backbone(net, backbone_tensors(backbone))
     scale_head(net, images)
-    for still in (net.features, net.presence):
-        still.requires_grad_(False)
+    for frozen in (net.features, net.presence):
+        frozen.requires_grad_(False)
     return net.to(memory_format=torch.channels_last)

@@ -1,4 +1,4 @@
-"""Fit the network's idea of which classes a whole picture shows: a logistic regression, convex and quick."""
+"""Fit the classifier of the classes that a whole photo shows: a logistic regression, convex and fast."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from segcore.inference.preprocess import preprocess
 from training.data import Photo
 
 SHOWN: Final = 0.003
-"""A class counts as shown on a photo from this share of its pixels on."""
+"""Share of a photo's pixels from which a class counts as shown."""
 
 RIDGE: Final = 1e-2
-"""Weight of the squared coefficients, of features with unit variance, beside the mean of the losses of 20 classes."""
+"""Weight of the squared coefficients, for features of unit variance, beside the sum of the losses of 20 classes."""
 
 
 def shown(photo: Photo) -> Tensor:
@@ -29,7 +29,7 @@ def shown(photo: Photo) -> Tensor:
 
 
 def fit_presence(net: EmbeddedNet, photos: Iterable[Photo]) -> None:
-    """Set the classifier of `net.presence` by what photos show, each seen at its own size."""
+    """Fit the classifier of `net.presence` to the classes in photos, each at its own size."""
     pooled, truth = [], []
     with torch.inference_mode():
         for photo in photos:
@@ -47,7 +47,7 @@ def fit_presence(net: EmbeddedNet, photos: Iterable[Photo]) -> None:
 
 
 def logistic_regression(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-    """Return weights `[D, C]` and biases `[C]` for features `[N, D]` and truth `[N, C]`, by L-BFGS."""
+    """Return weights `[D, C]` and biases `[C]` for features `[N, D]` and truth `[N, C]`, fitted by L-BFGS."""
     weight = torch.zeros(x.shape[1], y.shape[1], requires_grad=True)
     bias = torch.full((y.shape[1],), -3.0, requires_grad=True)
     optimiser = torch.optim.LBFGS([weight, bias], max_iter=60, line_search_fn="strong_wolfe")

@@ -17,11 +17,11 @@ from training.data import Photo
 
 
 class DeepLabTflite:
-    """Photos squeezed to 257x257, scaled to [-1, 1]; logits of 257x257 with VOC's 21 classes.
+    """Photos resized to 257x257, whatever their aspect ratio, scaled to [-1, 1]; logits 257x257 of VOC's 21 classes.
 
     Args:
         path: of `deeplabv3_257_mv_gpu.tflite`, trained by TensorFlow's authors on COCO and PASCAL VOC.
-        threads: that LiteRT may use.
+        threads: of LiteRT.
 
     Raises:
         ModelError: the package `ai-edge-litert` is not installed, or the file cannot be read.
@@ -44,8 +44,8 @@ class DeepLabTflite:
 
     def prepare(self, photo: NDArray[np.uint8]) -> Tensor:
         """Return float32 (3, 257, 257)."""
-        squeezed = Image.fromarray(photo).resize((self.size, self.size), Image.Resampling.BILINEAR)
-        return torch.from_numpy(np.asarray(squeezed, dtype=np.float32) / 127.5 - 1).permute(2, 0, 1)
+        resized = Image.fromarray(photo).resize((self.size, self.size), Image.Resampling.BILINEAR)
+        return torch.from_numpy(np.asarray(resized, dtype=np.float32) / 127.5 - 1).permute(2, 0, 1)
 
     def forward(self, batch: Tensor) -> Tensor:
         """Return logits (B, 21, 257, 257)."""
@@ -58,9 +58,9 @@ class DeepLabTflite:
 
 
 def teacher_logits(teacher: DeepLabTflite, photos: Iterable[Photo]) -> Iterable[NDArray[np.float16]]:
-    """What the teacher sees in each photo and its mirror image, averaged: logits `[33, 33, 21]`.
+    """Yield the teacher's logits for each photo, averaged with those for its mirror image: `[33, 33, 21]`.
 
-    These are all that it has; its 257x257 are these, enlarged (bilinear, corners aligned).
+    The network computes these; its 257x257 are upsampled from them (bilinear, corners aligned).
     """
     for photo in photos:
         image = teacher.prepare(photo.pixels)
