@@ -90,18 +90,22 @@ def audit(
             report(f"round {number + 1} of {gates}, slowdown {level:.0%}")
             program = (str(SLOW_WORKER), str(level)) if level else base.program
             found[level] += run(base, replace(base, name="head", program=program), options, report).items
-    gates_of_all = [item.log_ratios for items in found.values() for item in items]
-    df = sum(len(ratios) - 1 for ratios in gates_of_all)
+    return _audit(found, options.limit)
+
+
+def _audit(found: dict[float, list[PairedItem]], limit: float) -> Audit:
+    ratios = [item.log_ratios for items in found.values() for item in items]
+    df = sum(len(gate) - 1 for gate in ratios)
     if df < 1:
         raise ArmError("the audit has fewer than two blocks of any item: raise --budget")
-    squares = sum((len(ratios) - 1) * statistics.variance(ratios) for ratios in gates_of_all if len(ratios) > 1)
+    squares = sum((len(gate) - 1) * statistics.variance(gate) for gate in ratios if len(gate) > 1)
     sd, bound = math.sqrt(squares / df), math.sqrt(squares / float(chdtri(df, 0.95)))
     return Audit(
-        limit=options.limit,
+        limit=limit,
         levels=tuple(_level(level, items, sd) for level, items in found.items()),
         block_sd=sd,
         block_sd_bound=bound,
-        blocks=sum(map(len, gates_of_all)),
+        blocks=sum(map(len, ratios)),
         honest_limit=next((limit for limit in LIMITS if is_honest(limit, bound)), None),
     )
 

@@ -1,4 +1,4 @@
-"""Real git worktrees, real processes, a real pytest in each; only the bench is small."""
+"""Workers and worktrees: real git, real processes, a real pytest in each."""
 
 from __future__ import annotations
 
@@ -65,13 +65,13 @@ def test_an_unknown_revision_is_named(repository: Path) -> None:
         pass
 
 
-def test_outside_of_git_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_directory_outside_of_git_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
     with pytest.raises(UsageError, match="not a git repository"):
         repository_of(tmp_path)
 
 
-def test_what_git_does_not_know_is_listed(repository: Path) -> None:
+def test_untracked_files_are_listed(repository: Path) -> None:
     (repository / "bench" / "test_new.py").write_text("")
     assert untracked(repository) == ("bench/test_new.py",)
     assert repository_of(repository / "bench") == repository.resolve()
@@ -147,7 +147,7 @@ def test_a_worker_that_waits_is_stopped(repository: Path) -> None:
         assert worker.item() is not None
 
 
-def test_an_interrupt_comes_when_what_began_is_done() -> None:
+def test_interrupts_are_deferred_until_the_end_of_the_body() -> None:
     done = []
 
     def interrupted() -> None:

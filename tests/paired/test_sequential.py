@@ -38,15 +38,15 @@ def test_swapping_the_arms_mirrors_the_look(ratios: list[float]) -> None:
 
 
 def test_the_error_spent_over_all_looks_is_alpha() -> None:
-    """Peeking costs nothing: at a true change of exactly the limit each wrong call stays within its bound."""
+    """At a true change of exactly the limit, each wrong decision stays within its bound despite repeated looks."""
     decisions, _ = simulate(0.05, 0.05, 1500, Noise(outlier_share=0, wide_pair_share=0))
     bound = ALPHA + 3 * math.sqrt(ALPHA / 1500)
     assert decisions["regressed"] / 1500 <= bound
     assert decisions["pass"] / 1500 <= bound
 
 
-def test_peeking_with_a_plain_interval_would_have_cost_more() -> None:
-    """The same looks, each with the plain 95 % t interval: twice the error and more, so the bound above is not idle."""
+def test_repeated_looks_at_a_plain_interval_err_more_often() -> None:
+    """More than twice as often: the bound above is not trivial."""
     from segcore.judgement.statistics import trimmed_interval
 
     rng = np.random.default_rng(0)
@@ -59,7 +59,7 @@ def test_peeking_with_a_plain_interval_would_have_cost_more() -> None:
     ("slowdown", "noise"),
     [(0.0, Noise()), (0.0, Noise(outlier_share=0.2)), (0.10, Noise()), (0.20, Noise())],
 )
-def test_the_gate_neither_cries_wolf_nor_sleeps(slowdown: float, noise: Noise) -> None:
+def test_error_rates_under_the_noise_model(slowdown: float, noise: Noise) -> None:
     decisions, blocks = simulate(slowdown, 0.05, TRIALS, noise, seed=1)
     if slowdown == 0.0:
         assert decisions["regressed"] <= 0.005 * TRIALS
@@ -70,7 +70,7 @@ def test_the_gate_neither_cries_wolf_nor_sleeps(slowdown: float, noise: Noise) -
     assert LOOKS[0] <= blocks <= MAX_BLOCKS
 
 
-def test_noise_beyond_what_can_be_decided_is_inconclusive_not_wrong() -> None:
+def test_too_much_noise_is_inconclusive() -> None:
     decisions, blocks = simulate(0.0, 0.05, 200, Noise(between_pairs=0.3))
     assert decisions["regressed"] <= 2
     assert decisions["inconclusive"] >= 150
@@ -103,7 +103,7 @@ def test_an_early_last_look_spends_no_more_than_its_share() -> None:
     assert plain[2] < early.high < 1.0
 
 
-def test_what_an_inconclusive_look_tells() -> None:
+def test_an_inconclusive_look_estimates_what_would_decide() -> None:
     state = look([0.10, -0.02, 0.05, 0.03, -0.04, 0.06], 0.05)
     assert state.decision == "inconclusive"
     assert blocks_needed(state, 0.05) > 6
