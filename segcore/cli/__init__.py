@@ -7,9 +7,7 @@ import io
 import os
 import sys
 import traceback
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Any, TextIO, cast
+from typing import IO, Any
 
 import click
 
@@ -19,7 +17,6 @@ from segcore.core.errors import (
     EXIT_CRASHED,
     EXIT_INTERRUPTED,
     EXIT_IO_ERROR,
-    OutputError,
     SegcoreError,
     nearest_hint,
 )
@@ -70,51 +67,35 @@ class LazyGroup(click.Group):
             formatter.write_dl(list(COMMANDS.items()))
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Run the command; an operating system error that nothing else names is one line on stderr."""
+        """Run the command; an expected error is one line on stderr."""
         try:
             return super().invoke(ctx)
-        except OSError as error:  # of a broken pipe, click would make exit code 1, which means "regressed"
+        except (SegcoreError, OSError) as error:  # OSError here, because click exits with 1, a verdict, on EPIPE
             click.echo(f"segcore: {error}", err=True)
-            ctx.exit(EXIT_IO_ERROR)
+            raise click.exceptions.Exit(EXIT_BAD_INPUT if isinstance(error, SegcoreError) else EXIT_IO_ERROR) from None
 
-    def main(self, *args: Any, **kwargs: Any) -> Any:
-        """Run the command line; an expected error is one line on stderr and exit code 2."""
+
+class StdoutError(click.ClickException):
+    """Standard output cannot be written, for example because a pipe was closed."""
+
+    exit_code = EXIT_BAD_INPUT
+
+    def show(self, file: IO[Any] | None = None) -> None:
+        """Print the error."""
+        click.echo(f"segcore: standard output cannot be written: {self.message}", err=True)
+
+
+class Stdout(io.FileIO):
+    """Standard output that raises `StdoutError` if it cannot be written."""
+
+    def write(self, data: Any, /) -> int:
+        """Write bytes."""
         try:
-            return super().main(*args, **kwargs)
-        except SegcoreError as error:
-            click.echo(f"segcore: {error}", err=True)
-            sys.exit(EXIT_BAD_INPUT)
-
-
-class CheckedStdout:
-    """Standard output that raises `OutputError` if it cannot be written, for example because of a closed pipe."""
-
-    def __init__(self, stream: TextIO) -> None:
-        self._stream = stream
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._stream, name)
-
-    def write(self, text: str) -> int:
-        """Write text."""
-        if text == "":  # click tries this, and a device may refuse even that
-            return 0
-        with self._checked():
-            return self._stream.write(text)
-
-    def flush(self) -> None:
-        """Write what is buffered."""
-        with self._checked():
-            self._stream.flush()
-
-    @contextmanager
-    def _checked(self) -> Iterator[None]:
-        try:
-            yield
+            return super().write(data)
         except OSError as error:
-            # The interpreter flushes what is still buffered when it exits, which must not fail again.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), self._stream.fileno())
-            raise OutputError(f"standard output cannot be written: {error.strerror or error}") from error
+            # When the interpreter exits, it flushes what is still buffered, which must not fail again.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), self.fileno())
+            raise StdoutError(error.strerror or str(error)) from error
 
 
 @click.group(
@@ -132,7 +113,10 @@ def cli() -> None:
 def main() -> None:
     """Run the ``segcore`` script; no failure exits with a code that `segcore gate` uses for a verdict."""
     if sys.stdout is not None:
-        sys.stdout = cast(TextIO, CheckedStdout(sys.stdout))
+        raw = Stdout(sys.stdout.fileno(), "w", closefd=False)
+        sys.stdout = io.TextIOWrapper(
+            io.BufferedWriter(raw), sys.stdout.encoding, sys.stdout.errors, line_buffering=sys.stdout.isatty()
+        )
     keep_freed_memory()
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")  # a name that the terminal's encoding lacks; stderr copes already

@@ -16,7 +16,7 @@ from segcore.cli.options import PATH, POSITIVE, ModelOptions, json_option, optio
 from segcore.core.errors import DatasetError
 
 if TYPE_CHECKING:
-    from segcore.core.records import BenchmarkRecord, DatasetRecord, Run, WorstRecord
+    from segcore.core.records import BenchmarkRecord, Run
     from segcore.evaluation.datasets import Engine, Evaluation
     from segcore.inference.pipeline import Segmenter
 
@@ -90,6 +90,7 @@ def evaluate(
     from segcore.evaluation.datasets import evaluate as run_evaluation
     from segcore.evaluation.pictures import save_worst
     from segcore.evaluation.protocols import choose
+    from segcore.evaluation.recording import records_of
     from segcore.inputs.datasets import open_dataset
     from segcore.results.store import save_run
 
@@ -113,7 +114,7 @@ def evaluate(
         reason = next(iter(evaluation.failed.values()))
         raise DatasetError(f"none of {len(dataset)} images could be scored; the first: {reason}")
     pictures = save_worst(segmenter, dataset, evaluation.results[0].worst, out.with_suffix(".worst")) if beside else ()
-    run = _run(evaluation, segmenter, out, started, pictures)
+    run = _run(evaluation, records_of(evaluation, segmenter, pictures), out, started)
     save_run(run)
     if as_json:
         show_json([result.model_dump(mode="json") for result in evaluation.results])
@@ -143,15 +144,10 @@ def _progress(total: int) -> Iterator[Callable[[int, float], None]]:
         yield update
 
 
-def _run(evaluation: Evaluation, segmenter: Segmenter, path: Path, started: str, worst: tuple[WorstRecord, ...]) -> Run:
-    """Return the run of an evaluation, one item per protocol."""
+def _run(evaluation: Evaluation, infos: tuple[BenchmarkRecord, ...], path: Path, started: str) -> Run:
     from segcore.core.records import Benchmark, OutcomeRecord, Run, RunRecord
     from segcore.measurement import machine
 
-    infos = [
-        _item(evaluation, result.model_copy(update={"worst": worst}), segmenter, order)
-        for order, result in enumerate(evaluation.results)
-    ]
     seconds = evaluation.forward_s / evaluation.images
     passed = [OutcomeRecord(item=info.key, kind="dataset", outcome="passed", key=info.key) for info in infos]
     failed = [
@@ -172,34 +168,6 @@ def _run(evaluation: Evaluation, segmenter: Segmenter, path: Path, started: str,
             outcomes=(*passed, *failed),
         ),
         benchmarks=tuple(Benchmark(name=info.key, samples=(seconds,), info=info) for info in infos),
-    )
-
-
-def _item(evaluation: Evaluation, result: DatasetRecord, segmenter: Segmenter, order: int) -> BenchmarkRecord:
-    from segcore.core.labels import VOC_CLASSES
-    from segcore.core.records import AccuracyRecord
-    from segcore.evaluation.protocols import PROTOCOLS
-    from segcore.inference.recording import record_of
-
-    objects = [name for name in evaluation.fractions if name != VOC_CLASSES[0]]
-    total = result.images + len(result.failed)
-    accuracy = AccuracyRecord(
-        dominant=objects[0] if objects else VOC_CLASSES[0],
-        fractions=evaluation.fractions,
-        iou={name: value for name in VOC_CLASSES if (value := result.scores.get(f"iou {name}")) is not None},
-        miou=result.scores.get("miou"),
-        pixel_accuracy=result.scores.get("pixel_accuracy"),
-        metric=f"{result.protocol} on {total} images of {result.name} (names {result.sha256[:12]}): "
-        f"{PROTOCOLS[result.protocol].description}",
-    )
-    return record_of(
-        segmenter,
-        kind="dataset",
-        case=f"{result.name}.{result.protocol}",
-        input_shape=(1, 3, segmenter.size, segmenter.size),  # at least: photos differ in their longer side
-        accuracy=accuracy,
-        dataset=result,
-        order=order,
     )
 
 

@@ -1,0 +1,43 @@
+"""Records of an evaluation, for its run file."""
+
+from __future__ import annotations
+
+from segcore.core.labels import VOC_CLASSES
+from segcore.core.records import AccuracyRecord, BenchmarkRecord, WorstRecord
+from segcore.evaluation.datasets import Evaluation
+from segcore.evaluation.protocols import PROTOCOLS
+from segcore.inference.pipeline import Segmenter
+from segcore.inference.recording import record_of
+
+
+def records_of(
+    evaluation: Evaluation, segmenter: Segmenter, worst: tuple[WorstRecord, ...] = ()
+) -> tuple[BenchmarkRecord, ...]:
+    """Return one record per protocol.
+
+    Args:
+        evaluation: the scores.
+        segmenter: the model that was scored.
+        worst: the worst images, with their pictures.
+    """
+    objects = [name for name in evaluation.fractions if name != VOC_CLASSES[0]]
+    return tuple(
+        record_of(
+            segmenter,
+            kind="dataset",
+            case=f"{result.name}.{result.protocol}",
+            input_shape=(1, 3, segmenter.size, segmenter.size),  # at least: photos differ in their longer side
+            accuracy=AccuracyRecord(
+                dominant=objects[0] if objects else VOC_CLASSES[0],
+                fractions=evaluation.fractions,
+                iou={name: result.scores[f"iou {name}"] for name in VOC_CLASSES if f"iou {name}" in result.scores},
+                miou=result.scores.get("miou"),
+                pixel_accuracy=result.scores.get("pixel_accuracy"),
+                metric=f"{result.protocol} on {result.images + len(result.failed)} images of {result.name} "
+                f"(names {result.sha256[:12]}): {PROTOCOLS[result.protocol].description}",
+            ),
+            dataset=result.model_copy(update={"worst": worst}),
+            order=order,
+        )
+        for order, result in enumerate(evaluation.results)
+    )
