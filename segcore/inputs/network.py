@@ -30,7 +30,7 @@ MIN_BYTES_PER_S = 512
 """A connection that delivers less than this over a whole read time-out counts as stalled."""
 RETRY_STATUS = frozenset({408, 429, 500, 502, 503, 504})
 
-Report = Callable[[int, int | None], None]
+ByteProgress = Callable[[int, int | None], None]
 """Called with the bytes that have arrived and, if known, their total."""
 
 
@@ -93,7 +93,7 @@ class _Session(requests.Session):
         return super().get_redirect_target(response)
 
 
-def download(part: PartialFile, settings: FetchSettings, report: Report) -> bool:
+def download(part: PartialFile, settings: FetchSettings, progress: ByteProgress) -> bool:
     """Download all bytes of ``part``; return whether the last attempt resumed.
 
     Raises:
@@ -105,7 +105,7 @@ def download(part: PartialFile, settings: FetchSettings, report: Report) -> bool
         session.headers.update({"Accept-Encoding": "identity", "User-Agent": "segcore"})
         while True:
             try:
-                return _attempt(session, part, settings, report)
+                return _attempt(session, part, settings, progress)
             except _TransientError as failure:
                 if not retry.total:
                     raise DownloadError(
@@ -131,7 +131,7 @@ def pause_before_retry(retry: Retry, response: requests.Response | None) -> floa
     return max(asked, retry.get_backoff_time())
 
 
-def _attempt(session: _Session, part: PartialFile, settings: FetchSettings, report: Report) -> bool:
+def _attempt(session: _Session, part: PartialFile, settings: FetchSettings, progress: ByteProgress) -> bool:
     """Request the missing bytes of ``part`` and append them; return whether earlier bytes were kept."""
     offset, validator = part.resume()
     headers = {"Range": f"bytes={offset}-"} if offset else {}
@@ -150,13 +150,13 @@ def _attempt(session: _Session, part: PartialFile, settings: FetchSettings, repo
             raise _TransientError("the server answered with another part of the file than was asked for")
         part.check_size(total or 0)
         with part.path.open("ab") as file:
-            report(offset, total)
+            progress(offset, total)
             for chunk in _chunks(response, settings):
                 part.check_size(offset + len(chunk))
                 file.write(chunk)
                 file.flush()  # a killed process leaves everything that arrived
                 offset += len(chunk)
-                report(offset, total)
+                progress(offset, total)
     if total is not None and offset != total:
         raise _TransientError(f"the connection ended after {offset} of {total} bytes")
     return resumed

@@ -42,7 +42,7 @@ def test_greyscale_masks(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("bits", [1, 2, 4])
-def test_packed_palettes_hold_indices(tmp_path: Path, bits: int) -> None:
+def test_packed_palettes_are_read(tmp_path: Path, bits: int) -> None:
     image = Image.fromarray(MASK % 2**bits)
     image.putpalette(VOC_PALETTE.tobytes())
     np.testing.assert_array_equal(load_indexed_png(saved(tmp_path / "m.png", image, bits=bits)), MASK % 2**bits)
@@ -65,14 +65,14 @@ def test_packed_palettes_hold_indices(tmp_path: Path, bits: int) -> None:
         (b"text", "not an image of PNG: .*text"),
     ],
 )
-def test_files_that_are_no_mask(tmp_path: Path, data: bytes, found: str) -> None:
+def test_other_files_are_refused(tmp_path: Path, data: bytes, found: str) -> None:
     (tmp_path / "m.png").write_bytes(data)
     with pytest.raises(ImageError, match=rf"m\.png: .*{found}"):
         load_indexed_png(tmp_path / "m.png")
 
 
 @pytest.mark.parametrize("class_map", [MASK.astype(np.int64), RGB, MASK[:0], MASK > 3])
-def test_class_maps_that_are_refused(tmp_path: Path, class_map: Any) -> None:
+def test_invalid_class_maps_are_refused(tmp_path: Path, class_map: Any) -> None:
     with pytest.raises(ImageError, match=r"wanted uint8 of shape \(H, W\)"):
         save_indexed_png(class_map, tmp_path / "m.png")
     assert not list(tmp_path.iterdir())

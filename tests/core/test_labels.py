@@ -38,7 +38,7 @@ def test_palette_is_the_published_one() -> None:
     assert len(np.unique(voc_colormap(), axis=0)) == 256
 
 
-def test_palette_cannot_be_changed_by_accident() -> None:
+def test_the_palette_is_read_only() -> None:
     with pytest.raises(ValueError, match="read-only"):
         VOC_PALETTE[0] = 1
 
@@ -51,7 +51,7 @@ def test_every_class_by_name_and_by_index(index: int) -> None:
     )
 
 
-def test_aliases_lead_to_voc_names() -> None:
+def test_aliases_resolve_to_voc_names() -> None:
     assert {class_index(alias) for alias in ALIASES} <= set(range(1, NUM_CLASSES))
     assert VOC_CLASSES[class_index("couch")] == VOC_CLASSES[class_index("sofa")] == "sofa"
     assert class_index("tv") == class_index("tvmonitor") == 20
@@ -71,6 +71,6 @@ def test_aliases_lead_to_voc_names() -> None:
         ("²", "unknown class"),
     ],
 )
-def test_what_is_no_class_is_refused(name: str | int, message: str) -> None:
+def test_an_unknown_class_is_refused(name: str | int, message: str) -> None:
     with pytest.raises(UsageError, match=message):
         class_index(name)

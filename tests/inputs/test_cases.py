@@ -62,7 +62,7 @@ def case_in(directory: Path, text: str) -> Case:
     return case
 
 
-# What is right.
+# Valid files.
 
 
 def test_a_case_with_everything(tmp_path: Path) -> None:
@@ -89,7 +89,7 @@ limits: {max_slowdown: 0.1}
 
 
 @pytest.mark.parametrize("word", ["no", "on", "Yes", "0320", "5:20", "2026-01-01", "0x1f", "1_000", "1e", "9" * 19])
-def test_plain_text_stays_text(tmp_path: Path, word: str) -> None:
+def test_unquoted_text_stays_text(tmp_path: Path, word: str) -> None:
     assert case_in(tmp_path, f"skip_reason: {word}").skip_reason == word
 
 
@@ -98,7 +98,7 @@ def test_every_name_of_a_class_is_known(tmp_path: Path, name: str) -> None:
     assert case_in(tmp_path, f"expect: {{dominant: '{name}'}}").expect.dominant in VOC_CLASSES
 
 
-def test_cases_come_by_file_and_place(tmp_path: Path) -> None:
+def test_cases_are_ordered_by_file_and_line(tmp_path: Path) -> None:
     image = "image: {resource: 'skimage:chelsea.png'}"
     write(tmp_path, f"cases:\n  - name: z\n    {image}\n  - name: b\n    {image}\n", "b.yaml")
     write(tmp_path, f"\ufeffname: m\n{image}\n", "a/deep.YML")
@@ -109,7 +109,7 @@ def test_cases_come_by_file_and_place(tmp_path: Path) -> None:
     assert load_cases(tmp_path / "b.yaml") == cases[1:3]
 
 
-def test_defaults_go_for_what_a_case_leaves_open(tmp_path: Path) -> None:
+def test_defaults_apply_unless_a_case_overrides_them(tmp_path: Path) -> None:
     write(tmp_path, "models: [m]\nsizes: [64]\nlimits: {max_drift: 0.3, max_slowdown: 0.3}\n", "defaults.yaml")
     write(tmp_path, HEAD + "sizes: [96]\nlimits: {max_slowdown: 0.2}\n")
     write(tmp_path, HEAD.replace("cat", "elsewhere"), "sub/b.yaml")
@@ -124,7 +124,7 @@ def limits_of(case: Case, **item: Any) -> dict[str, Any]:
     return case.limits_for(**item).model_dump()
 
 
-def test_the_last_rule_that_fits_counts(tmp_path: Path) -> None:
+def test_the_last_matching_rule_counts(tmp_path: Path) -> None:
     case = case_in(
         tmp_path,
         """\
@@ -147,11 +147,11 @@ limits:
     assert isinstance(case.limits_for(model="m", device="cpu", runtime="t", precision="fp32", size=1), Limits)
 
 
-# What is wrong.
+# Invalid files.
 
 
 @pytest.mark.parametrize(("text", "expected"), BAD.values(), ids=BAD)
-def test_what_is_wrong_is_told_with_its_place(tmp_path: Path, text: str | bytes, expected: str) -> None:
+def test_a_mistake_is_reported_with_its_position(tmp_path: Path, text: str | bytes, expected: str) -> None:
     problems = problems_in(tmp_path, text)
     assert expected in "\n".join(map(str, problems))
     assert check_cases(tmp_path / "a.yaml")[0] == ()
@@ -159,7 +159,7 @@ def test_what_is_wrong_is_told_with_its_place(tmp_path: Path, text: str | bytes,
         load_cases(tmp_path)
 
 
-def test_all_problems_of_all_files_are_told_at_once(tmp_path: Path) -> None:
+def test_all_problems_of_all_files_are_reported(tmp_path: Path) -> None:
     write(tmp_path, "cases:\n  - name: cat\n    image: {}\n    sizes: [1]\n  - nam: x\n", "b.yaml")
     write(tmp_path, HEAD.replace("chelsea", "nobody") + "tag: [x]\ntag: [y]\n", "a.yaml")
     write(tmp_path, "sizes: [2]\nmodel: [x]\n", "defaults.yaml")
@@ -176,7 +176,7 @@ def test_all_problems_of_all_files_are_told_at_once(tmp_path: Path) -> None:
     assert all(str(problem) in str(raised.value) for problem in problems)
 
 
-def test_a_rule_that_never_holds_is_a_problem(tmp_path: Path) -> None:
+def test_a_rule_that_never_applies_is_refused(tmp_path: Path) -> None:
     write(tmp_path, "limits:\n  - max_drift: 0.2\n  - {when: {tag: [lvie]}, max_drift: 0.1}\n", "defaults.yaml")
     file = write(tmp_path, HEAD + "tags: [live]\n")
     (problem,) = check_cases(tmp_path)[1]
@@ -192,14 +192,14 @@ def test_names_are_unique_over_all_files(tmp_path: Path) -> None:
     assert f"{first}:1" in problem.what
 
 
-def test_a_path_without_cases_is_a_problem(tmp_path: Path) -> None:
+def test_a_path_without_cases_is_refused(tmp_path: Path) -> None:
     write(tmp_path, "sizes: [64]\n", "defaults.yaml")
     for path, words in ((tmp_path, "holds no case"), (tmp_path / "gone.yaml", "there is no such file")):
         with pytest.raises(CaseError, match=words):
             load_cases(path)
 
 
-def test_no_file_is_dropped_for_what_it_is(tmp_path: Path) -> None:
+def test_no_unreadable_file_is_skipped_silently(tmp_path: Path) -> None:
     (tmp_path / "broken.yaml").symlink_to(tmp_path / "gone")
     os.mkfifo(tmp_path / "pipe.yaml")
     write(tmp_path, "", "defaults.yaml")
@@ -220,7 +220,7 @@ def test_aliases_do_not_multiply(tmp_path: Path) -> None:
 
 @examples(150)
 @given(data=st.data())
-def test_any_damage_gives_problems_and_no_crash(tmp_path: Path, data: st.DataObject) -> None:
+def test_a_damaged_file_never_crashes(tmp_path: Path, data: st.DataObject) -> None:
     text = (SHIPPED / "photos.yaml").read_bytes()[:1500]
     at = data.draw(st.integers(0, len(text)))
     rest = data.draw(st.integers(0, 40))
@@ -232,10 +232,10 @@ def test_any_damage_gives_problems_and_no_crash(tmp_path: Path, data: st.DataObj
     assert all(problem.line >= 1 and problem.column >= 1 and problem.what for problem in problems)
 
 
-# Where images come from.
+# Sources of images.
 
 
-def test_a_local_image_stays_in_the_case_directory(tmp_path: Path) -> None:
+def test_a_local_image_must_be_in_the_case_directory(tmp_path: Path) -> None:
     outside = write(tmp_path, "secret", "outside.jpg")
     write(tmp_path, "photo", "cases/photos/a.jpg")
     file = write(tmp_path, "name: x\nimage: {path: photos/a.jpg}\n", "cases/a.yaml")
@@ -252,15 +252,13 @@ def test_a_local_image_stays_in_the_case_directory(tmp_path: Path) -> None:
             resolve_image(case.model_copy(update={"image": ImageSource(path=path)}))
 
 
-def test_a_resource_whose_package_is_not_installed_is_no_problem_of_the_file(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_missing_package_is_no_problem_of_the_case_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("segcore.inputs.images.find_spec", lambda name: None)
     with pytest.raises(NotInstalledError, match=r"pip install 'segcore\[photos\]'"):
         resolve_image(case_in(tmp_path, ""))
 
 
-def test_a_path_is_relative_to_its_file_wherever_we_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_path_is_relative_to_its_case_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write(tmp_path, "photo", "cases/a.jpg")
     write(tmp_path, "name: x\nimage: {path: a.jpg}\n", "cases/a.yaml")
     monkeypatch.chdir(tmp_path)
@@ -269,7 +267,7 @@ def test_a_path_is_relative_to_its_file_wherever_we_are(tmp_path: Path, monkeypa
     assert resolve_image(case).read_bytes() == b"photo"
 
 
-def test_a_download_is_checked_and_no_longer_than_promised(tmp_path: Path) -> None:
+def test_hash_and_size_of_a_download_are_checked(tmp_path: Path) -> None:
     photo, url = b"photo" * 1000, "https://example.org/photos/a.jpg"
     write(tmp_path, photo, "mirror/a.jpg")
     mirror = ("https://example.org/photos", (tmp_path / "mirror").as_uri())
@@ -295,7 +293,7 @@ def test_a_download_is_checked_and_no_longer_than_promised(tmp_path: Path) -> No
 # The shipped cases, their schema and the documentation.
 
 
-def test_the_shipped_cases_are_right() -> None:
+def test_the_shipped_cases_are_valid() -> None:
     cases = load_cases(SHIPPED)
     offline = {case.name: case.expect.dominant for case in cases if "offline" in case.tags}
     assert offline == {"astronaut": "person", "camera": "person", "chelsea": "cat", "motorcycle": "motorbike"}
@@ -306,7 +304,7 @@ def test_the_shipped_cases_are_right() -> None:
 
 
 @pytest.mark.skipif(not SHARED.exists(), reason="the reference photos are not here")
-def test_the_shipped_downloads_are_those_of_the_manifest() -> None:
+def test_the_shipped_downloads_match_the_manifest() -> None:
     manifest = {entry["url"]: entry for entry in json.loads((SHARED / "manifest.json").read_text())}
     sources = [
         source
@@ -341,7 +339,7 @@ def test_the_schema_file_is_current() -> None:
 
 
 @pytest.mark.parametrize("file", sorted(SHIPPED.glob("*.yaml")), ids=lambda file: file.name)
-def test_editors_accept_the_shipped_cases(file: Path) -> None:
+def test_the_schema_accepts_the_shipped_cases(file: Path) -> None:
     text = file.read_text(encoding="utf-8")
     assert text.startswith("# yaml-language-server: $schema=./case.schema.json\n")
     jsonschema.validate(from_yaml(text), json_schema())
@@ -365,13 +363,13 @@ def test_editors_accept_the_shipped_cases(file: Path) -> None:
         "negative limit",
     ],
 )
-def test_editors_mark_what_we_refuse(key: str) -> None:
+def test_the_schema_refuses_mistakes(key: str) -> None:
     with pytest.raises(jsonschema.ValidationError):
         jsonschema.validate(from_yaml(str(BAD[key][0])), json_schema())
 
 
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda text: text.partition("\n")[0][:30])
-def test_every_example_of_the_documentation_is_right(tmp_path: Path, example: str) -> None:
+def test_every_example_of_the_documentation_is_valid(tmp_path: Path, example: str) -> None:
     for path in re.findall(r"path: ([\w./-]+)", example):
         write(tmp_path, "", path)
     defaults = example.startswith("# defaults.yaml\n")

@@ -61,7 +61,7 @@ def references_mask(root: Path, image_id: int) -> np.ndarray:
     return target.numpy()
 
 
-def test_coco_masks_are_those_of_the_references(tmp_path: Path) -> None:
+def test_coco_masks_equal_those_of_the_references(tmp_path: Path) -> None:
     by_hand = make_coco(tmp_path)
     dataset = open_dataset("coco", tmp_path)
     assert dataset.name == "coco-val"
@@ -73,7 +73,7 @@ def test_coco_masks_are_those_of_the_references(tmp_path: Path) -> None:
         assert abs(int(photo[0, 0, 0]) - 50 * (index + 1)) < 5  # JPEG
 
 
-def test_coco_photos_keep_the_orientation_that_annotations_are_drawn_on(tmp_path: Path) -> None:
+def test_coco_photos_are_not_rotated(tmp_path: Path) -> None:
     make_coco(tmp_path)
     path = tmp_path / "val2017" / "000000000001.jpg"
     exif = Image.Exif()
@@ -85,7 +85,7 @@ def test_coco_photos_keep_the_orientation_that_annotations_are_drawn_on(tmp_path
 
 
 @pytest.mark.parametrize("layout", ["voc", "coco"])
-def test_datasets_travel(tmp_path: Path, layout: str) -> None:
+def test_datasets_can_be_pickled(tmp_path: Path, layout: str) -> None:
     make_voc(tmp_path, 2)
     make_coco(tmp_path)
     dataset = open_dataset(layout, tmp_path)
@@ -157,7 +157,7 @@ def spoil_nothing(root: Path) -> None:
         ("folder", None, spoil_folder_orphan, DatasetError, "1 masks have no photo, the first is a.png"),
     ],
 )
-def test_bad_layouts_are_refused(
+def test_invalid_layouts_are_refused(
     tmp_path: Path, layout: str, split: str | None, spoil: object, error: type[SegcoreError], message: str
 ) -> None:
     make_voc(tmp_path, 2)
@@ -168,7 +168,7 @@ def test_bad_layouts_are_refused(
         open_dataset(layout, tmp_path, split)
 
 
-def test_a_root_that_is_not_there(tmp_path: Path) -> None:
+def test_a_missing_root_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match="nowhere: no such directory"):
         open_dataset("voc", tmp_path / "nowhere")
 
@@ -181,7 +181,7 @@ def test_pairs_of_two_sizes_are_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("drawn", [{"counts": "§", "size": [30, 40]}, {}, [[1.0]], "polygon"])
-def test_annotations_that_cannot_be_drawn_are_one_error(tmp_path: Path, drawn: object) -> None:
+def test_an_annotation_that_cannot_be_drawn_is_refused(tmp_path: Path, drawn: object) -> None:
     make_coco(tmp_path)
     path = tmp_path / "annotations" / "instances_val2017.json"
     document = json.loads(path.read_text())
@@ -191,7 +191,7 @@ def test_annotations_that_cannot_be_drawn_are_one_error(tmp_path: Path, drawn: o
         open_dataset("coco", tmp_path).load(0)
 
 
-def test_a_coco_photo_that_cannot_be_read(tmp_path: Path) -> None:
+def test_a_broken_coco_photo_is_refused(tmp_path: Path) -> None:
     make_coco(tmp_path)
     (tmp_path / "val2017" / "000000000002.jpg").write_bytes(b"\xff\xd8 no more")
     with pytest.raises(ImageError, match=r"000000000002.jpg: "):

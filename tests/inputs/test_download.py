@@ -1,4 +1,4 @@
-"""Files fetched once, checked, kept: by URL, through mirrors, from several processes."""
+"""Files are downloaded once, verified and cached: by URL, through mirrors, by several processes."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ from tests.support.http_server import BODY, HALF, SHA, MisbehavingServer, Reply
 
 
 def in_cache(rules: FetchSettings) -> list[str]:
-    """What lies in the cache beside the locks: the file alone after a success, nothing after a refusal."""
+    """Return the names in the cache except the locks: the file after a success, nothing after a failure."""
     return sorted(path.name for path in rules.cache_dir.glob("*") if path.name != "locks")
 
 
 # --- what is fetched, and what is not
 
 
-def test_fetches_once_under_a_stable_readable_name(server: MisbehavingServer, rules: FetchSettings) -> None:
+def test_a_file_is_downloaded_once(server: MisbehavingServer, rules: FetchSettings) -> None:
     url = server.reply("/photos/dog.jpg", Reply(BODY))
     assert cached_path(url, SHA, rules) is None
     path = download_file(url, sha256=SHA, settings=rules)
@@ -48,12 +48,12 @@ def test_fetches_once_under_a_stable_readable_name(server: MisbehavingServer, ru
     assert in_cache(rules) == [path.name]
 
 
-@pytest.mark.parametrize("promise", [SHA, SHA.upper(), SHA[:8], SHA[:20]])
-def test_accepts_a_hash_or_its_first_digits(server: MisbehavingServer, rules: FetchSettings, promise: str) -> None:
-    assert download_file(server.reply("/f", Reply(BODY)), sha256=promise, settings=rules).read_bytes() == BODY
+@pytest.mark.parametrize("expected", [SHA, SHA.upper(), SHA[:8], SHA[:20]])
+def test_a_hash_may_be_abbreviated(server: MisbehavingServer, rules: FetchSettings, expected: str) -> None:
+    assert download_file(server.reply("/f", Reply(BODY)), sha256=expected, settings=rules).read_bytes() == BODY
 
 
-def test_mends_a_damaged_file(server: MisbehavingServer, rules: FetchSettings, tmp_path: Path) -> None:
+def test_a_damaged_file_is_replaced(server: MisbehavingServer, rules: FetchSettings, tmp_path: Path) -> None:
     url, target = server.reply("/w.pth", Reply(BODY)), tmp_path / "deep" / "w.pth"
     target.parent.mkdir()
     target.write_bytes(BODY[:-1] + b"!")
@@ -62,7 +62,7 @@ def test_mends_a_damaged_file(server: MisbehavingServer, rules: FetchSettings, t
     assert list(target.parent.iterdir()) == [target]
 
 
-def test_takes_what_is_there_where_nothing_is_promised(
+def test_an_existing_file_is_accepted_without_a_hash(
     server: MisbehavingServer, rules: FetchSettings, tmp_path: Path
 ) -> None:
     target = tmp_path / "mine.bin"
@@ -72,9 +72,7 @@ def test_takes_what_is_there_where_nothing_is_promised(
 
 
 @pytest.mark.parametrize("damaged", [False, True])
-def test_offline_asks_nothing_and_says_how_to_mend(
-    server: MisbehavingServer, rules: FetchSettings, damaged: bool
-) -> None:
+def test_offline_nothing_is_requested(server: MisbehavingServer, rules: FetchSettings, damaged: bool) -> None:
     url, rules = server.reply("/f", Reply(BODY)), dataclasses.replace(rules, offline=True)
     if damaged:
         rules.cache_dir.mkdir()
@@ -91,17 +89,17 @@ def test_malformed_hashes_are_refused(rules: FetchSettings, sha256: str) -> None
         download_file("https://example.org/f", sha256=sha256, settings=rules)
 
 
-def test_a_directory_is_no_destination(rules: FetchSettings, tmp_path: Path) -> None:
+def test_a_directory_is_refused_as_destination(rules: FetchSettings, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="is a directory"):
         download_file("https://example.org/f", tmp_path, settings=rules)
 
 
-def test_what_is_no_url_is_refused(rules: FetchSettings) -> None:
+def test_an_invalid_url_is_refused(rules: FetchSettings) -> None:
     with pytest.raises(DownloadError, match="is not a URL"):
         download_file("https://[/f", settings=rules)
 
 
-def test_a_place_that_cannot_be_written_is_named(server: MisbehavingServer, rules: FetchSettings) -> None:
+def test_an_unwritable_cache_is_named(server: MisbehavingServer, rules: FetchSettings) -> None:
     rules.cache_dir.write_bytes(b"a file where the cache should be")
     with pytest.raises(DownloadError, match=r"cannot write .*cache.*SEGCORE_CACHE"):
         download_file(server.reply("/f", Reply(BODY)), settings=rules)
@@ -143,7 +141,7 @@ def test_bad_files(rules: FetchSettings, url: str, sha256: str | None, message: 
     assert in_cache(rules) == []
 
 
-def test_files_obey_the_size_limit(rules: FetchSettings) -> None:
+def test_the_size_limit_applies_to_file_urls(rules: FetchSettings) -> None:
     with pytest.raises(DownloadError, match="limit of 9 bytes"):
         download_file(Path(__file__).as_uri(), settings=dataclasses.replace(rules, max_bytes=9))
     assert in_cache(rules) == []
@@ -178,7 +176,7 @@ def test_settings_from_the_environment(tmp_path: Path) -> None:
         ("SEGCORE_MIRRORS", "a.org=https://b.org"),
     ],
 )
-def test_settings_that_mean_nothing(variable: str, value: str) -> None:
+def test_invalid_settings_are_refused(variable: str, value: str) -> None:
     with pytest.raises(UsageError, match=variable):
         FetchSettings.from_env({variable: value})
 
@@ -237,7 +235,7 @@ def test_two_processes_download_once(server: MisbehavingServer, tmp_path: Path) 
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
-def test_a_stopped_process_leaves_a_part_that_is_resumed(
+def test_the_download_of_a_stopped_process_is_resumed(
     server: MisbehavingServer, tmp_path: Path, number: signal.Signals
 ) -> None:
     server.reply("/f", Reply(BODY, hang_at=HALF, etag='"e"'), Reply(BODY, etag='"e"'))
@@ -266,7 +264,7 @@ class Terminal(io.StringIO):
         return True
 
 
-def test_a_terminal_shows_size_and_speed(
+def test_a_terminal_shows_a_progress_bar(
     server: MisbehavingServer, rules: FetchSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("TERM", "xterm")
@@ -278,7 +276,7 @@ def test_a_terminal_shows_size_and_speed(
     assert "B/s" in terminal.getvalue()
 
 
-def test_no_terminal_no_bar(capsys: pytest.CaptureFixture[str]) -> None:
+def test_nothing_is_printed_without_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
     with download_progress() as report:
         report("f", 1, 2)
     assert capsys.readouterr() == ("", "")

@@ -1,4 +1,4 @@
-"""Every kind of photo that people have, as RGB; every kind of broken one, as one clear error."""
+"""Every kind of photo is read as RGB, every kind of broken one is an ImageError."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ AS_PILLOW: dict[str, Callable[[Path], Path]] = {
 
 @pytest.mark.parametrize("make", AS_PILLOW.values(), ids=AS_PILLOW.keys())
 @pytest.mark.filterwarnings("ignore:Palette images with Transparency:UserWarning")  # of the recipe, not of ours
-def test_same_pixels_as_the_recipe(tmp_path: Path, make: Callable[[Path], Path]) -> None:
+def test_pixels_equal_those_of_the_recipe(tmp_path: Path, make: Callable[[Path], Path]) -> None:
     path = make(tmp_path)
     found = load_image(str(path))
     with Image.open(path) as image:
@@ -72,7 +72,7 @@ def test_same_pixels_as_the_recipe(tmp_path: Path, make: Callable[[Path], Path])
 
 
 @pytest.mark.parametrize("suffix", ["png", "gif", "webp", "tif"])
-def test_the_first_frame_counts(tmp_path: Path, suffix: str) -> None:
+def test_the_first_frame_is_read(tmp_path: Path, suffix: str) -> None:
     first, second = (Image.new("RGB", (W, H), colour) for colour in ("red", "blue"))
     options = {"lossless": True} if suffix == "webp" else {}
     path = saved(tmp_path / f"a.{suffix}", first, save_all=True, append_images=[second], **options)
@@ -182,7 +182,7 @@ def test_broken_photos(tmp_path: Path, data: bytes, message: str) -> None:
         ("skimage:cat.png", "has no such photo.*; it has .*chelsea.png"),
     ],
 )
-def test_what_is_no_photo_file(source: str, message: str) -> None:
+def test_sources_that_are_no_photo_file_are_refused(source: str, message: str) -> None:
     with pytest.raises(ImageError, match=message):
         load_image(source)
 
@@ -242,7 +242,7 @@ def test_arrays(array: npt.NDArray[np.uint8], expected: npt.NDArray[np.uint8]) -
         (None, "wanted a path, PIL image or numpy array; found NoneType"),
     ],
 )
-def test_arrays_that_are_no_photo(image: Any, message: str) -> None:
+def test_invalid_arrays_are_refused(image: Any, message: str) -> None:
     with pytest.raises(ImageError, match=message):
         as_rgb_array(image)
 
@@ -266,12 +266,12 @@ def test_bundled_photos_need_neither_network_nor_import() -> None:
 
 
 @pytest.mark.parametrize("name", ["skimage:", "skimage:../__init__.py", "skimage:README.txt", "skimage:/etc/passwd"])
-def test_unknown_resources_list_what_there_is(name: str) -> None:
+def test_an_unknown_resource_lists_the_available_ones(name: str) -> None:
     with pytest.raises(ImageError, match=r"it has astronaut\.png, .*rocket\.jpg"):
         resource_path(name)
 
 
-def test_other_packages_are_no_resources() -> None:
+def test_resources_of_other_packages_are_refused() -> None:
     with pytest.raises(ImageError, match="wanted skimage:NAME"):
         resource_path("torch:cat.png")
 
@@ -289,7 +289,7 @@ def photos(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize(
-    ("places", "found"),
+    ("locations", "found"),
     [
         (["{}"], ["a.PNG", "b.jpg"]),
         (["{}/b.jpg", "{}"], ["b.jpg", "a.PNG"]),
@@ -297,16 +297,16 @@ def photos(tmp_path: Path) -> Path:
         (["{}/**/*"], ["a.PNG", "b.jpg", "deep/c.jpg"]),
     ],
 )
-def test_photos_are_found_where_the_user_says(photos: Path, places: list[str], found: list[str]) -> None:
-    assert find_photos(place.format(photos) for place in places) == tuple(str(photos / name) for name in found)
+def test_photos_are_found_by_file_directory_and_pattern(photos: Path, locations: list[str], found: list[str]) -> None:
+    assert find_photos(location.format(photos) for location in locations) == tuple(str(photos / name) for name in found)
 
 
-def test_photos_of_packages_are_found_by_name() -> None:
+def test_package_resources_are_found_by_name() -> None:
     assert find_photos(["skimage:chelsea.png"]) == (str(resource_path("skimage:chelsea.png")),)
 
 
 @pytest.mark.parametrize(
-    ("place", "message"),
+    ("location", "message"),
     [
         ("{}/missing.jpg", r"missing.jpg: there is no such file"),
         ("{}/*.webp", r"photo that fits the pattern"),
@@ -314,7 +314,7 @@ def test_photos_of_packages_are_found_by_name() -> None:
         ("skimage:chelsae.png", "did you mean 'chelsea.png'"),
     ],
 )
-def test_a_place_without_photos_is_an_error(photos: Path, place: str, message: str) -> None:
+def test_a_location_without_photos_is_refused(photos: Path, location: str, message: str) -> None:
     (photos / "empty").mkdir()
     with pytest.raises(ImageError, match=message):
-        find_photos([place.format(photos)])
+        find_photos([location.format(photos)])

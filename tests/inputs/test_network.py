@@ -1,4 +1,4 @@
-"""What goes over the wire, against a real server that misbehaves on purpose."""
+"""Downloads from a real server that misbehaves on purpose."""
 
 from __future__ import annotations
 
@@ -47,16 +47,18 @@ RECOVERING = {
 }
 
 
-@pytest.mark.parametrize("promise", [SHA, None])
+@pytest.mark.parametrize("digits", [SHA, None])
 @pytest.mark.parametrize("replies", RECOVERING.values(), ids=RECOVERING.keys())
-def test_recovers(server: MisbehavingServer, rules: FetchSettings, replies: list[Reply], promise: str | None) -> None:
+def test_a_failing_server_is_asked_again(
+    server: MisbehavingServer, rules: FetchSettings, replies: list[Reply], digits: str | None
+) -> None:
     url, rules = server.reply("/f", *replies), dataclasses.replace(rules, read_timeout=0.2)
-    assert download_file(url, sha256=promise, settings=rules).read_bytes() == BODY
+    assert download_file(url, sha256=digits, settings=rules).read_bytes() == BODY
     assert len(server.asked) == len(replies)
     assert [path.name for path in rules.cache_dir.glob("*-*")] == [cache_name(url)]
 
 
-def test_resumes_with_range_and_if_range(server: MisbehavingServer, rules: FetchSettings) -> None:
+def test_a_broken_download_is_resumed(server: MisbehavingServer, rules: FetchSettings) -> None:
     url = server.reply("/f", Reply(BODY, cut_at=HALF, etag='"v1"'), Reply(BODY, etag='"v1"'))
     seen: list[tuple[str, int, int | None]] = []
     path = download_file(url, settings=rules, progress=lambda *state: seen.append(state))
@@ -77,7 +79,7 @@ def test_resumes_with_range_and_if_range(server: MisbehavingServer, rules: Fetch
         ({}, None),
     ],
 )
-def test_resumes_without_a_strong_etag(
+def test_a_download_is_resumed_without_a_strong_etag(
     server: MisbehavingServer, rules: FetchSettings, head: dict[str, str], if_range: str | None
 ) -> None:
     url = server.reply("/f", Reply(BODY, headers=head, cut_at=HALF), Reply(BODY, headers=head))
@@ -86,18 +88,14 @@ def test_resumes_without_a_strong_etag(
     assert server.headers_of("/f")[1]["Range"] == f"bytes={HALF}-"
 
 
-def test_starts_afresh_where_two_halves_could_not_be_told_apart(
-    server: MisbehavingServer, rules: FetchSettings
-) -> None:
+def test_a_download_without_hash_and_validator_is_not_resumed(server: MisbehavingServer, rules: FetchSettings) -> None:
     url = server.reply("/f", Reply(b"x" * len(BODY), cut_at=HALF), Reply(BODY))
     assert download_file(url, settings=rules).read_bytes() == BODY
     assert "Range" not in server.headers_of("/f")[1]
 
 
-def test_two_halves_that_do_not_belong_together_are_fetched_anew(
-    server: MisbehavingServer, rules: FetchSettings
-) -> None:
-    url = server.reply("/f", Reply(b"x" * len(BODY), cut_at=HALF), Reply(BODY))  # no validator to tell
+def test_parts_that_do_not_match_the_hash_are_downloaded_again(server: MisbehavingServer, rules: FetchSettings) -> None:
+    url = server.reply("/f", Reply(b"x" * len(BODY), cut_at=HALF), Reply(BODY))  # no validator
     assert download_file(url, sha256=SHA, settings=rules).read_bytes() == BODY
     assert [headers.get("Range") for headers in server.headers_of("/f")] == [None, f"bytes={HALF}-", None]
 
@@ -161,7 +159,7 @@ REFUSED: dict[str, tuple[list[Reply], int, type[DownloadError], str]] = {
 
 
 @pytest.mark.parametrize(("replies", "times", "kind", "message"), REFUSED.values(), ids=REFUSED.keys())
-def test_refuses(
+def test_a_bad_answer_is_refused(
     server: MisbehavingServer,
     rules: FetchSettings,
     replies: list[Reply],
@@ -179,7 +177,7 @@ def test_refuses(
     assert not (rules.cache_dir / cache_name(url)).exists()
 
 
-def test_redirects_are_followed_and_end_in_the_name_of_the_first_url(
+def test_redirects_are_followed_and_the_first_url_names_the_file(
     server: MisbehavingServer, rules: FetchSettings
 ) -> None:
     server.reply("/blob", Reply(BODY))
@@ -200,7 +198,7 @@ def test_redirects_are_followed_and_end_in_the_name_of_the_first_url(
         ("https://example.org:port/", None, "is not a URL"),
     ],
 )
-def test_hops_that_are_refused(rules: FetchSettings, url: str, previous: str | None, message: str) -> None:
+def test_unsafe_urls_are_refused(rules: FetchSettings, url: str, previous: str | None, message: str) -> None:
     with pytest.raises(DownloadError, match=message):
         Source(previous or url, previous or url).check_hop(url, previous, rules)
 
@@ -214,11 +212,11 @@ def test_hops_that_are_refused(rules: FetchSettings, url: str, previous: str | N
         ("http://127.0.0.1/f", "http://127.0.0.1/g"),
     ],
 )
-def test_hops_that_are_followed(rules: FetchSettings, url: str, previous: str | None) -> None:
+def test_safe_urls_are_accepted(rules: FetchSettings, url: str, previous: str | None) -> None:
     Source(previous or url, previous or url).check_hop(url, previous, rules)
 
 
-def test_messages_hold_no_secrets(server: MisbehavingServer, rules: FetchSettings) -> None:
+def test_messages_contain_no_secrets(server: MisbehavingServer, rules: FetchSettings) -> None:
     with pytest.raises(DownloadError) as caught:
         download_file(f"http://user:hunter2@{server.address}/f?token=hunter2", settings=rules)
     assert "hunter2" not in str(caught.value)
@@ -254,7 +252,7 @@ def test_https_needs_a_trusted_certificate(server: MisbehavingServer, rules: Fet
         ({"Retry-After": "soon"}, 2, 1.0),
     ],
 )
-def test_pauses(headers: dict[str, str], failures: int, seconds: float) -> None:
+def test_the_longer_of_retry_after_and_backoff_counts(headers: dict[str, str], failures: int, seconds: float) -> None:
     retry = Retry(total=9, backoff_factor=0.5)
     for _ in range(failures):
         retry = retry.increment("GET", "/", error=OSError())

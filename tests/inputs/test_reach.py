@@ -32,7 +32,7 @@ def test_a_host_out_of_reach_is_contacted_again_after_a_while(
         assert download_file(back.url("/f"), settings=rules).read_bytes() == BODY
 
 
-def test_a_host_that_swallows_packets_is_given_up(rules: FetchSettings, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_host_that_drops_packets_times_out(rules: FetchSettings, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("no_proxy", "127.0.0.1")
     with socket.socket() as listener, socket.socket() as first, socket.socket() as second:
         listener.bind(("127.0.0.1", 0))
@@ -45,7 +45,7 @@ def test_a_host_that_swallows_packets_is_given_up(rules: FetchSettings, monkeypa
             download_file(url, settings=dataclasses.replace(rules, connect_timeout=0.3))
 
 
-def test_an_unknown_name_is_out_of_reach(rules: FetchSettings, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unknown_host_is_out_of_reach(rules: FetchSettings, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("no_proxy", "*")
     # 'invalid' never resolves (RFC 6761); the second name cannot even be looked up.
     for host in ("nowhere.invalid", "a" * 64 + ".invalid"):
@@ -53,7 +53,7 @@ def test_an_unknown_name_is_out_of_reach(rules: FetchSettings, monkeypatch: pyte
             download_file(f"https://{host}/f", settings=rules)
 
 
-def test_a_proxy_is_what_must_be_in_reach(
+def test_with_a_proxy_the_proxy_must_be_in_reach(
     server: MisbehavingServer, rules: FetchSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("no_proxy")

@@ -57,7 +57,7 @@ def test_every_sample_comes_back_bit_for_bit(run: Run) -> None:
     check()
 
 
-def test_nan_is_kept_for_the_gate_to_refuse(run: Run) -> None:
+def test_nan_is_kept(run: Run) -> None:
     benchmarks = (run.benchmarks[0].model_copy(update={"samples": (math.nan, 1.0)}),)
     save_run(run.model_copy(update={"benchmarks": benchmarks}))
     assert math.isnan(load_run(run.path).benchmarks[0].samples[0])
@@ -82,12 +82,12 @@ def test_benchmarks_of_other_suites_are_left_alone(run: Run) -> None:
 
 
 def _set(*path: Any) -> Callable[[dict[str, Any]], None]:
-    *places, key, value = path
+    *parents, key, value = path
 
     def change(document: dict[str, Any]) -> None:
         target: Any = document
-        for place in places:
-            target = target[place]
+        for parent in parents:
+            target = target[parent]
         target[key] = value
 
     return change
@@ -114,7 +114,7 @@ def _set(*path: Any) -> Callable[[dict[str, Any]], None]:
         (_set("benchmarks", 0, "extra_info", "segcore", None), "extra_info.segcore: "),
     ],
 )
-def test_what_is_wrong_is_said_in_one_line(run: Run, change: Callable[[dict[str, Any]], None], words: str) -> None:
+def test_an_invalid_run_file_is_refused(run: Run, change: Callable[[dict[str, Any]], None], words: str) -> None:
     document = json.loads(run.path.read_bytes())
     change(document)
     run.path.write_text(json.dumps(document))
@@ -126,7 +126,7 @@ def test_what_is_wrong_is_said_in_one_line(run: Run, change: Callable[[dict[str,
     assert "\n" not in message
 
 
-def test_an_item_that_is_there_twice_is_refused(run: Run) -> None:
+def test_a_duplicate_item_is_refused(run: Run) -> None:
     document = json.loads(run.path.read_bytes())
     document["benchmarks"].append(document["benchmarks"][0])
     run.path.write_text(json.dumps(document))
@@ -135,20 +135,20 @@ def test_an_item_that_is_there_twice_is_refused(run: Run) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "{", "\x00\xff", '{"segcore": {"schema_version": 1', "[1]", '"text"', "17"])
-def test_files_that_are_no_runs(tmp_path: Path, text: str) -> None:
+def test_other_files_are_refused(tmp_path: Path, text: str) -> None:
     path = tmp_path / "bad.json"
     path.write_text(text)
     with pytest.raises(RecordError, match=r"bad\.json: not "):
         load_run(path)
 
 
-def test_files_that_cannot_be_read(tmp_path: Path) -> None:
+def test_unreadable_files_are_refused(tmp_path: Path) -> None:
     for path in (tmp_path, tmp_path / "none.json"):
         with pytest.raises(RecordError, match="cannot be read"):
             load_run(path)
 
 
-def test_a_run_that_cannot_be_written(run: Run, tmp_path: Path) -> None:
+def test_an_unwritable_path_is_an_output_error(run: Run, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(OutputError, match="cannot be written"):
         save_run(run.model_copy(update={"path": tmp_path / "file" / "run.json"}))
@@ -179,26 +179,26 @@ def test_runs_are_found_oldest_first(storage: Path) -> None:
         ("server-bbb", "0002_server-bbb"),
     ],
 )
-def test_a_run_is_resolved_by_what_users_call_it(storage: Path, reference: str, found: str) -> None:
+def test_a_run_is_resolved_by_name_number_and_latest(storage: Path, reference: str, found: str) -> None:
     assert resolve_run(reference, storage).stem == found
 
 
-def test_a_path_is_taken_as_it_is(storage: Path) -> None:
+def test_a_path_is_resolved_to_itself(storage: Path) -> None:
     path = next(iter(storage.rglob("unsaved.json")))
     assert resolve_run(str(path), storage) == path
 
 
-def test_an_unknown_name_gets_the_nearest(storage: Path) -> None:
+def test_an_unknown_name_suggests_the_nearest(storage: Path) -> None:
     with pytest.raises(RecordError, match=r"did you mean 'server-bbb'.*newest first: laptop-aaa, server-bbb"):
         resolve_run("server-bb", storage)
 
 
-def test_no_runs_at_all(tmp_path: Path) -> None:
+def test_an_empty_storage_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(RecordError, match="record one: pytest bench/ --benchmark-save"):
         resolve_run("latest", tmp_path)
 
 
-def test_numbers_go_on_as_pytest_benchmark_counts(storage: Path) -> None:
+def test_runs_are_numbered_consecutively(storage: Path) -> None:
     directory = storage / "Linux-CPython"
     assert next_run_path(directory, "x").name == "0004_x.json"
     (directory / "0009_claimed-by-another").mkdir()

@@ -96,15 +96,15 @@ BAD: dict[str, tuple[str | bytes, str]] = {
     "size sexagesimal": (HEAD + "sizes: [5:20]", "should be a whole number, found the text '5:20'"),
     "size huge": (HEAD + f"sizes: [{'9' * 5000}]", "3:9: sizes[1]: should be a whole number"),
     "no size": (HEAD + "sizes: []", "3:8: sizes: should not be empty, found a list"),
-    "size twice": (HEAD + "sizes: [64, 64]", "3:1: sizes has a value twice"),
+    "size twice": (HEAD + "sizes: [64, 64]", "3:1: sizes repeats a value"),
     "sizes no list": (HEAD + "sizes: 320", "3:8: sizes: should be a list, found 320"),
-    "no source": ("name: x\nimage: {}", "2:1: image: exactly one of url, path and resource is wanted, found none"),
+    "no source": ("name: x\nimage: {}", "2:1: image: wanted exactly one of url, path and resource, found none"),
     "two sources": (
         "name: x\nimage: {path: a, resource: 'b:c'}",
-        "2:1: image: exactly one of url, path and resource is wanted, found path and resource",
+        "2:1: image: wanted exactly one of url, path and resource, found path and resource",
     ),
     "url without hash": ("name: x\nimage: {url: https://a.b/c}", "2:9: image: a url needs its sha256"),
-    "hash without url": ("name: x\nimage:\n  path: a\n  sha256: " + "a" * 64, "4:3: image: sha256 belongs to a url"),
+    "hash without url": ("name: x\nimage:\n  path: a\n  sha256: " + "a" * 64, "4:3: image: sha256 needs a url"),
     "short hash": (
         "name: x\nimage: {url: https://a.b/c, sha256: abc}",
         "image.sha256: should be 64 hexadecimal digits",
@@ -129,7 +129,7 @@ BAD: dict[str, tuple[str | bytes, str]] = {
     "mask not there": (HEAD + "expect: {ground_truth: {path: gone.png}}", "3:31: expect.ground_truth.path:"),
     "no range": (
         HEAD + "expect: {classes: {cat: {}}}",
-        "3:20: expect.classes.cat: min_fraction, max_fraction or both are wanted",
+        "3:20: expect.classes.cat: wanted min_fraction, max_fraction or both",
     ),
     "min over max": (
         HEAD + "expect: {classes: {cat: {min_fraction: 0.5, max_fraction: 0.4}}}",
@@ -137,15 +137,15 @@ BAD: dict[str, tuple[str | bytes, str]] = {
     ),
     "dominant absent": (
         HEAD + "expect: {dominant: plane, absent: [airplane]}",
-        "3:10: expect: aeroplane is dominant and absent",
+        "3:10: expect: aeroplane is both dominant and absent",
     ),
     "present absent": (
         HEAD + "expect:\n  absent: [tv]\n  classes:\n    monitor: {min_fraction: 0.1}",
-        "6:15: expect: tvmonitor has a min_fraction and is absent",
+        "6:15: expect: tvmonitor has a min_fraction but is absent",
     ),
     "scored absent": (
         HEAD + "expect: {absent: [tv], min_iou: {tv: 0.1}, ground_truth: {resource: 'skimage:chelsea.png'}}",
-        "expect: tvmonitor has a min_iou and is absent",
+        "expect: tvmonitor has a min_iou but is absent",
     ),
     "dominant without pixels": (
         HEAD + "expect: {dominant: cat, classes: {cat: {max_fraction: 0}}}",
@@ -153,11 +153,11 @@ BAD: dict[str, tuple[str | bytes, str]] = {
     ),
     "dominant surpassed": (
         HEAD + "expect: {dominant: cat, classes: {cat: {max_fraction: 0.2}, dog: {min_fraction: 0.3}}}",
-        "dog has more, at least 0.3, than the dominant cat may have (0.2)",
+        "dog has at least 0.3, more than the dominant cat may have (0.2)",
     ),
     "dominant background": (
         HEAD + "expect: {dominant: background, classes: {dog: {min_fraction: 0.3}}}",
-        "3:10: expect: background is dominant only where",
+        "3:10: expect: background is dominant only without",
     ),
     "sum of minima": (
         HEAD + "expect: {classes: {cat: {min_fraction: 0.6}, dog: {min_fraction: 0.6}}}",
@@ -172,7 +172,7 @@ BAD: dict[str, tuple[str | bytes, str]] = {
         HEAD + "expect: {min_miou: 0.5, min_iou: {cat: 0.5}}",
         "3:10: expect: min_miou needs a ground_truth",
     ),
-    "limits nothing": (HEAD + "limits:\n  - when: {device: cpu}", "4:5: limits[1]: limits nothing"),
+    "limits nothing": (HEAD + "limits:\n  - when: {device: cpu}", "4:5: limits[1]: sets no limit"),
     "unknown device": (
         HEAD + "limits: {when: {device: gpu}, max_drift: 0}",
         "limits[1].when.device[1]: should be cpu, mps, cuda or",

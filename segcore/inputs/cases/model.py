@@ -105,7 +105,7 @@ def _web_address(url: str) -> str:
     except ValueError:
         fits = False
     if not fits:
-        raise PydanticCustomError("url", "should be an https address; a file on this machine goes under `path`")
+        raise PydanticCustomError("url", "should be an https address; for a local file use `path`")
     return url
 
 
@@ -113,7 +113,7 @@ def _inner_path(path: str) -> str:
     odd = "\\" in path or "\0" in path or PureWindowsPath(path).drive
     if not path.strip() or odd or PurePosixPath(path).is_absolute() or ".." in PurePosixPath(path).parts:
         raise PydanticCustomError(
-            "inner_path", "should be a path below the case file's own directory, with / between its parts"
+            "inner_path", "should be a path below the directory of the case file, with / as separator"
         )
     return path
 
@@ -159,13 +159,13 @@ class ImageSource(CaseModel):
         conflicts: list[Conflict] = []
         if len(named) != 1:
             conflicts.append(
-                ((), f"exactly one of url, path and resource is wanted, found {' and '.join(named) or 'none'}")
+                ((), f"wanted exactly one of url, path and resource, found {' and '.join(named) or 'none'}")
             )
         if self.url is not None and self.sha256 is None:
             conflicts.append((("url",), "a url needs its sha256 (`sha256sum FILE`)"))
         if self.url is None:
             beside = [name for name in ("sha256", "bytes") if getattr(self, name) is not None]
-            conflicts += [((name,), f"{name} belongs to a url, and there is none") for name in beside]
+            conflicts += [((name,), f"{name} needs a url, found none") for name in beside]
         refuse(conflicts)
         return self
 
@@ -182,7 +182,7 @@ class ClassRange(CaseModel):
     def _some_range(self) -> Self:
         low, high = self.min_fraction, self.max_fraction
         if low is None and high is None:
-            refuse([((), "min_fraction, max_fraction or both are wanted, found none")])
+            refuse([((), "wanted min_fraction, max_fraction or both, found none")])
         if low is not None and high is not None and low > high:
             refuse([(("min_fraction",), f"min_fraction {low:g} is greater than max_fraction {high:g}")])
         return self
@@ -212,11 +212,11 @@ class Expectations(CaseModel):
     def _about_absence(self) -> Iterable[Conflict]:
         for name in self.absent:
             if name == self.dominant:
-                yield ("dominant",), f"{name} is dominant and absent at once"
+                yield ("dominant",), f"{name} is both dominant and absent"
             if name in self.classes and self.classes[name].min_fraction:
-                yield ("classes", name, "min_fraction"), f"{name} has a min_fraction and is absent at once"
+                yield ("classes", name, "min_fraction"), f"{name} has a min_fraction but is absent"
             if self.min_iou.get(name):
-                yield ("min_iou", name), f"{name} has a min_iou and is absent at once"
+                yield ("min_iou", name), f"{name} has a min_iou but is absent"
 
     def _about_dominance(self) -> Iterable[Conflict]:
         if self.dominant is None:
@@ -230,21 +230,21 @@ class Expectations(CaseModel):
             if name in (self.dominant, BACKGROUND) or least == 0:
                 continue
             if self.dominant == BACKGROUND:
-                yield ("dominant",), f"background is dominant only where nothing else is, and {name} has a min_fraction"
+                yield ("dominant",), f"background is dominant only without other classes, but {name} has a min_fraction"
             elif least > most > 0:
-                words = f"{name} has more, at least {least:g}, than the dominant {self.dominant} may have ({most:g})"
+                words = f"{name} has at least {least:g}, more than the dominant {self.dominant} may have ({most:g})"
                 yield ("classes", name, "min_fraction"), words
 
     def _about_sums(self) -> Iterable[Conflict]:
         total = sum(bounds.min_fraction or 0.0 for bounds in self.classes.values())
         if total > 1 + 1e-9:
-            yield ("classes",), f"the min_fractions add up to {total:g}, more than the whole photo"
+            yield ("classes",), f"the min_fractions add up to {total:g}, wanted at most 1"
 
     def _about_scores(self) -> Iterable[Conflict]:
         if self.ground_truth is None:
             for key in ("min_iou", "min_miou"):
                 if getattr(self, key) not in (None, {}):
-                    yield (key,), f"{key} needs a ground_truth to be scored against"
+                    yield (key,), f"{key} needs a ground_truth"
 
 
 class When(CaseModel):
@@ -273,7 +273,7 @@ class LimitRule(Limits, CaseModel):
     @model_validator(mode="after")
     def _limits_something(self) -> Self:
         if not self.model_fields_set - {"when"}:
-            refuse([((), f"limits nothing: one of {', '.join(Limits.model_fields)} is wanted")])
+            refuse([((), f"sets no limit: wanted one of {', '.join(Limits.model_fields)}")])
         return self
 
 
@@ -290,7 +290,7 @@ class CaseSettings(CaseModel):
     @model_validator(mode="after")
     def _no_repetition(self) -> Self:
         lists = {"models": self.models, "sizes": self.sizes, "tags": getattr(self, "tags", ())}
-        refuse(((key,), f"{key} has a value twice") for key, values in lists.items() if len(set(values)) < len(values))
+        refuse(((key,), f"{key} repeats a value") for key, values in lists.items() if len(set(values)) < len(values))
         return self
 
 
