@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import statistics
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,7 +19,7 @@ from segcore.judgement.history import history
 from segcore.judgement.statistics import Interval, quantile_interval, usable
 from segcore.report.table import Row, Table
 from segcore.report.tables import accuracy_score
-from segcore.report.vega import NARROW, WIDE, Spec, colour, draw, lanes, nominal, quantity
+from segcore.report.vega import Spec, colour, draw, linear, nominal, quantity
 from segcore.report.wording import milliseconds, number, run_labels, short_labels
 
 MAX_MARKS = 1500
@@ -35,8 +35,8 @@ class Chart:
     caption: str
     svg: str
     table: Table
-    wide: bool = True
-    folded: bool = False
+    wide: bool
+    folded: bool
 
 
 @dataclass(frozen=True)
@@ -92,46 +92,54 @@ def _chart(
     about: tuple[str, str, str],
     rows: Sequence[Spec],
     spec: Spec,
-    table: Table,
+    table: Table | Mapping[str, str],
     *,
-    wide: bool = True,
+    height: int | None = 240,
+    wide: bool = False,
     folded: bool = False,
 ) -> Chart | None:
-    """Return a chart by name, title and caption, wide with a lane per item, or narrow; None without rows."""
+    """Return a chart, or None without rows.
+
+    Args:
+        about: name, title and caption.
+        rows: the data.
+        spec: marks and encodings.
+        table: the numbers, or the fields of the rows by name of their column.
+        height: of the plotting area in pixels; None for a lane per item.
+        wide: as wide as the page.
+        folded: shown on demand.
+    """
     if not rows:
         return None
-    svg = draw(rows, spec, width=WIDE if wide else NARROW, height=None if wide else 240)
-    return Chart(*about, svg, table, wide, folded)
+    if not isinstance(table, Table):
+        table = Table(tuple(table), tuple(tuple(row[field] for field in table.values()) for row in rows))
+    return Chart(*about, draw(rows, spec, wide=wide, height=height), table, wide, folded)
 
 
 def latency(runs: Sequence[Run]) -> Chart | None:
     """Return the medians with their intervals, one lane per item."""
-    items = timed_items(runs, lambda b: b.info.kind == "latency")
     rows: list[Spec] = []
-    for item in items:
+    table: list[Row] = []
+    for item in timed_items(runs, lambda b: b.info.kind == "latency"):
         low, mid, high = (1e3 * bound for bound in (item.median.low, item.median.value, item.median.high))
+        table.append((item.label, item.run_name, mid, low, high, len(item.benchmark.samples)))
         known = math.isfinite(high) and low > 0
         bounds = f"95%: {number(low)} to {number(high)}" if known else "too few rounds for an interval"
         label = f"{item.title}: {milliseconds(item.median.value)} ({bounds})"
         rows.append(item.row(label, ms=mid, low=low if known else mid, high=high if known else mid))
     x = quantity("ms", "median latency, ms", [row[k] for row in rows for k in ("low", "high")])
+    interval = {"type": "rule", "strokeWidth": 7, "opacity": 0.35, "strokeCap": "round"}
+    point = {"type": "point", "filled": True, "size": 64, "opacity": 1}
     spec = {
-        "encoding": {**lanes(rows), "description": nominal("label"), "color": colour("run", rows)},
+        "encoding": {"color": colour("run", rows)},
         "layer": [
-            {
-                "mark": {"type": "rule", "strokeWidth": 7, "opacity": 0.35, "strokeCap": "round"},
-                "encoding": {"x": {**x, "field": "low"}, "x2": {"field": "high"}},
-            },
-            {"mark": {"type": "point", "filled": True, "size": 64, "opacity": 1}, "encoding": {"x": x}},
+            {"mark": interval, "encoding": {"x": {**x, "field": "low"}, "x2": {"field": "high"}}},
+            {"mark": point, "encoding": {"x": x}},
         ],
     }
-    intervals = [(item, 1e3 * item.median.value, 1e3 * item.median.low, 1e3 * item.median.high) for item in items]
-    table = Table(
-        ("item", "run", "median, ms", "low, ms", "high, ms", "rounds"),
-        tuple((i.label, i.run_name, *bounds, len(i.benchmark.samples)) for i, *bounds in intervals),
-    )
-    caption = "Median of one call and its 95% interval within the measured process."
-    return _chart(("latency", "Latency", caption), rows, spec, table)
+    about = ("latency", "Latency", "Median of one call and its 95% interval within the measured process.")
+    columns = ("item", "run", "median, ms", "low, ms", "high, ms", "rounds")
+    return _chart(about, rows, spec, Table(columns, tuple(table)), wide=True, height=None)
 
 
 def distribution(runs: Sequence[Run]) -> Chart | None:
@@ -142,22 +150,18 @@ def distribution(runs: Sequence[Run]) -> Chart | None:
         for item in items
         for index, seconds in _thinned(item.benchmark.samples, MAX_MARKS // len(items))
     ]
+    x = quantity("ms", "latency of each round, ms", [row["ms"] for row in rows])
     spec = {
         "mark": {"type": "tick", "thickness": 1.5, "opacity": 0.6},
-        "encoding": {
-            **lanes(rows),
-            "x": quantity("ms", "latency of each round, ms", [row["ms"] for row in rows]),
-            "description": nominal("label"),
-            "color": colour("run", rows),
-        },
+        "encoding": {"x": x, "color": colour("run", rows)},
     }
-    quantiles = (0.0, 0.25, 0.5, 0.75, 1.0)
+    quartiles = [1e3 * np.quantile(item.benchmark.samples, (0, 0.25, 0.5, 0.75, 1)) for item in items]
     table = Table(
         ("item", "run", "minimum, ms", "p25, ms", "median, ms", "p75, ms", "maximum, ms"),
-        tuple((i.label, i.run_name, *(1e3 * np.quantile(i.benchmark.samples, quantiles)).tolist()) for i in items),
+        tuple((item.label, item.run_name, *ms.tolist()) for item, ms in zip(items, quartiles, strict=True)),
     )
-    caption = "One tick per round, evenly thinned if there are very many."
-    return _chart(("distribution", "Distribution", caption), rows, spec, table, folded=True)
+    about = ("distribution", "Distribution", "One tick per round, evenly thinned if there are very many.")
+    return _chart(about, rows, spec, table, wide=True, height=None, folded=True)
 
 
 def stages(runs: Sequence[Run]) -> Chart | None:
@@ -174,53 +178,45 @@ def stages(runs: Sequence[Run]) -> Chart | None:
     spec = {
         "mark": {"type": "bar"},
         "encoding": {
-            **lanes(rows),
-            "x": {"field": "ms", "type": "quantitative", "title": "median of each stage, ms", "stack": "zero"},
+            "x": linear("ms", "median of each stage, ms", stack="zero"),
             "color": colour("stage", in_order, columns=6),
             "order": {"field": "order", "type": "quantitative"},
-            "description": nominal("label"),
         },
     }
-    table = Table(
-        ("item", "run", "stage", "median, ms"), tuple((r["item"], r["run"], r["stage"], r["ms"]) for r in rows)
-    )
     names = list(dict.fromkeys(row["run"] for row in rows))
     several = f" One bar per run, from top to bottom: {', '.join(names)}." if len(names) > 1 else ""
-    return _chart(("stages", "Stages", f"Where the time of one call goes.{several}"), rows, spec, table)
+    about = ("stages", "Stages", f"Where the time of one call goes.{several}")
+    columns = {"item": "item", "run": "run", "stage": "stage", "median, ms": "ms"}
+    return _chart(about, rows, spec, columns, wide=True, height=None)
 
 
 def throughput(runs: Sequence[Run]) -> Chart | None:
     """Return images per second over the batch, one line per model, device and run."""
-    items = timed_items(runs, lambda b: b.info.kind == "throughput" and not b.info.threads, without=("batch",))
-    return _rates(items, len(runs) > 1, ("throughput", "Throughput", "Images per second by batch."))
+    return _rates(runs, ("throughput", "Throughput", "Images per second by batch."), swept=False)
 
 
 def thread_sweep(runs: Sequence[Run]) -> Chart | None:
     """Return images per second over the batch, one line per number of threads; None if threads were not swept."""
-    items = timed_items(runs, lambda b: b.info.kind == "throughput" and bool(b.info.threads), without=("batch",))
-    return _rates(items, len(runs) > 1, ("threads", "Threads", "Images per second by batch and intra-op threads."))
+    return _rates(runs, ("threads", "Threads", "Images per second by batch and intra-op threads."), swept=True)
 
 
-def _rates(items: Sequence[Item], several: bool, about: tuple[str, str, str]) -> Chart | None:
+def _rates(runs: Sequence[Run], about: tuple[str, str, str], *, swept: bool) -> Chart | None:
     rows: list[Spec] = []
-    for item in items:
+    for item in timed_items(
+        runs, lambda b: b.info.kind == "throughput" and bool(b.info.threads) == swept, without=("batch",)
+    ):
         batch = item.benchmark.info.batch
         rate = batch / item.median.value
-        series = item.title if several else item.label
+        series = item.title if len(runs) > 1 else item.label
         label = f"{series}, batch {batch}: {number(rate)} images/s"
         rows.append({"batch": batch, "rate": rate, "series": series, "label": label})
     x = {"field": "batch", "type": "ordinal", "title": "images in a batch", "axis": {"labelAngle": 0, "grid": False}}
+    y = quantity("rate", "images/s", [row["rate"] for row in rows])
     spec = {
         "mark": {"type": "line", "point": {"size": 60, "filled": True}, "strokeWidth": 2},
-        "encoding": {
-            "x": x,
-            "y": quantity("rate", "images/s", [row["rate"] for row in rows]),
-            "color": colour("series", rows, columns=2),
-            "description": nominal("label"),
-        },
+        "encoding": {"x": x, "y": y, "color": colour("series", rows, columns=2)},
     }
-    table = Table(("series", "batch", "images/s"), tuple((r["series"], r["batch"], r["rate"]) for r in rows))
-    return _chart(about, rows, spec, table, wide=False)
+    return _chart(about, rows, spec, {"series": "series", "batch": "batch", "images/s": "rate"})
 
 
 def efficiency(runs: Sequence[Run]) -> Chart | None:
@@ -238,28 +234,23 @@ def efficiency(runs: Sequence[Run]) -> Chart | None:
     if not rows:
         return None
     roofs = _roofs(runs, [row["intensity"] for row in rows])
+    x = quantity("intensity", "MACs per byte moved", [r["intensity"] for r in rows + roofs], log=True)
+    y = quantity("rate", "GMAC/s", [r["rate"] for r in rows + roofs], log=True)
     roof = {"type": "line", "strokeDash": [5, 4], "strokeWidth": 1.5, "color": "var(--soft)"}
     text = {"type": "text", "align": "right", "baseline": "bottom", "dy": -3, "color": "var(--soft)"}
-    points = {"type": "point", "filled": True, "size": 70, "opacity": 1}
+    point = {"type": "point", "filled": True, "size": 70, "opacity": 1}
+    named = {"values": [corner for corner in roofs if corner["name"]]}
     spec = {
-        "encoding": {
-            "x": quantity("intensity", "MACs per byte moved", [r["intensity"] for r in rows + roofs], log=True),
-            "y": quantity("rate", "GMAC/s", [r["rate"] for r in rows + roofs], log=True),
-            "description": nominal("label"),
-        },
+        "encoding": {"x": x, "y": y},
         "layer": [
             {"data": {"values": roofs}, "mark": roof, "encoding": {"detail": nominal("roof")}},
-            {
-                "data": {"values": [corner for corner in roofs if corner["name"]]},
-                "mark": text,
-                "encoding": {"text": nominal("name")},
-            },
-            {"mark": points, "encoding": {"color": colour("model", rows, columns=2)}},
+            {"data": named, "mark": text, "encoding": {"text": nominal("name")}},
+            {"mark": point, "encoding": {"color": colour("model", rows, columns=2)}},
         ],
     }
-    columns = ("item", "run", "GMAC", "GB", "GMAC/s", "matrix product, GMAC/s", "share, %")
     caption = "Roofline: forward passes below what memory copy (slope) and matrix product (flat) reached here."
-    return _chart(("efficiency", "Efficiency", caption), rows, spec, Table(columns, tuple(table)), wide=False)
+    columns = ("item", "run", "GMAC", "GB", "GMAC/s", "matrix product, GMAC/s", "share, %")
+    return _chart(("efficiency", "Efficiency", caption), rows, spec, Table(columns, tuple(table)))
 
 
 def _roofs(runs: Sequence[Run], intensities: Sequence[float]) -> list[Spec]:
@@ -284,36 +275,31 @@ def _roofs(runs: Sequence[Run], intensities: Sequence[float]) -> list[Spec]:
 
 def trade_off(runs: Sequence[Run]) -> Chart | None:
     """Return accuracy over latency: mean score and median latency over the cases, per model and settings."""
-    groups: dict[tuple[str, ...], tuple[list[float], list[float]]] = defaultdict(lambda: ([], []))
+    groups: dict[tuple[str, str], tuple[list[float], list[float]]] = defaultdict(lambda: ([], []))
     for run, name in zip(runs, run_labels(runs), strict=True):
         for b in run.benchmarks:
             info, score = b.info, accuracy_score(b)
-            setup = (info.model, f"{info.runtime} {info.precision}", info.device, f"@{info.size}")
-            scores, seconds = groups[(*setup, f", {name}" if len(runs) > 1 else "")]
+            setup = f"{info.model} {info.runtime} {info.precision} {info.device} @{info.size}"
+            scores, seconds = groups[info.model, setup + (f", {name}" if len(runs) > 1 else "")]
             scores += [] if score is None else [score]
             seconds += [statistics.median(b.samples)] if info.kind == "latency" and usable(b.samples) else []
     rows: list[Spec] = []
-    for (model, *rest, run_name), (scores, seconds) in groups.items():
+    for (model, setup), (scores, seconds) in groups.items():
         if scores and seconds:
-            name = " ".join((model, *rest)) + run_name
             score, mid = 100 * statistics.fmean(scores), statistics.median(seconds)
-            label = f"{name}: {score:.1f}% at {milliseconds(mid)}"
-            rows.append({"setup": name, "model": model, "ms": mid * 1e3, "score": score, "label": label})
+            label = f"{setup}: {score:.1f}% at {milliseconds(mid)}"
+            rows.append({"setup": setup, "model": model, "ms": mid * 1e3, "score": score, "label": label})
     spec = {
         "mark": {"type": "point", "filled": True, "size": 90, "opacity": 0.9},
         "encoding": {
             "x": quantity("ms", "median latency, ms", [row["ms"] for row in rows]),
-            "y": {"field": "score", "type": "quantitative", "title": "mean score, %", "scale": {"domain": [0, 100]}},
+            "y": linear("score", "mean score, %", scale={"domain": [0, 100]}),
             "color": colour("model", rows, columns=2),
-            "description": nominal("label"),
         },
     }
-    table = Table(
-        ("model and settings", "mean score, %", "median latency, ms"),
-        tuple((row["setup"], row["score"], row["ms"]) for row in rows),
-    )
     caption = "mIoU of cases with ground truth, else the share of expectations met; up and left is better."
-    return _chart(("trade-off", "Accuracy against latency", caption), rows, spec, table, wide=False)
+    columns = {"model and settings": "setup", "mean score, %": "score", "median latency, ms": "ms"}
+    return _chart(("trade-off", "Accuracy against latency", caption), rows, spec, columns)
 
 
 def run_order(runs: Sequence[Run]) -> Chart | None:
@@ -326,60 +312,44 @@ def run_order(runs: Sequence[Run]) -> Chart | None:
         ends = (began + np.cumsum(samples)).tolist()
         for index, seconds in _thinned(samples, MAX_MARKS // len(items)):
             percent = 100 * (seconds / item.median.value - 1)
-            rows.append(
-                item.row(f"{item.title}, after {ends[index]:.1f} s: {percent:+.1f}%", at=ends[index], percent=percent)
-            )
+            label = f"{item.title}, after {ends[index]:.1f} s: {percent:+.1f}%"
+            rows.append(item.row(label, at=ends[index], percent=percent))
         half = len(samples) // 2
         change = 100 * (statistics.median(samples[half:]) / statistics.median(samples[:half]) - 1) if half else None
         table.append((item.label, item.run_name, item.benchmark.info.order, began, change))
     spec = {
         "mark": {"type": "point", "filled": True, "size": 16, "opacity": 0.65},
         "encoding": {
-            "x": {"field": "at", "type": "quantitative", "title": "since the run began, s"},
-            "y": {"field": "percent", "type": "quantitative", "title": "from its median, %"},
+            "x": linear("at", "since the run began, s"),
+            "y": linear("percent", "from its median, %"),
             "color": colour("run", rows, columns=2),
-            "description": nominal("label"),
         },
     }
     caption = "Each round against its item's median, in the order measured: shows drift and bursts of other load."
     columns = ("item", "run", "position", "began at, s", "second half against first, %")
-    return _chart(("run-order", "Run order and drift", caption), rows, spec, Table(columns, tuple(table)), wide=False)
+    return _chart(("run-order", "Run order and drift", caption), rows, spec, Table(columns, tuple(table)))
 
 
 def over_time(runs: Sequence[Run]) -> Chart | None:
     """Return the history of items that have three runs on a machine, against their first run, with change points."""
     rows: list[Spec] = []
-    table: list[Row] = []
     for series in history(runs):
-        if len(series.points) < 3:
-            continue
-        first = series.points[0].seconds
-        for index, point in enumerate(series.points, 1):
+        for index, point in enumerate(series.points if len(series.points) >= 3 else (), 1):
             step = "" if point.change is None else f"changed for good by {100 * point.change:+.1f}%"
-            about = f"{series.item}, {series.machine}, {point.run} {point.commit}"
+            fields = {"item": series.item, "machine": series.machine, "run": point.run, "commit": point.commit}
+            label = f"{', '.join(fields.values())}: {milliseconds(point.seconds)} {step}".strip()
+            percent = 100 * point.seconds / series.points[0].seconds
             rows.append(
-                {
-                    "index": index,
-                    "percent": 100 * point.seconds / first,
-                    "item": series.item,
-                    "label": f"{about}: {milliseconds(point.seconds)} {step}".strip(),
-                    "series": f"{series.item} {series.machine}",
-                    "step": step,
-                }
+                {**fields, "index": index, "percent": percent, "ms": 1e3 * point.seconds, "label": label, "step": step}
+                | {"series": f"{series.item} {series.machine}"}
             )
-            table.append((series.item, series.machine, point.run, point.commit, point.seconds * 1e3, step))
-    if not rows:
-        return None
-    x = {"type": "quantitative", "title": "run, oldest first", "axis": {"tickMinStep": 1, "format": "d"}}
-    y = {"type": "quantitative", "title": "of its first run, %", "scale": {"zero": False}}
     line = {"type": "line", "strokeWidth": 1.5, "opacity": 0.7, "point": {"size": 40, "filled": True}}
     ring = {"type": "point", "size": 220, "filled": False, "strokeWidth": 2, "color": "var(--bad)", "opacity": 1}
     colours = {**colour("item", rows), "legend": None}
     spec = {
         "encoding": {
-            "x": {"field": "index", **x},
-            "y": {"field": "percent", **y},
-            "description": nominal("label"),
+            "x": linear("index", "run, oldest first", axis={"tickMinStep": 1, "format": "d"}),
+            "y": linear("percent", "of its first run, %", scale={"zero": False}),
         },
         "layer": [
             {"mark": line, "encoding": {"color": colours, "detail": nominal("series")}},
@@ -387,9 +357,9 @@ def over_time(runs: Sequence[Run]) -> Chart | None:
         ],
     }
     caption = "Median latency of each item against its first run here; rings mark where it changed for good."
-    columns = ("item", "machine", "run", "commit", "median, ms", "change point")
-    svg = draw(rows, spec, height=280)
-    return Chart("history", "Over time", caption, svg, Table(columns, tuple(table)))
+    columns = {name: name for name in ("item", "machine", "run", "commit")}
+    columns |= {"median, ms": "ms", "change point": "step"}
+    return _chart(("history", "Over time", caption), rows, spec, columns, wide=True, height=280)
 
 
 def _thinned(samples: Sequence[float], most: int) -> Iterable[tuple[int, float]]:

@@ -45,7 +45,7 @@ def render_folded(report: ReportModel, room: int = MAX_MARKDOWN) -> str:
 def _sections(report: ReportModel) -> Iterator[Section]:
     """Yield what is folded, most wanted first."""
     if report.failures:
-        count = sum(len(failure.items) for failure in report.failures)
+        count = sum(failure.count for failure in report.failures)
         yield Section(f"{count} not measured or failed", to_markdown(tables.failures_table(report.failures)))
     if report.cases:
         checks = to_markdown(tables.checks_table(report.cases))
@@ -60,6 +60,6 @@ def _sections(report: ReportModel) -> Iterator[Section]:
     items = tables.items_table(report)
     yield Section(f"{len(items.rows)} items", to_markdown(items))
     if report.item_warnings:
-        warnings = Table(("item", "warning"), report.item_warnings)
-        yield Section(f"{len(report.item_warnings)} warnings about items", to_markdown(warnings))
+        warnings = to_markdown(tables.warnings_table(report))
+        yield Section(f"{len(report.item_warnings)} warnings about items", warnings)
     yield Section("Machine and settings", to_markdown(Table(("", ""), tables.facts(report.current))))

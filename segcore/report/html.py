@@ -1,33 +1,32 @@
 """One self-contained HTML page from any run files: no network, works from disk, light and dark, prints.
 
 The page carries a Content-Security-Policy that allows its own style sheet and script by their hashes, pictures as data
-URIs, and nothing else: what a run file or a YAML file smuggles into a name could not run even if an escape were missed.
+URIs, and nothing else: markup in a name from a run file or YAML could not run even if an escape were missed.
 """
 
 from __future__ import annotations
 
 import base64
 import hashlib
-import importlib.util
-import itertools
 from dataclasses import dataclass
 from datetime import datetime
 from importlib.resources import files
+from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from segcore import __version__
 from segcore.core.errors import RecordError, UsageError
 from segcore.core.files import write_file
 from segcore.core.records import Run
-from segcore.report.charts import Chart, all_charts
+from segcore.report import tables
+from segcore.report.charts import all_charts
 from segcore.report.escape import plain_text
-from segcore.report.gate import TONES, gate_table
+from segcore.report.gate import gate_table
 from segcore.report.model import TRACE, CaseReport, Pictures, ReportModel, Share, open_pictures
 from segcore.report.pictures import changed_uri, fitted, load_photo, mask_uri, photo_uri
 from segcore.report.run_tables import load_table
-from segcore.report.table import Table, to_html
-from segcore.report.tables import checks_table, dataset_tables, facts, failures_table, items_table, side_by_side
+from segcore.report.table import to_html
 
 if TYPE_CHECKING:
     import jinja2
@@ -48,13 +47,12 @@ class Card:
     photo: str
     mask: str
     changed: str
-    width: int
-    height: int
-    legend: tuple[tuple[Share, float], ...]
-    """Classes with where each begins in the bar above the legend (0 to 100)."""
+    size: tuple[int, int]
+    """Width and height of the pictures."""
+    legend: tuple[Share, ...]
+    summary: str
     rare: tuple[str, ...]
     """Classes below `TRACE`."""
-    checks: Table
 
 
 def write_html(report: ReportModel, path: Path) -> None:
@@ -75,71 +73,29 @@ def render_html(report: ReportModel) -> str:
     """
     css, js = (_asset(name) for name in ("page.css", "page.js"))
     side = next((side for most, side in PICTURE_SIDES if len(report.cases) <= most), PICTURE_SIDES[-1][1])
-    shown = report.cases[: PICTURE_SIDES[-1][0]]
-    decided = [row for row in report.changed if TONES[row.verdict] != "warn"]
-    undecided = [row for row in report.changed if TONES[row.verdict] == "warn"]
-    skipped = [failure for failure in report.failures if failure.outcome == "skipped"]
-    charts, no_charts = _charts(report)
-    page: dict[str, Any] = {
+    missing = missing_charts()
+    page = {
         "report": report,
         "version": __version__,
         "css": css,
         "js": js,
         "css_hash": _hash(css),
         "js_hash": _hash(js),
-        "decided": gate_table(decided),
-        "undecided": gate_table(undecided),
-        "failed": failures_table([failure for failure in report.failures if failure.outcome != "skipped"]),
-        "skipped": failures_table(skipped),
-        "skipped_items": sum(len(failure.items) for failure in skipped),
-        "item_warnings": Table(("item", "warning"), report.item_warnings),
-        "cards": [_card(case, side) for case in shown],
-        "left_out": f"The first {len(shown)} of {len(report.cases)} cases." if len(shown) < len(report.cases) else "",
-        "charts": charts,
-        "no_charts": no_charts,
-        "items": items_table(report),
-        "compared": side_by_side(report.all_runs),
-        "datasets": dataset_tables(report.current, report.baseline),
+        "cards": [_card(case, side) for case in report.cases[: PICTURE_SIDES[-1][0]]],
+        "charts": () if missing else all_charts(report.all_runs),
+        "missing": missing,
+        "compared": tables.side_by_side(report.all_runs),
+        "datasets": tables.dataset_tables(report.current, report.baseline),
         "load": load_table(report.current),
         "worst": _worst(report.current),
-        "origins": [(run, facts(run), _download(run)) for run in report.all_runs],
+        "origins": [(run, tables.facts(run), _download(run)) for run in report.all_runs],
     }
-    page["failures_title"] = _failures_title(report)
-    page["sections"] = [
-        (anchor, title)
-        for anchor, title, shown in (
-            ("changed", "Changed", report.baseline),
-            ("failures", page["failures_title"], page["failures_title"]),
-            ("cases", "Cases", page["cards"]),
-            ("datasets", "Datasets", page["datasets"]),
-            ("load", "Load", page["load"]),
-            ("compared", "Side by side", page["compared"]),
-            ("speed", "Speed", charts or no_charts),
-            ("items", "Items", True),
-            ("machine", "Machine", True),
-        )
-        if shown
-    ]
     return _environment().get_template("page.html.j2").render(page)
 
 
 def missing_charts() -> str:
     """Return why pages have no charts, or nothing if they can be drawn."""
-    if importlib.util.find_spec("vl_convert"):
-        return ""
-    return f"No charts: vl-convert-python is not installed; {INSTALL}."
-
-
-def _charts(report: ReportModel) -> tuple[tuple[Chart, ...], str]:
-    missing = missing_charts()
-    return ((), missing) if missing else (all_charts(report.all_runs), "")
-
-
-def _failures_title(report: ReportModel) -> str:
-    """Return ``Failed, skipped, warnings``, or those of them that there are."""
-    skipped = [failure.outcome == "skipped" for failure in report.failures]
-    kinds = {"failed": not all(skipped), "skipped": any(skipped), "warnings": bool(report.item_warnings)}
-    return ", ".join(kind for kind, found in kinds.items() if found).capitalize()
+    return "" if find_spec("vl_convert") else f"No charts: vl-convert-python is not installed; {INSTALL}."
 
 
 def _environment() -> jinja2.Environment:
@@ -156,9 +112,10 @@ def _environment() -> jinja2.Environment:
         lstrip_blocks=True,
         finalize=lambda value: plain_text(value) if type(value) is str else value,  # not Markup, which is our own
     )
-    environment.filters |= {"moment": _moment, "percent": "{:.1%}".format}
-    # Escaped already: our own files, tables (`to_html`) and charts, to which Vega adds names as text.
-    environment.filters["trusted"] = markupsafe.Markup
+    # Trusted are our own files, tables (`to_html` escapes) and charts, to which Vega adds names as text.
+    environment.filters |= {"moment": _moment, "percent": "{:.1%}".format, "trusted": markupsafe.Markup}
+    makers = (gate_table, tables.checks_table, tables.failures_table, tables.items_table, tables.warnings_table)
+    environment.globals |= {make.__name__: make for make in makers}
     environment.globals["table"] = lambda *args, **options: markupsafe.Markup(to_html(*args, **options))  # noqa: S704
     return environment
 
@@ -172,7 +129,7 @@ def _hash(text: str) -> str:
 
 
 def _moment(iso: str) -> str:
-    """``2026-11-22 10:30 UTC`` for a time that can be read, else the text as it is."""
+    """Return ``2026-11-22 10:30 UTC`` for a valid time, else the text as it is."""
     try:
         return datetime.fromisoformat(iso).strftime("%Y-%m-%d %H:%M %Z").strip()
     except ValueError:
@@ -183,24 +140,22 @@ def _card(case: CaseReport, side: int) -> Card:
     seen = open_pictures(case)
     picture = seen.photo if seen.photo is not None else seen.class_map
     size = fitted(picture.shape[1], picture.shape[0], side) if picture is not None else (1, 1)
-    legend = [share for share in case.shares if max(share.share, share.before or 0) >= TRACE]
-    starts = itertools.accumulate((100 * share.share for share in legend), initial=0.0)
+    legend = tuple(share for share in case.shares if max(share.share, share.before or 0) >= TRACE)
     return Card(
         case=case,
         seen=seen,
         photo=photo_uri(seen.photo, size) if seen.photo is not None else "",
         mask=mask_uri(seen.class_map, size) if seen.class_map is not None else "",
         changed=changed_uri(seen.changed, size) if seen.changed is not None and seen.changed.any() else "",
-        width=size[0],
-        height=size[1],
-        legend=tuple(zip(legend, starts, strict=False)),
+        size=size,
+        legend=legend,
+        summary=", ".join(f"{share.name} {share.share:.1%}" for share in legend),
         rare=tuple(share.name for share in case.shares if share not in legend),
-        checks=checks_table([case], named=False),
     )
 
 
 def _worst(run: Run) -> list[tuple[str, str]]:
-    """Captions and data URIs of the images that scored worst; an empty URI where the picture cannot be shown."""
+    """Return captions and data URIs of the images that scored worst; an empty URI if a picture cannot be shown."""
     shown = []
     for worst in (w for b in run.benchmarks if b.info.dataset for w in b.info.dataset.worst[:WORST]):
         caption, uri = f"{worst.name}: mIoU {worst.miou:.1%}", ""
@@ -215,7 +170,7 @@ def _worst(run: Run) -> list[tuple[str, str]]:
 
 
 def _download(run: Run) -> str:
-    """The run file itself, as a data URI, so that the page stays one file."""
+    """Return the run file as a data URI."""
     try:
         data = run.path.read_bytes()
     except OSError as error:

@@ -69,6 +69,11 @@ class Failure:
     reason: str
     items: tuple[str, ...]
 
+    @property
+    def count(self) -> int:
+        """Return the number of items."""
+        return len(self.items)
+
 
 @dataclass(frozen=True)
 class ReportModel:

@@ -68,7 +68,7 @@ class Table:
     def aligned_right(self) -> list[bool]:
         """Return whether each column is aligned right."""
         return [
-            name in self.right or any(isinstance(row[n], int | float) for row in self.rows)
+            name in self.right or (bool(self.rows) and not any(isinstance(row[n], Cell | str) for row in self.rows))
             for n, name in enumerate(self.columns)
         ]
 

@@ -103,6 +103,11 @@ def failures_table(failures: Sequence[Failure]) -> Table:
     return Table(("outcome", "items", "reason"), rows)
 
 
+def warnings_table(report: ReportModel) -> Table:
+    """Return the warnings about items."""
+    return Table(("item", "warning"), report.item_warnings)
+
+
 def checks_table(cases: Sequence[CaseReport], *, named: bool = True) -> Table:
     """Return what was expected of cases and what was found; `named` adds a column with the case."""
     rows = tuple(

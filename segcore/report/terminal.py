@@ -64,7 +64,7 @@ def print_run(run: Run, console: Console) -> None:
         if failure.outcome != "failed":  # a check that failed is in the table of accuracy
             more = f" and {len(failure.items) - 3} more" if len(failure.items) > 3 else ""
             style = "yellow" if failure.outcome == "skipped" else "bold red"
-            _heading(console, f"{len(failure.items)} {failure.outcome}: {failure.reason}", style)
+            _heading(console, f"{failure.count} {failure.outcome}: {failure.reason}", style)
             _print(console, f"  {', '.join(failure.items[:3])}{more}")
     lines = [*(warning.text for warning in run.record.warnings), *_item_warnings(run)]
     if lines:

@@ -51,30 +51,43 @@ CONFIG: Spec = {
 }
 
 
-def draw(rows: Sequence[Spec], spec: Spec, *, width: int = WIDE, height: int | None = None) -> str:
+def draw(rows: Sequence[Spec], spec: Spec, *, wide: bool = True, height: int | None = None) -> str:
     """Return a chart as SVG.
 
     Args:
-        rows: the data; rows with a number that is not finite are left out.
+        rows: the data; rows with a number that is not finite are left out. ``label`` describes a mark.
         spec: marks and encodings.
-        width: pixels, labels included.
-        height: pixels of the plotting area; one lane per item when None.
+        wide: as wide as the page, or half of it.
+        height: pixels of the plotting area; None for one lane per ``item``, and per ``run`` within it.
     """
     import vl_convert  # of the extra `report`; takes 0.3 s
 
     known = [row for row in rows if all(math.isfinite(v) for v in row.values() if isinstance(v, float))]
+    encoding = {"description": nominal("label"), **spec.get("encoding", {})}
+    sized: Spec = {"height": height}
     if height is None:
         runs = len({row["run"] for row in known})
+        axis, scale = {"grid": False, "labelColor": "var(--ink)"}, {"paddingInner": 0.25}
+        encoding["y"] = nominal("item", title=None, sort=_by_rank("item"), axis=axis, scale=scale)
+        encoding |= {"yOffset": nominal("run", sort=_by_rank("run"))} if runs > 1 else {}
         step = {"step": max(6, min(SUBLANE, 2 * LANE // runs)), "for": "offset"} if runs > 1 else {"step": LANE}
-        sized: Spec = {"height": step}
         # Without Arial or the like, a browser draws labels wider than they were measured: leave room for that.
-        sized["padding"] = {"left": 30, "right": 8, "top": 4, "bottom": 4}
-    else:
-        sized = {"height": height}
-    whole = {"width": width, **sized, "autosize": {"type": "fit-x", "contains": "padding"}, "config": CONFIG}
-    text = json.dumps(_cleaned({**whole, "data": {"values": _ranked(known)}, **spec}))
-    svg: str = vl_convert.vegalite_to_svg(text, vl_version="6.4")
+        sized = {"height": step, "padding": {"left": 30, "right": 8, "top": 4, "bottom": 4}}
+    whole: Spec = {
+        "width": WIDE if wide else NARROW,
+        "autosize": {"type": "fit-x", "contains": "padding"},
+        "config": CONFIG,
+        "data": {"values": _ranked(known)},
+        **sized,
+        **spec,
+        "encoding": encoding,
+    }
+    svg: str = vl_convert.vegalite_to_svg(json.dumps(_cleaned(whole)), vl_version="6.4")
     return svg
+
+
+def _by_rank(field: str) -> Spec:
+    return {"field": f"{field}_rank", "op": "min"}
 
 
 def _ranked(rows: Sequence[Spec]) -> list[Spec]:
@@ -100,14 +113,9 @@ def nominal(field: str, **more: object) -> Spec:
     return {"field": field, "type": "nominal", **more}
 
 
-def lanes(rows: Sequence[Spec]) -> Spec:
-    """Return the encodings of a lane per ``item``, and of one per ``run`` within it if there are several runs."""
-    axis = {"grid": False, "labelColor": "var(--ink)"}
-    by_rank = {field: {"field": f"{field}_rank", "op": "min"} for field in ("item", "run")}
-    found = {"y": nominal("item", title=None, sort=by_rank["item"], axis=axis, scale={"paddingInner": 0.25})}
-    if len({row["run"] for row in rows}) > 1:
-        found["yOffset"] = nominal("run", sort=by_rank["run"])
-    return found
+def linear(field: str, title: str, **more: object) -> Spec:
+    """Return the encoding of a field of numbers."""
+    return {"field": field, "type": "quantitative", "title": title, **more}
 
 
 def colour(field: str, rows: Sequence[Spec], columns: int = 4) -> Spec:
@@ -119,18 +127,14 @@ def colour(field: str, rows: Sequence[Spec], columns: int = 4) -> Spec:
 
 def quantity(field: str, title: str, values: Sequence[float], *, log: bool | None = None) -> Spec:
     """Return the encoding of numbers: from zero, or logarithmic if they span more than a factor of 20."""
-    usable = [value for value in values if math.isfinite(value) and value > 0] or [1.0]
-    low, high = min(usable) / 1.25, max(usable) * 1.25
+    positive = [value for value in values if math.isfinite(value) and value > 0] or [1.0]
+    low, high = min(positive) / 1.25, max(positive) * 1.25
     scale: Spec = {"zero": True}
     axis: Spec = {"format": ",.9~g", "tickCount": 6}
     if log or (log is None and high / low > 30):
         scale = {"type": "log", "nice": False, "domain": [low, high]}
-        axis["values"] = _ticks(low, high)
-    return {"field": field, "type": "quantitative", "title": title, "scale": scale, "axis": axis}
-
-
-def _ticks(low: float, high: float) -> list[float]:
-    """Return 1, 2 and 5 of each decade, or only 1 of many decades."""
-    decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
-    steps = (1, 2, 5) if high / low < 1e4 else (1,)
-    return [tick for d in decades for s in steps if low <= (tick := float(f"{s}e{d}")) <= high]
+        # 1, 2 and 5 of each decade, or only 1 of many decades
+        decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+        ticks = [float(f"{step}e{d}") for d in decades for step in ((1, 2, 5) if high / low < 1e4 else (1,))]
+        axis["values"] = [tick for tick in ticks if low <= tick <= high]
+    return linear(field, title, scale=scale, axis=axis)

@@ -12,7 +12,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from segcore.report.escape import plain_text
-from segcore.report.vega import colour, draw, lanes, nominal, quantity
+from segcore.report.vega import colour, draw, nominal, quantity
 from segcore.report.wording import shortened
 from tests.support.examples import examples
 
@@ -84,11 +84,11 @@ def drawn(*names: str) -> str:
     """Draw a chart with each name as item, as run or series, and as description."""
     labels = shortened(names)
     x = quantity("ms", "ms", [1.0])
-    encoding = {"x": x, "description": nominal("label")}
+    encoding = {"x": x}
     rows = [{"item": short, "run": "r", "ms": 1.0, "label": name} for short, name in zip(labels, names, strict=True)]
-    svg = draw(rows, {"mark": "point", "encoding": {**encoding, **lanes(rows), "detail": nominal("label")}})
+    svg = draw(rows, {"mark": "point", "encoding": {**encoding, "detail": nominal("label")}})
     rows = [{"item": "i", "run": short, "ms": 1.0, "label": name} for short, name in zip(labels, names, strict=True)]
-    draw(rows, {"mark": "point", "encoding": {**encoding, **lanes(rows), "color": colour("run", rows)}})
+    draw(rows, {"mark": "point", "encoding": {**encoding, "color": colour("run", rows)}})
     text = {"mark": "text", "encoding": {**encoding, "text": nominal("label"), "color": colour("label", rows)}}
     draw(rows, {"encoding": {"x": x}, "layer": [text]}, height=100)
     return svg
@@ -130,7 +130,7 @@ def test_colours_come_from_the_page() -> None:
 
 def test_rows_that_are_no_numbers_are_left_out() -> None:
     rows = [{"item": n, "run": "r", "ms": v, "label": n} for n, v in (("good", 1.0), ("bad", math.nan))]
-    svg = draw(rows, {"mark": "point", "encoding": {**lanes(rows), "x": quantity("ms", "ms", [1.0, math.nan])}})
+    svg = draw(rows, {"mark": "point", "encoding": {"x": quantity("ms", "ms", [1.0, math.nan])}})
     assert svg.count('aria-roledescription="point"') == 1
 
 
