@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from rich.console import Console
@@ -37,6 +37,12 @@ class Headline:
     word: str
     line: str
     tone: HeadlineTone
+
+    @property
+    def log_line(self) -> str:
+        """Return the line for logs, with a failure in capitals: ``gate FAILED: ...``."""
+        word = self.word.upper() if self.tone == "bad" else self.word.lower()
+        return f"gate {word}{self.line.removeprefix(self.word)}"
 
 
 def headline(result: GateResult) -> Headline:
@@ -90,18 +96,12 @@ def print_result(result: GateResult, console: Console) -> None:
     print_rows(worst_first(result.rows), console)
     for note in result.notes:
         console.print(Text(plain_text(f"note: {note}")))
-    console.print(Text(plain_text(gate_line(result)), f"bold {STYLES[headline(result).tone]}"))
+    console.print(Text(plain_text(headline(result).log_line), f"bold {STYLES[headline(result).tone]}"))
 
 
 def render(result: GateResult, *, width: int | None = None, color: bool = False) -> str:
     """Return what `print_result` prints; see `terminal_text`."""
     return terminal_text(lambda console: print_result(result, console), width=width, color=color)
-
-
-def gate_line(result: GateResult) -> str:
-    """Return the headline as ``gate passed: ...``, with a failure in capitals for logs."""
-    word, _, rest = headline(result).line.partition(":")
-    return f"gate {word.upper() if result.exit_code == 1 else word.lower()}:{rest}"
 
 
 def markdown(result: GateResult, room: int = MAX_MARKDOWN) -> str:
@@ -117,7 +117,7 @@ def markdown(result: GateResult, room: int = MAX_MARKDOWN) -> str:
     )
     sections = [Section("", table + notes)]
     sections += [Section(f"{len(passed)} passed", to_markdown(gate_table(passed)))] if passed else []
-    title = f"### {ICONS[headline(result).tone]}segcore {markdown_text(gate_line(result))}\n"
+    title = f"### {ICONS[headline(result).tone]}segcore {markdown_text(headline(result).log_line)}\n"
     return title + document(sections, room - len(title) - len(foot)) + foot
 
 
@@ -135,29 +135,19 @@ def workflow_commands(result: GateResult) -> str:
 
 def as_json(result: GateResult) -> dict[str, Any]:
     """Return the result as JSON values; an infinite bound is null."""
-    return {
-        "verdict": {0: "pass", 1: "fail", 3: "undecided"}[result.exit_code],
-        "exit_code": result.exit_code,
-        "baseline": result.baseline,
-        "current": result.current,
-        "confidence": CONFIDENCE,
-        "counts": dict(result.counts),
-        "rows": [_json_row(row) for row in result.rows],
-        "notes": list(result.notes),
-    }
-
-
-def _json_row(row: Row) -> dict[str, Any]:
-    change = row.change
-    return {
-        **{name: getattr(row, name) for name in ("item", "aspect", "verdict", "unit")},
-        "old": finite(row.old),
-        "new": finite(row.new),
-        "change": finite(change.value) if change else None,
-        "interval": [finite(change.low), finite(change.high)] if change else None,
-        "limit": row.limit,
-        "reason": row.reason,
-    }
+    rows = [
+        {
+            **asdict(row),
+            "old": finite(row.old),
+            "new": finite(row.new),
+            "change": finite(row.change.value) if row.change else None,
+            "interval": [finite(row.change.low), finite(row.change.high)] if row.change else None,
+        }
+        for row in result.rows
+    ]
+    verdict = {0: "pass", 1: "fail", 3: "undecided"}[result.exit_code]
+    about = {"verdict": verdict, "exit_code": result.exit_code, "confidence": CONFIDENCE, "counts": result.counts}
+    return {**about, "baseline": result.baseline, "current": result.current, "rows": rows, "notes": list(result.notes)}
 
 
 def finite(value: float | None) -> float | None:

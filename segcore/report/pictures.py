@@ -1,9 +1,11 @@
-"""Pictures that a run file names: opened only inside the run's own directory, made small, and turned into data URIs."""
+"""Pictures named in a run file: read only from the directory of the run, made small, and turned into data URIs."""
 
 from __future__ import annotations
 
 import base64
 import io
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -19,32 +21,32 @@ Indices = npt.NDArray[np.uint8]
 Colours = npt.NDArray[np.uint8]
 
 MAX_PIXELS = 100_000_000
-"""More is refused: a run file must not be able to fill the memory of who reads it."""
+"""Larger pictures are refused, so that a run file cannot exhaust the memory of its reader."""
 _PALETTE = voc_colormap(256)
 _EDGE = 254
-"""Index of the line around each region, white; VOC's classes and 255, its void border, leave it free."""
+"""Index of the white line around each region; unused by VOC, whose void border is 255."""
 _CHANGED_COLOUR = (255, 64, 160)
 """Not in the VOC palette."""
 
 
 def picture_path(run: Run, relative: str) -> Path:
-    """Return where a picture of a run lies.
+    """Return the path of a picture of a run.
 
     Raises:
-        RecordError: it is not there, or it lies outside the directory of the run file, also by a symbolic link.
+        RecordError: it is missing, or outside the directory of the run file, perhaps through a symbolic link.
     """
     home = run.path.parent.resolve()
     try:
         path = (home / relative).resolve()
-        inside = path.is_relative_to(home)
-        there = inside and path.is_file()
+        if not path.is_relative_to(home):
+            problem = "lies outside the run's directory and is not shown"
+        elif not path.is_file():
+            problem = "is missing; keep the folder beside the run file"
+        else:
+            return path
     except (OSError, ValueError) as error:  # a NUL byte, a name too long, a loop of links
-        raise RecordError(f"{run.path.name}: picture {relative!r}: not a usable path ({error})") from None
-    if not inside:
-        raise RecordError(f"{run.path.name}: picture {relative!r} lies outside the run's directory and is not shown")
-    if not there:
-        raise RecordError(f"{run.path.name}: picture {relative!r} is missing; keep the folder beside the run file")
-    return path
+        problem = f"is not a usable path ({error})"
+    raise RecordError(f"{run.path.name}: picture {relative!r} {problem}")
 
 
 def load_photo(run: Run, relative: str) -> Colours:
@@ -53,12 +55,8 @@ def load_photo(run: Run, relative: str) -> Colours:
     Raises:
         RecordError: it is missing, unreadable, too large or outside the run's directory.
     """
-    path = picture_path(run, relative)
-    try:
-        with open_image(path, ("JPEG", "PNG"), MAX_PIXELS) as image:
-            return np.array(image.convert("RGB"))
-    except ImageError as error:
-        raise RecordError(f"{run.path.name}: picture {relative!r} cannot be read: {error}") from None
+    with _reading(run, relative) as path, open_image(path, ("JPEG", "PNG"), MAX_PIXELS) as image:
+        return np.array(image.convert("RGB"))
 
 
 def load_indices(run: Run, relative: str) -> Indices:
@@ -67,9 +65,14 @@ def load_indices(run: Run, relative: str) -> Indices:
     Raises:
         RecordError: as `load_photo`, or the picture is not an indexed PNG.
     """
-    path = picture_path(run, relative)
-    try:
+    with _reading(run, relative) as path:
         return load_indexed_png(path, MAX_PIXELS)
+
+
+@contextmanager
+def _reading(run: Run, relative: str) -> Iterator[Path]:
+    try:
+        yield picture_path(run, relative)
     except ImageError as error:
         raise RecordError(f"{run.path.name}: picture {relative!r} cannot be read: {error}") from None
 
@@ -88,7 +91,7 @@ def photo_uri(photo: Colours, size: tuple[int, int]) -> str:
 
 
 def mask_uri(class_map: Indices, size: tuple[int, int]) -> str:
-    """Return a class map as a paletted PNG data URI, background transparent, regions lined with white."""
+    """Return a class map as a paletted PNG data URI, background transparent, regions outlined in white."""
     small = np.array(Image.fromarray(class_map).resize(size, Image.Resampling.NEAREST))
     edge = np.zeros(small.shape, dtype=bool)
     edge[:, 1:] |= small[:, 1:] != small[:, :-1]
@@ -100,7 +103,7 @@ def mask_uri(class_map: Indices, size: tuple[int, int]) -> str:
 
 
 def changed_uri(changed: npt.NDArray[np.bool_], size: tuple[int, int]) -> str:
-    """Return the changed pixels as a PNG data URI, the rest transparent; a lone pixel stays visible when made small."""
+    """Return the changed pixels as a PNG data URI, the rest transparent; a single pixel stays visible."""
     mask = Image.fromarray(changed.astype(np.uint8) * 255)
     small = np.asarray(mask.resize(size, Image.Resampling.BOX)) > 0
     return _paletted(small.astype(np.uint8), [(0, 0, 0), _CHANGED_COLOUR])

@@ -3,27 +3,18 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from statistics import median
 
-import numpy as np
-
 from segcore.core.records import AccuracyRecord, Benchmark, BenchmarkRecord, LoadRecord, Run, Validity
-from segcore.judgement.statistics import rounds_needed, usable
+from segcore.judgement.statistics import rounds_needed
 from segcore.report.table import Cell, Row, Table, Tone
-from segcore.report.wording import model_name, number
+from segcore.report.tables import percentile
+from segcore.report.wording import identity, number
 
 PERCENTILES = (0.5, 0.9, 0.99)
-_IDENTITY: dict[str, Callable[[BenchmarkRecord], str]] = {
-    "case": lambda info: info.case,
-    "model": model_name,
-    "runtime": lambda info: info.runtime,
-    "precision": lambda info: info.precision,
-    "device": lambda info: info.device,
-    "size": lambda info: str(info.size),
-    "threads": lambda info: str(info.threads or ""),
-}
+_COLUMNS = ("case", "model", "runtime", "precision", "device", "size", "threads")
 _TONES: dict[Validity, Tone] = {"valid": "good", "invalid": "bad", "undecided": "warn"}
 LOAD_BOUNDS = ("p50", "p90", "p99")
 _ALWAYS = ("case", "model", "size")
@@ -38,7 +29,7 @@ def run_tables(run: Run) -> list[Table]:
     items = {kind: [b for b in run.benchmarks if b.info.kind == kind] for kind in ("accuracy", "latency", "throughput")}
     batches: dict[tuple[str, ...], list[Benchmark]] = defaultdict(list)
     for benchmark in items["throughput"]:
-        batches[tuple(of(benchmark.info) for of in _IDENTITY.values())].append(benchmark)
+        batches[tuple(identity(benchmark.info)[name] for name in _COLUMNS)].append(benchmark)
     found = (
         ("Accuracy", items["accuracy"], _accuracy(items["accuracy"])),
         ("Latency, ms", items["latency"], _latency(items["latency"])),
@@ -59,7 +50,7 @@ def load_table(run: Run) -> Table | None:
 
 
 def _table(title: str, infos: Sequence[BenchmarkRecord], columns: tuple[str, ...], rows: list[Row]) -> Table:
-    parts = {name: [of(info) for info in infos] for name, of in _IDENTITY.items()}
+    parts = {name: [identity(info)[name] for info in infos] for name in _COLUMNS}
     varying = [name for name in parts if len(set(parts[name])) > 1 or (name in _ALWAYS and len(infos) == 1)]
     common = ", ".join(f"{name} {parts[name][0]}" for name in parts if name not in varying and parts[name][0])
     return Table(
@@ -90,10 +81,10 @@ def _latency(benchmarks: Sequence[Benchmark]) -> Figures:
     counted = any(benchmark.info.energy for benchmark in benchmarks)
     rows: list[Row] = []
     for benchmark in benchmarks:
-        forward, seconds = benchmark.info.stages.get("forward"), _percentile(benchmark, 0.5)
+        forward, seconds = benchmark.info.stages.get("forward"), percentile(benchmark, 0.5)
         rows.append(
             (
-                *(None if (value := _percentile(benchmark, q)) is None else 1e3 * value for q in shown),
+                *(None if (value := percentile(benchmark, q)) is None else 1e3 * value for q in shown),
                 100 * median(forward) / seconds if forward and seconds else None,
                 len(benchmark.samples),
                 *((benchmark.info.joules_per_image,) if counted else ()),
@@ -106,7 +97,7 @@ def _throughput(groups: Sequence[Sequence[Benchmark]]) -> Figures:
     sizes = sorted({benchmark.info.batch for same in groups for benchmark in same})
     rows: list[Row] = []
     for same in groups:
-        seconds = {b.info.batch: _percentile(b, 0.5) for b in same}
+        seconds = {b.info.batch: percentile(b, 0.5) for b in same}
         rows.append(tuple(size / s if (s := seconds.get(size)) else None for size in sizes))
     return tuple(f"batch {size}" for size in sizes), rows
 
@@ -127,10 +118,3 @@ def _load(infos: Sequence[BenchmarkRecord]) -> Figures:
             )
         )
     return ("scenario", "queries", *(f"{name}, ms" for name in LOAD_BOUNDS), "images/s", "queries/s", "limit"), rows
-
-
-def _percentile(benchmark: Benchmark, q: float) -> float | None:
-    """Return seconds, or None if a percentile other than the median has too few rounds to be bounded on both sides."""
-    if not usable(benchmark.samples) or (q != 0.5 and len(benchmark.samples) < rounds_needed(q)):
-        return None
-    return float(np.quantile(benchmark.samples, q, method="hazen"))

@@ -10,7 +10,7 @@ import io
 import itertools
 import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -90,7 +90,7 @@ def print_table(table: Table, console: Console, *, grouped: bool = False) -> Non
         names = map(Text, map(plain_text, table.columns))
         widths = [max(text.cell_len for text in column) for column in zip(names, *rows, strict=True)]
         if sum(widths[1:]) + 2 * len(widths) > console.width:
-            widths = [0] * len(widths)  # too narrow to keep the columns of all groups aligned
+            widths = [0] * len(widths)  # too narrow to align the columns of all groups
         console.print(_grid(table, [], widths))
         for heading, group in itertools.groupby(rows, key=lambda row: row[0]):
             console.print(Text(heading.plain, "bold"))
@@ -99,19 +99,17 @@ def print_table(table: Table, console: Console, *, grouped: bool = False) -> Non
         console.print(Text(plain_text(note), "dim"))
 
 
-def _grid(
-    table: Table, rows: list[list[Text]], widths: list[int] | None = None, *, header: bool = True
-) -> Grid | Padding:
-    """Return the table for rich; with `widths`, indented, without its first column, columns at least so wide."""
+def _grid(table: Table, rows: list[list[Text]], widths: Sequence[int] = (), *, header: bool = True) -> Padding:
+    """Return rows for rich; given least widths of the columns, indented and without the first column."""
     grid = Grid(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold", show_header=header)
     first = 1 if widths else 0
-    columns = zip(table.columns, table.aligned_right(), widths or [0] * len(table.columns), strict=True)
-    for name, right, width in itertools.islice(columns, first, None):
+    columns = list(zip(table.columns, table.aligned_right(), widths or [0] * len(table.columns), strict=True))
+    for name, right, width in columns[first:]:
         justify: Literal["left", "right"] = "right" if right else "left"
         grid.add_column(Text(plain_text(name)), justify=justify, overflow="fold", min_width=width or None)
     for row in rows:
         grid.add_row(*row[first:])
-    return Padding(grid, (0, 0, 0, 2), expand=False) if widths else grid
+    return Padding(grid, (0, 0, 0, 2 * first), expand=False)
 
 
 def to_markdown(table: Table) -> str:
@@ -173,26 +171,13 @@ def open_console(most: int | None = None) -> Console:
     Output to a file or pipe is not folded without `most`, so that each row of a table stays one line.
     """
     console = Console(highlight=False)
-    width = min(console.width, most) if most else console.width if console.is_terminal else UNLIMITED
-    return Console(highlight=False, width=width)
+    console.width = min(console.width, most) if most else console.width if console.is_terminal else UNLIMITED
+    return console
 
 
 def terminal_text(write: Callable[[Console], None], *, width: int | None = None, color: bool = False) -> str:
-    """Return what `write` prints to a console.
-
-    Args:
-        write: prints.
-        width: columns; unlimited when None, so that in a file or pipe each row stays one line.
-        color: keep the escape sequences of colours.
-    """
+    """Return what `write` prints to a console of `width` columns (unlimited if None), with escapes if `color`."""
     out = io.StringIO()
-    write(
-        Console(
-            file=out,
-            width=width or UNLIMITED,
-            force_terminal=color,
-            color_system="standard" if color else None,
-            highlight=False,
-        )
-    )
+    system: Literal["standard"] | None = "standard" if color else None
+    write(Console(file=out, width=width or UNLIMITED, force_terminal=color, color_system=system, highlight=False))
     return re.sub(r" +$", "", out.getvalue(), flags=re.MULTILINE)

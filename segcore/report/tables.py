@@ -59,25 +59,32 @@ def items_table(report: ReportModel) -> Table:
 
 def _figures(run: Run, benchmark: Benchmark) -> tuple[float | None, ...]:
     info, samples, score = benchmark.info, benchmark.samples, accuracy_score(benchmark)
-    median = p95 = images = rate = share = None
-    if info.kind in TIMED and usable(samples):
-        median = 1e3 * float(np.median(samples))
-        images = info.load.images_per_s if info.load else 1e3 * info.batch / median
-        enough = len(samples) >= rounds_needed(0.95)
-        p95 = 1e3 * float(np.quantile(samples, 0.95, method="hazen")) if enough else None
-        rate, share = (None if info.load else achieved(run, benchmark)) or (None, None)
+    timed = info.kind in TIMED
+    median, p95 = (percentile(benchmark, q) if timed else None for q in (0.5, 0.95))
+    rate, share = (achieved(run, benchmark) if median and not info.load else None) or (None, None)
     return (
-        median,
-        p95,
-        images,
+        _times(1e3, median),
+        _times(1e3, p95),
+        info.load.images_per_s if info.load else info.batch / median if median else None,
         float(len(samples)),
         rate,
-        None if share is None else 100 * share,
-        info.peak_memory_bytes / 1e6 if info.peak_memory_bytes else None,
+        _times(100, share),
+        _times(1e-6, info.peak_memory_bytes or None),
         info.joules_per_image,
         None if info.runtime == "torch" else info.build_s,
-        None if score is None else 100 * score,
+        _times(100, score),
     )
+
+
+def percentile(benchmark: Benchmark, q: float) -> float | None:
+    """Return seconds, or None if a percentile other than the median has too few rounds to be bounded on both sides."""
+    if not usable(benchmark.samples) or (q != 0.5 and len(benchmark.samples) < rounds_needed(q)):
+        return None
+    return float(np.quantile(benchmark.samples, q, method="hazen"))
+
+
+def _times(factor: float, value: float | None) -> float | None:
+    return None if value is None else factor * value
 
 
 def accuracy_score(benchmark: Benchmark) -> float | None:

@@ -65,18 +65,26 @@ def run_labels(runs: Sequence[Run]) -> tuple[str, ...]:
     )
 
 
+def identity(info: BenchmarkRecord) -> dict[str, str]:
+    """Return what identifies an item among those of its kind, by name; what does not apply is empty."""
+    found = {name: getattr(info, name) for name in ("case", "runtime", "precision", "device", "size", "threads")}
+    batch = info.batch if info.kind == "throughput" else ""
+    return (
+        {"model": model_name(info)} | {name: str(value or "") for name, value in found.items()} | {"batch": str(batch)}
+    )
+
+
 def short_labels(infos: Sequence[BenchmarkRecord], without: Sequence[str] = ()) -> list[str]:
     """Return a label per item, made of the properties in which the items differ, model first.
 
     Args:
         infos: the items shown together.
-        without: properties to leave out: ``case``, ``model``, ``runtime``, ``precision``, ``device``, ``size``,
-            ``threads``, ``batch``.
+        without: names of `identity` to leave out.
     """
-    parts = [_parts(info) for info in infos]
-    varying = [name for name in _parts(infos[0]) if len({part[name] for part in parts}) > 1] if infos else []
-    shown = [name for name in varying if name not in without] or ["model"]
-    return shortened([" ".join(filter(None, (part[name] for name in shown))) for part in parts])
+    parts = [{**identity(info), "size": f"@{info.size}", "threads": thread_words(info)} for info in infos]
+    parts = [{**part, "batch": part["batch"] and f"batch {part['batch']}"} for part in parts]
+    shown = [n for n in (parts[0] if parts else ()) if n not in without and len({part[n] for part in parts}) > 1]
+    return shortened([" ".join(filter(None, (part[name] for name in shown or ["model"]))) for part in parts])
 
 
 def shortened(labels: Sequence[str], most: int = MAX_LABEL) -> list[str]:
@@ -88,16 +96,3 @@ def shortened(labels: Sequence[str], most: int = MAX_LABEL) -> list[str]:
         same = sum(other == short or other.startswith(f"{short} #") for other in found.values())
         found.setdefault(label, f"{short} #{same + 1}" if same else short)
     return [found[label] for label in labels]
-
-
-def _parts(info: BenchmarkRecord) -> dict[str, str]:
-    return {
-        "model": model_name(info),
-        "case": info.case,
-        "runtime": info.runtime,
-        "precision": info.precision,
-        "device": info.device,
-        "size": f"@{info.size}",
-        "threads": thread_words(info),
-        "batch": f"batch {info.batch}" if info.kind == "throughput" else "",
-    }

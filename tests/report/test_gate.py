@@ -9,7 +9,7 @@ import pytest
 from segcore.judgement.gate.verdict import VERDICTS, GateResult, Row
 from segcore.judgement.statistics import Interval
 from segcore.report.escape import command_data, command_property
-from segcore.report.gate import as_json, gate_line, headline, markdown, render, workflow_commands
+from segcore.report.gate import as_json, headline, markdown, render, workflow_commands
 from segcore.report.markdown import MAX_MARKDOWN
 
 SLOW = Row("latency[cat]", "median", "regressed", "noise 1 %", "ms", 50.0, 60.0, Interval(0.15, 0.2, 0.25), "+5.0%")
@@ -39,7 +39,7 @@ def test_the_table_has_every_row_worst_first() -> None:
         ["[1]", "noise", "1", "%"],
         ["[2]", "more", "rounds"],
         ["note:", "a", "new", "item"],
-        gate_line(result(SAME, FAST, VAGUE, SLOW)).split(),
+        headline(result(SAME, FAST, VAGUE, SLOW)).log_line.split(),
     ]
 
 
@@ -68,7 +68,7 @@ def test_equal_reasons_share_a_footnote() -> None:
 )
 def test_headline(rows: tuple[Row, ...], word: str, line: str) -> None:
     assert headline(result(*rows)).word == word
-    assert gate_line(result(*rows)) == line
+    assert headline(result(*rows)).log_line == line
 
 
 @pytest.mark.parametrize("make", [render, markdown])
