@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from statistics import median
 
 from segcore.core.records import AccuracyRecord, Benchmark, BenchmarkRecord, LoadRecord, Run, Validity
-from segcore.judgement.statistics import rounds_needed
 from segcore.report.table import Cell, Row, Table, Tone
 from segcore.report.tables import percentile
 from segcore.report.wording import identity, number
 
-PERCENTILES = (0.5, 0.9, 0.99)
+_FORMATS: dict[str, Callable[[float], str]] = {
+    "%": lambda share: f"{100 * share:.1f}",
+    "mIoU %": lambda share: f"{100 * share:.1f}",
+    "forward %": lambda share: f"{100 * share:.0f}",
+    **dict.fromkeys(("p50", "p90", "p99", "p50, ms", "p90, ms", "p99, ms"), lambda seconds: number(1e3 * seconds)),
+}
 _COLUMNS = ("case", "model", "runtime", "precision", "device", "size", "threads")
 _TONES: dict[Validity, Tone] = {"valid": "good", "invalid": "bad", "undecided": "warn"}
-LOAD_BOUNDS = ("p50", "p90", "p99")
 _ALWAYS = ("case", "model", "size")
 """Columns of a table with a single row."""
 
@@ -58,39 +61,27 @@ def _table(title: str, infos: Sequence[BenchmarkRecord], columns: tuple[str, ...
         tuple((*(parts[name][n] for name in varying), *row) for n, row in enumerate(rows)),
         f"{title} ({common})" if common else title,
         right=("size", "threads", "checks"),
-        formats={"%": "{:.1f}".format, "mIoU %": "{:.1f}".format, "forward %": "{:.0f}".format},
-    )
+        formats=_FORMATS,
+    ).without_unknown("mIoU %", "p90", "p99", "J/image")
 
 
 def _accuracy(benchmarks: Sequence[Benchmark]) -> Figures:
-    records = [b.info.accuracy or AccuracyRecord(dominant="", fractions={}) for b in benchmarks]
-    scored = any(record.miou is not None for record in records)
     rows: list[Row] = []
-    for record in records:
-        share = record.fractions.get(record.dominant)
-        passed = sum(check.passed for check in record.checks)
-        miou = (None if record.miou is None else 100 * record.miou,) if scored else ()
+    for record in (b.info.accuracy or AccuracyRecord(dominant="", fractions={}) for b in benchmarks):
+        checks = f"{sum(check.passed for check in record.checks)}/{len(record.checks)}"
         result = Cell("passed", "good") if record.passed else Cell("FAILED", "bad")
-        percent = None if share is None else 100 * share
-        rows.append((record.dominant, percent, *miou, f"{passed}/{len(record.checks)}", result))
-    return ("dominant", "%", *(("mIoU %",) if scored else ()), "checks", "result"), rows
+        rows.append((record.dominant, record.fractions.get(record.dominant), record.miou, checks, result))
+    return ("dominant", "%", "mIoU %", "checks", "result"), rows
 
 
 def _latency(benchmarks: Sequence[Benchmark]) -> Figures:
-    shown = [q for q in PERCENTILES if q == 0.5 or any(len(b.samples) >= rounds_needed(q) for b in benchmarks)]
-    counted = any(benchmark.info.energy for benchmark in benchmarks)
     rows: list[Row] = []
     for benchmark in benchmarks:
-        forward, seconds = benchmark.info.stages.get("forward"), percentile(benchmark, 0.5)
-        rows.append(
-            (
-                *(None if (value := percentile(benchmark, q)) is None else 1e3 * value for q in shown),
-                100 * median(forward) / seconds if forward and seconds else None,
-                len(benchmark.samples),
-                *((benchmark.info.joules_per_image,) if counted else ()),
-            )
-        )
-    return (*(f"p{100 * q:g}" for q in shown), "forward %", "rounds", *(("J/image",) if counted else ())), rows
+        p50, p90, p99 = (percentile(benchmark, q) for q in (0.5, 0.9, 0.99))
+        forward = benchmark.info.stages.get("forward")
+        share = median(forward) / p50 if forward and p50 else None
+        rows.append((p50, p90, p99, share, len(benchmark.samples), benchmark.info.joules_per_image))
+    return ("p50", "p90", "p99", "forward %", "rounds", "J/image"), rows
 
 
 def _throughput(groups: Sequence[Sequence[Benchmark]]) -> Figures:
@@ -111,10 +102,10 @@ def _load(infos: Sequence[BenchmarkRecord]) -> Figures:
             (
                 f"{info.scenario} {info.batch}" if info.batch > 1 else str(info.scenario),
                 load.queries,
-                *(None if (bound := load.bounds_s.get(name)) is None else 1e3 * bound for name in LOAD_BOUNDS),
+                *map(load.bounds_s.get, ("p50", "p90", "p99")),
                 load.images_per_s,
                 load.highest_rate if load.rate is None else load.rate,
                 Cell(limit, _TONES[load.validity] if load.validity else ""),
             )
         )
-    return ("scenario", "queries", *(f"{name}, ms" for name in LOAD_BOUNDS), "images/s", "queries/s", "limit"), rows
+    return ("scenario", "queries", "p50, ms", "p90, ms", "p99, ms", "images/s", "queries/s", "limit"), rows

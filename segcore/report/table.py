@@ -11,7 +11,7 @@ import itertools
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from rich.console import Console
@@ -64,6 +64,16 @@ class Table:
             return value if isinstance(value, Cell) else Cell(value)
         unknown = value is None or math.isnan(value)
         return Cell(UNKNOWN if value is None or unknown else self.formats.get(column, number)(value))
+
+    def without_unknown(self, *optional: str) -> Table:
+        """Return the table without those of the `optional` columns in which nothing is known."""
+        shown = [
+            n
+            for n, name in enumerate(self.columns)
+            if name not in optional or any(row[n] is not None for row in self.rows)
+        ]
+        rows = tuple(tuple(row[n] for n in shown) for row in self.rows)
+        return replace(self, columns=tuple(self.columns[n] for n in shown), rows=rows)
 
     def aligned_right(self) -> list[bool]:
         """Return whether each column is aligned right."""

@@ -49,12 +49,7 @@ def items_table(report: ReportModel) -> Table:
             ended: str = outcomes.get(b.info.key, "")
             verdict: str = worst.get(b.info.key, ended) if run is report.current else ended
             rows.append((f"{b.info.key}{b.info.weights.warning}", name, verdict, *_figures(run, b)))
-    shown = [
-        n
-        for n, name in enumerate(ITEM_COLUMNS)
-        if name not in OPTIONAL_COLUMNS or any(row[n] is not None for row in rows)
-    ]
-    return Table(tuple(ITEM_COLUMNS[n] for n in shown), tuple(tuple(row[n] for n in shown) for row in rows))
+    return Table(ITEM_COLUMNS, tuple(rows)).without_unknown(*OPTIONAL_COLUMNS)
 
 
 def _figures(run: Run, benchmark: Benchmark) -> tuple[float | None, ...]:
