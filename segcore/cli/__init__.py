@@ -112,14 +112,14 @@ def cli() -> None:
 
 def main() -> None:
     """Run the ``segcore`` script; no failure exits with a code that `segcore gate` uses for a verdict."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")  # a name that the terminal's encoding lacks; stderr copes already
     if sys.stdout is not None:
         raw = Stdout(sys.stdout.fileno(), "w", closefd=False)
         sys.stdout = io.TextIOWrapper(
             io.BufferedWriter(raw), sys.stdout.encoding, sys.stdout.errors, line_buffering=sys.stdout.isatty()
         )
     keep_freed_memory()
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="replace")  # a name that the terminal's encoding lacks; stderr copes already
     try:
         code = cli.main(standalone_mode=False)
     except click.ClickException as error:
