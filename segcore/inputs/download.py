@@ -110,7 +110,7 @@ def download_file(
         if source.is_remote:
             source.check_hop(source.actual, None, settings)
             if settings.offline:
-                state = "has another hash than expected" if path.exists() else "is not there"
+                state = "has another hash than expected" if path.exists() else "is missing"
                 what = f"the network is off (SEGCORE_OFFLINE or --offline), and the file in {path.parent} {state}"
                 raise OfflineError(f"{what}; {OFFLINE_HINT}")
         with _lock(path, settings), download_progress() if progress is None else contextlib.nullcontext(progress) as p:

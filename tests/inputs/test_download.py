@@ -77,7 +77,7 @@ def test_offline_nothing_is_requested(server: MisbehavingServer, rules: FetchSet
     if damaged:
         rules.cache_dir.mkdir()
         (rules.cache_dir / cache_name(url)).write_bytes(b"damaged")
-    state = "another hash than expected" if damaged else "is not there"
+    state = "another hash than expected" if damaged else "is missing"
     with pytest.raises(OfflineError, match=rf"{state}.*segcore fetch --all.*SEGCORE_MIRRORS.*SEGCORE_CACHE"):
         download_file(url, sha256=SHA, settings=rules)
     assert not server.asked
