@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -74,52 +75,41 @@ def best(
     backends = available_backends(device, runtimes, precisions)
     calibration = calibration_photos(options.calibration)
     loaded = models.load(options.model, options.weights, fetch_settings(options.offline))
+    make = partial(Segmenter, loaded.module, device=device, size=options.size, calibration=calibration)
     with Console(stderr=True).status("loading") as status:
         found = benchmark_backends(
-            lambda runtime, precision: Segmenter(
-                loaded.module,
-                device=device,
-                size=options.size,
-                runtime=runtime,
-                precision=precision,
-                calibration=calibration,
-            ),
+            lambda runtime, precision: make(runtime=runtime, precision=precision),
             backends,
             photos or CALIBRATION_PHOTOS,
             rounds,
             status.update,
         )
     winner = fastest(found, max_miou_drop)
-    runtime, precision = winner.runtime, winner.precision
     if as_json:
-        about = {
-            "model": options.model,
-            "weights": vars(loaded.weights),
-            "device": device.name,
-            "size": options.size,
-            "max_miou_drop": max_miou_drop,
-            "best": {"runtime": runtime, "precision": precision},
-        }
-        show_json({**about, "candidates": [_as_json(candidate, max_miou_drop) for candidate in found]})
+        about = {"model": options.model, "weights": vars(loaded.weights), "device": device.name, "size": options.size}
+        show_json({**about, **_as_json(found, winner, max_miou_drop)})
         return
     show(
         _table(found, winner, max_miou_drop),
         f"Best with a drop of at most {max_miou_drop:g}: "
-        f"--segcore-runtime {runtime} --segcore-precision {precision}, or\n"
-        f'Segmenter(..., runtime="{runtime}", precision="{precision}")',
+        f"--segcore-runtime {winner.runtime} --segcore-precision {winner.precision}, or\n"
+        f'Segmenter(..., runtime="{winner.runtime}", precision="{winner.precision}")',
     )
     if loaded.weights.kind == "random":
         show("The weights are random: the speed holds for any weights, the comparison of masks does not.")
 
 
-def _as_json(candidate: Candidate, max_miou_drop: float) -> dict[str, Any]:
+def _as_json(found: tuple[Candidate, ...], winner: Candidate, max_miou_drop: float) -> dict[str, Any]:
     own = ("runtime", "precision", "options", "build_s", "seconds", "speedups", "speedup")
     of_parity = ("equal_share", "unlike_share", "miou_drop", "largest_error", "largest_logit")
-    return {
-        **{name: getattr(candidate, name) for name in own},
-        **{name: getattr(candidate.parity, name) for name in of_parity},
-        "keeps_masks": candidate.keeps_masks(max_miou_drop),
-    }
+    candidates = [
+        {name: getattr(candidate, name) for name in own}
+        | {name: getattr(candidate.parity, name) for name in of_parity}
+        | {"keeps_masks": candidate.keeps_masks(max_miou_drop)}
+        for candidate in found
+    ]
+    best_backend = {"runtime": winner.runtime, "precision": winner.precision}
+    return {"max_miou_drop": max_miou_drop, "best": best_backend, "candidates": candidates}
 
 
 def _table(found: tuple[Candidate, ...], winner: Candidate, max_miou_drop: float) -> Table:

@@ -16,9 +16,10 @@ from segcore.cli.options import PATH, POSITIVE, ModelOptions, json_option, optio
 from segcore.core.errors import DatasetError
 
 if TYPE_CHECKING:
-    from segcore.core.records import BenchmarkRecord, Run
+    from segcore.core.records import Run
     from segcore.evaluation.datasets import Engine, Evaluation
     from segcore.inference.pipeline import Segmenter
+    from segcore.inputs.datasets import Dataset
 
 DIRECTORY = Path("reports/evaluations")
 
@@ -31,6 +32,12 @@ class DatasetOptions:
     root: Path = option(required=True, type=PATH, help="Directory of the dataset.")  # noqa: RUF009  # a field
     split: str | None = option(help="Split (default: val); for a folder, a subdirectory.")
     limit: int | None = option(type=POSITIVE, help="Score only the first LIMIT images.")
+
+    def open(self) -> Dataset:
+        """Open the dataset."""
+        from segcore.inputs.datasets import open_dataset
+
+        return open_dataset(self.layout, self.root, self.split).first(self.limit)
 
 
 @dataclass(frozen=True)
@@ -88,34 +95,27 @@ def evaluate(
     from segcore.core.files import is_replaced
     from segcore.evaluation.datasets import ScoringOptions
     from segcore.evaluation.datasets import evaluate as run_evaluation
-    from segcore.evaluation.pictures import save_worst
     from segcore.evaluation.protocols import choose
-    from segcore.evaluation.recording import records_of
-    from segcore.inputs.datasets import open_dataset
-    from segcore.results.store import save_run
 
     choose(protocols, options.size)  # fails before a long download
     started = datetime.now(UTC).isoformat(timespec="seconds")
-    dataset = open_dataset(source.layout, source.root, source.split).first(source.limit)
+    dataset = source.open()
     make = options.segmenter_factory()
     segmenter = make()
     out = out or DIRECTORY / f"{dataset.name}-{options.model}-{options.size}.json"
-    beside = is_replaced(out)  # a pipe or a device has no journal and pictures beside it
     with _progress(len(dataset)) as progress:
         evaluation = run_evaluation(
             segmenter,
             dataset,
             protocols=protocols,
-            options=ScoringOptions(journal=out.with_suffix(".journal.jsonl") if beside else None, **scoring),
+            options=ScoringOptions(journal=out.with_suffix(".journal.jsonl") if is_replaced(out) else None, **scoring),
             engine=cluster.open(make),
             progress=progress,
         )
     if not evaluation.images:
         reason = next(iter(evaluation.failed.values()))
         raise DatasetError(f"none of {len(dataset)} images could be scored; the first: {reason}")
-    pictures = save_worst(segmenter, dataset, evaluation.results[0].worst, out.with_suffix(".worst")) if beside else ()
-    run = _run(evaluation, records_of(evaluation, segmenter, pictures), out, started)
-    save_run(run)
+    run = _save(evaluation, segmenter, dataset, out, started)
     if as_json:
         show_json([result.model_dump(mode="json") for result in evaluation.results])
     else:
@@ -144,17 +144,24 @@ def _progress(total: int) -> Iterator[Callable[[int, float], None]]:
         yield update
 
 
-def _run(evaluation: Evaluation, infos: tuple[BenchmarkRecord, ...], path: Path, started: str) -> Run:
+def _save(evaluation: Evaluation, segmenter: Segmenter, dataset: Dataset, path: Path, started: str) -> Run:
+    """Write the run file and, unless it is a pipe or a device, pictures of the worst images beside it."""
+    from segcore.core.files import is_replaced
     from segcore.core.records import Benchmark, OutcomeRecord, Run, RunRecord
+    from segcore.evaluation.pictures import save_worst
+    from segcore.evaluation.recording import records_of
     from segcore.measurement import machine
+    from segcore.results.store import save_run
 
+    worst = evaluation.results[0].worst if is_replaced(path) else ()
+    infos = records_of(evaluation, segmenter, save_worst(segmenter, dataset, worst, path.with_suffix(".worst")))
     seconds = evaluation.forward_s / evaluation.images
     passed = [OutcomeRecord(item=info.key, kind="dataset", outcome="passed", key=info.key) for info in infos]
     failed = [
-        OutcomeRecord(item=f"{evaluation.results[0].name}: {name}", kind="dataset", outcome="error", reason=reason)
+        OutcomeRecord(item=f"{dataset.name}: {name}", kind="dataset", outcome="error", reason=reason)
         for name, reason in evaluation.failed.items()
     ]
-    return Run(
+    run = Run(
         path=path,
         record=RunRecord(
             name=path.stem,
@@ -169,6 +176,8 @@ def _run(evaluation: Evaluation, infos: tuple[BenchmarkRecord, ...], path: Path,
         ),
         benchmarks=tuple(Benchmark(name=info.key, samples=(seconds,), info=info) for info in infos),
     )
+    save_run(run)
+    return run
 
 
 def _print(evaluation: Evaluation, run: Run, in_process: bool) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,6 +38,14 @@ class PhotoResult:
     seconds: float = 0.0
 
 
+@dataclass(frozen=True)
+class Profiled:
+    """A profile, and the path of its trace; None if the runtime writes no trace."""
+
+    profile: Profile
+    trace: str | None
+
+
 @click.command()
 @click.argument("photos", nargs=-1, required=True, type=click.Path(path_type=Path))
 @option_group(ModelOptions)
@@ -59,41 +68,44 @@ def segment(
     Writes NAME.mask.png, an indexed PNG in the photo's own size with the VOC palette, and NAME.overlay.png. A photo
     that cannot be read is reported, the others are processed, and the exit code is 2.
     """
-    from rich.console import Console
-    from rich.progress import Progress
-
     from segcore.cli.output import exit_if_any, show, show_json
-    from segcore.core.files import write_file
-    from segcore.measurement.profiling import profile
 
     if trace and not trace.endswith(".json"):
         raise UsageError(f"--profile {trace}: wanted a name ending in .json, or --profile after PHOTOS")
-    segmenter = options.segmenter_factory()()
-    targets = [out / name for name in _output_names(photos)]
-    console = Console(stderr=True)
-    with Progress(console=console, transient=True, disable=len(photos) < 2 or not console.is_terminal) as progress:
-        results = [
-            _segment_photo(segmenter, photo, target, overlay)
-            for photo, target in progress.track(list(zip(photos, targets, strict=True)), description="segmenting")
-        ]
+    make_segmenter = options.segmenter_factory()
+    segmenter = make_segmenter()
+    results = _segment_all(segmenter, photos, out, overlay)
     readable = next((result.photo for result in results if not result.error), None)
-    found = None
+    profiled = None
     if trace is not None and readable is not None:
-        found = profile(segmenter, readable)
-        trace = (trace or str(out / f"{Path(readable).stem}.trace.json")) if found.trace else None
-        if trace and found.trace:
-            write_file(Path(trace), found.trace)
+        profiled = _profile(segmenter, readable, trace or str(out / f"{Path(readable).stem}.trace.json"))
     if as_json:
-        show_json(_as_json(results, segmenter, found, trace))
+        show_json(_as_json(results, segmenter, profiled))
     else:
         written = sum(result.error is None for result in results)
         show(_table(results), f"{written} of {len(results)} photos written to {out}/")
         if segmenter.weights.kind == "random":
             show("The weights are random: the classes mean nothing.")
-        if found:
-            note = f"Trace: {trace}" if trace else f"{options.runtime} writes no trace."
-            show("", *_profile_tables(found), note)
+        if profiled:
+            show("", *_profile_tables(profiled.profile), f"Trace: {profiled.trace or 'this runtime writes none'}")
     exit_if_any([result.error for result in results if result.error])
+
+
+def _segment_all(segmenter: Segmenter, photos: Sequence[Path], out: Path, overlay: bool) -> list[PhotoResult]:
+    """Segment photos one by one, with a progress bar for several; a stem that occurs again gets -2, -3, ..."""
+    from rich.console import Console
+    from rich.progress import Progress
+
+    results: list[PhotoResult] = []
+    names: set[str] = set()
+    console = Console(stderr=True)
+    with Progress(console=console, transient=True, disable=len(photos) < 2 or not console.is_terminal) as progress:
+        for photo in progress.track(photos, description="segmenting"):
+            numbered = (f"{photo.stem}-{number}" for number in itertools.count(2))
+            name = next(name for name in itertools.chain([photo.stem], numbered) if name not in names)
+            names.add(name)
+            results.append(_segment_photo(segmenter, photo, out / name, overlay))
+    return results
 
 
 def _segment_photo(segmenter: Segmenter, photo: Path, target: Path, overlay: bool) -> PhotoResult:
@@ -125,21 +137,18 @@ def _segment_photo(segmenter: Segmenter, photo: Path, target: Path, overlay: boo
     )
 
 
-def _output_names(photos: Sequence[Path]) -> list[str]:
-    """Return the photos' stems, made unique by appending -2, -3, ..."""
-    names: list[str] = []
-    for photo in photos:
-        name, number = photo.stem, 1
-        while name in names:
-            number += 1
-            name = f"{photo.stem}-{number}"
-        names.append(name)
-    return names
+def _profile(segmenter: Segmenter, photo: str, trace: str) -> Profiled:
+    from segcore.core.files import write_file
+    from segcore.measurement.profiling import profile
+
+    found = profile(segmenter, photo)
+    if found.trace is None:
+        return Profiled(found, None)
+    write_file(Path(trace), found.trace)
+    return Profiled(found, trace)
 
 
-def _as_json(
-    results: Sequence[PhotoResult], segmenter: Segmenter, profile: Profile | None, trace: str | None
-) -> dict[str, Any]:
+def _as_json(results: Sequence[PhotoResult], segmenter: Segmenter, profiled: Profiled | None) -> dict[str, Any]:
     about = {
         "model": segmenter.model_name,
         "weights": vars(segmenter.weights),
@@ -148,9 +157,9 @@ def _as_json(
         "precision": segmenter.precision,
         "size": segmenter.size,
     }
-    if profile:
-        operators = [vars(cost) for cost in profile.operators]
-        about["profile"] = {"stage_ms": profile.stage_ms, "operators": operators, "trace": trace}
+    if profiled:
+        operators = [vars(cost) for cost in profiled.profile.operators]
+        about["profile"] = {"stage_ms": profiled.profile.stage_ms, "operators": operators, "trace": profiled.trace}
     return {**about, "photos": [vars(result) for result in results]}
 
 
