@@ -23,10 +23,8 @@ CHANNELS, SIDE = 256, 80
 CONV_GMACS = CHANNELS * CHANNELS * 9 * SIDE * SIDE / 1e9
 COPY_BYTES = 64 << 20
 
-Clock = Callable[[], int]
 
-
-def calibrate(device: Device, clock: Clock = time.perf_counter_ns) -> CalibrationRecord:
+def calibrate(device: Device, clock: Callable[[], int] = time.perf_counter_ns) -> CalibrationRecord:
     """Return the rates of the three kernels on a device; takes about a second on a CPU."""
     matmul, on = matmul_rate(device, clock), device.torch_device
     image = torch.ones(1, CHANNELS, SIDE, SIDE, device=on)
@@ -44,14 +42,14 @@ def calibrate(device: Device, clock: Clock = time.perf_counter_ns) -> Calibratio
     )
 
 
-def matmul_rate(device: Device, clock: Clock = time.perf_counter_ns) -> float:
+def matmul_rate(device: Device, clock: Callable[[], int] = time.perf_counter_ns) -> float:
     """Return the GMAC/s of a square float32 matrix product: 1024 wide on a CPU, 4096 on a GPU."""
     side = 1024 if device.torch_device.type == "cpu" else 4096
     left, right = (torch.ones(side, side, device=device.torch_device) for _ in range(2))
     return side**3 / 1e9 / _median_seconds(lambda: left @ right, device, clock)
 
 
-def _median_seconds(kernel: Callable[[], object], device: Device, clock: Clock) -> float:
+def _median_seconds(kernel: Callable[[], object], device: Device, clock: Callable[[], int]) -> float:
     seconds: list[float] = []
     with torch.inference_mode():
         kernel()  # warm-up: chooses the algorithm and maps the pages

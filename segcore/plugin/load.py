@@ -9,7 +9,7 @@ from segcore.inference.allocator import give_back_freed_memory
 from segcore.inference.pipeline import SegmentationResult
 from segcore.measurement.conditions import MIN_ROUNDS, sample_warnings
 from segcore.measurement.load.driver import Driver, load_record, load_samples
-from segcore.measurement.load.early_stopping import queries_needed
+from segcore.measurement.load.early_stopping import over_invalid, queries_needed
 from segcore.measurement.load.schedule import PERCENTILES, LoadPlan
 from segcore.measurement.load.search import Search
 from segcore.measurement.timing import PipelineCall
@@ -67,7 +67,10 @@ class LoadItem(BenchItem):
                 return f"no rate keeps the {limit}: queries that never wait already exceed it"
             return f"no rate was proven to keep the {limit}, down to {found.lowest_failed_rate:.3g} queries/s"
         late = f"{found.over} of {found.queries} queries were late at {found.rate:g} queries/s"
+        percentile = PERCENTILES["server"]
         if found.validity == "invalid":
-            return f"the {limit} was not kept: {late}"
-        missing = queries_needed(found.over, PERCENTILES["server"]) - found.queries
+            overloaded = found.over < over_invalid(found.queries, percentile)
+            cause = f"{found.rate:g} queries/s exceed the capacity, the queue grows forever" if overloaded else late
+            return f"the {limit} was not kept: {cause}"
+        missing = queries_needed(found.over, percentile) - found.queries
         return f"the {limit} is undecided: {late}; {missing} more in time would prove it: raise --segcore-queries"

@@ -8,14 +8,14 @@ from tests.support.fakes import FakeDevice
 
 
 class Clock:
-    """Nanoseconds that pass only when the device is waited for: 100 ms of work between two looks."""
+    """Nanoseconds: 100 ms between two readings, each of which must follow a synchronisation."""
 
     def __init__(self, device: FakeDevice) -> None:
         self.device = device
         self.now = 0
 
     def __call__(self) -> int:
-        assert self.device.events[-1] == "synchronize", "the clock is read without waiting for the device"
+        assert self.device.events[-1] == "synchronize", "the clock is read without synchronisation"
         self.device.events.append("clock")
         self.now += 100_000_000
         return self.now
@@ -30,6 +30,6 @@ def test_every_kernel_is_timed_between_synchronisations() -> None:
     assert math.isclose(record.copy_gbytes_per_s, 2 * (64 << 20) / 1e9 / 0.1)
 
 
-def test_rates_of_this_machine_are_those_of_a_machine() -> None:
+def test_the_rate_of_this_machine_is_plausible() -> None:
     rate = calibrate.matmul_rate(open_device("cpu"))
     assert 0.01 < rate < 1e6

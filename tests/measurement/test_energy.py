@@ -12,7 +12,7 @@ from segcore.measurement.energy import POWERCAP, EnergyMeter, RaplCounter, open_
 from tests.support.fakes import FakeCounter
 
 RANGE = 262143_328850
-"""What the kernel says of a common processor, microjoules."""
+"""Range of a common processor, microjoules."""
 LAPTOP = {
     "intel-rapl:0": "package-0",
     "intel-rapl:0:0": "core",
@@ -63,23 +63,21 @@ def test_joules_add_up_over_the_zones(tmp_path: Path) -> None:
     assert counter.joules(before, counter.read()) == pytest.approx(7.75)
 
 
-def test_a_zone_that_wraps_around_goes_on_from_zero(tmp_path: Path) -> None:
+def test_a_zone_may_wrap_around(tmp_path: Path) -> None:
     counter = open_counter("cpu", make_tree(tmp_path, LAPTOP, RANGE - 2_000_000))
     before = counter.read()
     set_counter(tmp_path, "intel-rapl:0", 3_000_000)
     assert counter.joules(before, counter.read()) == pytest.approx(5.0)
 
 
-def test_without_rapl_the_reason_is_told(tmp_path: Path) -> None:
+def test_the_error_says_why_there_is_no_rapl(tmp_path: Path) -> None:
     with pytest.raises(DeviceError, match="shows no RAPL package: a virtual machine"):
         open_counter("cpu", tmp_path)
     with pytest.raises(DeviceError, match="shows no RAPL package"):
         open_counter("cpu", make_tree(tmp_path, {"intel-rapl:0": "psys"}))
 
 
-def test_a_counter_for_root_alone_is_none_and_the_remedy_is_told(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_counter_for_root_alone_is_refused_with_the_remedy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     make_tree(tmp_path, LAPTOP)
     read_text = Path.read_text
 
@@ -94,19 +92,19 @@ def test_a_counter_for_root_alone_is_none_and_the_remedy_is_told(
 
 
 @pytest.mark.parametrize("text", ["", "not a number"])
-def test_a_counter_that_makes_no_sense_is_none(tmp_path: Path, text: str) -> None:
+def test_an_unreadable_counter_is_refused(tmp_path: Path, text: str) -> None:
     (make_tree(tmp_path, LAPTOP) / POWERCAP / "intel-rapl:0" / "energy_uj").write_text(text)
     with pytest.raises(DeviceError, match="cannot be read"):
         open_counter("cpu", tmp_path)
 
 
-def test_other_devices_have_none() -> None:
+def test_other_devices_have_no_counter() -> None:
     with pytest.raises(DeviceError, match="no energy counter of mps is known"):
         open_counter("mps")
 
 
 class NvmlError(Exception):
-    """As in NVML's bindings."""
+    """Stands for ``pynvml.NVMLError``."""
 
 
 def fake_nvml(monkeypatch: pytest.MonkeyPatch, millijoules: list[int] | None) -> list[str]:
@@ -131,7 +129,7 @@ def fake_nvml(monkeypatch: pytest.MonkeyPatch, millijoules: list[int] | None) ->
     return asked
 
 
-def test_a_gpu_is_asked_by_what_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_gpu_is_identified_by_its_uuid(monkeypatch: pytest.MonkeyPatch) -> None:
     asked = fake_nvml(monkeypatch, [10_000, 10_000, 12_500])
     counter = open_counter("cuda:1")
     assert asked == ["GPU-1b2c-3d"]
@@ -139,13 +137,13 @@ def test_a_gpu_is_asked_by_what_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
     assert counter.joules(counter.read(), counter.read()) == pytest.approx(2.5)
 
 
-def test_an_old_gpu_has_none(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_old_gpu_has_no_counter(monkeypatch: pytest.MonkeyPatch) -> None:
     fake_nvml(monkeypatch, None)
     with pytest.raises(DeviceError, match=r"Imaginary GPU has no energy counter that can be read: .*Not Supported"):
         open_counter("cuda:1")
 
 
-def test_without_nvml_the_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_error_names_the_package_of_nvml(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pynvml", None)  # makes its import fail
     with pytest.raises(DeviceError, match=r"segcore\[energy\]"):
         open_counter("cuda")
@@ -165,11 +163,11 @@ def test_a_meter_counts_from_start_to_stop() -> None:
         (None, True, 3),
         (FakeCounter(100, 130), False, 3),
         (FakeCounter(100, 130), True, 0),
-        (FakeCounter(100, 100), True, 3),  # has not moved: it is slower than the item
-        (FakeCounter(100), True, 3),  # cannot be read any more
+        (FakeCounter(100, 100), True, 3),  # unchanged: it is updated less often than that
+        (FakeCounter(100), True, 3),  # can no longer be read
     ],
 )
-def test_what_was_not_counted_is_none_and_not_zero(counter: FakeCounter | None, started: bool, calls: int) -> None:
+def test_energy_that_was_not_counted_is_none(counter: FakeCounter | None, started: bool, calls: int) -> None:
     meter = EnergyMeter(counter)
     if started:
         meter.start()

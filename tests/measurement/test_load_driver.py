@@ -56,13 +56,13 @@ def test_offline_queries_are_all_due_at_once() -> None:
     assert load_record(plan, [run]).bounds_s == {}
 
 
-def test_a_run_by_duration_ends_with_the_query_that_passes_it() -> None:
+def test_a_run_of_a_duration_ends_with_the_query_that_exceeds_it() -> None:
     assert len(driver_of([1.0]).run(plan_load("single-stream", seconds=4.5)).queries) == 5
     assert driver_of([1.0]).run(plan_load("offline", 8, seconds=4.5)).images_per_s == 8.0
 
 
 @given(st.lists(st.integers(0, 20), min_size=1, max_size=50), st.lists(st.integers(0, 20), min_size=1, max_size=50))
-def test_the_server_is_a_queue_and_a_query_counts_from_when_it_was_due(gaps: list[int], services: list[int]) -> None:
+def test_server_latencies_are_sojourn_times_of_a_queue(gaps: list[int], services: list[int]) -> None:
     """To the bit: whole seconds are exact in floating point."""
     arrivals = np.cumsum(gaps).astype(float).tolist()
     services = (services * len(arrivals))[: len(arrivals)]
@@ -90,7 +90,7 @@ def test_a_stall_delays_all_queries_that_were_due_meanwhile() -> None:
     ]
 
 
-def test_a_server_run_keeps_its_schedule_and_knows_its_load() -> None:
+def test_a_server_run_has_the_planned_arrivals_and_load() -> None:
     run = driver_of([0.25]).run(plan_load("server", rate=2.0, queries=50, seed=5))
     assert [query.scheduled_s for query in run.queries] == poisson_arrivals(2.0, 50, 5).tolist()
     assert run.load == pytest.approx(0.5)
@@ -121,7 +121,7 @@ def test_a_run_that_ends_early_has_the_validity_of_the_whole(services: list[floa
     assert (len(early.queries) < 200) <= (early.validity == "invalid")
 
 
-def test_an_interrupted_run_is_kept_as_far_as_it_went() -> None:
+def test_an_interrupted_run_is_kept() -> None:
     driver, plan = interrupted_driver(5), plan_load("single-stream")
     with pytest.raises(KeyboardInterrupt):
         driver.run(plan)
@@ -188,7 +188,7 @@ def test_a_search_for_the_impossible_costs_a_probe() -> None:
     assert load_record(plan, driver.runs).images_per_s is None
 
 
-def test_the_systems_clock_goes_on_while_it_is_slept_on() -> None:
+def test_the_system_clock_sleeps() -> None:
     clock = SystemClock()
     before = clock.now()
     clock.sleep(0.001)

@@ -74,7 +74,7 @@ def test_the_validity_has_three_values() -> None:
 
 
 @given(st.integers(0, 300), PERCENTILES)
-def test_a_bound_misses_its_percentile_once_in_a_hundred_at_most(queries: int, percentile: float) -> None:
+def test_a_bound_misses_its_percentile_at_most_once_in_a_hundred(queries: int, percentile: float) -> None:
     """The bound is of rank n - k + 1; it lies below the percentile when less than k latencies lie above that."""
     bound = percentile_bound(list(range(queries, 0, -1)), percentile)
     if bound is None:

@@ -40,13 +40,13 @@ def test_a_search_always_ends(highest: float, guess: float) -> None:
     assert all(rate >= search.lowest for rate, _ in search.trials)
 
 
-def test_nothing_is_run_where_queries_alone_break_the_limit() -> None:
+def test_no_rate_is_tried_if_queries_alone_break_the_limit() -> None:
     search = Search.after_probe([0.2] * 64, limit_s=0.1, seed=0)
     assert search.next_rate() is None
     assert search.validity == "invalid"
 
 
-def test_a_limit_that_no_rate_keeps_is_given_up_at_the_lowest() -> None:
+def test_a_search_gives_up_at_the_lowest_rate() -> None:
     search, _ = search_for(0.01, guess=1.0)
     assert search.trials[-1][0] == search.lowest
     assert search.highest_valid is None
@@ -54,14 +54,14 @@ def test_a_limit_that_no_rate_keeps_is_given_up_at_the_lowest() -> None:
     assert replace(search, trials=search.trials[:-1]).next_rate() == search.lowest
 
 
-def test_what_is_undecided_never_counts_as_kept() -> None:
+def test_undecided_never_counts_as_kept() -> None:
     search = Search(10.0, 0.1, "undecided").after(10.0, "undecided")
     assert search.highest_valid is None
     assert search.validity == "undecided"
     assert search.next_rate() == 10.0 / STEP
 
 
-def test_a_lucky_rate_above_one_that_failed_is_believed_but_not_what_failed_below() -> None:
+def test_failures_below_the_highest_valid_rate_are_ignored() -> None:
     search = Search(10.0, 0.1, "undecided").after(10.0, "undecided").after(8.0, "valid").after(9.0, "valid")
     assert (search.highest_valid, search.lowest_failed) == (9.0, 10.0)
     search = search.after(8.5, "invalid")
@@ -69,7 +69,7 @@ def test_a_lucky_rate_above_one_that_failed_is_believed_but_not_what_failed_belo
 
 
 def test_the_simulation_agrees_with_theory() -> None:
-    """Constant service times make it M/D/1, whose waits Erlang knew in 1909."""
+    """Constant service times make it M/D/1, whose waiting times are due to Erlang (1909)."""
     load, quantile = 0.5, 0.99
     steps = np.arange(0.0, 10.0, 0.001)
     waits = next(float(t) for t in steps if erlang_wait(float(t), load) >= quantile)
@@ -89,6 +89,6 @@ def test_the_simulation_draws_services_and_arrivals_independently() -> None:
     assert simulated_rate(services.tolist(), limit, 0.99, seed=0) == pytest.approx(25, rel=0.06)
 
 
-def test_no_rate_is_simulated_to_keep_what_cannot_be_kept() -> None:
+def test_the_simulated_rate_has_bounds() -> None:
     assert simulated_rate([0.2, 0.3], 0.1, 0.99, seed=0) == 0.0
     assert simulated_rate([0.2], 1e6, 0.99, seed=0) == pytest.approx(5.0, rel=1e-6)  # the machine's capacity

@@ -31,7 +31,7 @@ def write(root: Path, files: dict[str, str]) -> Path:
     return root
 
 
-def test_fingerprint_reads_what_matters(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_fingerprint_reads_cpu_and_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OMP_NUM_THREADS", "2")
     record = machine.fingerprint(write(tmp_path, {"proc/cpuinfo": CPUINFO.format(mhz=1999)}))
     assert record.cpu == "Some(R) CPU @ 2.00GHz (family 6, model 85, stepping 7)"
@@ -42,7 +42,7 @@ def test_fingerprint_reads_what_matters(tmp_path: Path, monkeypatch: pytest.Monk
     assert record.memory_bytes % (1 << 30) == 0
 
 
-def test_fingerprint_does_not_flicker(tmp_path: Path) -> None:
+def test_the_fingerprint_is_stable(tmp_path: Path) -> None:
     slow = machine.fingerprint(write(tmp_path / "a", {"proc/cpuinfo": CPUINFO.format(mhz=800)}))
     fast = machine.fingerprint(write(tmp_path / "b", {"proc/cpuinfo": CPUINFO.format(mhz=3800)}))
     assert slow == fast
@@ -50,7 +50,7 @@ def test_fingerprint_does_not_flicker(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(os.uname().sysname != "Linux", reason="reads /proc")
-def test_cpu_model_of_arm_and_of_nothing(tmp_path: Path) -> None:
+def test_cpu_model_of_arm_and_without_cpuinfo(tmp_path: Path) -> None:
     assert machine.cpu_model(write(tmp_path, {"proc/cpuinfo": ARM})) == "ARM implementer 0x41, part 0xd0c, revision 1"
     assert machine.cpu_model(tmp_path / "none")
 
@@ -92,7 +92,7 @@ def test_cgroup_quota(tmp_path: Path, files: dict[str, str], cpus: float | None)
     assert machine.cgroup_cpus(write(tmp_path, files)) == cpus
 
 
-def test_torch_build_keeps_what_decides_on_speed() -> None:
+def test_torch_build_keeps_the_parts_that_affect_speed() -> None:
     text = (
         "PyTorch built with:\n  - GCC 13.3\n  - Intel(R) MKL-DNN v3.1\n  - OpenMP 201511\n"
         "  - CPU capability usage: AVX2\n  - Build settings: BLAS_INFO=open, BUILD_TYPE=Release, "
@@ -107,7 +107,7 @@ def test_torch_build_keeps_what_decides_on_speed() -> None:
 @pytest.mark.parametrize(
     ("node", "name"), [("box.example.org", "box"), ("My Box!", "My-Box"), ("", "machine"), ("::", "machine")]
 )
-def test_machine_name_is_fit_for_a_file(monkeypatch: pytest.MonkeyPatch, node: str, name: str) -> None:
+def test_machine_name_is_valid_in_a_file_name(monkeypatch: pytest.MonkeyPatch, node: str, name: str) -> None:
     monkeypatch.setattr("platform.node", lambda: node)
     assert machine.machine_name() == name
 
@@ -117,7 +117,7 @@ def git(directory: Path, *words: str) -> None:
     subprocess.run(["git", *identity, *words], cwd=directory, check=True, capture_output=True)
 
 
-def test_git_commit_branch_and_dirt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_git_commit_branch_and_local_changes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
     monkeypatch.setattr("platform.node", lambda: "box")
     assert machine.git_commit(tmp_path) is None

@@ -20,7 +20,7 @@ PHOTO = np.random.default_rng(0).integers(0, 256, (40, 60, 3), dtype=np.uint8)
 
 
 class Clock:
-    """Nanoseconds that go on by a millisecond a look; every look is an event of the device."""
+    """Nanoseconds that advance by `step` per reading; each reading is an event of the device."""
 
     def __init__(self, device: FakeDevice, step: int = 1_000_000) -> None:
         self.device = device
@@ -37,7 +37,7 @@ def make_call(device: FakeDevice, clock: Callable[[], int], rounds_done: Callabl
     return PipelineCall(Segmenter(TinyNet(), device=device, size=32), [PHOTO, PHOTO], 32, rounds_done, clock)
 
 
-def test_every_look_at_the_clock_follows_a_synchronisation() -> None:
+def test_every_clock_reading_follows_a_synchronisation() -> None:
     device = FakeDevice()
     make_call(device, Clock(device), lambda: 0)()
     looks = [i for i, event in enumerate(device.events) if event == "clock"]
@@ -45,7 +45,7 @@ def test_every_look_at_the_clock_follows_a_synchronisation() -> None:
     assert all(device.events[i - 1] == "synchronize" for i in looks)
 
 
-def test_a_call_begins_and_ends_with_the_device_waited_for() -> None:
+def test_a_call_begins_and_ends_with_a_synchronisation() -> None:
     device = FakeDevice()
     make_call(device, time.perf_counter_ns, lambda: 0)()
     assert device.events[0] == "synchronize"
@@ -53,8 +53,8 @@ def test_a_call_begins_and_ends_with_the_device_waited_for() -> None:
     assert device.events.count("put") == 1  # both photos in one batch, transferred once
 
 
-def test_a_missing_synchronisation_would_be_seen(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The check above is not satisfied by just anything: take one synchronisation away and it fails."""
+def test_a_missing_synchronisation_is_detected(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The check of the first test fails if one synchronisation is missing."""
     device = FakeDevice()
     whole = FakeDevice.synchronize
     calls = iter(range(1000))
@@ -64,7 +64,7 @@ def test_a_missing_synchronisation_would_be_seen(monkeypatch: pytest.MonkeyPatch
     assert not all(device.events[i - 1] == "synchronize" for i in looks)
 
 
-def test_stages_are_kept_per_round_and_only_of_rounds() -> None:
+def test_stages_are_kept_of_rounds_only() -> None:
     device = FakeDevice()
     clock = Clock(device)
     done: list[int | None] = [None, None, 0, 0, 0, 1, 1, 2]
@@ -91,7 +91,7 @@ def test_warm_up_stops_after_one_slow_call_and_after_three_fast_ones() -> None:
     assert slow.stages(0) == {}
 
 
-def test_the_size_is_the_items_own() -> None:
+def test_each_call_has_its_own_size() -> None:
     segmenter = Segmenter(TinyNet(), device=FakeDevice(), size=32)
     small, large = (PipelineCall(segmenter, [PHOTO], size) for size in (32, 48))
     assert small()[0].input_shape == (1, 3, 32, 48)

@@ -10,7 +10,7 @@ from segcore.inference.devices import Device
 
 
 class FakeCounter:
-    """A counter that goes up by 10 J from one reading to the next."""
+    """A counter that increases by 10 J per reading."""
 
     name = "fake"
 
@@ -29,7 +29,7 @@ class FakeCounter:
 
 @dataclass
 class FakeClock:
-    """Goes on only when slept on, or when a query is served."""
+    """Advances only when slept on, or when a query is served."""
 
     time: float = 0.0
 
