@@ -62,8 +62,7 @@ def gate_table(rows: Sequence[Row], *, footnotes: bool = False) -> Table:
 
     Args:
         rows: in the order to be shown.
-        footnotes: number the reasons of what did not pass and put each once into the notes, where the table must be
-            narrow; else they are a column.
+        footnotes: for narrow terminals, list each reason for not passing once in the notes; else reasons are a column.
     """
     reasons = dict.fromkeys(row.reason for row in rows if EXIT_CODES[row.verdict])
     numbers = {reason: f" [{n}]" for n, reason in enumerate(reasons, 1)} if footnotes else {}

@@ -12,7 +12,7 @@ from rich.text import Text
 from segcore.report.pictures import fitted
 
 MAX_ROWS = 14
-"""Lines that one picture may take."""
+"""Most lines of one picture."""
 
 
 def half_blocks(picture: npt.NDArray[np.uint8], columns: int, smooth: bool = True) -> Text:
@@ -21,7 +21,7 @@ def half_blocks(picture: npt.NDArray[np.uint8], columns: int, smooth: bool = Tru
     Args:
         picture: uint8 RGB (H, W, 3).
         columns: characters per line at most.
-        smooth: average when scaling down (photos), or take the nearest pixel (masks, whose colours mean something).
+        smooth: average when scaling down (photos), or take the nearest pixel (masks).
     """
     height, width = picture.shape[:2]
     scale = min(1.0, 2 * MAX_ROWS / height)

@@ -11,11 +11,11 @@ from PIL import Image, ImageDraw, ImageFont
 from segcore.core.labels import VOC_CLASSES, VOC_PALETTE
 
 _MIN_WIDTH = 240
-"""Pixels: narrower pictures are set on a canvas of this width, so that a legend entry fits."""
+"""Width in pixels of the canvas of narrower pictures, so that an entry of the legend fits."""
 
 
 def with_legend(picture: npt.NDArray[np.uint8], fractions: Mapping[str, float]) -> Image.Image:
-    """Return the picture with a strip below that names its classes, largest share first.
+    """Return the picture above a legend of its classes, largest share first.
 
     Args:
         picture: uint8 RGB (H, W, 3).

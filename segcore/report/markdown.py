@@ -10,7 +10,7 @@ from segcore.report.escape import markdown_text
 MAX_MARKDOWN = 60_000
 """Characters; a pull-request comment may have 65,536."""
 _NOTICE = 120
-"""Room for one of the lines that say what is left out."""
+"""Characters reserved for a line about what is left out."""
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ class Section:
 
 
 def document(sections: Iterable[Section], room: int = MAX_MARKDOWN) -> str:
-    """Return the sections in at most `room` characters: bodies are cut between lines, and what is cut is counted."""
+    """Return the sections in at most `room` characters: bodies are cut at a line, and what is left out counted."""
     text = ""
     for section in sections:
         opening, closing = "\n", ""

@@ -88,7 +88,7 @@ def print_table(table: Table, console: Console, *, grouped: bool = False) -> Non
 
     Args:
         table: what to print.
-        console: where.
+        console: to print to.
         grouped: print the first column as headings above its rows, for long names in narrow terminals.
     """
     if table.title:

@@ -26,7 +26,7 @@ def print_report(report: ReportModel, console: Console, *, quiet: bool = False) 
 
     Args:
         report: what to print.
-        console: where; pictures need 256 colours or more.
+        console: to print to; pictures need 256 colours or more.
         quiet: print the headline alone.
     """
     _print(console, report.headline.line, f"bold {STYLES[report.headline.tone]}")

@@ -58,7 +58,7 @@ def model_name(info: BenchmarkRecord) -> str:
 
 
 def run_labels(runs: Sequence[Run]) -> tuple[str, ...]:
-    """Return the names of the runs, numbered where several have the same."""
+    """Return the names of the runs, numbered if several have the same."""
     names = [run.name for run in runs]
     return tuple(
         shortened([n if names.count(n) == 1 else f"#{names[: i + 1].count(n)} {n}" for i, n in enumerate(names)])

@@ -65,7 +65,7 @@ def test_open_shows_the_page(pair: tuple[Run, Run], tmp_path: Path, monkeypatch:
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("words", "message"),
     [
         (["nothing"], "no such file or saved run"),
         (["base", "--baseline", "bse"], "did you mean 'base'?"),
@@ -73,13 +73,13 @@ def test_open_shows_the_page(pair: tuple[Run, Run], tmp_path: Path, monkeypatch:
         ([], "Missing argument"),
     ],
 )
-def test_bad_input_is_one_line_and_exit_code_2(pair: tuple[Run, Run], words: list[str], said: str) -> None:
+def test_bad_input_is_one_line_and_exit_code_2(pair: tuple[Run, Run], words: list[str], message: str) -> None:
     result = report(pair, *words)
     assert result.exit_code == 2
-    assert said in result.stderr
+    assert message in result.stderr
 
 
-def test_without_charts_the_page_is_written_and_stderr_says_why(
+def test_without_vl_convert_the_page_is_written_without_charts(
     pair: tuple[Run, Run], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "vl_convert", None)
@@ -93,7 +93,7 @@ def test_without_charts_the_page_is_written_and_stderr_says_why(
     assert 'id="all-items"' in page
 
 
-def test_without_jinja2_a_page_is_refused_in_one_line(
+def test_without_jinja2_a_page_is_an_error_in_one_line(
     pair: tuple[Run, Run], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "jinja2", None)

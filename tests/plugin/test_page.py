@@ -25,11 +25,11 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
 
 def finish(run: Run | None, *, write_error: str = "", judged: Any = None) -> list[str]:
     """Return the lines printed at the end of a run."""
-    said: list[str] = []
-    reporter = SimpleNamespace(write_line=lambda line, **markup: said.append(line))
+    lines: list[str] = []
+    reporter = SimpleNamespace(write_line=lambda line, **markup: lines.append(line))
     session = SimpleNamespace(run=run, write_error=write_error)
     PageHooks(cast(Any, session), judged).pytest_terminal_summary(cast(Any, reporter))
-    return said
+    return lines
 
 
 def test_page_is_written_and_named(run: Run) -> None:
@@ -69,8 +69,8 @@ def test_without_jinja2_there_is_a_line_and_the_summary(run: Run, monkeypatch: p
 def test_a_page_that_cannot_be_written_is_reported(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GITHUB_STEP_SUMMARY", "summary.md")
     LATEST.parent.write_text("in the way")
-    (said,) = finish(run)
-    assert said.startswith("the page was NOT written: ")
+    (line,) = finish(run)
+    assert line.startswith("the page was NOT written: ")
     assert "segcore: Passed" in Path("summary.md").read_text()
 
 

@@ -25,7 +25,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
 
 
 def labels(chart: Chart) -> list[str]:
-    """What the marks of a chart say, axes and legends aside."""
+    """Return the labels of a chart's marks, without those of axes and legends."""
     marks = re.findall(r'aria-label="([^"]*)" role="graphics-symbol" aria-roledescription="([^"]*)"', chart.svg)
     return [unescape(text) for text, what in marks if what not in ("axis", "legend")]
 
@@ -48,8 +48,8 @@ def test_latency(run: Run) -> None:
     for row, benchmark in zip(chart.table.rows, items, strict=True):
         interval = quantile_interval(benchmark.samples, 0.5).exp()
         assert row[2:] == (interval.value * 1e3, interval.low * 1e3, interval.high * 1e3, 40.0)
-        said = f"{row[0]}, base: {milliseconds(interval.value)} (95%: {number(interval.low * 1e3)} to "
-        assert any(label.startswith(said) for label in labels(chart))
+        label_start = f"{row[0]}, base: {milliseconds(interval.value)} (95%: {number(interval.low * 1e3)} to "
+        assert any(label.startswith(label_start) for label in labels(chart))
 
 
 def test_too_few_rounds_have_no_interval(run: Run) -> None:
@@ -59,7 +59,7 @@ def test_too_few_rounds_have_no_interval(run: Run) -> None:
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf, 0.0, -1.0])
-def test_what_is_no_time_is_not_drawn(run: Run, bad: float) -> None:
+def test_unusable_samples_are_not_drawn(run: Run, bad: float) -> None:
     assert charts.all_charts([with_samples(run, (0.01, bad))]) == ()
 
 
@@ -148,7 +148,7 @@ def test_history_rings_where_an_item_changed_for_good(tmp_path: Path) -> None:
     assert all(re.fullmatch(r"changed for good by \+(2[6-9]|3[0-4])\.\d%", str(text)) for _, text in steps)
 
 
-def test_runs_of_one_name_are_told_apart(run: Run) -> None:
+def test_runs_of_one_name_are_numbered(run: Run) -> None:
     assert run_labels([run, run]) == ("#1 base", "#2 base")
     assert len(made(charts.latency([run, run])).table.rows) == 16
 

@@ -54,7 +54,7 @@ def test_tables_are_tables(pair: tuple[Run, Run]) -> None:
 
 
 @pytest.mark.parametrize("count", [100, 3000])
-def test_it_never_gets_too_long(pair: tuple[Run, Run], count: int) -> None:
+def test_it_is_never_too_long(pair: tuple[Run, Run], count: int) -> None:
     more = tuple(
         OutcomeRecord(item=f"item {n} " + "x" * 50, kind="latency", outcome="failed", reason=f"{n}")
         for n in range(count)
@@ -73,7 +73,7 @@ def test_it_never_gets_too_long(pair: tuple[Run, Run], count: int) -> None:
         assert 0 < int(left_out[1]) < 3000
 
 
-def test_names_of_others_are_no_markup(pair: tuple[Run, Run]) -> None:
+def test_hostile_names_are_no_markup(pair: tuple[Run, Run]) -> None:
     hostile = make_hostile(pair[1])
     for text in (
         render_comment(build_report([hostile])),
@@ -92,6 +92,6 @@ def test_names_of_others_are_no_markup(pair: tuple[Run, Run]) -> None:
         assert not re.search(r"(?<!\\)`", text)
 
 
-def test_what_cannot_be_written_is_said(pair: tuple[Run, Run]) -> None:
+def test_an_unwritable_path_is_an_error(pair: tuple[Run, Run]) -> None:
     with pytest.raises(OutputError, match="cannot be written"):
         write_comment(build_report([pair[0]]), pair[0].path / "comment.md")

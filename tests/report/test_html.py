@@ -65,7 +65,7 @@ class Parsed(HTMLParser):
         self._inside = ""
 
 
-def test_page_asks_nothing_of_the_network(page: str) -> None:
+def test_page_needs_no_network(page: str) -> None:
     for tag, attributes in Parsed(page).tags:
         for name in ("src", "href", "xlink:href", "action", "poster", "data"):
             target = attributes.get(name) or "#"
@@ -138,7 +138,7 @@ def test_hostile_names_stay_text(pair: tuple[Run, Run]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("place", "said"),
+    ("path", "message"),
     [
         ("../secret.png", "lies outside the run&#39;s directory"),
         ("/etc/hostname", "lies outside the run&#39;s directory"),
@@ -149,7 +149,7 @@ def test_hostile_names_stay_text(pair: tuple[Run, Run]) -> None:
         ("base.json", "cannot be read"),
     ],
 )
-def test_pictures_come_only_from_the_runs_directory(tmp_path: Path, place: str, said: str) -> None:
+def test_pictures_come_only_from_the_runs_directory(tmp_path: Path, path: str, message: str) -> None:
     directory = tmp_path / "runs"
     run = make_run(directory, models=("embedded",))
     (directory / "base-maps/chelsea.jpg").rename(tmp_path / "secret.png")
@@ -158,14 +158,14 @@ def test_pictures_come_only_from_the_runs_directory(tmp_path: Path, place: str, 
     for entry in document["benchmarks"]:
         accuracy = entry["extra_info"]["segcore"]["accuracy"]
         if accuracy and "chelsea" in accuracy["photo"]:
-            accuracy["photo"] = place
+            accuracy["photo"] = path
     run.path.write_text(json.dumps(document))
     page = render_html(build_report([load_run(run.path)]))
-    assert said in page
+    assert message in page
     assert page.count('class="photo"') == 1
 
 
-def test_a_run_of_nothing_says_so(tmp_path: Path) -> None:
+def test_a_run_without_items_is_incomplete(tmp_path: Path) -> None:
     run = make_run(tmp_path, models=())
     report = build_report([run])
     assert report.headline.word == "Incomplete"
@@ -174,7 +174,7 @@ def test_a_run_of_nothing_says_so(tmp_path: Path) -> None:
     assert 'id="speed"' not in page
 
 
-def test_random_weights_and_interruption_are_said(pair: tuple[Run, Run]) -> None:
+def test_random_weights_and_interruption_are_shown(pair: tuple[Run, Run]) -> None:
     run = pair[0]
     random = WeightsRecord(kind="random", name="seed 0", sha256="00")
     infos = [b.info.model_copy(update={"weights": random}) for b in run.benchmarks]
@@ -219,7 +219,7 @@ def test_worst_images_of_a_dataset_are_shown(pair: tuple[Run, Run]) -> None:
     assert [tag for tag, _ in Parsed(page).tags].count("img") == 1
 
 
-def test_what_cannot_be_written_is_said(pair: tuple[Run, Run], tmp_path: Path) -> None:
+def test_an_unwritable_path_is_an_error(pair: tuple[Run, Run], tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(OutputError, match="cannot be written"):
         write_html(dataclasses.replace(build_report([pair[0]]), cases=()), tmp_path / "file" / "index.html")

@@ -8,7 +8,7 @@ from segcore.report.legend import with_legend
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (300, 451), (1213, 1546), (40, 3000)])
-def test_the_picture_stands_above_its_legend_unchanged(shape: tuple[int, int]) -> None:
+def test_the_picture_is_unchanged_above_its_legend(shape: tuple[int, int]) -> None:
     picture = np.random.default_rng(0).integers(0, 256, (*shape, 3)).astype(np.uint8)
     fractions = {name: 1 / len(VOC_CLASSES) for name in VOC_CLASSES}
     drawn = np.asarray(with_legend(picture, fractions))
@@ -19,6 +19,6 @@ def test_the_picture_stands_above_its_legend_unchanged(shape: tuple[int, int]) -
         assert (strip == colour).all(axis=1).sum() > 50, f"no swatch for {name}"
 
 
-def test_background_alone_is_said() -> None:
+def test_background_alone_has_a_legend() -> None:
     drawn = np.asarray(with_legend(np.full((50, 300, 3), 255, dtype=np.uint8), {"background": 1.0}))
     assert (drawn[50:] == 0).all(axis=2).any()

@@ -36,7 +36,7 @@ def run(tmp_path: Path) -> Run:
 
 
 @pytest.mark.parametrize(
-    ("relative", "said"),
+    ("relative", "message"),
     [
         ("../outside.png", "lies outside"),
         ("base-maps/../../outside.png", "lies outside"),
@@ -47,13 +47,13 @@ def run(tmp_path: Path) -> Run:
         ("x" * 5000, "not a usable path|is missing"),
     ],
 )
-def test_paths_that_are_refused(run: Run, relative: str, said: str) -> None:
+def test_paths_that_are_refused(run: Run, relative: str, message: str) -> None:
     (run.path.parents[1] / "outside.png").write_bytes(b"")
-    with pytest.raises(RecordError, match=said):
+    with pytest.raises(RecordError, match=message):
         picture_path(run, relative)
 
 
-def test_links_are_followed_before_they_are_judged(run: Run) -> None:
+def test_links_are_resolved_before_the_path_is_checked(run: Run) -> None:
     outside = run.path.parents[1] / "outside.jpg"
     (run.path.parent / "base-maps/chelsea.jpg").rename(outside)
     (run.path.parent / "link.jpg").symlink_to(outside)
@@ -115,7 +115,7 @@ def test_half_blocks_hold_two_pixels_each() -> None:
 
 
 @pytest.mark.parametrize(("height", "width"), [(1, 1), (300, 451), (1000, 10), (10, 1000), (7, 7)])
-def test_half_blocks_fit_their_place(height: int, width: int) -> None:
+def test_half_blocks_fit_their_space(height: int, width: int) -> None:
     art = half_blocks(np.zeros((height, width, 3), dtype=np.uint8), 36)
     lines = art.plain.split("\n")
     assert len(lines) <= MAX_ROWS
