@@ -112,12 +112,11 @@ def cli() -> None:
 
 def main() -> None:
     """Run the ``segcore`` script; no failure exits with a code that `segcore gate` uses for a verdict."""
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="replace")  # a name that the terminal's encoding lacks; stderr copes already
     if sys.stdout is not None:
         raw = Stdout(sys.stdout.fileno(), "w", closefd=False)
+        # Characters that the encoding lacks are replaced, as on standard error.
         sys.stdout = io.TextIOWrapper(
-            io.BufferedWriter(raw), sys.stdout.encoding, sys.stdout.errors, line_buffering=sys.stdout.isatty()
+            io.BufferedWriter(raw), sys.stdout.encoding, "replace", line_buffering=sys.stdout.isatty()
         )
     keep_freed_memory()
     try:
