@@ -1,1 +1,1 @@
-"""Is it fast? Timing, load scenarios, energy, and the machine it was measured on."""
+"""Timing, load scenarios, energy, and the machine that they are measured on."""

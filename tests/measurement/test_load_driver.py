@@ -90,10 +90,10 @@ def test_a_stall_delays_all_queries_that_were_due_meanwhile() -> None:
     ]
 
 
-def test_a_server_run_has_the_planned_arrivals_and_load() -> None:
+def test_a_server_run_has_the_planned_arrivals_and_utilization() -> None:
     run = driver_of([0.25]).run(plan_load("server", rate=2.0, queries=50, seed=5))
     assert [query.scheduled_s for query in run.queries] == poisson_arrivals(2.0, 50, 5).tolist()
-    assert run.load == pytest.approx(0.5)
+    assert run.utilization == pytest.approx(0.5)
 
 
 def test_the_validity_of_a_limit() -> None:
@@ -107,7 +107,7 @@ def test_the_validity_of_a_limit() -> None:
 def test_a_rate_above_capacity_is_invalid_at_any_limit() -> None:
     run = driver_of([1.1]).run(plan_load("server", rate=1.0, queries=500, limit_s=1e9))
     assert run.over == 0
-    assert run.load == pytest.approx(1.1)
+    assert run.utilization == pytest.approx(1.1)
     assert run.validity == "invalid"
 
 
@@ -156,7 +156,7 @@ def interrupted_driver(queries: int) -> Driver:
 
 def test_a_run_without_queries_has_no_figures() -> None:
     run = LoadRun(plan_load("server", rate=1.0, limit_s=1.0), ())
-    assert (run.elapsed_s, run.images_per_s, run.load, run.over) == (0.0, 0.0, 0.0, 0)
+    assert (run.elapsed_s, run.images_per_s, run.utilization, run.over) == (0.0, 0.0, 0.0, 0)
     assert run.validity == "undecided"
 
 

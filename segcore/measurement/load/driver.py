@@ -79,8 +79,8 @@ class LoadRun:
         return self.plan.batch * len(self.queries) / self.elapsed_s if self.queries else 0.0
 
     @property
-    def load(self) -> float:
-        """Offered load: the server's seconds of work that arrive per second. From 1 on, the queue grows forever."""
+    def utilization(self) -> float:
+        """Seconds of work for the server that arrive per second; from 1 on, the queue grows forever."""
         return (self.plan.rate or 0.0) * sum(self.services_s) / max(1, len(self.queries))
 
     @property
@@ -94,7 +94,7 @@ class LoadRun:
         if self.plan.limit_s is None:
             return None
         percentile = PERCENTILES[self.plan.scenario]
-        return "invalid" if self.load >= 1 else check_limit(len(self.queries), self.over, percentile)
+        return "invalid" if self.utilization >= 1 else check_limit(len(self.queries), self.over, percentile)
 
 
 def serve_all(serve: Callable[[], object], arrivals: Iterable[float | None], clock: Clock) -> Iterator[Query]:

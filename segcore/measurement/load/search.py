@@ -22,7 +22,7 @@ STEP = 1.1
 """First step up or down from the simulated rate; each further step is the square of the one before. If the simulation
 is right to within a tenth, three runs suffice."""
 MAX_RUNS = 12
-MIN_LOAD = 0.05
+MIN_UTILIZATION = 0.05
 """No rate is tried at which the server is busy for less than this share of the time."""
 SIMULATED_QUERIES = 20_000
 
@@ -42,7 +42,7 @@ class Search:
     @classmethod
     def after_probe(cls, services: Sequence[float], limit_s: float, seed: int) -> Search:
         """Return the initial search, given the seconds that queries took one by one."""
-        lowest = MIN_LOAD * len(services) / sum(services)
+        lowest = MIN_UTILIZATION * len(services) / sum(services)
         alone = check_limit(len(services), sum(service > limit_s for service in services), PERCENTILE)
         return cls(max(lowest, simulated_rate(services, limit_s, PERCENTILE, seed)), lowest, alone)
 
