@@ -1,46 +1,59 @@
 """Speed of two Ray actors of one thread relative to one, alternated on this machine.
 
-    python bench/performance/ray_scaling.py VOC_ROOT [SIZE [IMAGES [ROUNDS]]]
+    python bench/performance/ray_scaling.py VOC2012 --size 256 --images 256 --rounds 3
 
-The start of actors (importing torch, loading weights) is left out: the clock runs while every actor has work.
+The start of actors (importing torch, loading weights) and their last chunks are left out: images are counted while
+every actor has work.
 """
 
 from __future__ import annotations
 
 import os
 import statistics
-import sys
 import time
 from functools import partial
+from pathlib import Path
 
+import click
 import ray
 
-from segcore import Segmenter, open_dataset
+from segcore import Segmenter, evaluate, open_dataset
 from segcore.evaluation.ray_engine import RayEngine
-from segcore.evaluation.scoring import ScoringTask
 
-MARGIN = 3
-"""Chunks per actor left out at the start, while other actors may still be starting."""
+CHUNK = 16
+"""Images that an actor scores at a time."""
 
 
-def images_per_second(root: str, size: int, images: int, actors: int) -> float:
-    dataset = open_dataset("voc", root).first(images)
-    engine = RayEngine(partial(Segmenter, "embedded", device="cpu", size=size), actors=actors)
-    task = ScoringTask(dataset, ("photo",), workers=1)
-    at = []
-    for _ in engine(task, [tuple(range(start, min(start + 4, images))) for start in range(0, images, 4)]):
-        at.append(time.perf_counter())
-    begin, end = 4 * MARGIN * actors, images - 4 * actors - 1
+def images_per_second(root: Path, size: int, images: int, actors: int) -> float:
+    """Return the rate of a number of actors, without the first two and the last chunk of each."""
+    make = partial(Segmenter, "embedded", device="cpu", size=size)
+    at: list[float] = []
+    evaluate(
+        make(),
+        open_dataset("voc", root).first(images),
+        engine=RayEngine(make, actors=actors),
+        progress=lambda *_: at.append(time.perf_counter()),
+    )
+    begin, end = 2 * CHUNK * actors, images - CHUNK * actors - 1
     return (end - begin) / (at[end] - at[begin])
 
 
-if __name__ == "__main__":
-    root, size, images, rounds = sys.argv[1], *(int(text) for text in (*sys.argv[2:], "256", "100", "3")[:3])
-    os.environ |= {"RAY_USAGE_STATS_ENABLED": "0", "RAY_worker_niceness": "0"}  # 15 by default: last in the queue
+@click.command()
+@click.argument("root", type=click.Path(path_type=Path, exists=True))
+@click.option("--size", default=256, show_default=True, help="Shorter side at model scale.")
+@click.option("--images", default=256, show_default=True, type=click.IntRange(8 * CHUNK), help="Of the split val.")
+@click.option("--rounds", default=3, show_default=True, type=click.IntRange(1))
+def main(root: Path, size: int, images: int, rounds: int) -> None:
+    """Print the rates of one and of two actors, and their ratio, round by round."""
+    os.environ |= {"RAY_USAGE_STATS_ENABLED": "0", "RAY_worker_niceness": "0"}  # by default actors have niceness 15
     ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False)
     ratios = []
     for _ in range(rounds):
         one, two = (images_per_second(root, size, images, actors) for actors in (1, 2))
         ratios.append(two / one)
-        print(f"one worker {one:.2f} images/s, two {two:.2f}, ratio {two / one:.2f}", flush=True)
-    print(f"median ratio {statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})")
+        click.echo(f"one actor {one:.2f} images/s, two {two:.2f}, ratio {two / one:.2f}")
+    click.echo(f"median ratio {statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})")
+
+
+if __name__ == "__main__":
+    main()

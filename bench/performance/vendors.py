@@ -3,10 +3,10 @@
     python bench/performance/vendors.py openvino --model embedded --size 320 --batch 8
     python bench/performance/vendors.py onnxruntime --model fcn_resnet101 --weights random --size 320 --batch 2
 
-OpenVINO's is `benchmark_app` with as many streams as it likes, or `--streams`, on the same file, whose shapes are free;
-with `--fixed-shape` on one compiled for this shape alone, as segcore cannot, to which photos of all shapes come.
-onnxruntime's is `onnxruntime_test` of its package (the C++ `onnxruntime_perf_test` is in no wheel), which uses as many
-threads as there are cores. Ratios above 1: segcore is faster.
+OpenVINO's is `benchmark_app`, by default with the number of streams that it chooses, on the same file of dynamic
+shapes; with `--fixed-shape` on a model compiled for this shape alone, which segcore cannot do, as it serves photos of
+all shapes. onnxruntime's is `onnxruntime_test` of its package (no wheel has the C++ `onnxruntime_perf_test`), which
+uses as many threads as there are cores. Ratios above 1: segcore is faster.
 """
 
 from __future__ import annotations
@@ -22,26 +22,19 @@ import onnx
 import torch
 
 from segcore import Segmenter
-from segcore.inference import models
-from segcore.inference.devices import Device
-from segcore.inference.preprocess import preprocess
-from segcore.inference.runtimes.export import INPUT, onnx_artifact
-from segcore.inference.runtimes.session import BuildRequest
-from segcore.inference.runtimes.upsampling import without_upsampling
-from segcore.inputs.download import FetchSettings
+from segcore.inference import allocator
 from segcore.inputs.images import load_image
-
-CPU = Device("cpu")
 
 
 def benchmark_app(file: Path, shape: tuple[int, ...], calls: int, streams: int, fixed_shape: bool) -> float:
     """Return images per second of OpenVINO's program."""
-    dimensions = f"{INPUT}[{','.join(map(str, shape))}]"
+    name = onnx.load(file, load_external_data=False).graph.input[0].name
+    dimensions = f"{name}[{','.join(map(str, shape))}]"
     command = ["-m", str(file), "-d", "CPU", "-data_shape", dimensions, "-niter", str(calls)]
-    command += ["-layout", "[NCHW]"]  # or it takes a batch for one image
+    command += ["-layout", "[NCHW]"]  # or a batch counts as one image
     command += ["-shape", dimensions] if fixed_shape else []
     program = str(Path(sys.executable).with_name("benchmark_app"))
-    threads = ["-hint", "none", "-nthreads", str(torch.get_num_threads())]  # it refuses threads beside any other hint
+    threads = ["-hint", "none", "-nthreads", str(torch.get_num_threads())]  # other hints do not allow threads
     threads += ["-nstreams", str(streams)] if streams else []
     out = run([program, *command, "-infer_precision", "f32", *threads])
     return found(r"Throughput:\s+([\d.]+) FPS", out)
@@ -57,7 +50,11 @@ def onnxruntime_test(file: Path, shape: tuple[int, ...], calls: int, _streams: i
 
 
 def run(command: list[str]) -> str:
-    """Return what a program prints, or stop with it."""
+    """Return the output of a program.
+
+    Raises:
+        ClickException: it failed.
+    """
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         raise click.ClickException(f"{command[0]} failed:\n{done.stdout[-800:]}{done.stderr[-800:]}")
@@ -65,7 +62,7 @@ def run(command: list[str]) -> str:
 
 
 def found(pattern: str, text: str) -> float:
-    """Return the number in a program's output."""
+    """Return the number that a pattern finds in a program's output."""
     match = re.search(pattern, text)
     if match is None:
         raise click.ClickException(f"no {pattern!r} in:\n{text[-800:]}")
@@ -81,9 +78,9 @@ PROGRAMS = {"openvino": benchmark_app, "onnxruntime": onnxruntime_test}
 @click.option("--weights", default="pretrained", show_default=True)
 @click.option("--size", default=320, show_default=True)
 @click.option("--batch", default=8, show_default=True)
-@click.option("--calls", default=20, show_default=True, help="Forward passes per round and arm.")
+@click.option("--calls", default=20, show_default=True, help="Forward passes per round and program.")
 @click.option("--rounds", default=7, show_default=True, type=click.IntRange(2))
-@click.option("--streams", default=0, show_default=True, help="Of benchmark_app; 0: as many as it likes.")
+@click.option("--streams", default=0, show_default=True, help="Of benchmark_app; 0: its own choice.")
 @click.option("--fixed-shape", is_flag=True, help="Let benchmark_app compile for this shape alone.")
 def main(
     runtime: str,
@@ -96,18 +93,17 @@ def main(
     streams: int,
     fixed_shape: bool,
 ) -> None:
-    """Run both in turns and print the rounds' ratios."""
-    loaded = models.load(model, weights)
+    """Alternate segcore and the program, and print the ratio of their throughputs."""
+    allocator.keep_freed_memory()
     photo = load_image("skimage:astronaut.png")
-    request = BuildRequest(without_upsampling(loaded.module), CPU, "fp32", FetchSettings.from_env().cache_dir, tuple)
-    file, shape = onnx_artifact(request).path, (batch, *preprocess(photo, size).shape[-3:])
-    segmenter = Segmenter(loaded.module, device=CPU, size=size, runtime=runtime)
+    segmenter = Segmenter(model, weights=weights, device="cpu", size=size, runtime=runtime)
     photos = [photo] * batch
-    segmenter.run(photos)
+    file, shape = segmenter.artifact, segmenter.run(photos)[0].input_shape
+    assert file is not None  # both runtimes load one
     ratios, ours, theirs = [], [], []
     for _ in range(rounds):
         forward = [segmenter.run(photos)[0].timings["forward"] for _ in range(calls)]
-        ours.append(1 / statistics.median(forward))  # they are seconds per photo
+        ours.append(1 / statistics.median(forward))  # forward is in seconds per photo
         theirs.append(PROGRAMS[runtime](file, shape, calls, streams, fixed_shape))
         ratios.append(ours[-1] / theirs[-1])
     low, middle, high = statistics.quantiles(ratios, n=4)

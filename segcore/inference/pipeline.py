@@ -200,6 +200,11 @@ class Segmenter:
         """Seconds of exporting, quantising and compiling so far; 0.0 if all of it was in the cache."""
         return self._session.build_s
 
+    @property
+    def artifact(self) -> Path | None:
+        """The file that the runtime loaded, such as an ONNX file; None for torch, which runs the network itself."""
+        return self._session.artifact
+
     def profiled(self) -> tuple[Segmenter, ProfiledSession]:
         """Return a copy of this segmenter that runs under the runtime's own profiler, and that profiler.
 

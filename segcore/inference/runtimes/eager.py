@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 import torch
 
@@ -28,6 +29,7 @@ class EagerSession:
     """Eager execution in inference mode."""
 
     build_s = 0.0
+    artifact: Path | None = None
 
     def __init__(self, request: BuildRequest) -> None:
         self._dtype = DTYPES[request.precision]

@@ -61,6 +61,7 @@ class OrtSession:
 
     def __init__(self, setup: Setup, profile_prefix: str = "") -> None:
         self.build_s = setup.build_s
+        self.artifact = setup.model
         self._setup = setup
         self._session = setup.open(profile_prefix)
         self._dtype = np.float16 if self._session.get_inputs()[0].type == "tensor(float16)" else np.float32

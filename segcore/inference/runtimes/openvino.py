@@ -46,14 +46,14 @@ class OpenVinoSession:
 
     def __init__(self, path: Path, build_s: float, settings: dict[str, str | int]) -> None:
         self.build_s = build_s
-        self._path = path
+        self.artifact = path
         self._settings = settings
         self._model = self._compile()
         # OpenVINO takes no more threads than there are cores.
         self._threads: int = self._model.get_property(properties.inference_num_threads())
 
     def _compile(self, **more: object) -> openvino.CompiledModel:
-        return _core().compile_model(_core().read_model(self._path), PLUGIN, {**self._settings, **more})
+        return _core().compile_model(_core().read_model(self.artifact), PLUGIN, {**self._settings, **more})
 
     @property
     def options(self) -> dict[str, str]:
@@ -91,7 +91,7 @@ class OpenVinoSession:
 
     def profiled(self) -> ProfiledOpenVino:
         """Return the same network compiled with OpenVINO's counters on."""
-        return ProfiledOpenVino(self._path, self.build_s, self._settings)
+        return ProfiledOpenVino(self.artifact, self.build_s, self._settings)
 
 
 class ProfiledOpenVino(OpenVinoSession):

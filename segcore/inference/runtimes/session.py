@@ -22,6 +22,8 @@ class Session(Protocol):
 
     build_s: float
     """Seconds of exporting, quantising or compiling; 0.0 if the artifact was in the cache."""
+    artifact: Path | None
+    """The file that the runtime loaded; None if it runs the network itself."""
 
     @property
     def options(self) -> dict[str, str]:

@@ -21,6 +21,8 @@ FORWARD = "segcore forward"
 class ProfiledTorch:
     """A torch session under one profiler, which runs until `finish`."""
 
+    artifact: Path | None = None
+
     def __init__(self, session: Session, device: Device) -> None:
         os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # or it logs to stderr
         self._session = session
