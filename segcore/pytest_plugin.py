@@ -6,15 +6,16 @@ until a test asks for one of the fixtures `accuracy_item`, `latency_item`, `thro
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from contextlib import nullcontext
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
 from segcore.core.errors import SegcoreError
-from segcore.plugin import load_options, options, storage
+from segcore.plugin.arguments import NAMELESS, ArgumentHooks
+from segcore.plugin.load_options import SCENARIOS
+from segcore.plugin.options import add_options, read_choices
 
 if TYPE_CHECKING:
     from segcore.core.records import Kind
@@ -31,27 +32,24 @@ FIXTURES: dict[str, Kind] = {
     "load_item": "load",
 }
 HOOKS = "segcore-bench"
-"""Name of the plugin that is registered for the run when there are items of ours."""
+"""Name of the plugin that is registered for the run if there are items of ours."""
+XDIST = "segcore measures one item at a time, but pytest-xdist is active: run `pytest -n 0` or `pytest -p no:xdist`"
+
+UNPLANNED = object()
+"""Parameter of a load item without a scenario; pytest would report an empty set of parameters as a skipped test."""
 
 _COLLECTOR = pytest.StashKey["Collector"]()
 _ERROR = pytest.StashKey[SegcoreError]()
 
 
 def pytest_addoption(parser: pytest.Parser, pluginmanager: pytest.PytestPluginManager) -> None:
-    """Add the ``segcore`` options; let ``--benchmark-save`` go without a name."""
-    options.add_options(parser)
-    options.let_save_go_without_name(parser, pluginmanager)
-
-
-@pytest.hookimpl(tryfirst=True)
-def pytest_load_initial_conftests(early_config: pytest.Config, parser: pytest.Parser, args: list[str]) -> None:
-    """Name a nameless ``--benchmark-save``."""
-    options.mend_arguments(early_config, parser, args)
+    """Add the ``segcore`` options."""
+    add_options(parser)
+    pluginmanager.register(ArgumentHooks(parser), "segcore-arguments")
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Come before pytest-benchmark, which asks to be last: it shall compare once it is known where runs are."""
-    storage.postpone_compare(config)
+    """Give crashes of a judged run an exit code of their own."""
     if config.option.segcore_baseline:
         from segcore.plugin.crash import CrashHooks
 
@@ -59,7 +57,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Make one test per item of the plan out of a function that uses one of our fixtures."""
+    """Parametrise a function that uses one of our fixtures with the planned items."""
     for fixture, kind in FIXTURES.items():
         if _is_ours(metafunc, fixture):
             items: tuple[PlanItem, ...] = ()
@@ -67,7 +65,10 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
                 items = _collector(metafunc.config).items(kind)
             except SegcoreError as error:
                 metafunc.config.stash[_ERROR] = error  # raised here, it would be shown as a traceback per module
-            metafunc.parametrize(fixture, items, indirect=True, ids=[item.id for item in items])
+            if items or kind != "load":
+                metafunc.parametrize(fixture, items, indirect=True, ids=[item.id for item in items])
+            else:
+                metafunc.parametrize(fixture, [UNPLANNED], indirect=True, ids=["no-scenario"])
 
 
 def _is_ours(metafunc: pytest.Metafunc, fixture: str) -> bool:
@@ -80,99 +81,127 @@ def _collector(config: pytest.Config) -> Collector:
     if _COLLECTOR not in config.stash:
         from segcore.plugin.collect import Collector
 
-        config.stash[_COLLECTOR] = Collector(options.read_choices(config))
+        config.stash[_COLLECTOR] = Collector(read_choices(config))
     return config.stash[_COLLECTOR]
 
 
-def _plan_of(item: pytest.Item) -> PlanItem | None:
-    params: dict[str, PlanItem] = getattr(getattr(item, "callspec", None), "params", {})
-    found = next((params[name] for name in FIXTURES if name in params), None)
-    return found if hasattr(found, "key") else None  # pytest puts a mark of its own in the place of an empty plan
+def _params(item: pytest.Item) -> dict[str, Any]:
+    params: dict[str, Any] = getattr(getattr(item, "callspec", None), "params", {})
+    return params
+
+
+def _plans(items: list[pytest.Item]) -> dict[pytest.Item, PlanItem]:
+    """Return what was planned for those of pytest's items that use one of our fixtures."""
+    values = {item: [value for name, value in _params(item).items() if name in FIXTURES] for item in items}
+    return {item: value for item, found in values.items() for value in found if hasattr(value, "model_key")}
+
+
+def _test_name(item: pytest.Item) -> str:
+    """Return a test's name without what our fixtures and plugins that repeat tests (pytest-repeat) add to it."""
+    own = [f"{name}={value!r}" for name, value in _params(item).items() if name not in FIXTURES and name[0] != "_"]
+    return item.nodeid.partition("[")[0] + (f"[{', '.join(own)}]" if own else "")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Refuse what cannot be run; order the items so that every model is loaded once."""
+    """Remove load items without a scenario; order the items so that every model is loaded once."""
     if _ERROR in config.stash:
-        raise pytest.UsageError(str(config.stash[_ERROR]))
-    _remove_unplanned(items)
-    if _COLLECTOR in config.stash:
+        _refuse(config, items, str(config.stash[_ERROR]))
+    kept = [item for item in items if all(value is not UNPLANNED for value in _params(item).values())]
+    if items and not kept:
+        _refuse(config, items, f"load items need --segcore-scenario NAME, one of: {', '.join(SCENARIOS)}")
+    items[:] = kept
+    plans = _plans(items)
+    if plans:
         from segcore.plugin.plan import run_order
 
-        plans = {item: plan for item in items if (plan := _plan_of(item)) is not None}
         order = run_order(plans.values())
         items.sort(key=lambda item: order[plans[item].key] if item in plans else -1)
 
 
-def _remove_unplanned(items: list[pytest.Item]) -> None:
-    """Remove load items without a scenario, which pytest would report as skipped."""
+def _refuse(config: pytest.Config, items: list[pytest.Item], error: str) -> None:
+    """Raise a usage error; a worker of pytest-xdist would crash with it, so it hands the error to its controller."""
+    output: dict[str, str] | None = getattr(config, "workeroutput", None)
+    if output is None:
+        raise pytest.UsageError(error)
+    output.setdefault("segcore_error", error)
+    items.clear()
 
-    def planned(item: pytest.Item) -> bool:
-        return "load_item" not in getattr(getattr(item, "callspec", None), "params", {}) or _plan_of(item) is not None
 
-    kept = list(filter(planned, items))
-    if items and not kept:
-        scenarios = ", ".join(load_options.SCENARIOS)
-        raise pytest.UsageError(f"load items need --segcore-scenario NAME, one of: {scenarios}")
-    items[:] = kept
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    """Raise the usage error of a worker of pytest-xdist."""
+    error = getattr(node, "workeroutput", {}).get("segcore_error")
+    if error:
+        raise pytest.UsageError(error)
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_finish(session: pytest.Session) -> None:
-    """Look around before the first item: photos, weights, calibration, where to write."""
-    config = session.config
-    plan = {item.nodeid: found for item in session.items if (found := _plan_of(item)) is not None}
-    storage.settle_storage(config, ours=bool(plan) and not config.option.collectonly)
-    if config.option.collectonly:
-        if plan:
-            storage.save_nothing(config)
+    """Prepare the run before its first item: photos, weights, calibration, where to write."""
+    config, items = session.config, session.items
+    plans = _plans(items)
+    if not plans:
+        if config.getoption("benchmark_save", None) is NAMELESS:
+            _refuse(config, items, "--benchmark-save: wanted a name: only items of segcore have a default")
+        elif config.option.segcore_baseline and not config.option.collectonly:
+            _refuse(config, items, "--segcore-baseline: no item of segcore is selected, there is nothing to judge")
         return
-    if not plan:
-        if config.option.segcore_baseline:
-            raise pytest.UsageError("--segcore-baseline: no item of segcore is selected, there is nothing to judge")
+    from segcore.plugin.plan import find_duplicate
+    from segcore.plugin.storage import save_nothing
+
+    error = find_duplicate((_test_name(item), plan) for item, plan in plans.items())
+    if error or hasattr(config, "workerinput"):
+        _refuse(config, items, error or XDIST)
         return
-    from segcore.plugin.baseline import BaselineHooks, load_baseline
+    if config.option.collectonly or config.option.setuponly:  # --setup-plan implies --setup-only
+        save_nothing(config)
+        return
+    from segcore.plugin.baseline import load_baseline
     from segcore.plugin.hooks import BenchHooks
-    from segcore.plugin.page import PageHooks
 
     baseline = load_baseline(config)
     capture = config.pluginmanager.getplugin("capturemanager")
-    with capture.global_and_fixture_disabled() if capture else nullcontext():  # downloads show a bar
+    with capture.global_and_fixture_disabled() if capture else nullcontext():  # for the progress bars of downloads
         try:
-            hooks = BenchHooks(config, _collector(config).choices, plan)
+            by_node = {item.nodeid: plan for item, plan in plans.items()}
+            hooks = BenchHooks(config, _collector(config).choices, by_node, baseline)
         except SegcoreError as error:
             raise pytest.UsageError(str(error)) from error
     config.pluginmanager.register(hooks, HOOKS)
-    judged = BaselineHooks(baseline, hooks.session) if baseline else None
-    if judged:
-        config.pluginmanager.register(judged)
-    config.pluginmanager.register(PageHooks(hooks.session, judged))
 
 
-def _hooks(request: pytest.FixtureRequest) -> BenchHooks:
-    hooks: BenchHooks = request.config.pluginmanager.getplugin(HOOKS)
-    return hooks
+def _open(request: pytest.FixtureRequest, benchmark: BenchmarkFixture | None = None) -> Any:
+    """Return the item of a fixture; None with ``--setup-only``, which sets fixtures up without a run."""
+    hooks: BenchHooks | None = request.config.pluginmanager.getplugin(HOOKS)
+    if benchmark and (hooks is None or request.param.kind == "load"):
+        # pytest-benchmark warns of a fixture that is not used.
+        request.addfinalizer(lambda: setattr(benchmark, "skipped", True))
+    return hooks and hooks.open(request.param, request.node, benchmark)
 
 
 @pytest.fixture
 def accuracy_item(request: pytest.FixtureRequest) -> AccuracyItem:
-    """One photo held against its case's expectations: ``check()`` it, ``explain()`` what did not hold."""
-    return _hooks(request).open_accuracy(request.param, request.node)
+    """One photo held against its case's expectations: ``check()`` it, ``explain()`` what does not hold."""
+    item: AccuracyItem = _open(request)
+    return item
 
 
 @pytest.fixture
 def latency_item(request: pytest.FixtureRequest, benchmark: BenchmarkFixture) -> SpeedItem:
     """One photo to be timed: ``warm_up()``, then ``benchmark(latency_item)``."""
-    return _hooks(request).open_speed(request.param, request.node, benchmark)
+    item: SpeedItem = _open(request, benchmark)
+    return item
 
 
 @pytest.fixture
 def throughput_item(request: pytest.FixtureRequest, benchmark: BenchmarkFixture) -> SpeedItem:
     """A batch of copies of one photo to be timed: ``warm_up()``, then ``benchmark(throughput_item)``."""
-    return _hooks(request).open_speed(request.param, request.node, benchmark)
+    item: SpeedItem = _open(request, benchmark)
+    return item
 
 
 @pytest.fixture
-def load_item(request: pytest.FixtureRequest, benchmark: BenchmarkFixture) -> Iterator[LoadItem]:
+def load_item(request: pytest.FixtureRequest, benchmark: BenchmarkFixture) -> LoadItem:
     """One photo under a load scenario: ``measure()`` it, ``explain()`` a limit that was not kept."""
-    yield _hooks(request).open_load(request.param, request.node, benchmark)
-    benchmark.skipped = True  # requested for the flags of pytest-benchmark alone; unused, it would warn
+    item: LoadItem = _open(request, benchmark)
+    return item

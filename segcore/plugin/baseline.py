@@ -1,8 +1,9 @@
-"""``--segcore-baseline``: the run is judged at its end, and pytest exits as the gate does."""
+"""``--segcore-baseline``: the run is judged at its end, and pytest exits as ``segcore gate`` does."""
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Sequence
+from pathlib import Path
 
 import pytest
 from pytest_benchmark.storage.file import FileStorage
@@ -12,49 +13,36 @@ from segcore.core.limits import Limits
 from segcore.core.records import Run
 from segcore.judgement.gate import GateResult
 from segcore.judgement.gate.files import judge_runs, load_runs
-from segcore.plugin.session import BenchSession
-from segcore.plugin.storage import benchmark_session
-from segcore.report.gate import render
-from segcore.report.github import annotate
+from segcore.plugin.storage import DEFAULT_STORAGE, benchmark_session
 from segcore.results.naming import DEFAULT_DIRECTORY
 
 
 def load_baseline(config: pytest.Config) -> tuple[Run, ...]:
-    """Return the runs that the user named, if any; end pytest with exit code 2 where they are not there."""
+    """Return the runs of ``--segcore-baseline``; exit with code 2 if there are none, or one of them is incomplete."""
     reference = config.option.segcore_baseline
     if not reference:
         return ()
     storage = benchmark_session(config).storage
+    moved = config.option.benchmark_storage != DEFAULT_STORAGE and isinstance(storage, FileStorage)
     try:
-        return load_runs(reference, storage.path if isinstance(storage, FileStorage) else DEFAULT_DIRECTORY)
+        runs = load_runs(reference, storage.path if moved else DEFAULT_DIRECTORY)
+        for run in runs:
+            _check_complete(run)
     except RecordError as error:
         pytest.exit(f"--segcore-baseline: {error}", returncode=EXIT_BAD_INPUT)
+    return runs
 
 
-class BaselineHooks:
-    """Holds the run against a baseline that was loaded before it began, so that ``latest`` is never the run itself."""
+def _check_complete(run: Run) -> None:
+    if not run.benchmarks:
+        raise RecordError(f"{run.path}: the run measured nothing; wanted a complete run: record it again")
+    if not run.record.complete:
+        raise RecordError(
+            f"{run.path}: the run was interrupted after {len(run.benchmarks)} items; "
+            "wanted a complete run: record it again, or name another one"
+        )
 
-    def __init__(self, baseline: tuple[Run, ...], bench: BenchSession) -> None:
-        self.baseline = baseline
-        self._bench = bench
-        self.result: GateResult | None = None
-        """None until the run has ended, and where it could not be written."""
 
-    @pytest.hookimpl(wrapper=True, trylast=True)
-    def pytest_sessionfinish(self, session: pytest.Session) -> Generator[None]:
-        """Judge once the run is written: failed tests stay 1, an undecided gate is 3 where nothing else is wrong."""
-        yield
-        if self._bench.run is not None and not self._bench.write_error:
-            self.result = judge_runs(self.baseline, [self._bench.run], Limits(), self._bench.file.directory)
-            if session.exitstatus == pytest.ExitCode.OK or self.result.exit_code == 1:
-                session.exitstatus = self.result.exit_code
-
-    @pytest.hookimpl(trylast=True)
-    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
-        """Print the verdicts, last of all."""
-        if self.result is not None:
-            terminalreporter.section("segcore gate")
-            terminalreporter.write(
-                render(self.result, width=terminalreporter._tw.fullwidth, color=terminalreporter.hasmarkup)
-            )
-            annotate(self.result)
+def judge_run(baseline: Sequence[Run], run: Run, directory: Path) -> GateResult:
+    """Return the verdicts on a run; other runs in `directory` tell how much noise there is between processes."""
+    return judge_runs(baseline, [run], Limits(), directory)

@@ -1,89 +1,96 @@
-"""The hooks of a run that has items of ours; registered for that run alone."""
+"""The hooks of a run that has items of ours, registered for that run alone."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Mapping
-from typing import Any, TypeVar
+from collections.abc import Generator, Mapping
+from typing import Any
 
 import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
-from segcore.core.errors import EXIT_BAD_INPUT, SegcoreError, UsageError
-from segcore.core.records import OutcomeKind, OutcomeRecord
-from segcore.plugin.announce import announce, close
+from segcore.core.errors import EXIT_BAD_INPUT, SegcoreError
+from segcore.core.records import OutcomeKind, OutcomeRecord, Run
+from segcore.judgement.gate import GateResult
+from segcore.plugin.announce import announce, print_gate, print_run
+from segcore.plugin.baseline import judge_run
 from segcore.plugin.items import AccuracyItem, BenchItem, SpeedItem
 from segcore.plugin.load import LoadItem
 from segcore.plugin.options import Choices
+from segcore.plugin.page import write_page
 from segcore.plugin.plan import PlanItem
 from segcore.plugin.progress import Forecast, LiveLine
 from segcore.plugin.session import BenchSession
 
-_I = TypeVar("_I", bound=BenchItem)
-
 
 class BenchHooks:
-    """Opens items, keeps their outcomes, writes the run after each of them, and tells of it.
+    """Open items, keep their outcomes, save the run, judge it and report it.
 
     Args:
         config: pytest's.
         choices: the command line.
-        plan: what was selected to run, by node id, in order.
+        plan: the selected items by node id, in order.
+        baseline: runs to judge this one against, loaded before it begins so that ``latest`` is never the run itself.
     """
 
-    def __init__(self, config: pytest.Config, choices: Choices, plan: Mapping[str, PlanItem]) -> None:
-        _refuse_duplicates(plan)
+    def __init__(
+        self, config: pytest.Config, choices: Choices, plan: Mapping[str, PlanItem], baseline: tuple[Run, ...]
+    ) -> None:
         self.session = BenchSession(config, choices, plan)
-        reporter: pytest.TerminalReporter = config.pluginmanager.getplugin("terminalreporter")
-        reporter.reportchars = reporter.reportchars.replace("s", "")  # our summary tells each reason once
-        self._line = LiveLine(reporter, Forecast(self.session.estimates))
+        self._reporter: pytest.TerminalReporter | None = config.pluginmanager.getplugin("terminalreporter")
+        if self._reporter:
+            self._reporter.reportchars = self._reporter.reportchars.replace(
+                "s", ""
+            )  # `announce` lists each reason once
+        self._line = LiveLine(self._reporter, Forecast(self.session.estimates))
+        self._baseline = baseline
+        self._gate: GateResult | None = None
         self._open: BenchItem | None = None
 
-    def open_accuracy(self, plan: PlanItem, node: pytest.Item) -> AccuracyItem:
-        """Return the item, or skip with the reason."""
-        return self._opened(node, lambda: AccuracyItem(plan, node.nodeid, self.session))
-
-    def open_speed(self, plan: PlanItem, node: pytest.Item, benchmark: BenchmarkFixture) -> SpeedItem:
-        """Return the item, or skip with the reason."""
-        benchmark.group = plan.kind if benchmark.group is None else benchmark.group
-        benchmark.params = plan.params  # so that --benchmark-group-by=param:device has a meaning
-        benchmark.skipped = True  # until it is used; else pytest-benchmark complains of a skipped item's fixture
-        item = self._opened(node, lambda: SpeedItem(plan, node.nodeid, self.session, benchmark))
-        benchmark.skipped = False
-        return item
-
-    def open_load(self, plan: PlanItem, node: pytest.Item, benchmark: BenchmarkFixture) -> LoadItem:
-        """Return the item, or skip with the reason."""
-        return self._opened(node, lambda: LoadItem(plan, node.nodeid, self.session, benchmark.disabled))
-
-    def _opened(self, node: pytest.Item, make: Callable[[], _I]) -> _I:
+    def open(self, plan: PlanItem, node: pytest.Item, benchmark: BenchmarkFixture | None) -> BenchItem:
+        """Return an item, with `benchmark` unless it is of accuracy; skip or fail the test if it cannot run."""
+        if benchmark:
+            benchmark.group = plan.kind if benchmark.group is None else benchmark.group
+            benchmark.params = plan.params  # for --benchmark-group-by=param:device
+            benchmark.skipped = True  # keeps pytest-benchmark from warning of an unused fixture if the item is skipped
         if node.nodeid in self.session.skips:
             pytest.skip(str(self.session.skips[node.nodeid]))
         try:
-            item = make()
+            if benchmark is None:
+                self._open = AccuracyItem(plan, node.nodeid, self.session)
+            elif plan.kind == "load":
+                self._open = LoadItem(plan, node.nodeid, self.session, benchmark.disabled)
+            else:
+                self._open = SpeedItem(plan, node.nodeid, self.session, benchmark)
+                benchmark.skipped = False
         except SegcoreError as error:
             pytest.fail(str(error), pytrace=False)
-        self._open = item
-        return item
+        return self._open
 
     def pytest_report_collectionfinish(self) -> list[str]:
-        """Say what is going to be done, for how long, what is skipped and why."""
+        """Report what will run, for how long, and what is skipped and why."""
         return announce(self.session)
 
     def pytest_runtest_logstart(self, nodeid: str) -> None:
-        """An item begins."""
-        self._open = None
+        """Show the item in the progress line."""
         if nodeid in self.session.items:
-            self._line.start(self.session.items[nodeid].key)
+            self._line.start(nodeid, self.session.items[nodeid].key)
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtest_setup(self, item: pytest.Item) -> None:
+        """Start an execution of an item; plugins that repeat tests come here for each of them."""
+        self._open = None
+        if item.nodeid in self.session.items:
+            self.session.begin(item.nodeid)
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_call(self) -> Generator[None, object, object]:
-        """Keep what an item has measured, even where the test then asserts something that does not hold."""
+        """Record what an item has measured, even if the test then fails."""
         try:
             result = yield
         except (Exception, pytest.fail.Exception):
             self._record()
             raise
-        except BaseException:  # interrupted: pytest-benchmark shall not complain of an unused fixture on top
+        except BaseException:  # interrupted: keep pytest-benchmark from warning of an unused fixture as well
             if isinstance(self._open, SpeedItem):
                 self._open.benchmark.skipped = True
             raise
@@ -98,28 +105,27 @@ class BenchHooks:
     def pytest_runtest_makereport(
         self, item: pytest.Item, call: pytest.CallInfo[None]
     ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-        """Keep how an item ended."""
+        """Keep the outcome of an item."""
         report = yield
         if item.nodeid in self.session.items:
-            self._note(item.nodeid, report, call)
+            self._keep_outcome(self.session.items[item.nodeid], report, call)
         return report
 
-    def _note(self, nodeid: str, report: pytest.TestReport, call: pytest.CallInfo[None]) -> None:
-        known = self.session.outcomes.get(nodeid)
+    def _keep_outcome(self, plan: PlanItem, report: pytest.TestReport, call: pytest.CallInfo[None]) -> None:
+        known = self.session.outcomes.get(plan.key)
         if known is not None and (known.outcome != "passed" or report.passed):
             return
         if report.passed and call.when != "call":
             return
-        plan = self.session.items[nodeid]
         outcome, reason = _outcome(report, call)
-        skip = self.session.skips.get(nodeid)
+        skip = self.session.skips.get(report.nodeid)
         reason, where = (skip.message, skip.where) if skip else (reason, "")
-        self.session.outcomes[nodeid] = OutcomeRecord(
-            item=nodeid, kind=plan.kind, outcome=outcome, reason=reason, where=where, key=plan.key
+        self.session.outcomes[plan.key] = OutcomeRecord(
+            item=report.nodeid, kind=plan.kind, outcome=outcome, reason=reason, where=where, key=plan.key
         )
 
     def pytest_report_teststatus(self, report: pytest.TestReport) -> tuple[str, str, str] | None:
-        """Keep pytest from printing a letter where our line already tells; its summary still needs the word."""
+        """Return no letter for an item that the progress line shows; pytest's summary still needs the category."""
         if not self._line.active or report.nodeid not in self.session.items:
             return None
         if report.when != "call" and report.passed:
@@ -128,11 +134,12 @@ class BenchHooks:
         return category, "", category.upper()
 
     def pytest_runtest_logfinish(self, nodeid: str) -> None:
-        """An item has ended: the run so far goes to disk, so that whatever happens next takes nothing away."""
+        """Show how an item ended and save it."""
         if nodeid in self.session.items:
-            outcome = self.session.outcomes.get(nodeid)
-            self._line.finish(self.session.items[nodeid].key, outcome.outcome if outcome else "interrupted")
-            self.session.write()
+            key = self.session.items[nodeid].key
+            outcome = self.session.outcomes.get(key)
+            self._line.finish(key, outcome.outcome if outcome else "interrupted")
+            self.session.save_item(nodeid)
 
     def pytest_benchmark_update_json(self, output_json: dict[str, Any]) -> None:
         """Add our records to what pytest-benchmark writes."""
@@ -140,16 +147,35 @@ class BenchHooks:
 
     @pytest.hookimpl(trylast=True)
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
-        """Write the run for the last time."""
+        """Write the run and judge it.
+
+        Failed tests keep exit code 1 and an interruption its 2; any other code but 0 gives way to a regression.
+        """
         self._line.close()
         self.session.finish()
         if self.session.write_error:
             session.exitstatus = EXIT_BAD_INPUT
+        elif self._baseline and self.session.run and session.exitstatus != pytest.ExitCode.INTERRUPTED:
+            self._gate = judge_run(self._baseline, self.session.run, self.session.file.directory)
+            if session.exitstatus == pytest.ExitCode.OK or self._gate.exit_code == 1:
+                session.exitstatus = self._gate.exit_code
+        if not self._reporter:  # no `pytest_terminal_summary` will follow
+            self._write_page()
 
     @pytest.hookimpl(trylast=True)
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
-        """Print the tables, after pytest-benchmark's."""
-        close(self.session, terminalreporter)
+        """Print the run, the verdicts and where the files are, after pytest-benchmark's tables."""
+        print_run(self.session, terminalreporter)
+        if self._gate:
+            print_gate(self._gate, terminalreporter)
+        for line in self._write_page():
+            terminalreporter.write_line(line)
+
+    def _write_page(self) -> list[str]:
+        run = self.session.run
+        if run is None or self.session.write_error:
+            return []
+        return write_page(run, self._baseline[0] if self._gate else None, self._gate)
 
 
 def _outcome(report: pytest.TestReport, call: pytest.CallInfo[None]) -> tuple[OutcomeKind, str]:
@@ -159,14 +185,6 @@ def _outcome(report: pytest.TestReport, call: pytest.CallInfo[None]) -> tuple[Ou
         longrepr = report.longrepr
         return "skipped", longrepr[2].removeprefix("Skipped: ") if isinstance(longrepr, tuple) else str(longrepr)
     reason = str(call.excinfo.value) if call.excinfo else str(report.longrepr)
-    told = (AssertionError, pytest.fail.Exception)
-    failed = call.when == "call" and call.excinfo is not None and call.excinfo.errisinstance(told)
+    expected = (AssertionError, pytest.fail.Exception)
+    failed = call.when == "call" and call.excinfo is not None and call.excinfo.errisinstance(expected)
     return "failed" if failed else "error", reason
-
-
-def _refuse_duplicates(plan: Mapping[str, PlanItem]) -> None:
-    nodes: dict[str, str] = {}
-    for node, item in plan.items():
-        if item.key in nodes:
-            raise UsageError(f"{item.key} would be measured twice, by {nodes[item.key]} and {node}: select one of them")
-        nodes[item.key] = node

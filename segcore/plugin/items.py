@@ -36,7 +36,7 @@ class BenchItem:
     session: BenchSession
 
     def __post_init__(self) -> None:
-        self.started_s = self.session.seconds_so_far
+        self.started_s = self.session.elapsed_s
         self.segmenter: Segmenter = self.session.resources.segmenter(self.plan)
         self.photo: Path = self.session.resources.photo(self.plan.case)
 
@@ -58,7 +58,7 @@ class BenchItem:
             scenario=self.plan.scenario,
             limits=self.limits,
             tags=self.plan.case.tags,
-            order=self.session.order[self.node],
+            order=self.session.order[self.plan.key],
             started_s=round(self.started_s, 3),
         )
 
@@ -73,7 +73,8 @@ class AccuracyItem(BenchItem):
         found = check_expectations(self.plan.case, result, self.session.resources.mask(self.plan.case))
         if not is_reference(self.segmenter):
             found = found.model_copy(update={"checks": (*found.checks, self._parity_check())})
-        found = save_pictures(result, found, self.session.file.pictures, self.plan.id)
+        pictures = self.session.pictures
+        found = save_pictures(result, found, pictures.parent, f"{pictures.name}/{self.plan.id}")
         record = self.base_record(result).model_copy(update={"accuracy": found})
         self.session.add(self.node, (sum(result.timings.values()),), record)
         return found
@@ -87,7 +88,7 @@ class AccuracyItem(BenchItem):
 
     def explain(self, found: AccuracyRecord) -> str:
         """Return what was wanted, what was found instead, and where to look."""
-        return describe_failure(found, self.session.file.pictures)
+        return describe_failure(found, self.session.pictures.parent)
 
 
 @dataclass

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -64,27 +65,25 @@ def add_load_options(group: pytest.OptionGroup) -> None:
         choices=SCENARIOS,
         help="Run the load items, in this scenario of MLPerf Inference [none]",
     )
-    group.addoption("--segcore-rate", type=_at_least(float), metavar="N", help="server: queries per second")
+    group.addoption("--segcore-rate", type=at_least(float), metavar="N", help="server: queries per second")
     group.addoption(
         "--segcore-max-p99-ms",
-        type=_at_least(float),
+        type=at_least(float),
         metavar="MS",
         help="server: limit on the 99th percentile; without --segcore-rate, search the highest rate that keeps it",
     )
-    group.addoption("--segcore-streams", type=_at_least(int, 1), metavar="N", help="multi-stream: photos per query [8]")
+    group.addoption("--segcore-streams", type=at_least(int, 1), metavar="N", help="multi-stream: photos per query [8]")
     group.addoption(
         "--segcore-queries",
-        type=_at_least(int, 1),
+        type=at_least(int, 1),
         metavar="N",
         help="Length of a load run in queries [as many as its percentile needs, for at least 10 s]",
     )
-    group.addoption("--segcore-duration", type=_at_least(float), metavar="S", help="Length of a load run in seconds")
-    group.addoption(
-        "--segcore-seed", type=_at_least(int, 0), default=0, metavar="N", help="server: of the arrivals [0]"
-    )
+    group.addoption("--segcore-duration", type=at_least(float), metavar="S", help="Length of a load run in seconds")
+    group.addoption("--segcore-seed", type=at_least(int, 0), default=0, metavar="N", help="server: of the arrivals [0]")
 
 
-def _at_least(kind: type[int] | type[float], least: int | None = None) -> Callable[[str], float]:
+def at_least(kind: type[int] | type[float], least: int | None = None) -> Callable[[str], float]:
     """Return a parser of finite numbers that are at least `least`, or positive if it is None."""
 
     def parse(text: str) -> float:
@@ -94,7 +93,7 @@ def _at_least(kind: type[int] | type[float], least: int | None = None) -> Callab
             value = math.nan
         if not (math.isfinite(value) and (value > 0 if least is None else value >= least)):
             wanted = "a positive number" if least is None else f"a whole number, at least {least}"
-            raise pytest.UsageError(f"{text!r}: wanted {wanted}")
+            raise argparse.ArgumentTypeError(f"{text!r}: wanted {wanted}")
         return value
 
     return parse

@@ -115,6 +115,15 @@ def _variants(kind: Kind, heavy: bool, choices: Choices) -> list[tuple[int, int 
     return [(1, None, None)]
 
 
+def find_duplicate(tests: Iterable[tuple[str, PlanItem]]) -> str:
+    """Return an error if two tests, given by name, would measure the same item; repetitions of one test are fine."""
+    names: dict[str, str] = {}
+    for name, item in tests:
+        if names.setdefault(item.key, name) != name:
+            return f"{item.key} would be measured twice, by {names[item.key]} and {name}: select one of them"
+    return ""
+
+
 def run_order(items: Iterable[PlanItem]) -> dict[str, int]:
     """Return each item's position, by its key, in a run that loads every model once: accuracy first, then speed."""
     items = list(items)

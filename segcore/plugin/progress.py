@@ -56,36 +56,45 @@ class Forecast:
 
 
 class LiveLine:
-    """One line at a time: rewritten in place on a terminal, one per finished item elsewhere, none for what is skipped.
+    """Progress of the items: one line rewritten in place on a terminal, elsewhere one line per finished item.
 
-    With ``-v`` and ``-q`` pytest's own way of showing progress stays, and this keeps quiet.
+    With ``-v`` and ``-q`` pytest's own progress stays and this prints nothing, as without a terminal reporter.
     """
 
-    def __init__(self, reporter: pytest.TerminalReporter, forecast: Forecast) -> None:
-        self._reporter = reporter
+    def __init__(self, reporter: pytest.TerminalReporter | None, forecast: Forecast) -> None:
+        self._reporter = reporter if reporter and reporter.verbosity == 0 else None
         self._forecast = forecast
         self._total = len(forecast.estimates)
         self._number = 0
-        self.active = reporter.verbosity == 0
-        self._in_place = self.active and reporter.isatty
-        if self.active:
-            reporter.showfspath = False  # a file's name with letters behind it would be torn apart by our line
+        self._in_place = bool(self._reporter and self._reporter.isatty)
+        if self._reporter:
+            self._reporter.showfspath = False  # our line would interrupt a file name and its letters
 
-    def start(self, item: str) -> None:
-        """An item begins."""
+    @property
+    def active(self) -> bool:
+        """Whether this prints anything."""
+        return self._reporter is not None
+
+    def start(self, node: str, name: str) -> None:
+        """Show the item that begins.
+
+        Args:
+            node: its key in the forecast.
+            name: printed.
+        """
         self._number += 1
-        self._forecast.start(item)
-        if self._in_place:
-            text = f"[{self._number}/{self._total}] {item} (about {clock_text(self._forecast.seconds_left)} left)"
+        self._forecast.start(node)
+        if self._reporter and self._in_place:
+            text = f"[{self._number}/{self._total}] {name} (about {clock_text(self._forecast.seconds_left)} left)"
             self._reporter.rewrite(text[: self._reporter._tw.fullwidth - 1], erase=True)
 
-    def finish(self, item: str, outcome: str) -> None:
-        """An item has ended, in one word."""
+    def finish(self, name: str, outcome: str) -> None:
+        """Show how the item ended; skips have been listed before the first item."""
         took = self._forecast.finish()
-        if not self.active or outcome == "skipped" or (self._in_place and outcome == "passed"):
-            return  # what is skipped was said before the first item
+        if not self._reporter or outcome == "skipped" or (self._in_place and outcome == "passed"):
+            return
         left = clock_text(self._forecast.seconds_left)
-        line = f"[{self._number}/{self._total}] {item} {outcome} in {took:.1f} s (about {left} left)"
+        line = f"[{self._number}/{self._total}] {name} {outcome} in {took:.1f} s (about {left} left)"
         if self._in_place:
             self._reporter.rewrite("", erase=True)
             self._reporter.rewrite(line, red=True)
@@ -94,7 +103,7 @@ class LiveLine:
             self._reporter.write_line(line)
 
     def close(self) -> None:
-        """Leave the terminal's line clean for what follows."""
-        if self._in_place:
+        """Clear the line."""
+        if self._reporter and self._in_place:
             self._reporter.rewrite("", erase=True)
             self._reporter.write("\r")

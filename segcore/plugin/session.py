@@ -1,7 +1,8 @@
-"""One bench run from its first item to its run file: calibration, forecast, outcomes, and writing after every item."""
+"""One bench run from its first item to its run file: calibration, forecast, outcomes, and writing."""
 
 from __future__ import annotations
 
+import copy
 import os
 import time
 from collections.abc import Mapping
@@ -27,30 +28,31 @@ from segcore.plugin.options import Choices
 from segcore.plugin.plan import PlanItem, estimate_seconds
 from segcore.plugin.resources import Resources, gmacs_per_pixel
 from segcore.plugin.storage import benchmark_session, take_over_saving
-from segcore.results.store import benchmark_entry, parse_run, save_document
+from segcore.results.store import append_journal, benchmark_entry, journal_path, parse_run, save_document
 
 EXPECTED_EFFICIENCY = 0.4
-"""Share of the calibrated convolution rate that a network is expected to reach, for the forecast alone."""
+"""Assumed rate of a network relative to the calibrated convolution rate, for the forecast."""
 OVERHEAD_S = 0.02
-"""Decoding and preparing a photo, for the forecast alone."""
+"""Assumed time to decode and prepare a photo, for the forecast."""
 SKIP_S = 0.02
 PICTURE_FIELDS = ("class_map", "margin_map", "photo", "overlay")
 
 
 class BenchSession:
-    """What the items of one run share. Making one looks for photos and weights, calibrates and chooses the file.
+    """State that the items of one run share. The constructor fetches photos and weights, calibrates, chooses the file.
 
     Args:
         config: pytest's.
         choices: the command line.
-        items: what was selected to run, by node id, in order.
+        items: the selected items, by node id, in order. Nodes of the same item (repetitions) share its key.
     """
 
     def __init__(self, config: pytest.Config, choices: Choices, items: Mapping[str, PlanItem]) -> None:
         keep_freed_memory()
         self.config = config
         self.items = dict(items)
-        self.order = {node: position for position, node in enumerate(items)}
+        self.order = {key: i for i, key in enumerate(dict.fromkeys(item.key for item in items.values()))}
+        """Position of each item in the run, by key."""
         settings = FetchSettings.from_env()
         self.resources = Resources(
             replace(settings, offline=True) if choices.offline else settings,
@@ -58,34 +60,42 @@ class BenchSession:
         )
         self.load = choices.load
         self.profiles = choices.profile
-        """Where the traces of latency items go, if anywhere."""
-        self.file = take_over_saving(config)
+        """Directory for the traces of latency items, if any."""
         self.run: Run | None = None
-        """The run so far, as it is in the file."""
+        """The run as it was written last."""
         self.write_error = ""
         self.outcomes: dict[str, OutcomeRecord] = {}
+        """Outcome of the last execution of each item, by key."""
+        self._own: dict[str, dict[str, Any]] = {}
+        """Results that pytest-benchmark does not keep, in its format, by key of the item."""
         self._start = time.monotonic()
         self._started = datetime.now(UTC).isoformat(timespec="seconds")
         self._before = read_state()
         self._machine = fingerprint()
         self._git = git_commit(config.invocation_params.dir)
-        self._own: list[tuple[str, tuple[float, ...], BenchmarkRecord]] = []
-        """What items that pytest-benchmark does not time have measured: node id, samples and record."""
         self._calibration_change: float | None = None
         self._counters: dict[str, EnergyCounter | None] = {}
-        self.skips = {node: error for node, item in items.items() if (error := self.resources.why_not(item))}
-        """Reasons, by node id, for not running an item."""
-        timed = not benchmark_session(config).disabled
-        devices = dict.fromkeys(item.device for node, item in items.items() if timed and node not in self.skips)
+        self.file = take_over_saving(config)
+        try:
+            self._prepare()
+        except BaseException:  # also an interruption
+            self.file.release()
+            raise
+
+    def _prepare(self) -> None:
+        self.skips = {node: error for node, item in self.items.items() if (error := self.resources.why_not(item))}
+        """Why an item cannot run, by node id."""
+        timed = not benchmark_session(self.config).disabled
+        devices = dict.fromkeys(item.device for node, item in self.items.items() if timed and node not in self.skips)
         self.calibration = tuple(calibrate(open_device(name)) for name in devices)
-        self.estimates = {i.key: SKIP_S if node in self.skips else self._estimate(i) for node, i in items.items()}
+        self.estimates = {n: SKIP_S if n in self.skips else self._estimate(item) for n, item in self.items.items()}
+        """Estimated seconds, by node id."""
 
     def _estimate(self, item: PlanItem) -> float:
         if not self.calibration:  # benchmarks are disabled: every item is called once
             return SKIP_S
         rate = next(record.conv_gmacs_per_s for record in self.calibration if record.device == item.device)
-        # Photos are about 4:3.
-        gmacs = gmacs_per_pixel(item.model) * item.size**2 * 4 / 3
+        gmacs = gmacs_per_pixel(item.model) * item.size**2 * 4 / 3  # photos are about 4:3
         call_s = item.batch * (gmacs / (rate * EXPECTED_EFFICIENCY) + OVERHEAD_S)
         if item.scenario:
             return self.load.plan(item.scenario, item.batch).expected_seconds(call_s)
@@ -93,7 +103,7 @@ class BenchSession:
         return estimate_seconds(item.kind, call_s, option.benchmark_min_rounds, float(option.benchmark_max_time))
 
     def energy_counter(self, device: str) -> EnergyCounter | None:
-        """Return the energy counter of a device, None where there is none that may be read."""
+        """Return the energy counter of a device, None if there is none that can be read."""
         if device not in self._counters:
             try:
                 self._counters[device] = open_counter(device)
@@ -102,17 +112,54 @@ class BenchSession:
         return self._counters[device]
 
     @property
-    def seconds_so_far(self) -> float:
+    def elapsed_s(self) -> float:
         """Seconds since the run began."""
         return time.monotonic() - self._start
 
+    @cached_property
+    def pictures(self) -> Path:
+        """Directory for class maps and overlays, without those of the run that this one replaces."""
+        self.file.delete_replaced_pictures()
+        return self.file.pictures
+
+    def begin(self, node: str) -> None:
+        """Discard what an earlier execution of an item has measured: the last one counts."""
+        key = self.items[node].key
+        if self.outcomes.pop(key, None) is not None:
+            self._own.pop(key, None)
+            benchmarks = benchmark_session(self.config).benchmarks
+            nodes = {node for node, item in self.items.items() if item.key == key}
+            benchmarks[:] = [benchmark for benchmark in benchmarks if benchmark.fullname not in nodes]
+
     def add(self, node: str, samples: tuple[float, ...], record: BenchmarkRecord) -> None:
         """Keep the result of an item that pytest-benchmark does not time."""
-        self._own.append((node, samples, record))
+        item = self.items[node]
+        self._own[item.key] = benchmark_entry(node.rpartition("::")[2], node, samples, record, item.params)
+
+    def save_item(self, node: str) -> None:
+        """Save an item that has ended, so that its result survives if the process is killed.
+
+        The first item writes the run file; later ones are appended to its journal, at the same cost for each.
+        """
+        if self.run is None:
+            self.write()
+            return
+        key = self.items[node].key
+        entries = [self._own[key]] if key in self._own else []
+        last = benchmark_session(self.config).benchmarks[-1:]
+        entries += [b.as_dict() for b in last if b and b.fullname == node and not b.has_error]
+        if key in self.outcomes:
+            try:
+                append_journal(self.file.path, self._started, entries, self.outcomes[key])
+            except OutputError as error:
+                self.write_error = str(error)
 
     def finish(self) -> None:
-        """Look at the machine once more and write the run for the last time."""
+        """Repeat the matrix product of the calibration and write the run, unless it has measured nothing."""
         self.resources.release()
+        if not self.outcomes and not self._own:
+            self.file.release()
+            return
         if self.calibration and self._complete:
             first = self.calibration[0]
             self._calibration_change = matmul_rate(open_device(first.device)) / first.matmul_gmacs_per_s - 1
@@ -120,47 +167,49 @@ class BenchSession:
 
     @property
     def _complete(self) -> bool:
-        return len(self.outcomes) == len(self.items)
+        return len(self.outcomes) == len(self.order)
 
     def write(self) -> None:
         """Write the run so far; a failure is kept in `write_error`, so that measuring goes on."""
+        _ = self.pictures  # deletes those of the run that this one replaces
         try:
-            for path in reversed(self.file.paths):
-                document = self._document()
-                _place_pictures(document, os.path.relpath(self.file.pictures, path.parent))
-                save_document(path, document)
-                self.run = parse_run(document, path)
+            document = self._document()
+            for path in self.file.copies:
+                save_document(path, _move_pictures(document, os.path.relpath(self.file.path.parent, path.parent)))
+            save_document(self.file.path, document)
+            journal_path(self.file.path).unlink(missing_ok=True)
+            self.run = parse_run(document, self.file.path)
         except (OutputError, RecordError) as error:
             self.write_error = str(error)
 
     def _document(self) -> dict[str, Any]:
-        """The whole run as pytest-benchmark's JSON, with what any plugin adds to it (see `amend_document`)."""
+        """Return the run as pytest-benchmark's JSON, with the additions of any plugin (ours: `amend_document`)."""
+        hook = self.config.hook
         benchmarks = [bench for bench in benchmark_session(self.config).benchmarks if bench]  # interrupted: empty
         machine_info, commit_info = self._infos
-        document: dict[str, Any] = self.config.hook.pytest_benchmark_generate_json(
+        document: dict[str, Any] = hook.pytest_benchmark_generate_json(
             config=self.config,
             benchmarks=benchmarks,
             include_data=True,
             machine_info=machine_info,
             commit_info=commit_info,
         )
-        self.config.hook.pytest_benchmark_update_json(config=self.config, benchmarks=benchmarks, output_json=document)
+        hook.pytest_benchmark_update_json(config=self.config, benchmarks=benchmarks, output_json=document)
         return document
 
     @cached_property
     def _infos(self) -> tuple[dict[str, Any], dict[str, Any]]:
-        """What pytest-benchmark says of machine and commit; asking takes half a second."""
+        """pytest-benchmark's machine and commit information, which takes half a second to collect."""
         hook = self.config.hook
         commit_info = hook.pytest_benchmark_generate_commit_info(config=self.config)
         hook.pytest_benchmark_update_commit_info(config=self.config, commit_info=commit_info)
         return benchmark_session(self.config).get_machine_info(), commit_info
 
     def amend_document(self, document: dict[str, Any]) -> None:
-        """Add to pytest-benchmark's document the accuracy items and the record of the run."""
-        for node, samples, info in self._own:
-            entry = benchmark_entry(node.rpartition("::")[2], node, samples, info, self.items[node].params)
-            document["benchmarks"].append(entry)
-        document["benchmarks"].sort(key=lambda entry: self.order.get(entry["fullname"], len(self.order)))
+        """Add our own items and the record of the run to pytest-benchmark's document."""
+        positions = {node: self.order[item.key] for node, item in self.items.items()}
+        document["benchmarks"] += self._own.values()
+        document["benchmarks"].sort(key=lambda entry: positions.get(entry["fullname"], len(positions)))
         document["segcore"] = self._run_record().model_dump(mode="json")
 
     def _run_record(self) -> RunRecord:
@@ -168,7 +217,7 @@ class BenchSession:
         return RunRecord(
             name=self.file.name,
             started=self._started,
-            duration_s=round(self.seconds_so_far, 3),
+            duration_s=round(self.elapsed_s, 3),
             complete=self._complete,
             command=("pytest", *self.config.invocation_params.args),
             machine=self._machine,
@@ -181,10 +230,12 @@ class BenchSession:
         )
 
 
-def _place_pictures(document: dict[str, Any], directory: str) -> None:
-    """Make the pictures' names relative to the run file: until here they are names in the pictures' directory."""
-    for entry in document["benchmarks"]:
+def _move_pictures(document: dict[str, Any], directory: str) -> dict[str, Any]:
+    """Return a copy of a document whose pictures are named relative to another directory."""
+    moved = copy.deepcopy(document)
+    for entry in moved["benchmarks"]:
         accuracy = entry["extra_info"].get("segcore", {}).get("accuracy") or {}
         for field in PICTURE_FIELDS:
             if accuracy.get(field):
                 accuracy[field] = (Path(directory) / accuracy[field]).as_posix()
+    return moved

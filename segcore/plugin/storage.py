@@ -6,18 +6,20 @@ import contextlib
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pytest
 from pytest_benchmark.session import BenchmarkSession
 from pytest_benchmark.storage.file import FileStorage
 
-from segcore.core.errors import RecordError
-from segcore.plugin.options import DEFAULT_STORAGE
+from segcore.core.errors import OutputError
+from segcore.measurement.machine import run_name
+from segcore.plugin.arguments import NAMELESS
 from segcore.results.naming import DEFAULT_DIRECTORY, UNSAVED, next_run_path
 
+DEFAULT_STORAGE = "file://./.benchmarks"
+"""pytest-benchmark's own default; any other value was chosen by the user."""
 COLUMNS = ("min", "median", "iqr", "rounds")
-"""Of pytest-benchmark's table, where the user has not chosen any."""
+"""Columns of pytest-benchmark's table unless the user chooses; all ten are 200 characters wide."""
 
 
 @dataclass(frozen=True)
@@ -25,89 +27,89 @@ class RunFile:
     """The files of one run."""
 
     name: str
-    paths: tuple[Path, ...]
-    """The run file, and the copy that ``--benchmark-json`` asks for."""
+    path: Path
+    copies: tuple[Path, ...]
+    """Further copies, as ``--benchmark-json`` asks for."""
     directory: Path
     """Where runs are stored."""
 
     @property
     def pictures(self) -> Path:
         """Directory of class maps and overlays: named like the run file, beside it."""
-        return self.paths[0].with_suffix("")
+        return self.path.with_suffix("")
+
+    def delete_replaced_pictures(self) -> None:
+        """Delete the pictures of the last unsaved run, which an unsaved run replaces."""
+        if self.path.stem == UNSAVED:
+            shutil.rmtree(self.pictures, ignore_errors=True)
+
+    def release(self) -> None:
+        """Free the run number of a run that measured nothing."""
+        with contextlib.suppress(OSError):  # not empty, or never created
+            self.pictures.rmdir()
 
 
 def benchmark_session(config: pytest.Config) -> BenchmarkSession:
     """Return pytest-benchmark's session.
 
     Raises:
-        pytest.UsageError: its plugin is switched off.
+        pytest.UsageError: its plugin is not loaded.
     """
     session: BenchmarkSession | None = getattr(config, "_benchmarksession", None)
     if session is None:
-        raise pytest.UsageError("segcore measures with pytest-benchmark, which is switched off: drop `-p no:benchmark`")
+        raise pytest.UsageError(
+            "segcore measures with pytest-benchmark, which is not loaded: "
+            "drop `-p no:benchmark`, or load it with `-p pytest_benchmark.plugin`"
+        )
     return session
 
 
-def postpone_compare(config: pytest.Config) -> None:
-    """Keep pytest-benchmark from looking for a run to compare with before it is known where runs are."""
-    if _default_storage(config) and config.option.benchmark_compare:
-        config.stash[_COMPARE] = config.option.benchmark_compare
-        config.option.benchmark_compare = []
-
-
-def settle_storage(config: pytest.Config, ours: bool) -> None:
-    """Move pytest-benchmark's storage to ours if there are items of ours, and make up for a postponed comparison."""
-    if ours and _default_storage(config):
-        session = benchmark_session(config)
-        with contextlib.suppress(OSError):  # made by pytest-benchmark a moment ago; it stays if anything is in it
-            session.storage.path.rmdir()
-        session.storage = FileStorage(DEFAULT_DIRECTORY, session.logger, default_machine_id=session.machine_id)
-    if _COMPARE in config.stash:
-        session = benchmark_session(config)
-        session.compare = config.stash[_COMPARE]
-        session.handle_loading()
-
-
-def _default_storage(config: pytest.Config) -> bool:
-    """Whether the user left pytest-benchmark's storage option alone."""
-    return getattr(config.option, "benchmark_storage", None) == DEFAULT_STORAGE
-
-
 def save_nothing(config: pytest.Config) -> None:
-    """Keep pytest-benchmark from warning, where items are only listed, that there is nothing to save."""
+    """Keep pytest-benchmark from warning that there is nothing to save if nothing is executed."""
     session = benchmark_session(config)
     session.save = session.autosave = session.json = None
 
 
 def take_over_saving(config: pytest.Config) -> RunFile:
-    """Decide where this run goes, and keep pytest-benchmark from writing it as well.
+    """Choose the files of this run, and keep pytest-benchmark from writing them as well.
 
-    A run that nobody asked to save goes to ``unsaved.json``, in place of the one before. A storage that is no
-    directory (Elasticsearch) is served by pytest-benchmark as ever, with our records in what it gets.
+    Without an option that saves it, a run replaces ``unsaved.json``. If the storage is not a directory (Elasticsearch),
+    pytest-benchmark saves the run there, with our records in it.
+
+    Raises:
+        OutputError: no directory can be created in the storage.
     """
     session = benchmark_session(config)
+    _move_storage(config, session)
     session.save_data = True
-    if config.option.benchmark_columns is None:  # ten columns are 200 characters
+    if config.option.benchmark_columns is None:
         session.columns = list(COLUMNS)
-    in_files = isinstance(session.storage, FileStorage)
-    directory = session.storage.path if in_files else DEFAULT_DIRECTORY
+    if session.save is NAMELESS:
+        session.save = run_name(config.invocation_params.dir)
     name = session.save or session.autosave
+    stored = isinstance(session.storage, FileStorage)
+    directory = session.storage.path if stored else DEFAULT_DIRECTORY
     paths: list[Path] = []
-    if name and in_files:
+    if name and stored:
         session.save = session.autosave = None
         paths.append(_claim(session.storage.get("x").parent, name))
     if session.json:
         paths.append(Path(session.json).absolute())
         session.json = None
-    if not paths:
-        paths.append(directory / f"{UNSAVED}.json")
-    if len(paths) == 1 and paths[0].stem == UNSAVED:
-        shutil.rmtree(paths[0].with_suffix(""), ignore_errors=True)
-    return RunFile(name or paths[0].stem, tuple(paths), directory)
+    path, *copies = paths or [directory / f"{UNSAVED}.json"]
+    return RunFile(name or path.stem, path, tuple(copies), directory)
+
+
+def _move_storage(config: pytest.Config, session: BenchmarkSession) -> None:
+    if config.option.benchmark_storage == DEFAULT_STORAGE:
+        with contextlib.suppress(OSError):  # pytest-benchmark has just created it; it stays if there is anything in it
+            session.storage.path.rmdir()
+        session.storage = FileStorage(DEFAULT_DIRECTORY, session.logger, default_machine_id=session.machine_id)
+        session.handle_loading()  # for --benchmark-compare, which has looked in the other directory
 
 
 def _claim(directory: Path, name: str) -> Path:
-    """The next number that no other run has; making the directory of its pictures settles who was first."""
+    """Return the path of the next run; creating its picture directory reserves the number among concurrent runs."""
     while True:
         path = next_run_path(directory, name)
         try:
@@ -115,10 +117,7 @@ def _claim(directory: Path, name: str) -> Path:
         except FileExistsError:
             continue
         except OSError as error:
-            raise RecordError(
-                f"{directory}: no run can be written there: {error.strerror}; see --benchmark-storage"
+            raise OutputError(
+                f"{directory}: cannot be written: {error.strerror}; choose another --benchmark-storage"
             ) from None
         return path
-
-
-_COMPARE = pytest.StashKey[Any]()

@@ -18,9 +18,18 @@ import pydantic
 from pytest_benchmark import __version__ as pytest_benchmark_version
 from pytest_benchmark.stats import Stats
 
-from segcore.core.errors import RecordError, nearest_hint
+from segcore.core.errors import OutputError, RecordError, nearest_hint
 from segcore.core.files import write_file
-from segcore.core.records import READABLE_VERSIONS, SCHEMA_VERSION, Benchmark, BenchmarkRecord, Record, Run, RunRecord
+from segcore.core.records import (
+    READABLE_VERSIONS,
+    SCHEMA_VERSION,
+    Benchmark,
+    BenchmarkRecord,
+    OutcomeRecord,
+    Record,
+    Run,
+    RunRecord,
+)
 from segcore.results.naming import DEFAULT_DIRECTORY, UNSAVED, run_number, saved_name
 
 _R = TypeVar("_R", bound=Record)
@@ -39,7 +48,7 @@ def load_run(path: str | Path) -> Run:
         raise RecordError(f"{path}: cannot be read: {error.strerror}; `segcore history` lists the saved runs") from None
     except (ValueError, RecursionError) as error:
         raise RecordError(f"{path}: not JSON ({error}); the file may be truncated") from None
-    return parse_run(document, path)
+    return _with_journal(parse_run(document, path))
 
 
 def parse_run(document: object, path: Path) -> Run:
@@ -103,6 +112,56 @@ def _validated(model: type[_R], data: object, where: str) -> _R:
         hint = nearest_hint(str(first["loc"][-1]), known) if first["type"] == "extra_forbidden" else ""
         more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
         raise RecordError(f"{where}: {field}: {first['msg'].lower()}{hint}{more}; record the run again") from None
+
+
+def journal_path(path: Path) -> Path:
+    """Return the journal of a run file: the items that have ended since it was written, one JSON object per line.
+
+    The journal keeps the cost of saving an item independent of the length of the run. It is deleted once the run file
+    is complete, so there is one only of a run that is in progress or was killed.
+    """
+    return path.with_suffix(".partial.jsonl")
+
+
+def append_journal(path: Path, started: str, entries: Sequence[Mapping[str, Any]], outcome: OutcomeRecord) -> None:
+    """Append an item to the journal of a run file.
+
+    Args:
+        path: of the run file.
+        started: `RunRecord.started` of the run; lines of other runs are ignored.
+        entries: the item's benchmarks in pytest-benchmark's format; none if it was skipped or failed early.
+        outcome: of the item; replaces an earlier one with the same key.
+
+    Raises:
+        OutputError: the journal cannot be written.
+    """
+    line = {"started": started, "benchmarks": entries, "outcome": outcome.model_dump(mode="json")}
+    journal = journal_path(path)
+    try:
+        with journal.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(line, default=str) + "\n")
+    except OSError as error:
+        raise OutputError(f"{journal}: cannot be written: {error.strerror}; choose another path") from error
+
+
+def _with_journal(run: Run) -> Run:
+    journal = journal_path(run.path)
+    if not journal.is_file():
+        return run
+    benchmarks = {benchmark.info.key: benchmark for benchmark in run.benchmarks}
+    outcomes = {outcome.key: outcome for outcome in run.record.outcomes}
+    for line in journal.read_bytes().splitlines():
+        try:
+            item = json.loads(line)
+        except ValueError:  # the process was killed while it wrote this line
+            break
+        if item["started"] == run.record.started:
+            outcome = _validated(OutcomeRecord, item["outcome"], f"{journal}: outcome")
+            outcomes[outcome.key] = outcome
+            benchmarks.pop(outcome.key or "", None)
+            benchmarks |= {b.info.key: b for b in (_benchmark(entry, str(journal)) for entry in item["benchmarks"])}
+    record = run.record.model_copy(update={"outcomes": tuple(outcomes.values())})
+    return run.model_copy(update={"record": record, "benchmarks": tuple(benchmarks.values())})
 
 
 def find_runs(directory: str | Path = DEFAULT_DIRECTORY) -> tuple[Path, ...]:

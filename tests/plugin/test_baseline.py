@@ -2,11 +2,15 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-import segcore.report.html  # pytester forgets what an inner run was the first to import; this cannot be imported twice
+# pytester forgets modules that an inner run was the first to import, and torch cannot be imported twice.
+import segcore.plugin.hooks
+import segcore.report.html
 from segcore.core.errors import EXIT_CRASHED
+from segcore.judgement.gate import GateResult, Row
 from tests.support.bench_project import QUICK
 
 pytest_plugins = ["pytester"]
@@ -116,29 +120,30 @@ def test_a_baseline_without_items_is_refused(where: Path, pytester: pytest.Pytes
         "hooks.BenchHooks.__init__",
         "hooks.LiveLine.finish",
         "hooks.announce",
-        "hooks.close",
+        "hooks.print_run",
         "baseline.judge_runs",
-        "baseline.render",
+        "hooks.print_gate",
     ],
 )
-def test_a_crash_has_an_exit_code_of_its_own(old: Path, pytester: pytest.Pytester, target: str) -> None:
+def test_a_crash_has_an_exit_code_of_its_own(
+    old: Path, pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, target: str
+) -> None:
     """pytest's own codes for it mean "regressed" (1) and "inconclusive" (3) here."""
-    module = f"segcore.plugin.{target.partition('.')[0]}"
-    pytester.makeconftest(f"import {module}\ndef crash(*_, **__): 1 / 0\nsegcore.plugin.{target} = crash\n")
+
+    def crash(*_: Any, **__: Any) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(f"segcore.plugin.{target}", crash)
     done = pytester.runpytest_inprocess(*ACCURACY, "--segcore-baseline=old")
     assert done.ret == EXIT_CRASHED
     assert "ZeroDivisionError" in done.stdout.str() + done.stderr.str()
 
 
-def test_a_regression_found_before_a_crash_is_no_verdict(old: Path, pytester: pytest.Pytester) -> None:
-    pytester.makeconftest(
-        "import pytest, segcore.plugin.baseline as b\n"
-        "real = b.judge_runs\n"
-        "def pytest_runtest_logfinish(): 1 / 0\n"
-        "def regressed(*words):\n"
-        "    row = real(*words).rows[0].__class__('a', 'median', 'regressed', 'slower')\n"
-        "    return b.GateResult('old', 'new', (row,))\n"
-        "b.judge_runs = regressed\n"
-    )
+def test_a_regression_found_before_a_crash_is_no_verdict(
+    old: Path, pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    regressed = GateResult("old", "new", (Row("a", "median", "regressed", "slower"),))
+    monkeypatch.setattr("segcore.plugin.baseline.judge_runs", lambda *_: regressed)
+    pytester.makeconftest("def pytest_runtest_logfinish(): 1 / 0")
     done = pytester.runpytest_inprocess(*ACCURACY, "--segcore-baseline=old")
     assert done.ret == EXIT_CRASHED

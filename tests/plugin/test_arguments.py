@@ -1,0 +1,70 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from segcore.plugin.arguments import replace_aliases, separate_paths
+
+
+@pytest.mark.parametrize(
+    ("typed", "meant"),
+    [
+        (["bench/", "--benchmark-save"], ["bench/", "--benchmark-save"]),
+        (["--benchmark-save", "bench/"], ["bench/", "--benchmark-save"]),
+        (["--benchmark-save", "a/b", "c"], ["a/b", "c", "--benchmark-save"]),
+        (["--benchmark-save", "b.py::test_x"], ["b.py::test_x", "--benchmark-save"]),
+        (["--benchmark-save", "-v", "b"], ["--benchmark-save", "-v", "b"]),
+        (["--benchmark-save", "nightly", "bench/"], ["--benchmark-save", "nightly", "bench/"]),
+        (["--benchmark-save", "here", "bench/"], ["--benchmark-save", "here", "bench/"]),  # a directory, and a name
+        (["--benchmark-save=here", "bench/"], ["--benchmark-save=here", "bench/"]),
+        (["--benchmark-save-data", "bench/"], ["--benchmark-save-data", "bench/"]),
+        (["bench/"], ["bench/"]),
+        ([], []),
+    ],
+)
+def test_a_path_is_not_a_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, typed: list[str], meant: list[str]
+) -> None:
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path)
+    assert separate_paths(typed) == meant
+
+
+@pytest.mark.parametrize(
+    ("undeclared", "meant"),
+    [
+        (["--cases=a", "--offline"], ["x", "--segcore-cases=a", "--segcore-cases", "b", "--segcore-offline"]),
+        (["--cases=a", "--cases"], ["x", "--segcore-cases=a", "--segcore-cases", "b", "--offline"]),
+        (["--offline", "--other"], ["x", "--cases=a", "--cases", "b", "--segcore-offline"]),
+        ([], ["x", "--cases=a", "--cases", "b", "--offline"]),
+    ],
+)
+def test_an_alias_stands_for_our_option_unless_declared_by_another(undeclared: list[str], meant: list[str]) -> None:
+    assert replace_aliases(["x", "--cases=a", "--cases", "b", "--offline"], undeclared) == meant
+
+
+@pytest.mark.parametrize("option", ["--offline", "--cases"])
+@pytest.mark.parametrize("where", [".", "suite"])
+@pytest.mark.parametrize("arguments", [[], ["suite"]])
+@pytest.mark.slow
+def test_another_conftest_can_declare_an_alias(tmp_path: Path, option: str, where: str, arguments: list[str]) -> None:
+    (tmp_path / "suite").mkdir()
+    (tmp_path / where / "conftest.py").write_text(
+        f"def pytest_addoption(parser):\n    parser.addoption({option!r}, action='store_true', help='mine')\n"
+    )
+    (tmp_path / "suite" / "test_it.py").write_text(
+        f"def test_it(pytestconfig): assert pytestconfig.getoption({option!r}) is {bool(arguments)}\n"
+    )
+    options = [option] if arguments else []
+    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *options, *arguments]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_another_plugin_can_declare_an_alias(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile(mine="def pytest_addoption(parser): parser.addoption('--offline', type=int)")
+    pytester.makepyfile("def test_it(pytestconfig): assert pytestconfig.getoption('--offline') == 7")
+    pytester.runpytest_subprocess("-p", "mine", "--offline", "7").assert_outcomes(passed=1)

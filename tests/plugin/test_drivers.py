@@ -1,0 +1,233 @@
+"""pytest driven in unusual ways: other plugins, repetitions, interruptions, runs that execute nothing."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+# pytester forgets modules that an inner run was the first to import, and torch cannot be imported twice.
+import segcore.plugin.hooks
+import segcore.report.html
+import segcore.results.store
+from segcore.core.records import Run
+from segcore.results.store import journal_path, load_run
+from tests.support.bench_project import QUICK, fake_calibration
+
+pytest_plugins = ["pytester"]
+
+LATENCY = ("bench/test_latency.py", "--segcore-size=32", *QUICK)
+
+
+def needs(package: str) -> pytest.MarkDecorator:
+    return pytest.mark.skipif(not importlib.util.find_spec(package), reason=f"needs {package}")
+
+
+def files(where: Path) -> set[str]:
+    return {str(path.relative_to(where)) for path in where.glob("reports/**/*") if path.is_file()}
+
+
+def only_run(where: Path) -> Run:
+    (path,) = where.glob("reports/runs/*/*.json")
+    return load_run(path)
+
+
+@pytest.mark.parametrize("listing", ["--collect-only", "--setup-plan", "--setup-only"])
+@pytest.mark.parametrize("save", [(), ("--benchmark-save=x",), ("--benchmark-json=reports/copy.json",)])
+def test_a_run_that_executes_nothing_writes_and_deletes_nothing(
+    where: Path, pytester: pytest.Pytester, listing: str, save: tuple[str, ...]
+) -> None:
+    kept = where / "reports/runs/unsaved/red.png"
+    kept.parent.mkdir(parents=True)
+    kept.write_text("of the last run")
+    done = pytester.runpytest_inprocess("bench/", listing, *save, "-W", "error", *QUICK)
+    assert done.ret == pytest.ExitCode.OK
+    assert files(where) == {"reports/runs/unsaved/red.png"}
+
+
+@pytest.mark.parametrize(
+    ("options", "code"), [((), 0), (("-p", "no:terminal"), 0), (("-p", "no:capture"), 0), (("-s",), 0)]
+)
+def test_parts_of_pytest_can_be_missing(
+    where: Path, pytester: pytest.Pytester, options: tuple[str, ...], code: int
+) -> None:
+    assert pytester.runpytest_inprocess(*LATENCY, "--benchmark-save=x", *options).ret == code
+    assert len(only_run(where).benchmarks) == 2
+
+
+@pytest.mark.parametrize(
+    ("plugins", "code"),
+    [
+        (["pytest_benchmark.plugin", "segcore.pytest_plugin"], 0),
+        (["segcore.pytest_plugin", "pytest_benchmark.plugin"], 0),
+        (["segcore.pytest_plugin"], 4),
+    ],
+)
+def test_plugins_can_be_named_instead_of_found(
+    where: Path, pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, plugins: list[str], code: int
+) -> None:
+    monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
+    options = [word for plugin in plugins for word in ("-p", plugin)]
+    done = pytester.runpytest_inprocess("bench/test_accuracy.py", *options, "-p", "no:cacheprovider")
+    assert done.ret == code
+    assert "Traceback" not in done.stderr.str()
+    if code:
+        assert "-p pytest_benchmark.plugin" in done.stderr.str()
+
+
+RETRY = """
+import pytest
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_protocol(item, nextitem):
+    '''Execute every test twice, as pytest-rerunfailures does it.'''
+    from _pytest.runner import runtestprotocol
+    item.ihook.pytest_runtest_logstart(nodeid=item.nodeid, location=item.location)
+    runtestprotocol(item, nextitem=nextitem, log=False)
+    item._initrequest()
+    runtestprotocol(item, nextitem=nextitem)
+    item.ihook.pytest_runtest_logfinish(nodeid=item.nodeid, location=item.location)
+    return True
+"""
+REPEAT = """
+import pytest
+
+@pytest.fixture
+def __pytest_repeat_step_number(request): return request.param
+
+def pytest_generate_tests(metafunc):
+    '''Make two tests of each, as pytest-repeat does it.'''
+    metafunc.fixturenames.append("__pytest_repeat_step_number")
+    metafunc.parametrize("__pytest_repeat_step_number", range(2), indirect=True, ids=["1-2", "2-2"])
+"""
+
+
+@pytest.mark.parametrize("driver", [RETRY, REPEAT], ids=["retry", "repeat"])
+@pytest.mark.parametrize("first_fails", [False, True])
+def test_of_an_item_that_is_executed_twice_the_last_execution_counts(
+    where: Path, pytester: pytest.Pytester, driver: str, first_fails: bool
+) -> None:
+    pytester.makeconftest(driver)
+    (where / "bench" / "test_latency.py").write_text(
+        f"""
+tries = {{}}
+def test_latency(latency_item, benchmark):
+    latency_item.warm_up()
+    tries[latency_item.plan.key] = tries.get(latency_item.plan.key, 0) + 1
+    benchmark.pedantic(latency_item, rounds=2 + tries[latency_item.plan.key])
+    assert tries[latency_item.plan.key] > {int(first_fails)}
+"""
+    )
+    (where / "bench" / "test_accuracy.py").write_text("def test_accuracy(accuracy_item): accuracy_item.check()\n")
+    pytester.runpytest_inprocess("bench/", "-k", "not throughput", "--benchmark-save=x", *QUICK)
+    run = only_run(where)
+    assert run.record.complete
+    assert [o.outcome for o in run.record.outcomes] == ["passed"] * 6
+    assert [len(b.samples) for b in run.benchmarks if b.info.kind == "latency"] == [4] * 3
+    assert sum(b.info.kind == "accuracy" for b in run.benchmarks) == 3
+
+
+def test_an_execution_that_measures_nothing_replaces_one_that_did(where: Path, pytester: pytest.Pytester) -> None:
+    pytester.makeconftest(RETRY)
+    (where / "bench" / "test_latency.py").write_text(
+        "tries = []\n"
+        "def test_latency(latency_item, benchmark):\n"
+        "    tries.append(1)\n"
+        "    assert len(tries) == 1\n"
+        "    benchmark(latency_item)\n"
+    )
+    assert pytester.runpytest_inprocess(*LATENCY, "--segcore-case=red", "--benchmark-save=x").ret == 1
+    run = only_run(where)
+    assert run.benchmarks == ()
+    assert [o.outcome for o in run.record.outcomes] == ["failed"]
+
+
+def test_parametrised_tests_of_one_item_are_not_repetitions(where: Path, pytester: pytest.Pytester) -> None:
+    (where / "bench" / "test_latency.py").write_text(
+        "import pytest\n"
+        "@pytest.mark.parametrize('x', [1, 2])\n"
+        "def test_latency(latency_item, benchmark, x): benchmark(latency_item)\n"
+    )
+    done = pytester.runpytest_inprocess(*LATENCY)
+    assert done.ret == pytest.ExitCode.USAGE_ERROR
+    assert "would be measured twice" in done.stderr.str()
+
+
+@needs("xdist")
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (["bench", "-n2"], 4, "pytest-xdist"),
+        (["bench", "-n2", "--segcore-model=embeded"], 4, "embeded"),
+        (["bench", "test_other.py", "-n2", "-k", "other", "--segcore-baseline=x"], 4, "nothing to judge"),
+        (["bench", "test_other.py", "-n2", "-k", "other"], 0, ""),
+        (["test_other.py", "-n2"], 0, ""),
+    ],
+)
+def test_xdist_is_refused_before_anything_runs(
+    where: Path, pytester: pytest.Pytester, arguments: list[str], code: int, words: str
+) -> None:
+    pytester.makepyfile(test_other="def test_other(): pass")
+    done = pytester.runpytest_subprocess(*arguments, "--benchmark-save=x", *QUICK)
+    assert done.ret == code
+    assert words in done.stderr.str()
+    assert "INTERNALERROR" not in done.stdout.str()
+    assert not (where / "reports").exists()
+
+
+@needs("pytest_rerunfailures")
+def test_reruns_count_once(where: Path, pytester: pytest.Pytester) -> None:
+    (where / "bench" / "test_latency.py").write_text(
+        "tries = []\n"
+        "def test_latency(latency_item, benchmark):\n"
+        "    benchmark(latency_item)\n"
+        "    tries.append(1)\n"
+        "    assert len(tries) > 1\n"
+    )
+    done = pytester.runpytest_inprocess(*LATENCY, "--segcore-case=red", "--reruns=1", "--benchmark-save=x")
+    assert done.ret == 0
+    assert len(only_run(where).benchmarks) == 1
+
+
+@pytest.mark.parametrize("when", ["calibrate", "load"])
+def test_an_interruption_before_the_first_result_saves_nothing(
+    where: Path, pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, when: str
+) -> None:
+    def interrupt(*_: Any, **__: Any) -> None:
+        raise KeyboardInterrupt
+
+    target = "segcore.plugin.session.calibrate" if when == "calibrate" else "segcore.inference.models.load"
+    (where / "reports/runs").mkdir(parents=True)
+    (where / "reports/runs/unsaved.json").write_text("the last run")
+    monkeypatch.setattr(target, interrupt)
+    for save in ((), ("--benchmark-save=x",)):
+        done = pytester.runpytest_inprocess(*LATENCY, *save, no_reraise_ctrlc=True)
+        assert done.ret == pytest.ExitCode.INTERRUPTED
+        assert files(where) == {"reports/runs/unsaved.json"}
+        assert (where / "reports/runs/unsaved.json").read_text() == "the last run"
+        assert not list(where.glob("reports/runs/*/0001_x"))
+    monkeypatch.undo()
+
+
+def test_the_journal_keeps_what_the_run_file_does_not_have_yet(
+    where: Path, pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The process is killed while it writes a line."""
+    (where / "reports/runs").mkdir(parents=True)
+    stale = journal_path(where / "reports/runs/unsaved.json")
+    stale.write_text(json.dumps({"started": "long ago", "benchmarks": [], "outcome": None}) + "\n")
+    monkeypatch.setattr(segcore.plugin.session.BenchSession, "finish", lambda self: None)
+    pytester.runpytest_inprocess("bench/", "--segcore-size=32", "-k", "not throughput", *QUICK)
+    path = where / "reports/runs/unsaved.json"
+    assert len(json.loads(path.read_bytes())["benchmarks"]) == 1
+    with journal_path(path).open("a") as file:
+        file.write('{"started": "202')
+    run = load_run(path)
+    assert len(run.benchmarks) == len(run.record.outcomes) == 4
+    assert not run.record.complete
+    assert fake_calibration(segcore.inference.devices.open_device("cpu")) in run.record.calibration
+    assert (path.parent / "unsaved").is_dir()
