@@ -149,9 +149,9 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     from segcore.plugin.plan import find_duplicate
     from segcore.plugin.storage import save_nothing
 
-    error = find_duplicate((_test_name(item), plan) for item, plan in plans.items())
-    if error or hasattr(config, "workerinput"):
-        _refuse(config, items, error or XDIST)
+    duplicate = find_duplicate((_test_name(item), plan) for item, plan in plans.items())
+    if duplicate or hasattr(config, "workerinput"):
+        _refuse(config, items, duplicate or XDIST)
         return
     if config.option.collectonly or config.option.setuponly:  # --setup-plan implies --setup-only
         save_nothing(config)
