@@ -40,6 +40,8 @@ class WorkerPlugin:
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
         self.start = self._receive()
+        if connection.poll():  # the end of the input: the gate died before `main` called prctl
+            os._exit(1)
         self._item: pytest.Item | None = None
         self._problems: list[str] = []
         self._measured = False
