@@ -267,7 +267,9 @@ def run(
 @click.option("--batch", type=click.IntRange(1), default=EARLY.batch)
 @click.option("--crop", type=click.IntRange(64), default=EARLY.crop, help="Of the early steps, pixels.")
 @click.option("--seed", type=click.IntRange(0), default=Recipe.seed)
-@click.option("--held-out", type=click.IntRange(0), default=150, help="Training photos held out for scores on the way.")
+@click.option(
+    "--held-out", type=click.IntRange(0), default=150, help="Training photos held out, to score during training."
+)
 @click.option(
     "--teacher",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),

@@ -25,16 +25,16 @@ def val() -> Dataset:
     return open_dataset("voc", ROOT)
 
 
-def test_embedded_scores_as_the_independent_script_says(val: Dataset) -> None:
+def test_embedded_scores_equal_the_independent_script(val: Dataset) -> None:
     segmenter = Segmenter("embedded", device="cpu", size=256)
     few = val.first(6)
     found = evaluate(segmenter, few)["voc-original"].scores
     expected = crosscheck(ROOT, list(few.names), torch_model(segmenter.model, 256))
-    # Two ways of interpolating differ where two classes are equal to the last bits: a pixel in a million.
+    # Two methods of interpolation differ where two classes are equal to the last bits: a pixel in a million.
     assert [found["miou"], found["pixel_accuracy"]] == pytest.approx(expected, abs=1e-4)
 
 
-def test_deeplab_scores_as_the_independent_script_says(val: Dataset) -> None:
+def test_deeplab_scores_equal_the_independent_script(val: Dataset) -> None:
     pytest.importorskip("ai_edge_litert", reason="the LiteRT interpreter is not installed: pip install ai-edge-litert")
     if not TFLITE.is_file():
         pytest.skip(f"{TFLITE} is not here")

@@ -23,7 +23,7 @@ SHAPES = st.tuples(st.integers(1, 12), st.integers(1, 40))
 
 
 def slow_colors(class_map: np.ndarray) -> np.ndarray:
-    """The tutorial's way: paint class by class."""
+    """The tutorial's method: paint class by class."""
     rgb = np.zeros((*class_map.shape, 3), dtype=np.uint8)
     for index in range(NUM_CLASSES):
         rgb[class_map == index] = VOC_PALETTE[index]
@@ -50,7 +50,7 @@ def test_argmax_breaks_ties_like_torch(seed: int) -> None:
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
-def test_argmax_of_what_is_not_finite_equals_torch(value: float) -> None:
+def test_argmax_of_non_finite_logits_equals_torch(value: float) -> None:
     logits = torch.randn(1, NUM_CLASSES, 4, 4)
     logits[0, 7, 1, 2] = value
     logits[0, 3, 2, 2] = value
@@ -58,7 +58,7 @@ def test_argmax_of_what_is_not_finite_equals_torch(value: float) -> None:
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
-def test_argmax_takes_other_precisions(dtype: torch.dtype) -> None:
+def test_argmax_accepts_other_precisions(dtype: torch.dtype) -> None:
     logits = torch.randn(2, NUM_CLASSES, 3, 5).to(dtype)
     assert torch.equal(argmax_classes(logits), logits.argmax(dim=1).to(torch.uint8))
 
@@ -90,14 +90,14 @@ def test_enlarged_classes_of_ties_differ_by_rounding_at_most(shape: tuple[int, i
 
 
 @given(SHAPES, st.integers(0, 2**31), st.sampled_from([float("nan"), float("inf"), float("-inf")]))
-def test_enlarged_classes_take_what_is_not_finite_like_torch(shape: tuple[int, int], seed: int, value: float) -> None:
+def test_enlarged_classes_of_non_finite_logits_equal_torch(shape: tuple[int, int], seed: int, value: float) -> None:
     logits = torch.randn(1, NUM_CLASSES, *shape, generator=torch.Generator().manual_seed(seed))
     logits[0, seed % NUM_CLASSES, seed % shape[0], seed % shape[1]] = value
     expected = enlarge(logits, 37, 53).argmax(dim=1).to(torch.uint8)
     assert torch.equal(enlarged_classes(logits, 37, 53), expected)
 
 
-def test_classes_that_cannot_be_seen_are_not_enlarged(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_impossible_classes_are_not_enlarged(monkeypatch: pytest.MonkeyPatch) -> None:
     logits = smooth_logits((20, 30), seed=1)[None]
     logits[:, 4:] -= 100
     planes: list[int] = []
@@ -111,7 +111,7 @@ def test_classes_that_cannot_be_seen_are_not_enlarged(monkeypatch: pytest.Monkey
     assert planes == [4]
 
 
-def test_argmax_leaves_the_logits_alone() -> None:
+def test_argmax_does_not_change_the_logits() -> None:
     logits = torch.randn(1, NUM_CLASSES, 6, 6)
     before = logits.clone()
     argmax_classes(logits)
@@ -139,7 +139,7 @@ def test_upsampling_equals_interpolation_then_argmax(
 
 
 @pytest.mark.parametrize("target", [(97, 161), (640, 853), (33, 55)])
-def test_upsampling_of_regions_takes_the_short_way_and_agrees(target: tuple[int, int]) -> None:
+def test_upsampling_of_regions_equals_interpolation_then_argmax(target: tuple[int, int]) -> None:
     logits = smooth_logits((96, 160), seed=3)
     full = F.interpolate(logits[None], size=target, mode="bilinear", align_corners=False)[0]
     found = upsample_class_map(logits, *target)
@@ -181,7 +181,7 @@ def test_decode_segmap_takes_tensors_and_wider_integers() -> None:
         (np.full((2, 2), 256), r"found \[256\]"),
     ],
 )
-def test_what_is_no_class_map_is_refused(class_map: np.ndarray, message: str) -> None:
+def test_an_invalid_class_map_is_refused(class_map: np.ndarray, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         decode_segmap(class_map)
 
@@ -197,6 +197,6 @@ def test_blend_leaves_background_and_mixes_the_rest() -> None:
 
 
 @pytest.mark.parametrize(("shape", "alpha", "message"), [((2, 2), 0.5, "one size"), ((1, 2), 1.5, "opacity")])
-def test_blend_refuses(shape: tuple[int, int], alpha: float, message: str) -> None:
+def test_blend_refuses_bad_arguments(shape: tuple[int, int], alpha: float, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         blend(np.zeros((1, 2, 3), dtype=np.uint8), np.zeros(shape, dtype=np.uint8), alpha)

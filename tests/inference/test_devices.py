@@ -36,7 +36,7 @@ def no_accelerator(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("no_accelerator")
-def test_cpu_is_what_auto_finds_when_there_is_nothing_else() -> None:
+def test_auto_is_the_cpu_without_an_accelerator() -> None:
     assert detect_device() == torch.device("cpu")
     infos = {info.name: info for info in find_devices()}
     assert list(infos) == ["cuda", "mps", "cpu"]
@@ -85,7 +85,7 @@ def test_mps_comes_before_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
         ("cuda:7", "unknown device cuda:7"),
     ],
 )
-def test_a_device_asked_for_by_name_and_not_there_is_an_error(name: str, message: str) -> None:
+def test_an_unavailable_device_is_refused(name: str, message: str) -> None:
     with pytest.raises(DeviceError, match=message):
         detect_device(name)
 
@@ -97,7 +97,7 @@ def test_the_cpu_keeps_tensors() -> None:
     device.synchronize()
 
 
-def test_the_fake_counts() -> None:
+def test_the_fake_device_records_events() -> None:
     device = FakeDevice()
     device.put(torch.zeros(1))
     device.synchronize()
@@ -120,7 +120,7 @@ def mark_while_allocating(device: Device, mib: int) -> int:
 
 
 @pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="only Linux lets a process reset its own mark")
-def test_each_item_has_a_memory_mark_of_its_own() -> None:
+def test_each_item_has_its_own_memory_peak() -> None:
     device = open_device("cpu")
     nothing, large, small = (mark_while_allocating(device, mib) for mib in (0, 192, 64))
     assert 180 * MIB < large - nothing < 204 * MIB
@@ -128,7 +128,7 @@ def test_each_item_has_a_memory_mark_of_its_own() -> None:
 
 
 @pytest.mark.parametrize("files", [(), ("status",), ("clear_refs",)])
-def test_a_mark_that_cannot_be_set_back_is_no_item_s(
+def test_a_peak_that_cannot_be_reset_is_not_reported(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, files: tuple[str, ...]
 ) -> None:
     (tmp_path / "clear_refs").mkdir()  # cannot be written, not even by root

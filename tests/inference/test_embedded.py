@@ -44,7 +44,7 @@ def photo(name: str) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
     return pixels if pixels.ndim == 3 else np.stack([pixels] * 3, axis=-1)
 
 
-def test_file_is_the_pinned_one_and_small() -> None:
+def test_the_weights_file_is_pinned_and_small() -> None:
     content = WEIGHTS_PATH.read_bytes()
     assert sha256(content).hexdigest() == WEIGHTS_SHA256
     assert len(content) <= 10_000_000
@@ -69,7 +69,7 @@ def test_interface_is_that_of_torchvision(net: EmbeddedNet, shape: tuple[int, ..
     assert output["out"].dtype == torch.float32
 
 
-def test_a_large_photo_is_reduced_and_a_small_one_is_left_alone(net: EmbeddedNet) -> None:
+def test_only_a_large_photo_is_reduced(net: EmbeddedNet) -> None:
     images = torch.rand(1, 3, 640, 900)
     assert torch.equal(reduce(images), torch.nn.functional.interpolate(images, (320, 450), mode="bilinear"))
     assert torch.equal(reduce(images[..., :320]), images[..., :320])
@@ -98,7 +98,7 @@ def test_expected_class_dominates_reference_photos(net: EmbeddedNet, name: str, 
     assert result.dominant == REFERENCE_PHOTOS[name], result.fractions
 
 
-def test_a_class_that_the_picture_does_not_show_loses_by_its_log_probability() -> None:
+def test_an_absent_class_is_penalised_by_its_log_probability() -> None:
     scores, presence = torch.zeros(1, 21, 2, 2), torch.full((1, 20, 1, 1), -50.0)
     presence[:, 7], presence[:, 11] = 100.0, 0.0  # cat for certain, dog perhaps
     wanted = torch.full((21,), -MAX_PENALTY)

@@ -72,7 +72,7 @@ def test_a_model_that_torchvision_adds_is_counted(monkeypatch: pytest.MonkeyPatc
     assert models.listed_cost(SMALL) == listed
 
 
-def test_random_weights_are_seeded_and_leave_the_generator_alone() -> None:
+def test_random_weights_are_seeded_and_do_not_advance_the_generator() -> None:
     torch.manual_seed(42)
     expected = torch.rand(1)
     torch.manual_seed(42)
@@ -118,7 +118,7 @@ def _state() -> dict[str, torch.Tensor]:
         ({"a.weight": torch.zeros(21, 5)}, "a.weight has shape (21, 5), wanted (21, 4)"),
     ],
 )
-def test_differences_are_put_into_words(change: dict[str, torch.Tensor | None], message: str) -> None:
+def test_differences_are_described(change: dict[str, torch.Tensor | None], message: str) -> None:
     found = {k: v for k, v in {**_state(), **change}.items() if v is not None}
     assert "; ".join(checkpoint.differences(_state(), found)) == message
 
@@ -147,7 +147,7 @@ def test_a_checkpoint_never_runs_code(tmp_path: Path, capsys: pytest.CaptureFixt
         ("none.pth", {}, "found an empty dict"),
     ],
 )
-def test_what_is_no_checkpoint_is_refused(tmp_path: Path, name: str, content: object, message: str) -> None:
+def test_an_invalid_checkpoint_is_refused(tmp_path: Path, name: str, content: object, message: str) -> None:
     path = tmp_path / name
     if isinstance(content, bytes):
         path.write_bytes(content)
@@ -158,12 +158,12 @@ def test_what_is_no_checkpoint_is_refused(tmp_path: Path, name: str, content: ob
     assert "\n" not in str(caught.value)
 
 
-def test_a_missing_checkpoint_says_what_weights_may_be(tmp_path: Path) -> None:
+def test_a_missing_checkpoint_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="expected 'pretrained', 'random' or the path"):
         models.load(SMALL, tmp_path / "pretraind")
 
 
-def test_pretrained_weights_that_are_not_here_are_never_replaced(settings: FetchSettings) -> None:
+def test_missing_pretrained_weights_are_never_replaced(settings: FetchSettings) -> None:
     with pytest.raises(OfflineError, match=r"fcn_resnet101_coco-7ecb50ca\.pth"):
         models.load("fcn_resnet101", "pretrained", settings)
     status = models.weights_status("fcn_resnet101", settings)
@@ -189,7 +189,7 @@ def published(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.mark.parametrize("home", ["segcore", "torch hub"])
-def test_pretrained_weights_are_found_where_they_were_put(
+def test_pretrained_weights_are_found_in_both_caches(
     home: str, published: Path, settings: FetchSettings, tmp_path: Path
 ) -> None:
     name = cache_name(f"https://weights.example/models/{published.name}")

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -147,7 +148,7 @@ def test_every_stage_is_timed_once_and_sums_to_the_whole() -> None:
     assert set(timer.seconds.values()) == {1e-6}
 
 
-def test_the_device_is_waited_for_on_both_sides_of_every_stage() -> None:
+def test_the_device_is_synchronised_on_both_sides_of_every_stage() -> None:
     device = FakeDevice()
     log = device.events
 
@@ -163,7 +164,7 @@ def test_the_device_is_waited_for_on_both_sides_of_every_stage() -> None:
     assert log.count("put") == 1
 
 
-def test_margins_are_kept_when_asked_for() -> None:
+def test_margins_are_kept_on_request() -> None:
     segmenter = Segmenter(TinyNet(), device="cpu", size=16)
     photo = np.zeros((16, 16, 3), dtype=np.uint8)
     with_margins = segmenter.run([photo], margins=True)[0]
@@ -177,6 +178,39 @@ def test_a_strip_that_would_not_fit_in_memory_is_refused() -> None:
     strip = np.zeros((1, 200_000, 3), dtype=np.uint8)
     with pytest.raises(ImageError, match=f"limit of {MAX_MODEL_PIXELS} pixels; choose a smaller size"):
         preprocess(strip, 640)
+
+
+def test_the_size_of_a_run_is_its_own() -> None:
+    segmenter = Segmenter(TinyNet(), device="cpu", size=16)
+    photo = np.zeros((20, 30, 3), dtype=np.uint8)
+    assert segmenter.run([photo], size=32)[0].input_shape == (1, 3, 32, 48)
+    assert segmenter(photo, size=24).input_shape == (1, 3, 24, 36)
+    assert [result.input_shape for result in segmenter([photo], size=8)] == [(1, 3, 8, 12)]
+    assert segment_image(segmenter, photo, size=10).shape == (10, 15, 3)
+    assert segmenter(photo).input_shape == (1, 3, 16, 24)
+    with pytest.raises(UsageError, match="at least 1; found 0"):
+        segmenter.run([photo], size=0)
+
+
+def test_class_maps_are_the_same_on_every_access_and_in_every_thread() -> None:
+    photo = resource_path("skimage:chelsea.png")
+    segmenter = Segmenter(TinyNet(), device="cpu", size=64)
+    expected = segmenter(photo).class_map
+    result = segmenter.run([photo])[0]
+    with ThreadPoolExecutor(4) as pool:
+        for class_map in pool.map(lambda _: result.class_map, range(8)):
+            np.testing.assert_array_equal(class_map, expected)
+    np.testing.assert_array_equal(result.without_logits().class_map, expected)
+    np.testing.assert_array_equal(result.class_map, expected)
+
+
+def test_results_of_a_call_hold_no_logits() -> None:
+    segmenter = Segmenter(TinyNet(), device="cpu", size=16)
+    photo = np.zeros((16, 16, 3), dtype=np.uint8)
+    assert [result.logits for result in (segmenter(photo), *segmenter([photo, photo]))] == [None] * 3
+    logits = segmenter.run([photo])[0].logits
+    assert logits is not None
+    assert logits.shape == (NUM_CLASSES, 16, 16)
 
 
 class WrongClasses(TinyNet):

@@ -96,9 +96,9 @@ def test_a_teacher_is_asked_about_the_part_that_was_cropped(voc_root: Path) -> N
     assert teacher is not None
     assert teacher.shape == (64, 21, 16, 16)
     labels, asked = at_logits(classes.permute(1, 2, 0).numpy()).transpose(2, 0, 1), teacher.sum(1).numpy() > 0
-    told = (labels != 255) & asked
+    known = (labels != 255) & asked
     assert 0.05 < 1 - asked.mean() < 0.5  # pasted
-    assert np.mean(teacher.argmax(1).numpy()[told] == labels[told]) > 0.95
+    assert np.mean(teacher.argmax(1).numpy()[known] == labels[known]) > 0.95
 
 
 def test_a_teacher_moves_what_is_learned(voc_root: Path) -> None:
@@ -277,9 +277,9 @@ def test_a_killed_and_resumed_run_ends_in_the_same_bits(
     voc_root: Path, tmp_path: Path, killed_at: int, saved: int
 ) -> None:
     photos = train_photos(voc_root)
-    whole = Training(TINY, photos, None)
+    uninterrupted = Training(TINY, photos, None)
     held_out = open_dataset("voc", voc_root, "train").first(1)
-    run(whole, held_out, Checkpoints(tmp_path / "whole", score_every=2), lambda loss: None)
+    run(uninterrupted, held_out, Checkpoints(tmp_path / "whole", score_every=2), lambda loss: None)
 
     checkpoints = Checkpoints(tmp_path / "killed", save_every=saved)
 
@@ -295,7 +295,7 @@ def test_a_killed_and_resumed_run_ends_in_the_same_bits(
     run(resumed, None, checkpoints, lambda loss: steps.append(resumed.step))
 
     assert steps == list(range(saved + 1, TINY.end + 1))
-    for name, tensor in whole.result().state_dict().items():
+    for name, tensor in uninterrupted.result().state_dict().items():
         assert torch.equal(tensor, resumed.result().state_dict()[name]), name
 
 
