@@ -108,6 +108,46 @@ def test_a_baseline_that_cannot_be_read_is_exit_code_2(where: Path, pytester: py
     assert "schema version 99 is unknown" in done.stdout.str() + done.stderr.str()
 
 
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [({"benchmarks": []}, "measured nothing"), ({"segcore": {"complete": False}}, "interrupted")],
+)
+def test_an_incomplete_baseline_is_refused(
+    old: Path, pytester: pytest.Pytester, change: dict[str, Any], words: str
+) -> None:
+    (path,) = old.glob("reports/runs/*/0001_old.json")
+    document = json.loads(path.read_bytes())
+    document["segcore"] |= change.pop("segcore", {})
+    path.write_text(json.dumps(document | change))
+    done = pytester.runpytest_inprocess(*ACCURACY, "--segcore-baseline=old")
+    assert done.ret == 2
+    text = done.stdout.str() + done.stderr.str()
+    assert "0001_old.json" in text
+    assert words in text
+
+
+@pytest.mark.parametrize(
+    ("options", "code"),
+    [
+        (["--segcore-baseline="], 4),
+        (["--benchmark-save", "--segcore-baseline=latest"], 2),
+        (["--segcore-baseline=latest"], 2),
+    ],
+)
+def test_without_a_baseline_there_is_no_run(
+    where: Path, pytester: pytest.Pytester, options: list[str], code: int
+) -> None:
+    assert pytester.runpytest_inprocess(*ACCURACY, *options).ret == code
+    assert not (where / "reports").exists()
+
+
+def test_an_interrupted_run_is_not_judged(old: Path, pytester: pytest.Pytester) -> None:
+    (old / "bench" / "test_latency.py").write_text("def test_latency(latency_item): raise KeyboardInterrupt\n")
+    done = pytester.runpytest_inprocess("bench/", *QUICK, "--segcore-baseline=old", no_reraise_ctrlc=True)
+    assert done.ret == pytest.ExitCode.INTERRUPTED
+    assert "segcore gate" not in done.stdout.str()
+
+
 def test_a_baseline_without_items_is_refused(where: Path, pytester: pytest.Pytester) -> None:
     done = pytester.runpytest_inprocess(*ACCURACY, "-k", "nothing_of_the_kind", "--segcore-baseline=latest")
     assert done.ret == pytest.ExitCode.USAGE_ERROR
