@@ -1,4 +1,4 @@
-"""Write output files: atomically, or in place for devices and pipes."""
+"""Find input files whose names are spelled alike; write output files atomically, or in place for devices and pipes."""
 
 from __future__ import annotations
 
@@ -6,12 +6,52 @@ import contextlib
 import os
 import secrets
 import sys
+import unicodedata
+from functools import lru_cache
 from pathlib import Path
 
 from segcore.core.errors import OutputError
 
 _STANDARD_STREAMS = {"/dev/stdout": 1, "/dev/stderr": 2}
 """File descriptors by name: opened again by name, a redirected stream would be overwritten from its start."""
+
+
+def find_file(path: Path) -> Path:
+    """Return ``path`` or, if it does not exist, the only file beside it whose name is spelled alike.
+
+    Spelled alike are names that differ in the Unicode normalisation, which macOS changes, or in the case of their
+    ending, which cameras and Windows write in capitals.
+    """
+    if os.path.exists(path):  # noqa: PTH110  # Path.exists raises on names that are too long
+        return path
+    try:
+        beside = _by_spelling(path.parent, path.parent.stat().st_mtime_ns)
+    except (OSError, ValueError):
+        return path
+    alike = beside.get(_spelling(path.name), ())
+    return path.with_name(alike[0]) if len(alike) == 1 else path
+
+
+@lru_cache(maxsize=4)
+def _by_spelling(directory: Path, modified_ns: int) -> dict[str, list[str]]:
+    """Return the names in a directory by `_spelling`; a change of the directory makes another entry of the cache."""
+    names: dict[str, list[str]] = {}
+    for name in os.listdir(directory):  # noqa: PTH208  # names only, of a directory that may hold 100,000
+        names.setdefault(_spelling(name), []).append(name)
+    return names
+
+
+def _spelling(name: str) -> str:
+    stem, dot, ending = unicodedata.normalize("NFC", name).rpartition(".")
+    return stem + dot + ending.lower()
+
+
+def is_hidden(path: Path) -> bool:
+    """Return whether a path, relative to the directory that is listed, is hidden or in a hidden directory.
+
+    Systems and editors leave such files: ``._a.jpg``, ``.DS_Store``, ``.#a.yaml``, ``.ipynb_checkpoints/a.yaml``.
+    """
+    return any(part.startswith(".") for part in path.parts)
 
 
 def write_file(path: Path, data: bytes) -> None:

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, UnidentifiedImageError
+from PIL import ExifTags, Image, UnidentifiedImageError
 
 from segcore.core.errors import ImageError
-from segcore.core.files import write_file
+from segcore.core.files import find_file, write_file
 from segcore.core.labels import IGNORE_INDEX, voc_colormap
 
 PHOTO_FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "MPO", "PNG", "PPM", "TIFF", "WEBP")
@@ -27,7 +27,7 @@ def open_image(
     """Yield the image in a file, its pixels not decoded yet; an exception in the body becomes an ImageError, too.
 
     Args:
-        path: of the file.
+        path: of the file; one that is spelled alike is opened instead if it does not exist (`find_file`).
         formats: the only decoders that are tried, for files from strangers; None means any of `PHOTO_FORMATS`.
         max_pixels: limit of width times height.
 
@@ -35,6 +35,7 @@ def open_image(
         ImageError: the file is missing, empty, broken, of another format, or has too many pixels.
     """
     with image_errors(path):
+        path = find_file(path)
         if not path.exists():
             raise ImageError("there is no such file")
         if not path.is_file():
@@ -71,6 +72,12 @@ def image_errors(name: object) -> Iterator[None]:
         raise ImageError(f"{name}: cannot be decoded: {error or type(error).__name__}") from error
 
 
+def exif_orientation(image: Image.Image) -> int:
+    """Return how an image must be turned to be upright: 1 (not at all) to 8, as in EXIF."""
+    orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
+    return int(orientation) if orientation in range(1, 9) else 1
+
+
 def load_indexed_png(path: str | Path, max_pixels: int | None = None) -> npt.NDArray[np.uint8]:
     """Return the indices in a paletted or 8-bit greyscale PNG (a class map or a margin map), uint8, shape (H, W).
 
@@ -78,12 +85,17 @@ def load_indexed_png(path: str | Path, max_pixels: int | None = None) -> npt.NDA
         ImageError: the file cannot be read or is not such a PNG. Colour images and lossy formats hold no indices, and
             Pillow rescales the values of greyscale with fewer than 8 bits.
     """
+    return load_indices(path, max_pixels)[0]
+
+
+def load_indices(path: str | Path, max_pixels: int | None = None) -> tuple[npt.NDArray[np.uint8], int]:
+    """Return what `load_indexed_png` returns, as stored, and how it must be turned (`exif_orientation`)."""
     with open_image(Path(path), ("PNG",), max_pixels) as image:
         packed = image.mode == "L" and any(tile.args != "L" for tile in getattr(image, "tile", ()))
         if image.mode not in {"P", "L"} or packed:
             found = f"mode {image.mode}" + (" with less than 8 bits" if packed else "")
             raise ImageError(f"wanted a paletted or 8-bit greyscale PNG of indices, found {found}")
-        return np.array(image)
+        return np.array(image), exif_orientation(image)
 
 
 def save_indexed_png(class_map: npt.NDArray[np.uint8], path: str | Path) -> None:

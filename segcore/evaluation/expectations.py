@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from segcore.core.image_files import load_indexed_png
 from segcore.core.labels import VOC_CLASSES
 from segcore.core.records import AccuracyRecord, CheckRecord
 from segcore.evaluation.metrics import METRIC_VOC, confusion_matrix, iou_per_class, mean_iou, pixel_accuracy
@@ -18,19 +17,18 @@ from segcore.inputs.cases import Case
 SHOWN_CLASSES = 5
 
 
-def check_expectations(case: Case, result: SegmentationResult, mask: Path | None = None) -> AccuracyRecord:
+def check_expectations(case: Case, result: SegmentationResult, target: ClassMap | None = None) -> AccuracyRecord:
     """Return what was seen in the photo of a case, with a check for each of its expectations.
 
     Args:
         case: with its expectations.
         result: of its photo.
-        mask: file of its ground truth, if any.
+        target: its ground truth, upright, uint8 (H, W), if any (`segcore.inputs.images.load_pair`).
 
     Raises:
-        ImageError: the ground-truth mask cannot be read.
-        DatasetError: the mask and the photo differ in size.
+        DatasetError: ground truth and photo differ in size.
     """
-    scores = _scores(load_indexed_png(mask), result.class_map) if mask is not None else {}
+    scores = _scores(target, result.class_map) if target is not None else {}
     record = AccuracyRecord(dominant=result.dominant, fractions=result.fractions, **scores)
     return record.model_copy(update={"checks": tuple(_checks(case, record))})
 

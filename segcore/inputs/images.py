@@ -9,16 +9,21 @@ from __future__ import annotations
 
 import glob
 from collections.abc import Iterable
+from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from PIL import ExifTags, Image, ImageOps
+from PIL import Image, ImageOps
 
-from segcore.core.errors import ImageError, NotInstalledError, nearest_hint
-from segcore.core.image_files import PHOTO_FORMATS, image_errors, open_image
+from segcore.core.errors import DatasetError, ImageError, NotInstalledError, nearest_hint
+from segcore.core.image_files import PHOTO_FORMATS, exif_orientation, image_errors, load_indices, open_image
+
+Pixels = npt.NDArray[np.uint8]
+Pair = tuple[Pixels, Pixels]
+"""Photo, uint8 RGB (H, W, 3), and class mask, uint8 (H, W): 0 to 20, and 255 for pixels that are not scored."""
 
 RESOURCE_PREFIX = "skimage:"
 RESOURCE_SUFFIXES = (".jpg", ".png")
@@ -79,6 +84,81 @@ def as_rgb_image(image: str | Path | Image.Image | npt.NDArray[Any]) -> Image.Im
         return _rgb_image(file)
 
 
+def load_pair(photo: Path, mask: Path, upright: bool = False) -> Pair:
+    """Return a photo and its class mask, an indexed PNG, so that they lie on each other.
+
+    A mask with an EXIF orientation of its own is turned upright with its photo; for others see `lies_upright`.
+
+    Args:
+        photo: file of the photo.
+        mask: file of the mask.
+        upright: turn both upright, also if the mask was drawn on the photo as stored.
+
+    Raises:
+        ImageError: one of the files cannot be read.
+        DatasetError: photo and mask differ in size.
+    """
+    pixels, orientation = load_stored(photo)
+    labels, own = load_indices(mask)
+    if own != 1:
+        pixels, labels, orientation = turned(pixels, orientation), turned(labels, own), 1
+    if lies_upright(mask, pixels, orientation, labels.shape):
+        return turned(pixels, orientation), labels
+    return (turned(pixels, orientation), turned(labels, orientation)) if upright else (pixels, labels)
+
+
+def lies_upright(labels: object, photo: Pixels, orientation: int, size: tuple[int, ...]) -> bool:
+    """Return whether labels lie on the photo turned upright by its EXIF orientation, rather than on it as stored.
+
+    They lie on the stored pixels, as those of VOC and COCO do, unless only the upright photo has their size.
+
+    Args:
+        labels: file of the mask, or name of what is annotated, for the error.
+        photo: pixels as stored, (H, W, 3).
+        orientation: of the photo.
+        size: height and width of the labels.
+
+    Raises:
+        DatasetError: the photo has another size either way.
+    """
+    stored = photo.shape[:2]
+    sizes = (stored, stored[::-1]) if orientation >= _SIDEWAYS else (stored,)
+    if size not in sizes:
+        found = " as stored or ".join(f"{width}x{height}" for height, width in sizes)
+        turn = f" turned by EXIF orientation {orientation}" if len(sizes) > 1 else ""
+        raise DatasetError(
+            f"{labels}: the photo is {found} pixels{turn}, its mask {size[1]!s:.9}x{size[0]!s:.9}: "
+            "they must be of one size"
+        )
+    return size != stored
+
+
+def load_stored(photo: Path) -> tuple[Pixels, int]:
+    """Return a photo as `load_image` does, but as stored, not upright; and its EXIF orientation.
+
+    Raises:
+        ImageError: as `load_image`.
+    """
+    with open_image(photo) as image:
+        orientation = exif_orientation(image)
+        pixels = np.array(_rgb_image(image, upright=False))
+        if image.format == "TIFF":  # which Pillow turns upright while it decodes
+            pixels = turned(pixels, {6: 8, 8: 6}.get(orientation, orientation))
+    return pixels, orientation
+
+
+_SIDEWAYS = 5
+"""The first of the EXIF orientations that exchange height and width."""
+
+
+def turned(pixels: Pixels, orientation: int) -> Pixels:
+    """Return stored pixels, (H, W) or (H, W, 3), turned upright according to their EXIF orientation."""
+    if orientation >= _SIDEWAYS:
+        pixels = pixels.swapaxes(0, 1)
+    rows, columns = (-1 if orientation in flipped else 1 for flipped in ((3, 4, 7, 8), (2, 3, 6, 7)))
+    return np.ascontiguousarray(pixels[::rows, ::columns])
+
+
 def find_photos(locations: Iterable[str]) -> tuple[str, ...]:
     """Return the photos at the given locations, in that order, sorted by name within a location, without duplicates.
 
@@ -98,13 +178,22 @@ def _photos_at(location: str) -> list[str]:
         return [str(resource_path(location))]
     if path.is_file():
         return [location]
-    suffixes = {suffix for suffix, name in Image.registered_extensions().items() if name in PHOTO_FORMATS}
     inside = path.iterdir() if path.is_dir() else map(Path, glob.glob(location, recursive=True))  # noqa: PTH207
-    found = sorted(str(file) for file in inside if file.suffix.lower() in suffixes and file.is_file())
+    found = sorted(str(file) for file in inside if is_photo(file))
     if not found:
         why = "no photo in it" if path.is_dir() else "there is no such file, directory or photo that fits the pattern"
         raise ImageError(f"{location}: {why}; formats: {', '.join(PHOTO_FORMATS)}")
     return found
+
+
+def is_photo(file: Path) -> bool:
+    """Return whether a file in a directory is taken for a photo: by its ending, and because it is not hidden."""
+    return file.suffix.lower() in _photo_suffixes() and not file.name.startswith(".") and file.is_file()
+
+
+@cache
+def _photo_suffixes() -> frozenset[str]:
+    return frozenset(suffix for suffix, name in Image.registered_extensions().items() if name in PHOTO_FORMATS)
 
 
 def resource_path(name: str) -> Path:
@@ -128,10 +217,10 @@ def resource_path(name: str) -> Path:
     return photos[file]
 
 
-def _rgb_image(image: Image.Image) -> Image.Image:
+def _rgb_image(image: Image.Image, upright: bool = True) -> Image.Image:
     if 0 in image.size:
         raise ImageError(f"has no pixels (size {image.width} x {image.height})")
-    if image.getexif().get(ExifTags.Base.Orientation, 1) != 1:
+    if upright and exif_orientation(image) != 1:
         image = ImageOps.exif_transpose(image)  # would copy an upright image
     if image.mode.startswith("I;16"):
         image = Image.fromarray(((np.asarray(image).astype(np.uint32) + 128) // 257).astype(np.uint8))

@@ -18,6 +18,7 @@ from segcore.inference.allocator import give_back_freed_memory
 from segcore.inference.pipeline import SegmentationResult, Segmenter
 from segcore.inference.recording import record_of
 from segcore.inference.runtimes import RUNTIMES
+from segcore.inputs.images import load_pair
 from segcore.judgement.statistics import quantile_name, rounds_needed
 from segcore.measurement.conditions import sample_warnings
 from segcore.measurement.energy import EnergyMeter
@@ -70,7 +71,9 @@ class AccuracyItem(BenchItem):
     def check(self) -> AccuracyRecord:
         """Segment the photo; record what was found, whether it holds or not; write class map, margins and overlay."""
         result = self.segmenter.run([self.photo], size=self.plan.size, margins=True)[0]
-        found = check_expectations(self.plan.case, result, self.session.resources.mask(self.plan.case))
+        mask = self.session.resources.mask(self.plan.case)
+        target = load_pair(self.photo, mask, upright=True)[1] if mask else None
+        found = check_expectations(self.plan.case, result, target)
         if not is_reference(self.segmenter):
             found = found.model_copy(update={"checks": (*found.checks, self._parity_check())})
         pictures = self.session.pictures

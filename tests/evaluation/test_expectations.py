@@ -84,7 +84,7 @@ def test_iou_is_scored_against_the_mask(mask: Path) -> None:
     scored = case(
         ground_truth={"path": "mask.png"}, min_iou={"cat": 1.0, "background": 0.95, "bird": 0.1}, min_miou=0.6
     )
-    record = check_expectations(scored, result(), mask)
+    record = check_expectations(scored, result(), load_indexed_png(mask))
     # 90 pixels scored: 20 cat right, 65 background right, 5 background taken for dog.
     assert record.iou == pytest.approx({"background": 65 / 70, "cat": 1.0, "dog": 0.0})
     assert record.miou == pytest.approx((65 / 70 + 1) / 3)
@@ -99,10 +99,9 @@ def test_iou_is_scored_against_the_mask(mask: Path) -> None:
     assert record.checks[2].found == "nan %"  # in neither mask nor prediction
 
 
-def test_a_mask_of_another_size_is_an_error(tmp_path: Path) -> None:
-    save_indexed_png(np.zeros((5, 5), dtype=np.uint8), tmp_path / "mask.png")
+def test_a_mask_of_another_size_is_an_error() -> None:
     with pytest.raises(DatasetError, match="must have the same shape"):
-        check_expectations(case(ground_truth={"path": "mask.png"}), result(), tmp_path / "mask.png")
+        check_expectations(case(ground_truth={"path": "mask.png"}), result(), np.zeros((5, 5), dtype=np.uint8))
 
 
 def test_pictures_show_the_result(tmp_path: Path) -> None:

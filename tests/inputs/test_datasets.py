@@ -11,12 +11,15 @@ from PIL import Image
 
 from segcore.core.errors import DatasetError, ImageError, SegcoreError, UsageError
 from segcore.inputs.datasets import open_dataset
-from segcore.inputs.datasets.coco import VOC_CATEGORIES
 from tests.support.pairs import make_coco, make_voc, save_mask
 
 pytest.importorskip("pycocotools", reason="COCO is an extra: pip install segcore[coco]")
 # pycocotools 2.0.11 is not ready for numpy 2 to the last line
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept:DeprecationWarning")
+
+
+VOC_CATEGORIES = (0, 5, 2, 16, 9, 44, 6, 3, 17, 62, 21, 67, 18, 19, 4, 1, 64, 20, 63, 7, 72)
+"""COCO category id of each VOC class, background first (torchvision's ``CAT_LIST``)."""
 
 
 def test_voc_pairs_in_the_order_of_the_list(tmp_path: Path) -> None:
@@ -150,8 +153,8 @@ def spoil_nothing(root: Path) -> None:
         ("coco", "train", spoil_nothing, DatasetError, "wanted one annotations/instances_train.*found none"),
         ("coco", None, spoil_coco_years, DatasetError, "found instances_val2014.json, instances_val2017.json; name it"),
         ("coco", None, spoil_coco_json, DatasetError, "instances_val2017.json: not COCO instances"),
-        ("coco", None, spoil_coco_list, DatasetError, "not COCO instances: AssertionError"),
-        ("coco", None, spoil_coco_annotation, DatasetError, "not COCO instances: KeyError 9"),
+        ("coco", None, spoil_coco_list, DatasetError, "not COCO instances: TypeError"),
+        ("coco", None, spoil_coco_annotation, DatasetError, "annotation 1: there is no image of id 9"),
         ("folder", None, spoil_nothing, DatasetError, "wanted the directories images/ and masks/"),
         ("folder", None, spoil_folder_twins, DatasetError, "more than one photo is named a;"),
         ("folder", None, spoil_folder_orphan, DatasetError, "1 masks have no photo, the first is a.png"),
@@ -176,19 +179,8 @@ def test_a_missing_root_is_refused(tmp_path: Path) -> None:
 def test_pairs_of_two_sizes_are_refused(tmp_path: Path) -> None:
     names = make_voc(tmp_path, 2)
     save_mask(np.zeros((9, 8), np.uint8), tmp_path / "SegmentationClass" / f"{names[0]}.png")
-    with pytest.raises(DatasetError, match=f"{names[0]}: the photo is 60x40 pixels, its mask 8x9"):
+    with pytest.raises(DatasetError, match=f"{names[0]}.png: the photo is 60x40 pixels, its mask 8x9"):
         open_dataset("voc", tmp_path).load(0)
-
-
-@pytest.mark.parametrize("drawn", [{"counts": "§", "size": [30, 40]}, {}, [[1.0]], "polygon"])
-def test_an_annotation_that_cannot_be_drawn_is_refused(tmp_path: Path, drawn: object) -> None:
-    make_coco(tmp_path)
-    path = tmp_path / "annotations" / "instances_val2017.json"
-    document = json.loads(path.read_text())
-    document["annotations"][0]["segmentation"] = drawn
-    path.write_text(json.dumps(document))
-    with pytest.raises(DatasetError, match=r"000000000001.jpg: an annotation cannot be drawn"):
-        open_dataset("coco", tmp_path).load(0)
 
 
 def test_a_broken_coco_photo_is_refused(tmp_path: Path) -> None:

@@ -68,7 +68,12 @@ def make_coco(root: Path) -> dict[str, ByteMap]:
     ]
     document = {
         "images": [{"id": i, "file_name": f"{i:012}.jpg", "height": 30, "width": 40} for i in (3, 1, 2)],
-        "categories": [{"id": i, "name": str(i)} for i in (1, 13, 17, 18)],
+        "categories": [
+            {"id": 1, "name": "person"},
+            {"id": 13, "name": "stop sign"},
+            {"id": 17, "name": "cat"},
+            {"id": 18, "name": "dog"},
+        ],
         "annotations": [
             {
                 "id": n,

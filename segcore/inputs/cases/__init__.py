@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from segcore.core.errors import CaseError, ImageError, NotInstalledError, nearest_hint
+from segcore.core.files import find_file, is_hidden
 from segcore.inputs.cases.model import (
     SCHEMA_COMMAND,
     Case,
@@ -98,7 +99,8 @@ def _case_files(path: Path) -> list[Path]:
     if not path.is_dir():
         return [path]
     found = (file for file in path.rglob("*") if file.suffix.lower() in SUFFIXES and not file.is_dir())
-    return sorted((file for file in found if file.name != DEFAULTS_FILE), key=Path.as_posix)
+    listed = (file for file in found if file.name != DEFAULTS_FILE and not is_hidden(file.relative_to(path)))
+    return sorted(listed, key=Path.as_posix)
 
 
 def _read_defaults(directory: Path, problems: list[Problem]) -> tuple[CaseSettings, Located]:
@@ -219,7 +221,7 @@ def _resolve(source: ImageSource, case: Case, settings: FetchSettings | None) ->
 
         return resource_path(source.resource)
     directory = case.source_file.parent
-    path = directory / (source.path or "")
+    path = find_file(directory / (source.path or ""))
     if not path.is_file():
         raise CaseError(f"{path}: there is no such file")
     if not path.resolve().is_relative_to(directory.resolve()):  # through a symbolic link

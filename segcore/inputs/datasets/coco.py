@@ -1,76 +1,67 @@
 """COCO instances as VOC class masks, drawn as torchvision's segmentation references do (``coco_utils.py`` there).
 
 The instances of the 20 VOC categories are drawn, the rest is background, and 255 marks where two instances overlap,
-whatever their classes. Images without any of the categories are kept. Photos are read as they are stored, because
-annotations ignore the EXIF orientation.
+whatever their classes. Images without any of the categories are kept. A category is what its name says, whatever its
+number.
 """
 
 from __future__ import annotations
 
-import contextlib
-import io
+import json
 from collections import defaultdict
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-
 from segcore.core.errors import DatasetError, NotInstalledError
-from segcore.core.image_files import open_image
-from segcore.core.labels import IGNORE_INDEX
-from segcore.inputs.datasets.pairs import Dataset, Pair
+from segcore.core.labels import VOC_CLASSES
+from segcore.inputs.datasets.geometry import Instance, draw_mask, shown
+from segcore.inputs.datasets.pairs import Dataset, one_spelling
+from segcore.inputs.images import Pair, lies_upright, load_stored, turned
 
-VOC_CATEGORIES = (0, 5, 2, 16, 9, 44, 6, 3, 17, 62, 21, 67, 18, 19, 4, 1, 64, 20, 63, 7, 72)
-"""COCO category id of each VOC class, background first (torchvision's ``CAT_LIST``)."""
+COCO_NAMES = {
+    "airplane": "aeroplane",
+    "couch": "sofa",
+    "dining table": "diningtable",
+    "motorcycle": "motorbike",
+    "potted plant": "pottedplant",
+    "tv": "tvmonitor",
+}
+"""VOC classes that COCO calls by another name; of all other categories the names are equal."""
 
 
 @dataclass(frozen=True)
-class Instance:
-    """One object: its VOC class, and its outline in COCO's format (polygons or run lengths)."""
+class CocoImage:
+    """What the annotations say of one image."""
 
-    voc_class: int
-    segmentation: Any
+    size: tuple[Any, Any]
+    """Height and width, not checked yet; None where they are not stated."""
+    instances: tuple[Instance, ...] = ()
 
 
 @dataclass(frozen=True)
 class CocoReader:
     """Reads one photo and draws its class mask."""
 
-    images: Path
-    instances: dict[str, tuple[Instance, ...]] = field(repr=False)
-    """By file name, of the photos that have any."""
+    directory: Path
+    images: dict[str, CocoImage] = field(repr=False)
+    """By file name."""
 
     def read(self, name: str) -> Pair:
         """Return one pair.
 
         Raises:
             ImageError: the photo cannot be read.
-            DatasetError: an annotation cannot be drawn.
+            DatasetError: an annotation cannot be drawn, or the annotations are of an image of another size.
         """
-        with open_image(self.images / name) as image:
-            photo = np.array(image.convert("RGB"))
-        try:
-            return photo, draw_mask(self.instances.get(name, ()), *photo.shape[:2])
-        except Exception as error:  # pycocotools raises Exception itself and whatever its C code does
-            raise DatasetError(f"{name}: an annotation cannot be drawn: {error}") from error
-
-
-def draw_mask(instances: tuple[Instance, ...], height: int, width: int) -> npt.NDArray[np.uint8]:
-    """Return the class mask of one image, uint8 (height, width): 0, the classes, and 255 where instances overlap."""
-    from pycocotools import mask as coco_mask
-
-    mask = np.zeros((height, width), dtype=np.uint8)
-    covered = np.zeros((height, width), dtype=bool)
-    for instance in instances:
-        runs = instance.segmentation
-        if isinstance(runs, list) or isinstance(runs["counts"], list):
-            runs = coco_mask.frPyObjects(runs, height, width)
-        inside = coco_mask.decode(coco_mask.merge(runs) if isinstance(runs, list) else runs).astype(bool)
-        mask[inside] = np.where(covered[inside], IGNORE_INDEX, instance.voc_class)
-        covered |= inside
-    return mask
+        photo, orientation = load_stored(self.directory / name)
+        image, size = self.images[name], photo.shape[:2]
+        if None not in image.size:
+            if lies_upright(name, photo, orientation, image.size):
+                photo = turned(photo, orientation)
+            size = photo.shape[:2]
+        return photo, draw_mask(name, image.instances, *size)
 
 
 def open_coco(root: Path, split: str | None) -> Dataset:
@@ -78,29 +69,58 @@ def open_coco(root: Path, split: str | None) -> Dataset:
 
     Raises:
         NotInstalledError: pycocotools is not installed.
-        DatasetError: the annotations are missing or are not COCO instances.
+        DatasetError: the annotations are missing, are not COCO instances, or give one id to two images or categories.
     """
-    try:
-        from pycocotools.coco import COCO
-    except ImportError:
-        raise NotInstalledError("COCO needs pycocotools, which is not installed; pip install 'segcore[coco]'") from None
+    if find_spec("pycocotools") is None:
+        raise NotInstalledError("COCO needs pycocotools, which is not installed; pip install 'segcore[coco]'")
     split = split or "val"
     found = sorted((root / "annotations").glob(f"instances_{split}*.json"))
     if len(found) != 1:
-        shown = ", ".join(path.name for path in found) or "none"
-        raise DatasetError(f"{root}: wanted one annotations/instances_{split}*.json, found {shown}; name it by --split")
+        shown_names = ", ".join(path.name for path in found) or "none"
+        raise DatasetError(
+            f"{root}: wanted one annotations/instances_{split}*.json, found {shown_names}; name it by --split"
+        )
     try:
-        with contextlib.redirect_stdout(io.StringIO()):  # it prints its progress
-            coco = COCO(str(found[0]))
-        names = tuple(coco.imgs[key]["file_name"] for key in sorted(coco.imgs))
-        instances: dict[str, list[Instance]] = defaultdict(list)
-        for annotation in coco.anns.values():
-            if annotation["category_id"] in VOC_CATEGORIES:
-                name = coco.imgs[annotation["image_id"]]["file_name"]
-                instances[name].append(
-                    Instance(VOC_CATEGORIES.index(annotation["category_id"]), annotation["segmentation"])
-                )
-    except (OSError, ValueError, KeyError, TypeError, AssertionError) as error:
+        document = json.loads(found[0].read_bytes())  # in UTF-8, UTF-16 or UTF-32, with or without a byte order mark
+        names, images = _images_of(document)
+    except DatasetError as error:
+        raise DatasetError(f"{found[0]}: {error}") from None
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise DatasetError(f"{found[0]}: not COCO instances: {type(error).__name__} {error}") from error
-    images = root / found[0].stem.removeprefix("instances_")
-    return Dataset(f"coco-{split}", names, CocoReader(images, {name: tuple(its) for name, its in instances.items()}))
+    return Dataset(f"coco-{split}", names, CocoReader(root / found[0].stem.removeprefix("instances_"), images))
+
+
+def _images_of(document: Any) -> tuple[tuple[str, ...], dict[str, CocoImage]]:
+    """Return the names of the images in the order of their ids, and what the annotations say of each."""
+    classes: dict[Any, int | None] = {}
+    for category in document["categories"]:
+        key, voc_class = category["id"], _voc_class(category["name"])
+        if classes.setdefault(key, voc_class) != voc_class:
+            raise DatasetError(f"category id {shown(key)} is that of two categories, one of them {category['name']}")
+    images: dict[Any, Any] = {}
+    for image in document["images"]:
+        if images.setdefault(image["id"], image) is not image:
+            raise DatasetError(f"image id {shown(image['id'])} is that of two images: wanted another for each")
+    instances: dict[Any, list[Instance]] = defaultdict(list)
+    for number, annotation in enumerate(document["annotations"], start=1):
+        name = shown(annotation.get("id", f"number {number}"))
+        for kind, known in (("image", images), ("category", classes)):
+            if annotation[f"{kind}_id"] not in known:
+                raise DatasetError(f"annotation {name}: there is no {kind} of id {shown(annotation[f'{kind}_id'])}")
+        voc_class = classes[annotation["category_id"]]
+        if voc_class is not None:
+            instances[annotation["image_id"]].append(Instance(name, voc_class, annotation.get("segmentation")))
+    # Windows separates directories by backslashes.
+    names = {key: one_spelling(images[key]["file_name"]).replace("\\", "/") for key in sorted(images)}
+    found = {
+        name: CocoImage((images[key].get("height"), images[key].get("width")), tuple(instances[key]))
+        for key, name in names.items()
+    }
+    return tuple(names.values()), found
+
+
+def _voc_class(name: str) -> int | None:
+    """Return the VOC class that a category's name stands for, None if it is no VOC class."""
+    key = name.strip().lower().replace("_", " ")
+    key = COCO_NAMES.get(key, key)
+    return VOC_CLASSES.index(key) if key in VOC_CLASSES else None

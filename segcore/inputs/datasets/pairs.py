@@ -2,28 +2,23 @@
 
 from __future__ import annotations
 
+import codecs
 import hashlib
+import unicodedata
 from collections import Counter
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
-import numpy as np
-import numpy.typing as npt
-
 from segcore.core.errors import DatasetError
-from segcore.core.image_files import load_indexed_png
-from segcore.inputs.images import load_image
-
-Pair = tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]
-"""Photo, uint8 RGB (H, W, 3), and class mask, uint8 (H, W): 0 to 20, and 255 for pixels that are not scored."""
+from segcore.inputs.images import Pair, is_photo, load_pair
 
 
 class Reader(Protocol):
     """Reads pairs of one layout; picklable, so that it can be sent to other machines."""
 
     def read(self, name: str) -> Pair:
-        """Return one pair."""
+        """Return one pair, photo and mask of one size; raise like `Dataset.load`."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +37,7 @@ class Dataset:
     @property
     def sha256(self) -> str:
         """Hash of the names in order: results over different images are not comparable."""
-        return hashlib.sha256("\n".join(self.names).encode()).hexdigest()
+        return hashlib.sha256("\n".join(self.names).encode(errors="surrogatepass")).hexdigest()
 
     def first(self, count: int | None) -> Dataset:
         """Return the first `count` pairs, or all if it is None."""
@@ -53,15 +48,9 @@ class Dataset:
 
         Raises:
             ImageError: one of the files cannot be read.
-            DatasetError: photo and mask differ in size.
+            DatasetError: photo and mask differ in size, or an annotation cannot be drawn.
         """
-        photo, mask = self.reader.read(self.names[index])
-        if photo.shape[:2] != mask.shape:
-            raise DatasetError(
-                f"{self.names[index]}: the photo is {photo.shape[1]}x{photo.shape[0]} pixels, its mask "
-                f"{mask.shape[1]}x{mask.shape[0]}: they must be of one size"
-            )
-        return photo, mask
+        return self.reader.read(self.names[index])
 
 
 @dataclass(frozen=True)
@@ -76,7 +65,7 @@ class FileReader:
     def read(self, name: str) -> Pair:
         """Return one pair."""
         file = name + self.suffix
-        return load_image(self.photos / file), load_indexed_png((self.masks / file).with_suffix(".png"))
+        return load_pair(self.photos / file, (self.masks / file).with_suffix(".png"))
 
 
 def open_voc(root: Path, split: str | None) -> Dataset:
@@ -87,11 +76,23 @@ def open_voc(root: Path, split: str | None) -> Dataset:
     """
     path = root / "ImageSets" / "Segmentation" / f"{split or 'val'}.txt"
     try:
-        names = tuple(line.split()[0] for line in path.read_text(encoding="utf-8").splitlines() if line.strip())
+        names = tuple(line.split()[0] for line in _text_of(path.read_bytes()).splitlines() if line.strip())
     except (OSError, UnicodeDecodeError) as error:
-        others = ", ".join(sorted(other.stem for other in path.parent.glob("*.txt"))) or "none"
+        others = ", ".join(sorted(other.stem for other in path.parent.glob("[!.]*.txt"))) or "none"
         raise DatasetError(f"{path}: no list of images ({error}); splits there are: {others}") from None
     return Dataset(f"voc-{path.stem}", names, FileReader(root / "JPEGImages", root / "SegmentationClass", ".jpg"))
+
+
+def _text_of(data: bytes) -> str:
+    """Return text in UTF-8, or in UTF-16 with a byte order mark, as PowerShell writes it; without the marks."""
+    is_utf16 = data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    text = data.decode("utf-16" if is_utf16 else "utf-8").replace("\ufeff", "")  # also where files were joined
+    return one_spelling(text)
+
+
+def one_spelling(name: str) -> str:
+    """Return a name in one Unicode normalisation, so that a dataset copied to macOS and back keeps its identity."""
+    return unicodedata.normalize("NFC", name)
 
 
 def open_folder(root: Path, split: str | None) -> Dataset:
@@ -104,12 +105,13 @@ def open_folder(root: Path, split: str | None) -> Dataset:
     images, masks = root / "images", root / "masks"
     if not images.is_dir() or not masks.is_dir():
         raise DatasetError(f"{root}: wanted the directories images/ and masks/ in it")
-    photos = sorted(path.name for path in images.iterdir() if path.is_file() and path.name[0] != ".")
+    photos = sorted(one_spelling(path.name) for path in images.iterdir() if is_photo(path))
     stems = Counter(Path(name).stem for name in photos)
     shared = [stem for stem, count in stems.items() if count > 1]
     if shared:
         raise DatasetError(f"{images}: more than one photo is named {shared[0]}; each needs a mask of its own")
-    orphans = sorted({path.stem for path in masks.glob("*.png")} - set(stems))
+    pngs = (path for path in masks.iterdir() if path.suffix.lower() == ".png" and path.name[0] != ".")
+    orphans = sorted({one_spelling(path.stem) for path in pngs} - set(stems))
     if orphans:
         raise DatasetError(f"{masks}: {len(orphans)} masks have no photo, the first is {orphans[0]}.png")
     return Dataset(f"folder-{root.resolve().name}", tuple(photos), FileReader(images, masks))
