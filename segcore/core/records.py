@@ -17,9 +17,10 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from segcore.core.limits import Limits
 
-SCHEMA_VERSION = 2
-"""Version written. Warnings have fields since version 2; in version 1 they are text."""
-READABLE_VERSIONS = (1, 2)
+SCHEMA_VERSION = 3
+"""Version written. Warnings have fields since version 2; in version 1 they are text. Version 3 adds what the gate needs
+to know of a run: hashes of photos, the selection on the command line, bounds of checks."""
+READABLE_VERSIONS = (1, 2, 3)
 
 STAGES = ("decode", "preprocess", "transfer", "forward", "postprocess", "colorize")
 """Stages of the pipeline, in order."""
@@ -248,6 +249,10 @@ class BenchmarkRecord(Record):
     """(B, 3, H, W) of the model's input."""
     preprocess: str
     """Name of the preprocessing convention; a change makes runs incomparable."""
+    photo_sha256: str | None = None
+    """SHA-256 of the photo's file; None for a dataset."""
+    mask_sha256: str | None = None
+    """SHA-256 of the ground-truth mask's file, of an accuracy item that has one."""
     stages: dict[str, tuple[float, ...]] = {}
     """Seconds per round by stage: see `STAGES`."""
     gmacs: float | None = None

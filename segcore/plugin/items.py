@@ -18,6 +18,7 @@ from segcore.inference.allocator import give_back_freed_memory
 from segcore.inference.pipeline import SegmentationResult, Segmenter
 from segcore.inference.recording import record_of
 from segcore.inference.runtimes import RUNTIMES
+from segcore.inputs.download import sha256_file
 from segcore.inputs.images import load_pair
 from segcore.judgement.statistics import quantile_name, rounds_needed
 from segcore.measurement.conditions import sample_warnings
@@ -49,6 +50,7 @@ class BenchItem:
 
     def base_record(self, result: SegmentationResult) -> BenchmarkRecord:
         """Return the record of what ran, still without what came out."""
+        mask = self.session.resources.mask(self.plan.case) if self.plan.kind == "accuracy" else None
         return record_of(
             self.segmenter,
             kind=self.plan.kind,
@@ -57,6 +59,8 @@ class BenchItem:
             size=self.plan.size,
             threads=self.plan.threads,
             scenario=self.plan.scenario,
+            photo_sha256=sha256_file(self.photo),
+            mask_sha256=sha256_file(mask) if mask else None,
             limits=self.limits,
             tags=self.plan.case.tags,
             order=self.session.order[self.plan.key],

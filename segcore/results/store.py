@@ -66,7 +66,7 @@ def parse_run(document: object, path: Path) -> Run:
     if head.get("schema_version") not in READABLE_VERSIONS:
         raise RecordError(
             f"{path}: schema version {head.get('schema_version')!r} is unknown: this segcore reads "
-            f"{' and '.join(map(str, READABLE_VERSIONS))}; use the segcore that wrote the file, or record the run again"
+            f"{', '.join(map(str, READABLE_VERSIONS))}; use the segcore that wrote the file, or record the run again"
         )
     record = _validated(RunRecord, {**head, "schema_version": SCHEMA_VERSION}, f"{path}: segcore")
     entries = document.get("benchmarks")

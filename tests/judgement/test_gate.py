@@ -18,6 +18,7 @@ from segcore.core.records import (
     Benchmark,
     CheckRecord,
     DatasetRecord,
+    GitRecord,
     GpuRecord,
     LoadRecord,
     OutcomeKind,
@@ -259,8 +260,7 @@ def test_another_machine_is_incomparable_in_speed_and_not_in_accuracy(changed: d
 @pytest.mark.parametrize(
     ("changed", "words"),
     [
-        ({"weights": WeightsRecord(kind="pretrained", name="v2", sha256="cd" * 32)}, "weights were pretrained v1"),
-        ({"weights": WeightsRecord(kind="random", name="v1", sha256="ab" * 32)}, "are random v1"),
+        ({"photo_sha256": "cd" * 32}, "photo was abababababab, is cdcdcdcdcdcd"),
         ({"preprocess": "new"}, "preprocess was as ever, is new"),
         ({"precision": "bf16"}, "precision was fp32, is bf16"),
         ({"device": "cuda"}, "device was cpu, is cuda"),
@@ -268,10 +268,69 @@ def test_another_machine_is_incomparable_in_speed_and_not_in_accuracy(changed: d
     ],
 )
 def test_a_change_of_what_runs_is_incomparable(kind: str, changed: dict[str, Any], words: str) -> None:
-    result = gate(a_run(an_item(kind=kind)), a_run(an_item(kind=kind, **changed)))
+    result = gate(
+        a_run(an_item(kind=kind, photo_sha256="ab" * 32)),
+        a_run(an_item(kind=kind, **{"photo_sha256": "ab" * 32, **changed})),
+    )
     assert only(result).verdict == "incomparable"
     assert words in only(result).reason
     assert result.exit_code == 3
+
+
+@pytest.mark.parametrize("side", ["old", "new"])
+def test_a_photo_of_unknown_hash_is_no_difference(side: str) -> None:
+    known, unknown = a_run(an_item(photo_sha256="ab" * 32)), a_run(an_item())
+    assert gate(*((known, unknown) if side == "old" else (unknown, known))).exit_code == 0
+
+
+def weights(kind: str = "pretrained", byte: str = "ab") -> WeightsRecord:
+    return WeightsRecord.model_validate({"kind": kind, "name": "w", "sha256": byte * 32})
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "miou", "seconds", "code"),
+    [
+        (weights(), weights(byte="cd"), 0.7, 0.05, 0),
+        (weights(), weights(byte="cd"), 0.6, 0.05, 1),
+        (weights(), weights(byte="cd"), 0.7, 0.06, 1),
+        (weights(), weights("checkpoint", "cd"), 0.8, 0.05, 0),
+        (weights(), weights("checkpoint", "cd"), 0.6, 0.05, 1),
+        (weights("checkpoint"), weights("checkpoint", "cd"), 0.6, 0.05, 1),
+        (weights("random"), weights(byte="cd"), 0.7, 0.05, 3),
+        (weights(), weights("random", "cd"), 0.7, 0.05, 3),
+        (weights(), weights("random", "cd"), 0.7, 0.06, 1),
+    ],
+)
+def test_new_weights_are_judged_in_scores_and_times(
+    old: WeightsRecord, new: WeightsRecord, miou: float, seconds: float, code: int
+) -> None:
+    result = gate(
+        a_run(an_item(weights=old), an_item(kind="accuracy", weights=old, accuracy=seen(miou=0.7))),
+        a_run(
+            an_item(steady(seconds, seed=1), weights=new),
+            an_item(kind="accuracy", weights=new, accuracy=seen(miou=miou)),
+        ),
+        drift={SEEN: Drift(0.5, 0.0, 0.5)},
+    )
+    assert result.exit_code == code
+    assert not [row for row in result.rows if row.aspect == "changed pixels"]
+    (changed,) = [note for note in result.notes if note.startswith("weights of embedded")]
+    assert "abababababab" in changed
+    assert new.sha256[:12] in changed
+    assert any("50.00%" in note for note in result.notes)
+
+
+@pytest.mark.parametrize(
+    ("commit", "dirty", "noted"), [("a" * 40, False, 0), ("b" * 40, False, 1), ("a" * 40, True, 1)]
+)
+def test_another_commit_is_noted_with_both_hashes(commit: str, dirty: bool, noted: int) -> None:
+    old, new = (
+        a_run(an_item(), git=GitRecord(commit=name, branch=None, dirty=changed))
+        for name, changed in (("a" * 40, False), (commit, dirty))
+    )
+    notes = [note for note in gate(old, new).notes if note.startswith("commit was aaaaaaaaaa")]
+    assert len(notes) == noted
+    assert all(commit[:10] in note.partition(", is ")[2] for note in notes)
 
 
 def test_an_item_of_one_device_is_missing_where_the_other_device_has_its_own() -> None:

@@ -98,7 +98,7 @@ def _set(*path: Any) -> Callable[[dict[str, Any]], None]:
     [
         (
             _set("segcore", "schema_version", 99),
-            "schema version 99 is unknown: this segcore reads 1 and 2",
+            "schema version 99 is unknown: this segcore reads 1, 2, 3",
         ),
         (_set("segcore", "schema_version", None), "schema version None is unknown"),
         (_set("segcore", None), "not a run file of segcore"),

@@ -13,7 +13,7 @@ from segcore.core.limits import Limits
 from segcore.core.records import TIMED, Benchmark, BenchmarkRecord, OutcomeRecord, Run
 from segcore.judgement.drift import Drift
 from segcore.judgement.gate.accuracy import judge_dominant, judge_drift, judge_expectations, judge_scores
-from segcore.judgement.gate.comparable import item_differences, machine_differences
+from segcore.judgement.gate.comparable import changes, item_differences, machine_differences, other_weights
 from segcore.judgement.gate.speed import judge_absolute, judge_change
 from segcore.judgement.gate.verdict import GateResult, Row, Verdict, worst
 from segcore.judgement.statistics import ProcessNoise, assumed_noise, usable
@@ -56,7 +56,13 @@ def judge(
     for key in added:
         rows += judging.new_item(key, new[key])
     rows += _failures(current, rows)
-    return GateResult(baseline[0].name, current[0].name, tuple(rows), tuple(_notes(baseline, current, added)))
+    pairs = {key: (item[0], new[moved.get(key, key)][0]) for key, item in old.items() if moved.get(key, key) in new}
+    notes = (
+        *changes(baseline[0], current[0], pairs),
+        *_unjudged_drift(pairs, judging.drift),
+        *_notes(baseline, current, added),
+    )
+    return GateResult(baseline[0].name, current[0].name, tuple(rows), notes)
 
 
 @dataclass(frozen=True)
@@ -98,7 +104,7 @@ class _Judging:
     def _accuracy(self, before: BenchmarkRecord, after: BenchmarkRecord) -> Iterator[Row]:
         limits = after.limits.over(self.defaults)
         yield from judge_scores(before, after, limits)
-        if before.key in self.drift:
+        if before.key in self.drift and not other_weights(before, after):
             yield judge_drift(after, self.drift[before.key], limits)
         else:
             yield from judge_dominant(before, after)
@@ -187,6 +193,19 @@ def _worst_by_aspect(rows: Iterable[Row]) -> Iterator[Row]:
     for row in rows:
         by_aspect.setdefault(row.aspect, []).append(row)
     return (worst(same) for same in by_aspect.values())
+
+
+def _unjudged_drift(
+    pairs: Mapping[str, tuple[Benchmark, Benchmark]], drift: Mapping[str, Drift | str]
+) -> Iterator[str]:
+    """Yield the drift between different weights, which is shown and not judged."""
+    shown = [
+        f"{key} {found if isinstance(found, str) else f'{found.changed:.2%}'}"
+        for key, found in drift.items()
+        if key in pairs and other_weights(*(benchmark.info for benchmark in pairs[key]))
+    ]
+    if shown:
+        yield f"changed pixels, not judged between different weights: {', '.join(shown)}"
 
 
 def _notes(baseline: Sequence[Run], current: Sequence[Run], added: Sequence[str]) -> Iterator[str]:

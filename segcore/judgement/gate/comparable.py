@@ -1,10 +1,16 @@
-"""List what must be equal for two runs to be comparable, and is not."""
+"""What two runs must have in common to be comparable, and what a change is about.
+
+The instrument (machine, device, threads, precision, runtime, protocol, photos, metric) must be equal. Weights and
+commit are what a change is about: they are named and judged.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
+
 from pydantic import BaseModel
 
-from segcore.core.records import BenchmarkRecord, DatasetRecord, MachineRecord
+from segcore.core.records import Benchmark, BenchmarkRecord, DatasetRecord, MachineRecord, Run
 
 _COMMON_FIELDS = ("runtime", "precision", "device", "preprocess")
 _SPEED_FIELDS = ("batch", "threads", "input_shape", "runtime_options")
@@ -22,7 +28,11 @@ def machine_differences(old: MachineRecord, new: MachineRecord) -> tuple[str, ..
 def item_differences(old: BenchmarkRecord, new: BenchmarkRecord, *, speed: bool) -> tuple[str, ...]:
     """Return the differences that make two records of one item incomparable in speed, or else in accuracy."""
     found = _differences(old, new, _COMMON_FIELDS + (_SPEED_FIELDS if speed else ()))
-    if (old.weights.kind, old.weights.sha256) != (new.weights.kind, new.weights.sha256):
+    for name in ("photo", "mask"):
+        before, after = getattr(old, f"{name}_sha256"), getattr(new, f"{name}_sha256")
+        if before and after and before != after:  # runs of schema version 1 and 2 have none
+            found += (f"{name} was {before[:12]}, is {after[:12]}",)
+    if not speed and (old.weights.kind == "random") != (new.weights.kind == "random"):
         found += (f"weights were {_weights(old)}, are {_weights(new)}",)
     if old.load and new.load:
         found += _differences(old.load, new.load, ("rate",))
@@ -33,6 +43,31 @@ def item_differences(old: BenchmarkRecord, new: BenchmarkRecord, *, speed: bool)
     if old.dataset or new.dataset:
         found += _differences(old.dataset or _NO_DATASET, new.dataset or _NO_DATASET, _DATASET_FIELDS)
     return found
+
+
+def changes(baseline: Run, current: Run, pairs: Mapping[str, tuple[Benchmark, Benchmark]]) -> Iterator[str]:
+    """Yield what the change is about, in words: commit and weights, with the hashes of both.
+
+    Args:
+        baseline: run of the commit before.
+        current: run of the commit after.
+        pairs: the item before and after, by key.
+    """
+    old, new = baseline.record.git, current.record.git
+    if old and new and (old.commit != new.commit or old.dirty or new.dirty):
+        before, after = (f"{git.commit[:10]}{' with uncommitted changes' * git.dirty}" for git in (old, new))
+        yield f"commit was {before}, is {after}"
+    found = (
+        f"weights of {after.info.model} were {_weights(before.info)}, are {_weights(after.info)}"
+        for before, after in pairs.values()
+        if other_weights(before.info, after.info)
+    )
+    yield from dict.fromkeys(found)
+
+
+def other_weights(old: BenchmarkRecord, new: BenchmarkRecord) -> bool:
+    """Return whether two records of one item are of different weights."""
+    return (old.weights.kind, old.weights.sha256) != (new.weights.kind, new.weights.sha256)
 
 
 def _weights(record: BenchmarkRecord) -> str:

@@ -7,7 +7,7 @@ pass, improved   the interval of the change lies inside the allowed limit / is b
 regressed        the interval lies beyond the limit, or accuracy fell below its limit                    1
 missing          the baseline has it and the current run does not, or it is a NaN, or it ended in error  1
 inconclusive     the interval straddles the limit: not enough evidence                                   3
-incomparable     another machine, device, thread count, precision, weights or metric convention          3
+incomparable     another machine, device, thread count, precision, photo or metric convention            3
 ===============  ======================================================================================  ====
 """
 
