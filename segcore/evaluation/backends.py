@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import statistics
+import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ from functools import partial
 
 import torch
 
+from segcore.core.errors import ModelError
 from segcore.evaluation.parity import REFERENCE, Parity, logits_parity, photo_logits, pooled
 from segcore.inference.devices import Device
 from segcore.inference.pipeline import Segmenter
@@ -98,17 +100,27 @@ def benchmark_backends(
         rounds: of timing; every backend has run all photos before.
         progress: called with the name of each step.
 
+    A backend whose logits are not finite is left out, with a line on stderr.
+
     Raises:
         DeviceError: a backend is not available.
         ImageError: a photo cannot be read.
+        ModelError: the reference's logits are not finite, or no logits of the 21 classes.
     """
     segmenters: dict[Backend, Segmenter] = {}
     parities: dict[Backend, Parity] = {}
     wanted: list[torch.Tensor] = []
     for backend in backends:
         progress(" ".join(backend))
-        segmenter = segmenters[backend] = make(*backend)
-        logits = [photo_logits(segmenter, photo) for photo in photos]
+        segmenter = make(*backend)
+        try:
+            logits = [photo_logits(segmenter, photo) for photo in photos]
+        except ModelError as error:  # such as NaN from arithmetic of few bits
+            if backend == backends[0]:
+                raise
+            sys.stderr.write(f"segcore: {' '.join(backend)} is left out: {error}\n")
+            continue
+        segmenters[backend] = segmenter
         wanted = wanted or logits
         parities[backend] = pooled(map(logits_parity, wanted, logits))
         segmenter(photos[0])

@@ -19,7 +19,8 @@ from segcore.core.errors import SegcoreError
 from segcore.core.labels import NUM_CLASSES
 from segcore.evaluation.metrics import BoundaryCounts, ConfusionMatrix, boundary_counts, confusion_matrix
 from segcore.evaluation.protocols import Scale
-from segcore.inference.decode import ClassMap, RgbImage, argmax_classes, upsample_class_map
+from segcore.inference.decode import ClassMap, RgbImage, argmax_classes, check_logits, upsample_class_map
+from segcore.inference.pipeline import Segmenter
 from segcore.inputs.datasets import Dataset
 
 Counts = npt.NDArray[np.int64]
@@ -168,8 +169,10 @@ def _load(predictor: Predictor, task: ScoringTask, index: int) -> _Loaded | Imag
 
 def _forward(predictor: Predictor, batch: list[_Loaded]) -> tuple[torch.Tensor, float]:
     start = time.perf_counter()
-    logits = predictor.forward(torch.stack([loaded.input for loaded in batch]))
-    return logits, (time.perf_counter() - start) / len(batch)
+    inputs = torch.stack([loaded.input for loaded in batch])
+    logits = predictor.forward(inputs)
+    seconds = (time.perf_counter() - start) / len(batch)
+    return logits if isinstance(predictor, Segmenter) else check_logits(logits, inputs.shape), seconds
 
 
 def _score_batch(

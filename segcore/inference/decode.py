@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
+
 import numpy as np
 import numpy.typing as npt
 import torch
 import torch.nn.functional as F
 
+from segcore.core.errors import ModelError
 from segcore.core.labels import IGNORE_INDEX, NUM_CLASSES, VOC_PALETTE, voc_colormap
 
 ClassMap = npt.NDArray[np.uint8]
@@ -14,6 +18,63 @@ RgbImage = npt.NDArray[np.uint8]
 
 _DENSE_SHARE = 0.25
 """Share of mixed cells above which plain interpolation is faster than selecting them."""
+
+
+def check_logits(output: object, batch: Sequence[int], *, at_scale: bool = True) -> torch.Tensor:
+    """Return what a network returned, if it is logits of the 21 classes.
+
+    Args:
+        output: of the network.
+        batch: shape of its input, (B, 3, H, W).
+        at_scale: the logits must be (B, 21, H, W); else they may have any height and width.
+
+    Raises:
+        ModelError: it is something else, has another shape, or holds NaN or infinity.
+    """
+    logits = check_planes(output, batch)
+    wanted = (batch[0], NUM_CLASSES, *(batch[-2:] if at_scale else logits.shape[-2:]))
+    if tuple(logits.shape) != wanted or not logits.numel():
+        raise _not_logits(output, batch)
+    # The sum of finite numbers may overflow, but one that is finite has no other terms; it takes half the time.
+    if not math.isfinite(logits.sum()) and not logits.isfinite().all():
+        share = float((~logits.isfinite()).float().mean())
+        raise ModelError(
+            f"{share:.1%} of the network's logits {tuple(logits.shape)} are NaN or infinite, wanted finite numbers: "
+            "try precision fp32 and runtime torch; if they fail too, train the network again"
+        )
+    return logits
+
+
+def check_planes(output: object, batch: Sequence[int]) -> torch.Tensor:
+    """Return what a network returned, if it is a dense floating-point tensor (B, C, h, w).
+
+    Raises:
+        ModelError: it is not.
+    """
+    if (
+        isinstance(output, torch.Tensor)
+        and output.layout == torch.strided
+        and output.device.type != "meta"
+        and output.is_floating_point()
+        and output.dim() == 4
+    ):
+        return output
+    raise _not_logits(output, batch)
+
+
+def _not_logits(output: object, batch: Sequence[int]) -> ModelError:
+    found = type(output).__name__
+    if isinstance(output, torch.Tensor):
+        layout = "" if output.layout == torch.strided else f" {output.layout}"
+        found = f"{tuple(output.shape)} {output.dtype}{layout}".replace("torch.", "")
+    elif isinstance(output, dict):
+        found = f"a dict with the keys {', '.join(map(str, output))}"
+    elif isinstance(output, tuple | list):
+        found = f"a {found} of {len(output)}"
+    return ModelError(
+        f"the network returned {found} for an input of {tuple(batch)}, wanted logits "
+        f"{(batch[0], NUM_CLASSES, *batch[-2:])}, floating point, alone or under 'out': one channel for each VOC class"
+    )
 
 
 def argmax_classes(logits: torch.Tensor) -> torch.Tensor:

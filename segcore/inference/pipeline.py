@@ -26,6 +26,7 @@ from segcore.inference.decode import (
     ClassMap,
     RgbImage,
     blend,
+    check_logits,
     enlarge,
     enlarged_classes,
     margin_map,
@@ -36,6 +37,7 @@ from segcore.inference.devices import Device, open_device
 from segcore.inference.models.checkpoint import state_sha256
 from segcore.inference.preprocess import CALIBRATION_PHOTOS, Photo, calibration_tensors, check_size, preprocess
 from segcore.inference.runtimes import Profilable, ProfiledSession, open_session
+from segcore.inference.runtimes.upsampling import ends_in_upsampling
 from segcore.inputs.download import FetchSettings
 from segcore.inputs.images import as_rgb_image
 
@@ -165,6 +167,7 @@ class Segmenter:
             self.model_name, self.model, self._loaded_weights = loaded.name, loaded.module, loaded.weights
         else:
             self.model_name, self.model = type(model).__name__, model
+        self._whole = not ends_in_upsampling(self.model)
         self._calibrated: dict[str, str] = {}
         self._session = open_session(
             runtime,
@@ -222,10 +225,17 @@ class Segmenter:
         return preprocess(photo, self.size if size is None else size)
 
     def forward(self, batch: torch.Tensor) -> torch.Tensor:
-        """Return logits (B, 21, h, w), finished, on the device, for a batch (B, 3, h, w) on any device."""
-        logits = enlarge(self._session.forward(self.device.put(batch)), *batch.shape[-2:])
+        """Return logits (B, 21, h, w), finished, on the device, for a batch (B, 3, h, w) on any device.
+
+        Raises:
+            ModelError: the network returns something else, or not finite numbers.
+        """
+        logits = enlarge(self._logits(self.device.put(batch)), *batch.shape[-2:])
         self.device.synchronize()
         return logits
+
+    def _logits(self, batch: torch.Tensor) -> torch.Tensor:
+        return check_logits(self._session.forward(batch), batch.shape, at_scale=self._whole)
 
     @overload
     def __call__(  # type: ignore[overload-overlap]  # str is a Sequence
@@ -246,6 +256,7 @@ class Segmenter:
 
         Raises:
             ImageError: a photo cannot be read.
+            ModelError: the network does not return logits (B, 21, H, W), or not finite numbers.
             UsageError: the size is less than 1.
         """
         if isinstance(image, str | Path | Image.Image | np.ndarray):
@@ -275,6 +286,7 @@ class Segmenter:
 
         Raises:
             ImageError: a photo cannot be read.
+            ModelError: the network does not return logits (B, 21, H, W), or not finite numbers.
             UsageError: the size is less than 1.
         """
         timer = timer or StageTimer(self.device)
@@ -299,7 +311,7 @@ class Segmenter:
         with timer.stage("transfer"):
             batch = self.device.put(batch)
         with timer.stage("forward"):
-            logits = self._session.forward(batch)
+            logits = self._logits(batch)
         with timer.stage("postprocess"):
             classes = list(enlarged_classes(logits, *batch.shape[-2:]).cpu().numpy())
         with timer.stage("colorize"):

@@ -5,6 +5,7 @@ import math
 
 import numpy as np
 import pytest
+import torch
 from click.testing import CliRunner
 
 from segcore.cli import cli
@@ -70,6 +71,21 @@ def test_backends_are_benchmarked_together() -> None:
     ratios = [a / b for a, b in zip(found[0].seconds, found[1].seconds, strict=True)]
     assert list(found[1].speedups) == ratios
     assert steps == ["torch fp32", "torch bf16", "3 rounds"]
+
+
+class NanInBf16(TinyNet):
+    def forward(self, x: torch.Tensor) -> dict[str, torch.Tensor]:
+        found = super().forward(x)
+        return found if x.dtype == torch.float32 else {"out": found["out"] * math.nan}
+
+
+def test_a_backend_whose_logits_are_nan_is_left_out(capsys: pytest.CaptureFixture[str]) -> None:
+    def make(runtime: str, precision: str) -> Segmenter:
+        return Segmenter(NanInBf16(), device=CPU, size=32, runtime=runtime, precision=precision)
+
+    found = benchmark_backends(make, [REFERENCE, BF16], [np.zeros((32, 40, 3), np.uint8)], 2)
+    assert [(each.runtime, each.precision) for each in found] == [REFERENCE]
+    assert "torch bf16 is left out" in capsys.readouterr().err
 
 
 def test_best_command_names_the_winner_and_how_to_use_it() -> None:

@@ -14,7 +14,7 @@ from torch import nn
 from torchvision import transforms
 
 from segcore import Segmenter, segment_image
-from segcore.core.errors import DeviceError, ImageError, ModelError, UsageError
+from segcore.core.errors import DeviceError, ImageError, UsageError
 from segcore.core.labels import NUM_CLASSES, VOC_CLASSES, VOC_PALETTE
 from segcore.core.records import STAGES
 from segcore.inference.pipeline import StageTimer
@@ -211,16 +211,6 @@ def test_results_of_a_call_hold_no_logits() -> None:
     logits = segmenter.run([photo])[0].logits
     assert logits is not None
     assert logits.shape == (NUM_CLASSES, 16, 16)
-
-
-class WrongClasses(TinyNet):
-    def forward(self, x: torch.Tensor) -> dict[str, torch.Tensor]:
-        return {"out": super().forward(x)["out"][:, :19]}
-
-
-def test_a_network_of_other_classes_is_refused() -> None:
-    with pytest.raises(ModelError, match=r"returned \(1, 19, 16, 16\).*wanted logits \(1, 21, 16, 16\)"):
-        Segmenter(WrongClasses(), device="cpu", size=16)(np.zeros((16, 16, 3), dtype=np.uint8))
 
 
 @pytest.mark.parametrize(

@@ -185,16 +185,6 @@ def test_the_upsampling_is_removed_from_torchvision_s_networks_alone() -> None:
     assert isinstance(without_upsampling(Subclass(nn.Identity(), nn.Identity())), PassThrough)
 
 
-def test_a_network_that_returns_no_logits_is_refused() -> None:
-    with pytest.raises(ModelError, match=r"returned Parameter|returned \(\)"):
-        without_upsampling(nn.Sequential(Scalar()))(torch.zeros(1, 3, 8, 8))
-
-
-class Scalar(nn.Module):
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return x.sum()
-
-
 def test_half_precision_does_not_convert_the_user_s_network() -> None:
     network = TinyNet()
     if why_not("torch", CPU, "bf16"):

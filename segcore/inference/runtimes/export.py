@@ -17,7 +17,7 @@ from pathlib import Path
 
 import torch
 
-from segcore.core.errors import DeviceError
+from segcore.core.errors import DeviceError, ModelError
 from segcore.inference.runtimes.artifacts import Artifact, artifact
 from segcore.inference.runtimes.session import BuildRequest
 from segcore.inference.runtimes.upsampling import inference_copy
@@ -69,10 +69,19 @@ def _export(request: BuildRequest, dtype: torch.dtype, path: Path) -> None:
                 verbose=False,
             )
         except torch.onnx.OnnxExporterError as error:
+            if refusal := _refusal(error):
+                raise refusal from None
             reason = next(iter(str(error.__cause__ or error).strip().splitlines()), type(error).__name__)
             raise DeviceError(f"the network cannot be exported to ONNX: {reason}; --runtime torch runs it") from error
         assert program is not None  # None is what the old exporter returns
         program.save(path, external_data=False)
+
+
+def _refusal(error: BaseException | None) -> ModelError | None:
+    """Return the refusal of `PassThrough` among the causes of an error."""
+    while error is not None and not isinstance(error, ModelError):
+        error = error.__cause__ or error.__context__
+    return error
 
 
 def _quantise(fp32: Path, tensors: Sequence[torch.Tensor], path: Path) -> None:

@@ -14,7 +14,7 @@ from torch import nn
 from torchvision.models.segmentation import FCN, LRASPP, DeepLabV3
 
 from segcore.core.errors import ModelError
-from segcore.core.labels import NUM_CLASSES
+from segcore.inference.decode import check_planes
 from segcore.inference.embedded.net import EmbeddedNet
 
 
@@ -58,15 +58,15 @@ class PassThrough(nn.Module):
         """Return logits (B, 21, H, W), whether the network returns them alone or under ``"out"``.
 
         Raises:
-            ModelError: it returns something else.
+            ModelError: it returns something else than a floating-point tensor of four dimensions.
         """
         output = self.network(x)
-        logits = output["out"] if isinstance(output, dict) else output
-        wanted = (x.shape[0], NUM_CLASSES, *x.shape[-2:])
-        if not isinstance(logits, torch.Tensor) or tuple(logits.shape) != wanted:
-            found = tuple(logits.shape) if isinstance(logits, torch.Tensor) else type(logits).__name__
-            raise ModelError(f"the network returned {found} for an input of {tuple(x.shape)}, wanted logits {wanted}")
-        return logits
+        return check_planes(output.get("out", output) if isinstance(output, dict) else output, x.shape)
+
+
+def ends_in_upsampling(network: nn.Module) -> bool:
+    """Return whether a network is known to upsample its logits at its end."""
+    return type(network) in (FCN, DeepLabV3, LRASPP, EmbeddedNet)  # a subclass may end differently
 
 
 def without_upsampling(network: nn.Module) -> nn.Module:
@@ -75,13 +75,10 @@ def without_upsampling(network: nn.Module) -> nn.Module:
     Raises:
         ModelError: the network cannot be copied.
     """
-    kind, copied = type(network), inference_copy(network)
-    without: nn.Module = PassThrough(copied)
-    if kind in (FCN, DeepLabV3, LRASPP):  # exactly these types: a subclass may end differently
-        without = BackboneAndHead(copied)
-    elif kind is EmbeddedNet:
-        without = EmbeddedLogits(copied)
-    return without.eval()
+    copied = inference_copy(network)
+    if not ends_in_upsampling(network):
+        return PassThrough(copied).eval()
+    return (EmbeddedLogits if isinstance(network, EmbeddedNet) else BackboneAndHead)(copied).eval()
 
 
 def inference_copy(network: nn.Module) -> nn.Module:
