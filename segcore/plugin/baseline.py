@@ -1,18 +1,13 @@
-"""``--segcore-baseline``: the run is judged at its end, and pytest exits as ``segcore gate`` does."""
+"""The runs that ``--segcore-baseline`` names."""
 
 from __future__ import annotations
-
-from collections.abc import Sequence
-from pathlib import Path
 
 import pytest
 from pytest_benchmark.storage.file import FileStorage
 
 from segcore.core.errors import EXIT_BAD_INPUT, RecordError
-from segcore.core.limits import Limits
 from segcore.core.records import Run
-from segcore.judgement.gate import GateResult
-from segcore.judgement.gate.files import judge_runs, load_runs
+from segcore.judgement.gate.files import load_runs
 from segcore.plugin.storage import DEFAULT_STORAGE, benchmark_session
 from segcore.results.naming import DEFAULT_DIRECTORY
 
@@ -41,8 +36,3 @@ def _check_complete(run: Run) -> None:
             f"{run.path}: the run was interrupted after {len(run.benchmarks)} items; "
             "wanted a complete run: record it again, or name another one"
         )
-
-
-def judge_run(baseline: Sequence[Run], run: Run, directory: Path) -> GateResult:
-    """Return the verdicts on a run; other runs in `directory` tell how much noise there is between processes."""
-    return judge_runs(baseline, [run], Limits(), directory)

@@ -9,16 +9,16 @@ import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
 from segcore.core.errors import EXIT_BAD_INPUT, SegcoreError
+from segcore.core.limits import Limits
 from segcore.core.records import OutcomeKind, OutcomeRecord, Run
 from segcore.judgement.gate import GateResult
-from segcore.plugin.announce import announce, print_gate, print_run
-from segcore.plugin.baseline import judge_run
+from segcore.judgement.gate.files import judge_runs
 from segcore.plugin.items import AccuracyItem, BenchItem, SpeedItem
 from segcore.plugin.load import LoadItem
 from segcore.plugin.options import Choices
-from segcore.plugin.page import write_page
 from segcore.plugin.plan import PlanItem
-from segcore.plugin.progress import Forecast, LiveLine
+from segcore.plugin.progress import LiveLine
+from segcore.plugin.reporting import announce, print_gate, print_run, write_page
 from segcore.plugin.session import BenchSession
 
 
@@ -36,12 +36,10 @@ class BenchHooks:
         self, config: pytest.Config, choices: Choices, plan: Mapping[str, PlanItem], baseline: tuple[Run, ...]
     ) -> None:
         self.session = BenchSession(config, choices, plan)
-        self._reporter: pytest.TerminalReporter | None = config.pluginmanager.getplugin("terminalreporter")
-        if self._reporter:
-            self._reporter.reportchars = self._reporter.reportchars.replace(
-                "s", ""
-            )  # `announce` lists each reason once
-        self._line = LiveLine(self._reporter, Forecast(self.session.estimates))
+        self._reporter = reporter = config.pluginmanager.getplugin("terminalreporter")
+        if reporter:
+            reporter.reportchars = reporter.reportchars.replace("s", "")  # `announce` lists each reason once
+        self._line = LiveLine(reporter, self.session.estimates)
         self._baseline = baseline
         self._gate: GateResult | None = None
         self._open: BenchItem | None = None
@@ -68,12 +66,12 @@ class BenchHooks:
 
     def pytest_report_collectionfinish(self) -> list[str]:
         """Report what will run, for how long, and what is skipped and why."""
-        return announce(self.session)
+        return list(announce(self.session))
 
     def pytest_runtest_logstart(self, nodeid: str) -> None:
         """Show the item in the progress line."""
         if nodeid in self.session.items:
-            self._line.start(nodeid, self.session.items[nodeid].key)
+            self._line.start(self.session.items[nodeid].key)
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_setup(self, item: pytest.Item) -> None:
@@ -138,7 +136,7 @@ class BenchHooks:
         if nodeid in self.session.items:
             key = self.session.items[nodeid].key
             outcome = self.session.outcomes.get(key)
-            self._line.finish(key, outcome.outcome if outcome else "interrupted")
+            self._line.finish(nodeid, key, outcome.outcome if outcome else "interrupted")
             self.session.save_item(nodeid)
 
     def pytest_benchmark_update_json(self, output_json: dict[str, Any]) -> None:
@@ -156,7 +154,7 @@ class BenchHooks:
         if self.session.write_error:
             session.exitstatus = EXIT_BAD_INPUT
         elif self._baseline and self.session.run and session.exitstatus != pytest.ExitCode.INTERRUPTED:
-            self._gate = judge_run(self._baseline, self.session.run, self.session.file.directory)
+            self._gate = judge_runs(self._baseline, [self.session.run], Limits(), self.session.file.directory)
             if session.exitstatus == pytest.ExitCode.OK or self._gate.exit_code == 1:
                 session.exitstatus = self._gate.exit_code
         if not self._reporter:  # no `pytest_terminal_summary` will follow
@@ -175,7 +173,7 @@ class BenchHooks:
         run = self.session.run
         if run is None or self.session.write_error:
             return []
-        return write_page(run, self._baseline[0] if self._gate else None, self._gate)
+        return list(write_page(run, self._baseline[0] if self._gate else None, self._gate))
 
 
 def _outcome(report: pytest.TestReport, call: pytest.CallInfo[None]) -> tuple[OutcomeKind, str]:

@@ -1,10 +1,10 @@
-"""What the fixtures hand to a bench module: an item that can be checked or timed, and that records what came out."""
+"""What the fixtures return: items that can be checked or timed, and that record their results."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from functools import cached_property
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from pytest_benchmark.fixture import BenchmarkFixture
 
@@ -31,7 +31,7 @@ from segcore.plugin.session import BenchSession
 
 @dataclass
 class BenchItem:
-    """One item of the plan with its model loaded and its photo at hand."""
+    """A planned item with its model loaded and its photo found."""
 
     plan: PlanItem
     node: str
@@ -44,12 +44,12 @@ class BenchItem:
 
     @property
     def limits(self) -> Limits:
-        """Those of the case that hold for this item."""
+        """Limits of the case that apply to this item."""
         names = ("model", "device", "runtime", "precision", "size")
         return self.plan.case.limits_for(**{name: getattr(self.plan, name) for name in names})
 
-    def base_record(self, result: SegmentationResult) -> BenchmarkRecord:
-        """Return the record of what ran, still without what came out."""
+    def new_record(self, result: SegmentationResult, **fields: Any) -> BenchmarkRecord:
+        """Return the record of what ran; `fields` are its results."""
         mask = self.session.resources.mask(self.plan.case) if self.plan.kind == "accuracy" else None
         return record_of(
             self.segmenter,
@@ -65,15 +65,16 @@ class BenchItem:
             tags=self.plan.case.tags,
             order=self.session.order[self.plan.key],
             started_s=round(self.started_s, 3),
+            **fields,
         )
 
 
 @dataclass
 class AccuracyItem(BenchItem):
-    """One photo held against its case's expectations."""
+    """One photo compared with its case's expectations."""
 
     def check(self) -> AccuracyRecord:
-        """Segment the photo; record what was found, whether it holds or not; write class map, margins and overlay."""
+        """Segment the photo, write class map, margins and overlay, and record the result, passed or not."""
         result = self.segmenter.run([self.photo], size=self.plan.size, margins=True)[0]
         mask = self.session.resources.mask(self.plan.case)
         target = load_pair(self.photo, mask, upright=True)[1] if mask else None
@@ -82,8 +83,8 @@ class AccuracyItem(BenchItem):
             found = found.model_copy(update={"checks": (*found.checks, self._parity_check())})
         pictures = self.session.pictures
         found = save_pictures(result, found, pictures.parent, f"{pictures.name}/{self.plan.id}")
-        record = self.base_record(result).model_copy(update={"accuracy": found})
-        self.session.add(self.node, (sum(result.timings.values()),), record)
+        seconds = sum(result.timings.values())
+        self.session.add(self.node, (seconds,), self.new_record(result, accuracy=found))
         return found
 
     def _parity_check(self) -> CheckRecord:
@@ -94,7 +95,7 @@ class AccuracyItem(BenchItem):
         return logits_parity(wanted, logits).check(self.limits.max_parity_drift)
 
     def explain(self, found: AccuracyRecord) -> str:
-        """Return what was wanted, what was found instead, and where to look."""
+        """Return which expectations do not hold, what was found instead, and the path of the overlay."""
         return describe_failure(found, self.session.pictures.parent)
 
 
@@ -103,29 +104,24 @@ class SpeedItem(BenchItem):
     """One photo, or a batch of copies of it, to be timed: ``benchmark(item)``."""
 
     benchmark: BenchmarkFixture
-    _marked: bool = field(default=False, init=False)
-    """Whether the memory's high-water mark is that of this item."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self._energy = EnergyMeter(self.session.energy_counter(self.plan.device))
+        self.call = PipelineCall(self.segmenter, [self.photo] * self.plan.batch, self.plan.size, self._rounds_done)
         self._calls_before = 0
-
-    @cached_property
-    def call(self) -> PipelineCall:
-        """The timed call."""
-        return PipelineCall(self.segmenter, [self.photo] * self.plan.batch, self.plan.size, self._rounds_done)
+        self._energy = EnergyMeter(self.session.energy_counter(self.plan.device))
+        self._memory_known = False
 
     def _rounds_done(self) -> int | None:
-        stats = self.benchmark.stats  # made when pytest-benchmark starts its rounds
+        stats = self.benchmark.stats  # created when pytest-benchmark starts its rounds
         return None if stats is None else len(stats.stats.data)
 
     def warm_up(self) -> None:
-        """Call the pipeline until its lazily made caches have settled; from then on memory and energy count."""
-        give_back_freed_memory()  # of the item before
+        """Call the pipeline until its caches are filled, then start counting memory and energy."""
+        give_back_freed_memory()  # of the previous item
         self.call.warm_up()
         known = self.plan.device == "cpu" or RUNTIMES[self.plan.runtime].on_torch
-        self._marked = known and self.segmenter.device.reset_peak_memory()
+        self._memory_known = known and self.segmenter.device.reset_peak_memory()
         self._calls_before = self.call.count
         self._energy.start()
 
@@ -135,36 +131,29 @@ class SpeedItem(BenchItem):
         return self.result
 
     def record(self) -> None:
-        """Put the record where pytest-benchmark keeps it, unless it was disabled or timing ended in an error."""
+        """Add the record to the benchmark, unless benchmarks are disabled or timing ended in an error."""
         stats = self.benchmark.stats
         if stats is None or not stats.stats.data or self.benchmark.has_error:
             return
         samples = stats.stats.data
-        energy = self._energy.stop(self.call.count - self._calls_before)
-        record = self.base_record(self.result)
-        record = record.model_copy(
-            update={
-                "stages": self.call.stages(len(samples), stats.iterations),
-                "peak_memory_bytes": self.segmenter.device.peak_memory_bytes() if self._marked else None,
-                "energy": energy,
-                "warnings": (
-                    *sample_warnings(samples),
-                    *too_few_rounds(len(samples), record.limits),
-                    *too_few_threads(record),
-                ),
-            }
+        record = self.new_record(
+            self.result,
+            stages=self.call.stages(len(samples), stats.iterations),
+            peak_memory_bytes=self.segmenter.device.peak_memory_bytes() if self._memory_known else None,
+            energy=self._energy.stop(self.call.count - self._calls_before),
         )
-        record = record.model_copy(update={"warnings": (*record.warnings, *self._write_trace())})  # after all figures
-        self.benchmark.extra_info["segcore"] = record.model_dump(mode="json")
+        warnings = (*sample_warnings(samples), *too_few_rounds(len(samples), record.limits), *too_few_threads(record))
+        warnings += self._write_trace()  # after everything is measured
+        self.benchmark.extra_info["segcore"] = record.model_copy(update={"warnings": warnings}).model_dump(mode="json")
 
     def _write_trace(self) -> tuple[WarningRecord, ...]:
         """Write a trace if traces are requested; return a warning if the runtime has none."""
-        if not self.session.profiles or self.plan.kind != "latency":
+        if not self.session.choices.profile or self.plan.kind != "latency":
             return ()
         trace = profile(self.segmenter, self.photo, size=self.plan.size).trace
         if trace is None:
             return (WarningRecord(code="no-trace", text=f"{self.plan.runtime} writes no trace of its own"),)
-        write_file(self.session.profiles / f"{self.plan.id}.json", trace)
+        write_file(self.session.choices.profile / f"{self.plan.id}.json", trace)
         return ()
 
 

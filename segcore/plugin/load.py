@@ -26,7 +26,7 @@ class LoadItem(BenchItem):
     def measure(self) -> LoadRecord:
         """Run the scenario and record it, up to the last query if it is interrupted."""
         assert self.plan.scenario is not None
-        plan = self.session.load.plan(self.plan.scenario, self.plan.batch)
+        plan = self.session.choices.load.plan(self.plan.scenario, self.plan.batch)
         give_back_freed_memory()  # of the previous item
         call = PipelineCall(self.segmenter, [self.photo] * plan.batch, self.plan.size)
         call.warm_up()
@@ -51,12 +51,8 @@ class LoadItem(BenchItem):
         if not samples:
             return
         queued = plan.rate is not None  # waiting spreads the latencies
-        record = self.base_record(result).model_copy(
-            update={
-                "load": load_record(plan, driver.runs, search),
-                "warnings": () if queued or len(samples) < MIN_ROUNDS else sample_warnings(samples),
-            }
-        )
+        warnings = () if queued or len(samples) < MIN_ROUNDS else sample_warnings(samples)
+        record = self.new_record(result, load=load_record(plan, driver.runs, search), warnings=warnings)
         self.session.add(self.node, samples, record)
 
     def explain(self, found: LoadRecord) -> str:

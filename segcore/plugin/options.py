@@ -6,17 +6,21 @@ Nothing heavy is imported here: pytest loads this in every repository that has s
 from __future__ import annotations
 
 import argparse
+import math
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import pytest
 
 from segcore.core.errors import UsageError, nearest_hint
-from segcore.plugin.load_options import LoadOptions, add_load_options, at_least, read_load_options
+from segcore.plugin.load_options import SCENARIOS, LoadOptions, check_load_options
 
-_T = TypeVar("_T")
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+    _D = TypeVar("_D", bound=DataclassInstance)
 
 WEIGHTS = ("auto", "pretrained", "random")
 
@@ -25,7 +29,7 @@ WEIGHTS = ("auto", "pretrained", "random")
 class Choices:
     """What the command line selects; an empty tuple does not restrict anything."""
 
-    case_dirs: tuple[Path, ...]
+    case_dirs: tuple[Path, ...] = ()
     cases: tuple[str, ...] = ()
     tags: tuple[str, ...] = ()
     models: tuple[str, ...] = ()
@@ -46,40 +50,42 @@ class Choices:
 
 
 def add_options(parser: pytest.Parser) -> None:
-    """Declare the ``segcore`` group of options."""
+    """Declare the ``segcore`` group of options. The value of field F of `Choices` or `LoadOptions` is ``segcore_F``."""
     group = parser.getgroup("segcore", "segcore: what `pytest bench/` runs (options marked * can be repeated)")
 
-    count = at_least(int, 1)
-
-    def add(name: str, metavar: str, text: str, kind: Callable[[str], object] = _text, **attributes: Any) -> None:
+    def add(name: str, metavar: str, kind: Callable[[str], object], text: str, **attributes: Any) -> None:
         group.addoption(f"--segcore-{name}", metavar=metavar, type=kind, help=text, **attributes)
 
-    def add_repeatable(name: str, metavar: str, text: str, kind: Callable[[str], object] = _text) -> None:
-        add(name, metavar, f"* {text}", kind, action="append", default=[])
-
-    add_repeatable("cases", "DIR", "Case files, or a directory of them [cases]. Alias: --cases")
-    add_repeatable("case", "NAME", "Only this case")
-    add_repeatable("tag", "NAME", "Only cases with this tag")
-    add_repeatable("model", "NAME", "This model, on every case [the models that each case lists]")
-    add_repeatable("device", "NAME", "cpu, cuda, cuda:1, mps or auto [every available device]")
-    add_repeatable("runtime", "NAME", "Runtime that executes the model [torch]")
-    add_repeatable("precision", "NAME", "Arithmetic precision [fp32]")
-    add_repeatable(
-        "size", "PIXELS", "Shorter side of the model's input [the sizes that each case lists]", at_least(int, 1)
-    )
-    add_repeatable("batch", "N", "Batch size of throughput items", count)
-    add_repeatable("threads", "N", "Intra-op threads of throughput items [torch's setting]", count)
-    add_repeatable("calibration", "PHOTOS", "Calibration photos of int8: photo, directory or pattern [scikit-image's]")
+    for name, dest, metavar, kind, text in (
+        ("cases", "case_dirs", "DIR", _path, "Case files, or a directory of them [cases]. Alias: --cases"),
+        ("case", "cases", "NAME", _text, "Only this case"),
+        ("tag", "tags", "NAME", _text, "Only cases with this tag"),
+        ("model", "models", "NAME", _text, "This model, on every case [the models that each case lists]"),
+        ("device", "devices", "NAME", _text, "cpu, cuda, cuda:1, mps or auto [every available device]"),
+        ("runtime", "runtimes", "NAME", _text, "Runtime that executes the model [torch]"),
+        ("precision", "precisions", "NAME", _text, "Arithmetic precision [fp32]"),
+        ("size", "sizes", "PIXELS", _count, "Shorter side of the model's input [the sizes that each case lists]"),
+        ("batch", "batches", "N", _count, "Batch size of throughput items"),
+        ("threads", "threads", "N", _count, "Intra-op threads of throughput items [torch's setting]"),
+        ("calibration", "calibration", "PHOTOS", _text, "Photos that calibrate int8: photo, directory or pattern"),
+        ("scenario", "scenarios", "NAME", _text, f"Run the load items, in this scenario: {', '.join(SCENARIOS)}"),
+    ):
+        add(name, metavar, kind, f"* {text}", dest=f"segcore_{dest}", action="append", default=[])
     add(
         "weights",
         "KIND",
-        "pretrained, random (speed only), the path of a checkpoint, or auto: pretrained if cached or downloadable, "
-        "otherwise random and marked as such [auto]",
+        _text,
+        "pretrained, random, a checkpoint, or auto: pretrained, else random [auto]",
         default="auto",
     )
-    add("baseline", "RUN", "Judge the run against this one: path, name, latest, or a directory of runs")
-    add("profile", "DIR", "Profile each latency item after measuring it; write its trace to DIR")
-    add_load_options(group)
+    add("baseline", "RUN", _text, "Judge the run against this one: path, name, latest, or a directory of runs")
+    add("profile", "DIR", _path, "Profile each latency item after measuring it; write its trace to DIR")
+    add("rate", "N", _positive, "Scenario server: queries per second")
+    add("max-p99-ms", "MS", _positive, "Scenario server: limit on p99; without a rate, search the highest")
+    add("streams", "N", _count, "Scenario multi-stream: photos per query [8]")
+    add("queries", "N", _count, "Length of a load run in queries [what its percentile needs, for at least 10 s]")
+    add("duration", "S", _positive, "Length of a load run in seconds")
+    add("seed", "N", _natural, "Scenario server: seed of the arrivals [0]", default=0)
     group.addoption("--segcore-offline", action="store_true", help="Do not use the network. Alias: --offline")
 
 
@@ -89,40 +95,57 @@ def _text(text: str) -> str:
     return text
 
 
+def _path(text: str) -> Path:
+    return Path(_text(text))
+
+
+def _positive(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 < value < math.inf:
+        raise argparse.ArgumentTypeError(f"{text!r}: wanted a positive number")
+    return value
+
+
+def _natural(text: str, least: int = 0) -> int:
+    if not (text.isascii() and text.isdecimal() and int(text) >= least):
+        raise argparse.ArgumentTypeError(f"{text!r}: wanted a whole number, at least {least}")
+    return int(text)
+
+
+def _count(text: str) -> int:
+    return _natural(text, 1)
+
+
 def read_choices(config: pytest.Config) -> Choices:
     """Return the options; names of cases, models and so on are checked once those are known.
 
     Raises:
-        UsageError: the weights are neither a known kind nor a file.
+        UsageError: the weights are neither a known kind nor a file, or options of the load scenarios contradict.
     """
-    option = config.option
-    directory = config.invocation_params.dir
-    if option.segcore_weights not in WEIGHTS and not Path(option.segcore_weights).is_file():
-        hint = nearest_hint(option.segcore_weights, WEIGHTS)
+    choices, directory = _read(Choices, config.option), config.invocation_params.dir
+    if choices.weights not in WEIGHTS and not Path(choices.weights).is_file():
+        hint = nearest_hint(choices.weights, WEIGHTS)
         raise UsageError(
-            f"--segcore-weights {option.segcore_weights}: neither {', '.join(WEIGHTS)} nor an existing file{hint}"
+            f"--segcore-weights {choices.weights}: neither {', '.join(WEIGHTS)} nor an existing file{hint}"
         )
-    return Choices(
-        case_dirs=tuple(directory / name for name in _unique(option.segcore_cases)) or (config.rootpath / "cases",),
-        cases=_unique(option.segcore_case),
-        tags=_unique(option.segcore_tag),
-        models=_unique(option.segcore_model),
-        devices=_unique(option.segcore_device),
-        sizes=_unique(option.segcore_size),
-        runtimes=_unique(option.segcore_runtime) or ("torch",),
-        precisions=_unique(option.segcore_precision) or ("fp32",),
-        batches=_unique(option.segcore_batch),
-        threads=_unique(option.segcore_threads),
-        calibration=_unique(option.segcore_calibration),
-        weights=option.segcore_weights,
-        profile=directory / option.segcore_profile if option.segcore_profile else None,
-        offline=option.segcore_offline,
-        load=read_load_options(option),
+    load = _read(LoadOptions, config.option)
+    check_names("--segcore-scenario", load.scenarios, SCENARIOS)
+    check_load_options(load)
+    return replace(
+        choices,
+        case_dirs=tuple(directory / path for path in choices.case_dirs) or (config.rootpath / "cases",),
+        profile=directory / choices.profile if choices.profile else None,
+        load=load,
     )
 
 
-def _unique(values: Iterable[_T]) -> tuple[_T, ...]:
-    return tuple(dict.fromkeys(values))
+def _read(kind: type[_D], option: Any) -> _D:
+    """Return a dataclass with the options that were given; the others keep their defaults."""
+    values = {field.name: getattr(option, f"segcore_{field.name}", None) for field in fields(kind)}
+    return kind(**{name: tuple(dict.fromkeys(v)) if isinstance(v, list) else v for name, v in values.items() if v})
 
 
 def check_names(option: str, wanted: Iterable[str], known: Iterable[str]) -> None:

@@ -1,4 +1,4 @@
-"""Which items a bench run is made of, and how long it will take: pure functions of cases, options and devices."""
+"""The items of a bench run and their expected duration: pure functions of cases, options and devices."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from segcore.plugin.options import Choices, check_names
 
 LIGHT_MODEL = "embedded"
 SPEED_TAG = "speed"
-"""Models other than the light one are timed on the cases with this tag only, where any has it."""
+"""If any case has this tag, models other than the light one are timed on the tagged cases only."""
 LIGHT_BATCHES = (1, 2, 4)
 HEAVY_BATCHES = (1, 2)
 
 
 @dataclass(frozen=True)
 class PlanItem:
-    """One item to run; ``weights`` is still what was asked for (``auto``, ``pretrained``, ``random`` or a path)."""
+    """One item to run."""
 
     kind: Kind
     case: Case
@@ -30,14 +30,15 @@ class PlanItem:
     size: int
     batch: int
     weights: str
+    """As requested: ``auto``, ``pretrained``, ``random`` or a path."""
     threads: int | None = None
-    """Intra-op threads, where they are swept; None: as many as torch is set to."""
+    """Intra-op threads if they are swept; None for torch's setting."""
     scenario: Scenario | None = None
     """Of a load item."""
 
     @property
     def id(self) -> str:
-        """What stands in the brackets of the test's name, and of `BenchmarkRecord.key`."""
+        """Part of the test's name and of `BenchmarkRecord.key` that is in brackets."""
         return item_id(self.kind, self.params)
 
     @property
@@ -47,20 +48,20 @@ class PlanItem:
 
     @property
     def params(self) -> dict[str, Any]:
-        """What ``--benchmark-group-by=param:NAME`` can name."""
+        """Values for ``--benchmark-group-by=param:NAME``."""
         return {name: getattr(self, name) for name in ITEM_FIELDS} | {"case": self.case.name}
 
     @property
     def model_key(self) -> tuple[str, str, str, str, str, int | None]:
-        """Items that agree in this share one loaded model."""
+        """Items with equal keys share one loaded model."""
         return (self.model, self.weights, self.runtime, self.precision, self.device, self.threads)
 
 
 def select_cases(cases: Sequence[Case], choices: Choices) -> tuple[Case, ...]:
-    """Return the cases asked for by name or tag.
+    """Return the cases selected by name and tag.
 
     Raises:
-        UsageError: a name or tag is not among the cases.
+        UsageError: no case has the name or tag.
     """
     check_names("--segcore-case", choices.cases, (case.name for case in cases))
     check_names("--segcore-tag", choices.tags, (tag for case in cases for tag in case.tags))
@@ -125,7 +126,7 @@ def find_duplicate(tests: Iterable[tuple[str, PlanItem]]) -> str:
 
 
 def run_order(items: Iterable[PlanItem]) -> dict[str, int]:
-    """Return each item's position, by its key, in a run that loads every model once: accuracy first, then speed."""
+    """Return the position of each item, by key, so that each model is loaded once and its accuracy comes first."""
     items = list(items)
     model_keys = list(dict.fromkeys(item.model_key for item in items))
     ordered = sorted(items, key=lambda item: (model_keys.index(item.model_key), KINDS.index(item.kind)))
@@ -133,10 +134,10 @@ def run_order(items: Iterable[PlanItem]) -> dict[str, int]:
 
 
 def estimate_seconds(kind: Kind, call_s: float, min_rounds: int, max_time_s: float) -> float:
-    """Return about how long an item takes whose single call takes `call_s` seconds.
+    """Return roughly how long an item takes if one call takes `call_s` seconds.
 
-    Warm-up, pytest-benchmark's own calibration call, its rounds and its last call for the result; an accuracy item
-    calls once and writes its pictures.
+    A timed item has its warm-up, pytest-benchmark's calibrating call, the rounds, and one more call for the result; an
+    accuracy item has one call and writes pictures.
     """
     if kind == "accuracy":
         return call_s + 0.3

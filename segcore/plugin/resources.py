@@ -1,4 +1,4 @@
-"""What items need before they can run: photos, weights, loaded models; and why some of it cannot be had."""
+"""What items need before they can run: photos, weights and loaded models; and why some of it is not available."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import gc
 from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
+from typing import Any, TypeVar
 
 import torch
 
@@ -17,16 +18,23 @@ from segcore.inputs.cases import Case, resolve_image, resolve_mask
 from segcore.inputs.download import FetchSettings
 from segcore.plugin.plan import PlanItem
 
+_P = TypeVar("_P")
+
 
 class Resources:
-    """Photos and weights are looked for once each, and the network is asked only here."""
+    """Find each photo and each model's weights once, and keep the last model loaded.
+
+    Args:
+        settings: of downloads.
+        calibration: photos that int8 is calibrated on.
+    """
 
     def __init__(self, settings: FetchSettings, calibration: Sequence[Photo] = CALIBRATION_PHOTOS) -> None:
         self.settings = settings
         self.calibration = calibration
         self.random_models: dict[str, str] = {}
-        """Reason by model of why it runs on random weights."""
-        self._files: dict[tuple[str, str], Path | DownloadError] = {}
+        """Why a model runs on random weights, by its name."""
+        self._files: dict[tuple[str, str], Any] = {}
         self._weights: dict[str, str] = {}
         self._loaded: tuple[tuple[object, ...], Segmenter] | None = None
         self._threads = torch.get_num_threads()
@@ -35,7 +43,8 @@ class Resources:
         """Return why an item cannot run and what to do about it, or None."""
         if item.case.skip_reason:
             return SegcoreError(item.case.skip_reason)
-        self._settle_weights(item)
+        if item.model not in self._weights:
+            self._weights[item.model] = self._choose_weights(item)
         if item.kind == "accuracy" and item.model in self.random_models:
             reason = self.random_models[item.model]
             return SegcoreError(f"{item.model} has random weights, which say nothing of accuracy: {reason}")
@@ -47,51 +56,45 @@ class Resources:
             return error
         return None
 
-    def _settle_weights(self, item: PlanItem) -> None:
-        if item.model in self._weights:
-            return
-        self._weights[item.model] = "pretrained" if item.weights == "auto" else item.weights
+    def _choose_weights(self, item: PlanItem) -> str:
         if item.weights == "random":
-            self.random_models[item.model] = "asked for with --segcore-weights random"
-        elif item.weights == "auto":
-            try:
-                models.fetch_weights(item.model, self.settings)
-            except DownloadError as error:
-                self._weights[item.model] = "random"
-                self.random_models[item.model] = f"{error}; mend it with: segcore fetch --model {item.model}"
+            self.random_models[item.model] = "requested by --segcore-weights random"
+        if item.weights != "auto":
+            return item.weights
+        try:
+            models.fetch_weights(item.model, self.settings)
+        except DownloadError as error:
+            self.random_models[item.model] = f"{error}; to download them: segcore fetch --model {item.model}"
+            return "random"
+        return "pretrained"
 
     def photo(self, case: Case) -> Path:
         """Return the photo of a case.
 
         Raises:
-            DownloadError, CaseError, ImageError: it cannot be had.
+            CaseError, DownloadError, ImageError, NotInstalledError: it is not available.
         """
         return self._once(case.name, "photo", lambda: resolve_image(case, self.settings))
 
     def mask(self, case: Case) -> Path | None:
         """Return the ground-truth mask of a case, None if it has none; raises like `photo`."""
-        if case.expect.ground_truth is None:
-            return None
         return self._once(case.name, "mask", lambda: resolve_mask(case, self.settings))
 
-    def _once(self, case: str, what: str, find: Callable[[], Path | None]) -> Path:
+    def _once(self, case: str, what: str, find: Callable[[], _P]) -> _P:
         if (case, what) not in self._files:
             try:
-                found = find()
+                self._files[case, what] = find()
             except DownloadError as error:
                 self._files[case, what] = error
-            else:
-                assert found is not None
-                self._files[case, what] = found
-        file = self._files[case, what]
+        file: _P | DownloadError = self._files[case, what]
         if isinstance(file, DownloadError):
             raise file
         return file
 
     def segmenter(self, item: PlanItem) -> Segmenter:
-        """Return the item's model, torch set to the item's threads, which every runtime takes over.
+        """Return the item's model, with torch set to the item's threads, which every runtime adopts.
 
-        The model before is let go of: items come in an order that loads each one once.
+        The previous model is released: items run in an order that loads each model once.
 
         Raises:
             SegcoreError: it cannot be loaded.
@@ -112,7 +115,7 @@ class Resources:
         return self._loaded[1]
 
     def release(self) -> None:
-        """Let go of the loaded model, and set torch's threads back."""
+        """Release the loaded model and restore torch's threads."""
         self._loaded = None
         torch.set_num_threads(self._threads)
         gc.collect()
@@ -120,5 +123,5 @@ class Resources:
 
 @cache
 def gmacs_per_pixel(model: str) -> float:
-    """Return giga multiply-accumulates per pixel at model scale, for forecasts: exact counts depend on rounding."""
+    """Return approximate giga multiply-accumulates per pixel at model scale, for forecasts."""
     return models.gmacs(model, 256, 256) / 256**2

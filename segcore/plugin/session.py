@@ -58,9 +58,7 @@ class BenchSession:
             replace(settings, offline=True) if choices.offline else settings,
             calibration_photos(choices.calibration, choices.precisions),
         )
-        self.load = choices.load
-        self.profiles = choices.profile
-        """Directory for the traces of latency items, if any."""
+        self.choices = choices
         self.run: Run | None = None
         """The run as it was written last."""
         self.write_error = ""
@@ -98,7 +96,7 @@ class BenchSession:
         gmacs = gmacs_per_pixel(item.model) * item.size**2 * 4 / 3  # photos are about 4:3
         call_s = item.batch * (gmacs / (rate * EXPECTED_EFFICIENCY) + OVERHEAD_S)
         if item.scenario:
-            return self.load.plan(item.scenario, item.batch).expected_seconds(call_s)
+            return self.choices.load.plan(item.scenario, item.batch).expected_seconds(call_s)
         option = self.config.option
         return estimate_seconds(item.kind, call_s, option.benchmark_min_rounds, float(option.benchmark_max_time))
 

@@ -161,7 +161,7 @@ def test_a_baseline_without_items_is_refused(where: Path, pytester: pytest.Pytes
         "hooks.LiveLine.finish",
         "hooks.announce",
         "hooks.print_run",
-        "baseline.judge_runs",
+        "hooks.judge_runs",
         "hooks.print_gate",
     ],
 )
@@ -183,7 +183,7 @@ def test_a_regression_found_before_a_crash_is_no_verdict(
     old: Path, pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     regressed = GateResult("old", "new", (Row("a", "median", "regressed", "slower"),))
-    monkeypatch.setattr("segcore.plugin.baseline.judge_runs", lambda *_: regressed)
+    monkeypatch.setattr("segcore.plugin.hooks.judge_runs", lambda *_: regressed)
     pytester.makeconftest("def pytest_runtest_logfinish(): 1 / 0")
     done = pytester.runpytest_inprocess(*ACCURACY, "--segcore-baseline=old")
     assert done.ret == EXIT_CRASHED

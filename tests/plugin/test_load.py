@@ -227,7 +227,7 @@ def test_disabled_benchmarks_serve_one_query(where: Path, pytester: pytest.Pytes
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (("--segcore-scenario=sever",), "invalid choice: 'sever'"),
+        (("--segcore-scenario=sever",), "did you mean 'server'"),
         (SERVER, "--segcore-scenario server needs --segcore-rate"),
         (
             ("--segcore-scenario=offline", "--segcore-rate=2"),

@@ -10,7 +10,7 @@ import pytest
 from segcore.core.limits import Limits
 from segcore.core.records import Run
 from segcore.judgement.gate import judge
-from segcore.plugin.page import LATEST, write_page
+from segcore.plugin.reporting import LATEST, write_page
 from tests.support.factories import make_run
 
 
@@ -22,12 +22,12 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
 
 
 def test_page_is_written_and_named(run: Run) -> None:
-    assert write_page(run, None, None) == [f"report: {LATEST}"]
+    assert list(write_page(run, None, None)) == [f"report: {LATEST}"]
     assert "Passed: all 9 items" in LATEST.read_text()
 
 
 def test_page_of_a_judged_run(run: Run) -> None:
-    assert write_page(run, run, judge([run], [run], Limits())) == [f"report: {LATEST}"]
+    assert list(write_page(run, run, judge([run], [run], Limits()))) == [f"report: {LATEST}"]
     assert "What changed" in LATEST.read_text()
 
 
@@ -61,7 +61,7 @@ def test_summary_of_the_step(run: Run, monkeypatch: pytest.MonkeyPatch, with_gat
     summary = Path("summary.md")
     summary.write_text("before\n")
     monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(summary))
-    write_page(run, run if with_gate else None, judge([run], [run], Limits()) if with_gate else None)
+    list(write_page(run, run if with_gate else None, judge([run], [run], Limits()) if with_gate else None))
     text = summary.read_text()
     assert text.startswith("before\n")
     assert ("### ✅ segcore: Passed" in text) is not with_gate  # the gate prints a verdict of its own

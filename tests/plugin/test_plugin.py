@@ -21,7 +21,6 @@ import segcore.measurement.machine
 # torch cannot be imported twice.
 import segcore.plugin.collect
 import segcore.plugin.hooks
-import segcore.plugin.page
 import segcore.report.html
 import segcore.report.markdown
 from segcore.core.errors import DeviceError, OfflineError
@@ -167,7 +166,7 @@ def test_random_weights_are_timed_but_not_judged(
     reasons = {o.reason for o in run.record.outcomes if o.outcome == "skipped"}
     assert reasons == {
         "embedded has random weights, which say nothing of accuracy: weights.example is out of reach; "
-        "mend it with: segcore fetch --model embedded"
+        "to download them: segcore fetch --model embedded"
     }
     done.stdout.fnmatch_lines(["segcore: embedded is timed on random weights: *", "*embedded (random)*"])
 
@@ -235,7 +234,7 @@ def test_a_case_says_itself_that_it_is_skipped(where: Path, pytester: pytest.Pyt
         (["--segcore-weights=pretraind"], "--segcore-weights pretraind: neither auto, pretrained, random nor"),
         (["--segcore-size=0"], "'0': wanted a whole number, at least 1"),
         (["--segcore-batch=x"], "'x': wanted a whole number"),
-        (["--cases=elsewhere"], "elsewhere does not exist; name a directory of case files with --cases DIR"),
+        (["--cases=elsewhere"], "elsewhere does not exist"),
         (["--cases=cases", "--cases=more"], "two cases are named red"),
         (["--cases=bad"], "bad/a.yaml"),
         (["-p", "no:benchmark"], "drop `-p no:benchmark`"),

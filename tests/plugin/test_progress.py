@@ -6,17 +6,13 @@ from segcore.plugin.progress import Forecast, clock_text
 
 
 def test_the_forecast_learns_from_what_items_take() -> None:
-    now = [0.0]
-    forecast = Forecast({"a": 10.0, "b": 10.0, "c": 20.0}, clock=lambda: now[0])
+    forecast = Forecast({"a": 10.0, "b": 10.0, "c": 20.0})
     assert forecast.seconds_left == 40.0
-    forecast.start("a")
-    now[0] = 40.0  # four times as long as estimated
-    assert forecast.finish() == 40.0
-    # One largest item's worth of trust in the estimate: (40 + 20) / (10 + 20) = twice as slow.
+    forecast.finish("a", 40.0)  # four times as long as estimated
+    # As if an item like the largest had taken as long as estimated: (40 + 20) / (10 + 20) = twice as slow.
     assert forecast.seconds_left == pytest.approx(60.0)
     for item in ("b", "c"):
-        forecast.start(item)
-        forecast.finish()
+        forecast.finish(item, 1.0)
     assert forecast.seconds_left == 0.0
 
 

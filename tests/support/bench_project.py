@@ -13,7 +13,6 @@ from PIL import Image
 # torch cannot be imported twice.
 import segcore.plugin.collect
 import segcore.plugin.hooks
-import segcore.plugin.page
 import segcore.plugin.session
 import segcore.report.html
 import segcore.report.markdown
