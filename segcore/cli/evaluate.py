@@ -25,6 +25,14 @@ DIRECTORY = Path("reports/evaluations")
 
 
 @dataclass(frozen=True)
+class Saved:
+    """The run file of an evaluation, and why some of its pictures could not be written."""
+
+    run: Run
+    problems: list[str]
+
+
+@dataclass(frozen=True)
 class DatasetOptions:
     """The images to score."""
 
@@ -103,6 +111,7 @@ def evaluate(
     make = options.segmenter_factory()
     segmenter = make()
     out = out or DIRECTORY / f"{dataset.name}-{options.model}-{options.size}.json"
+    saved: list[Saved] = []
     with _progress(len(dataset)) as progress:
         evaluation = run_evaluation(
             segmenter,
@@ -111,17 +120,17 @@ def evaluate(
             options=ScoringOptions(journal=out.with_suffix(".journal.jsonl") if is_replaced(out) else None, **scoring),
             engine=cluster.open(make),
             progress=progress,
+            save=lambda evaluation: saved.append(_save(evaluation, segmenter, dataset, out, started)),
         )
-    if not evaluation.images:
-        reason = next(iter(evaluation.failed.values()))
-        raise DatasetError(f"none of {len(dataset)} images could be scored; the first: {reason}")
-    run = _save(evaluation, segmenter, dataset, out, started)
+    run, problems = saved[0].run, saved[0].problems
     if as_json:
         show_json([result.model_dump(mode="json") for result in evaluation.results])
     else:
         _print(evaluation, run, in_process=cluster.engine == "local")
     failures = list(evaluation.failed.values())
-    exit_if_any([*failures, f"{len(failures)} of {len(dataset)} images could not be scored"] if failures else [])
+    if failures:
+        problems = [*problems, *failures, f"{len(failures)} of {len(dataset)} images could not be scored"]
+    exit_if_any(problems)
 
 
 @contextmanager
@@ -144,7 +153,7 @@ def _progress(total: int) -> Iterator[Callable[[int, float], None]]:
         yield update
 
 
-def _save(evaluation: Evaluation, segmenter: Segmenter, dataset: Dataset, path: Path, started: str) -> Run:
+def _save(evaluation: Evaluation, segmenter: Segmenter, dataset: Dataset, path: Path, started: str) -> Saved:
     """Write the run file and, unless it is a pipe or a device, pictures of the worst images beside it."""
     from segcore.core.files import is_replaced
     from segcore.core.records import Benchmark, OutcomeRecord, Run, RunRecord
@@ -153,8 +162,12 @@ def _save(evaluation: Evaluation, segmenter: Segmenter, dataset: Dataset, path: 
     from segcore.measurement import machine
     from segcore.results.store import save_run
 
+    if not evaluation.images:
+        reason = next(iter(evaluation.failed.values()))
+        raise DatasetError(f"none of {len(dataset)} images could be scored; the first: {reason}")
     worst = evaluation.results[0].worst if is_replaced(path) else ()
-    infos = records_of(evaluation, segmenter, save_worst(segmenter, dataset, worst, path.with_suffix(".worst")))
+    worst, problems = save_worst(segmenter, dataset, worst, path.with_suffix(".worst"))
+    infos = records_of(evaluation, segmenter, worst)
     seconds = evaluation.forward_s / evaluation.images
     passed = [OutcomeRecord(item=info.key, kind="dataset", outcome="passed", key=info.key) for info in infos]
     failed = [
@@ -177,7 +190,7 @@ def _save(evaluation: Evaluation, segmenter: Segmenter, dataset: Dataset, path: 
         benchmarks=tuple(Benchmark(name=info.key, samples=(seconds,), info=info) for info in infos),
     )
     save_run(run)
-    return run
+    return Saved(run, problems)
 
 
 def _print(evaluation: Evaluation, run: Run, in_process: bool) -> None:

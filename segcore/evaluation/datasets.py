@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Generator, Mapping, Sequence
-from contextlib import closing
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -100,6 +100,7 @@ def evaluate(
     options: ScoringOptions = ScoringOptions(),
     engine: Engine | None = None,
     progress: Callable[[int, float], None] | None = None,
+    save: Callable[[Evaluation], None] | None = None,
 ) -> Evaluation:
     """Score a model on a dataset.
 
@@ -110,50 +111,59 @@ def evaluate(
         options: batch, threads and journal.
         engine: a `segcore.evaluation.ray_engine.RayEngine`; this process if None.
         progress: called after each image with the number of images done and the running mIoU of the first protocol.
+        save: called with the result before the journal is marked as finished; if it fails, the evaluation can be
+            resumed.
 
     Raises:
         UsageError: a protocol is unknown, or requires another size.
         RecordError: the journal cannot be used.
+        OutputError: the journal cannot be written.
     """
     start = time.perf_counter()
     chosen = choose(protocols, segmenter.size)
     scales = tuple(dict.fromkeys(protocol.scale for protocol in chosen))
     task = ScoringTask(dataset, scales, options.batch, options.workers)
     tally, resumed = Tally(chosen, options.worst), 0
-    with closing(_scores(segmenter, task, options, engine or partial(score_chunks, segmenter))) as scores:
-        for score, is_new in scores:
-            tally.add(score)
-            resumed += not is_new
-            if progress and is_new:
-                progress(tally.seen, tally.running_miou)
-    if tally.seen != len(dataset):
-        raise RuntimeError(f"{len(dataset)} images asked for, {tally.images} + {len(tally.failed)} came back")
-    return Evaluation(
-        results=tuple(_result(segmenter, dataset, tally, sums) for sums in tally.sums),
-        fractions=tally.fractions(),
-        wall_s=time.perf_counter() - start,
-        forward_s=tally.forward_s,
-        resumed=resumed,
-    )
+    with ExitStack() as stack:
+        journal = None
+        if options.journal is not None:
+            journal = stack.enter_context(closing(Journal(options.journal, _identity(segmenter, task), options.resume)))
+        with closing(_scores(task, journal, engine or partial(score_chunks, segmenter))) as scores:
+            for score, is_new in scores:
+                tally.add(score)
+                resumed += not is_new
+                if progress and is_new:
+                    progress(tally.seen, tally.running_miou)
+        if tally.seen != len(dataset):
+            raise RuntimeError(f"{len(dataset)} images asked for, {tally.images} + {len(tally.failed)} came back")
+        evaluation = Evaluation(
+            results=tuple(_result(segmenter, dataset, tally, sums) for sums in tally.sums),
+            fractions=tally.fractions(),
+            wall_s=time.perf_counter() - start,
+            forward_s=tally.forward_s,
+            resumed=resumed,
+        )
+        if save:
+            save(evaluation)
+        if journal:
+            journal.finish()
+    return evaluation
 
 
 def _scores(
-    segmenter: Predictor, task: ScoringTask, options: ScoringOptions, engine: Engine
+    task: ScoringTask, journal: Journal | None, engine: Engine
 ) -> Generator[tuple[ImageScore, bool], None, None]:
     """Yield the scores in the journal, then those of the engine, which are added to it; the flag marks the latter."""
-    if options.journal is None:
-        with closing(engine(task, task.chunks())) as scores:
-            yield from ((score, True) for score in scores)
-        return
-    with closing(Journal(options.journal, _identity(segmenter, task), options.resume)) as journal:
-        done = set()
-        for score in journal.scores():
+    done: set[str] = set()
+    for score in journal.scores() if journal else ():
+        if score.name not in done:  # also in journals that two processes wrote
             done.add(score.name)
             yield score, False
-        with closing(engine(task, task.chunks(frozenset(done)))) as scores:
-            for score in scores:
+    with closing(engine(task, task.chunks(frozenset(done)))) as scores:
+        for score in scores:
+            if journal:
                 journal.append(score)
-                yield score, True
+            yield score, True
 
 
 def _identity(segmenter: Predictor, task: ScoringTask) -> Mapping[str, object]:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import io
+import os
+import sys
 from pathlib import Path
 
 import numpy as np
 import torch
 from PIL import Image
 
+from segcore.core.errors import SegcoreError
 from segcore.core.files import write_file
 from segcore.core.image_files import save_indexed_png
 from segcore.core.records import MARGIN_PNG_STEP, AccuracyRecord, WorstRecord
@@ -45,27 +48,35 @@ def save_pictures(result: SegmentationResult, record: AccuracyRecord, directory:
 
 def save_worst(
     segmenter: Predictor, dataset: Dataset, worst: tuple[WorstRecord, ...], directory: Path
-) -> tuple[WorstRecord, ...]:
+) -> tuple[tuple[WorstRecord, ...], list[str]]:
     """Write photo, mask and prediction of each of the worst images to a JPEG.
 
-    Returns the records with the path of their picture, relative to the parent of `directory`.
-
-    Raises:
-        SegcoreError: a photo can no longer be read, or a file cannot be written.
+    Returns the records with the path of their picture, relative to the parent of `directory`, and the reason for each
+    picture that could not be written.
     """
+    saved, problems = [], []
     for stale in filter(Path.is_file, directory.glob("[0-9][0-9]-*.jpg")):  # of an earlier evaluation of the same name
-        stale.unlink()
-    saved = []
+        try:
+            stale.unlink()
+        except OSError as error:
+            problems.append(f"{stale}: cannot be deleted: {error.strerror}")
     for rank, record in enumerate(worst, start=1):
-        photo, target = dataset.load(dataset.names.index(record.name))
-        with torch.inference_mode():
-            logits = segmenter.forward(segmenter.prepare(photo)[None])[0]
-        prediction = upsample_class_map(logits, *target.shape)
-        path = directory / f"{rank:02}-{Path(record.name).stem}.jpg"
-        row = side_by_side(photo, blend(photo, target, 0.7), blend(photo, prediction, 0.7))
-        _save(Image.fromarray(row), path, "JPEG")
-        saved.append(record.model_copy(update={"picture": f"{directory.name}/{path.name}"}))
-    return tuple(saved)
+        # File systems limit a name to 255 bytes; a character cut in two is dropped.
+        stem = os.fsencode(Path(record.name).stem)[:200].decode(sys.getfilesystemencoding(), errors="ignore")
+        path = directory / f"{rank:02}-{stem}.jpg"
+        try:
+            photo, target = dataset.load(dataset.names.index(record.name))
+            with torch.inference_mode():
+                logits = segmenter.forward(segmenter.prepare(photo)[None])[0]
+            prediction = upsample_class_map(logits, *target.shape)
+            row = side_by_side(photo, blend(photo, target, 0.7), blend(photo, prediction, 0.7))
+            _save(Image.fromarray(row), path, "JPEG")
+        except SegcoreError as error:
+            problems.append(str(error))
+        else:
+            record = record.model_copy(update={"picture": f"{directory.name}/{path.name}"})
+        saved.append(record)
+    return tuple(saved), problems
 
 
 def side_by_side(*pictures: RgbImage) -> RgbImage:

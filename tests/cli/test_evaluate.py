@@ -91,13 +91,36 @@ def test_nothing_that_can_be_scored_is_no_result(root: Path, tmp_path: Path) -> 
     assert not (tmp_path / "a.json").exists()
 
 
-@pytest.mark.parametrize("name", ["a.json", "a.journal.jsonl", "a.worst"])
+@pytest.mark.parametrize("name", ["a.json", "a.journal.jsonl"])
 def test_a_name_that_is_taken_is_one_line(root: Path, tmp_path: Path, name: str) -> None:
-    (tmp_path / name).touch() if name == "a.worst" else (tmp_path / name).mkdir()
+    (tmp_path / name).mkdir()
     result = run("--dataset", "voc", "--root", root, *MODEL, "--out", tmp_path / "a.json")
     assert result.exit_code == 2
     assert name in result.stderr
     assert "Traceback" not in result.output
+
+
+def test_pictures_that_cannot_be_written_do_not_cost_the_figures(root: Path, tmp_path: Path) -> None:
+    (tmp_path / "a.worst").touch()
+    result = run("--dataset", "voc", "--root", root, *MODEL, "--worst", 2, "--out", tmp_path / "a.json")
+    assert result.exit_code == 2
+    assert "6 images" in result.stdout
+    assert [line.count("a.worst") for line in result.stderr.splitlines()] == [1, 1]
+    dataset = load_run(tmp_path / "a.json").benchmarks[0].info.dataset
+    assert dataset is not None
+    assert [record.picture for record in dataset.worst] == [None, None]
+    assert run("--dataset", "voc", "--root", root, *MODEL, "--worst", 0, "--out", tmp_path / "a.json").exit_code == 0
+
+
+def test_names_near_the_limit_of_the_file_system(root: Path, tmp_path: Path) -> None:
+    name = "é" * 125
+    for directory, ending in (("JPEGImages", ".jpg"), ("SegmentationClass", ".png")):
+        (root / directory / f"2007_000000{ending}").rename(root / directory / f"{name}{ending}")
+    (root / "ImageSets/Segmentation/val.txt").write_text(f"{name}\n", encoding="utf-8")
+    result = run("--dataset", "voc", "--root", root, *MODEL, "--out", tmp_path / "a.json")
+    assert result.exit_code == 0, result.output
+    (picture,) = (tmp_path / "a.worst").iterdir()
+    assert name.startswith(picture.stem.removeprefix("01-"))
 
 
 def test_a_device_is_written_through_and_has_nothing_beside_it(root: Path, tmp_path: Path) -> None:

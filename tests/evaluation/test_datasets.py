@@ -22,7 +22,7 @@ from torch import nn
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms import functional as TF  # its usual name
 
-from segcore.core.errors import RecordError, UsageError
+from segcore.core.errors import OutputError, RecordError, SegcoreError, UsageError
 from segcore.core.records import DatasetRecord
 from segcore.evaluation.datasets import Evaluation, ScoringOptions, evaluate, published_figures
 from segcore.evaluation.metrics import SCORES, confusion_matrix, mean_iou, scores
@@ -264,7 +264,9 @@ def test_failed_images_are_scored_again_on_resume(voc: Dataset, tmp_path: Path) 
         ("protocol", "scales differ"),
         ("text", "its first line"),
         ("line", "jsonl:3: not an image score"),
-        ("directory", "journal cannot be written"),
+        ("digit", "jsonl:3: not an image score .ValueError: its checksum differs"),
+        ("directory", "journal cannot be written: it is not a regular file"),
+        ("fifo", "journal cannot be written: it is not a regular file"),
     ],
 )
 def test_journals_of_other_evaluations_are_refused(voc: Dataset, tmp_path: Path, change: str, message: str) -> None:
@@ -285,11 +287,86 @@ def test_journals_of_other_evaluations_are_refused(voc: Dataset, tmp_path: Path,
         case "line":
             lines = journal.read_text().splitlines()
             journal.write_text("\n".join([*lines[:2], '{"name": 3}', lines[3]]) + "\n")
+        case "digit":
+            lines = journal.read_text().splitlines(keepends=True)
+            lines[2] = lines[2].replace('"photo": [[', '"photo": [[1')
+            journal.write_text("".join(lines))
         case "directory":
             journal.unlink()
             journal.mkdir()
-    with pytest.raises(RecordError, match=message):
+        case "fifo":
+            journal.unlink()
+            os.mkfifo(journal)
+    with pytest.raises(SegcoreError, match=message) as caught:
         evaluate(model, dataset, protocols=protocols, options=ScoringOptions(journal=journal, resume=True))
+    assert type(caught.value) is (OutputError if change in ("directory", "fifo") else RecordError)
+    assert not journal.with_name("journal.jsonl.lock").exists()
+
+
+def unfinished(voc: Dataset, journal: Path) -> bytes:
+    """Write the journal of an evaluation that was interrupted after some images; return its contents."""
+
+    def interrupted(task: ScoringTask, chunks: Sequence[Sequence[int]]) -> Any:
+        yield from score_chunks(tiny(), task, [chunks[0][:4]])
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        evaluate(tiny(), voc, options=ScoringOptions(journal=journal), engine=interrupted)
+    return journal.read_bytes()
+
+
+def test_an_unfinished_journal_is_not_replaced(voc: Dataset, tmp_path: Path) -> None:
+    journal = tmp_path / "journal.jsonl"
+    before = unfinished(voc, journal)
+    with pytest.raises(RecordError, match=r"scores of 4 images of an evaluation that did not finish.*--resume.*delete"):
+        evaluate(tiny(), voc, options=ScoringOptions(journal=journal))
+    assert journal.read_bytes() == before
+    assert evaluate(tiny(), voc, options=ScoringOptions(journal=journal, resume=True)).resumed == 4
+    assert evaluate(tiny(), voc, options=ScoringOptions(journal=journal)).resumed == 0
+
+
+def test_an_evaluation_whose_result_could_not_be_saved_is_not_finished(voc: Dataset, tmp_path: Path) -> None:
+    options = ScoringOptions(journal=tmp_path / "journal.jsonl")
+
+    def full(evaluation: Evaluation) -> None:
+        raise OutputError("the disk is full")
+
+    with pytest.raises(OutputError):
+        evaluate(tiny(), voc, options=options, save=full)
+    with pytest.raises(RecordError, match="scores of 10 images"):
+        evaluate(tiny(), voc, options=options)
+    saved: list[Evaluation] = []
+    found = evaluate(tiny(), voc, options=replace(options, resume=True), save=saved.append)
+    assert (saved, found.resumed) == ([found], 10)
+
+
+def test_a_journal_without_an_image_is_replaced(voc: Dataset, tmp_path: Path) -> None:
+    journal = tmp_path / "journal.jsonl"
+    unfinished(voc, journal)
+    journal.write_bytes(journal.read_bytes().splitlines(keepends=True)[0])
+    assert evaluate(tiny(), voc, options=ScoringOptions(journal=journal)).images == 10
+
+
+@pytest.mark.parametrize("resume", [False, True])
+def test_a_journal_is_written_by_one_evaluation_at_a_time(voc: Dataset, tmp_path: Path, resume: bool) -> None:
+    options = ScoringOptions(journal=tmp_path / "journal.jsonl")
+
+    def second(evaluation: Evaluation) -> None:
+        with pytest.raises(RecordError, match="another evaluation is writing it"):
+            evaluate(tiny(), voc, options=replace(options, resume=resume))
+
+    assert evaluate(tiny(), voc, options=options, save=second).images == 10
+    assert [path.name for path in tmp_path.iterdir() if path.is_file()] == ["journal.jsonl"]
+
+
+def test_an_image_that_is_in_the_journal_twice_counts_once(voc: Dataset, tmp_path: Path) -> None:
+    journal = tmp_path / "journal.jsonl"
+    whole = evaluate(tiny(), voc, options=ScoringOptions(journal=journal))
+    lines = journal.read_bytes().splitlines(keepends=True)
+    journal.write_bytes(b"".join([*lines, *lines[3:5]]))
+    resumed = evaluate(tiny(), voc, options=ScoringOptions(journal=journal, resume=True))
+    assert resumed.resumed == 10
+    same_figures(whole, resumed)
 
 
 KILLED = """
