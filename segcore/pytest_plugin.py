@@ -40,6 +40,7 @@ UNPLANNED = object()
 
 _COLLECTOR = pytest.StashKey["Collector"]()
 _ERROR = pytest.StashKey[SegcoreError]()
+_DESELECTED = pytest.StashKey[list[str]]()
 
 
 def pytest_addoption(parser: pytest.Parser, pluginmanager: pytest.PytestPluginManager) -> None:
@@ -118,6 +119,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         items.sort(key=lambda item: order[plans[item].key] if item in plans else -1)
 
 
+def pytest_deselected(items: list[pytest.Item]) -> None:
+    """Remember the keys of the items of ours that are deselected."""
+    for item, plan in _plans(items).items():
+        item.config.stash.setdefault(_DESELECTED, []).append(plan.key)
+
+
 def _refuse(config: pytest.Config, items: list[pytest.Item], error: str) -> None:
     """Raise a usage error; a worker of pytest-xdist would crash with it, so it hands the error to its controller."""
     output: dict[str, str] | None = getattr(config, "workeroutput", None)
@@ -164,7 +171,8 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     with capture.global_and_fixture_disabled() if capture else nullcontext():  # for the progress bars of downloads
         try:
             by_node = {item.nodeid: plan for item, plan in plans.items()}
-            hooks = BenchHooks(config, _collector(config).choices, by_node, baseline)
+            deselected = config.stash.get(_DESELECTED, [])
+            hooks = BenchHooks(config, _collector(config).choices, by_node, baseline, deselected)
         except SegcoreError as error:
             raise pytest.UsageError(str(error)) from error
     config.pluginmanager.register(hooks, HOOKS)

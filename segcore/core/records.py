@@ -9,7 +9,7 @@ Every model is frozen and refuses unknown keys; a reader refuses a schema versio
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -31,6 +31,8 @@ TIMED: tuple[Kind, ...] = ("latency", "throughput", "load")
 """Kinds whose samples are the result; the samples of other kinds only document how long the item took."""
 ITEM_FIELDS = ("case", "model", "runtime", "precision", "device", "size", "batch", "threads", "scenario")
 """What identifies an item among those of its kind: fields of `BenchmarkRecord`."""
+SELECTABLE = ("case", "tag", "model", "device", "runtime", "precision", "size", "batch", "threads", "scenario")
+"""What ``--segcore-NAME`` can select items by."""
 WeightsKind = Literal["pretrained", "random", "checkpoint"]
 OutcomeKind = Literal["passed", "failed", "skipped", "error"]
 Scenario = Literal["offline", "single-stream", "multi-stream", "server"]
@@ -279,6 +281,19 @@ class BenchmarkRecord(Record):
         """Energy per image, None if it was not measured."""
         return self.energy.joules / (self.energy.calls * self.batch) if self.energy else None
 
+    def fits(self, selection: Mapping[str, Collection[str]]) -> bool:
+        """Return whether values of `SELECTABLE` select the item; some apply to some kinds of items alone."""
+        kinds: dict[str, tuple[Kind, ...]] = {
+            "batch": ("throughput", "load"),
+            "threads": ("throughput",),
+            "scenario": ("load",),
+        }
+        return all(
+            not set(values).isdisjoint(self.tags if name == "tag" else (str(getattr(self, name)),))
+            for name, values in selection.items()
+            if self.kind in kinds.get(name, KINDS)
+        )
+
     @property
     def key(self) -> str:
         """Identity of the item across runs, for example ``latency[chelsea-embedded-torch-cpu-320]``."""
@@ -385,6 +400,10 @@ class RunRecord(Record):
     calibration: tuple[CalibrationRecord, ...] = ()
     versions: dict[str, str]
     git: GitRecord | None = None
+    selection: dict[str, tuple[str, ...]] = {}
+    """Values of `SELECTABLE` that the command line restricted the run to, by name."""
+    deselected: tuple[str, ...] = ()
+    """`BenchmarkRecord.key` of the items that the command line deselected by name, keyword or marker."""
     outcomes: tuple[OutcomeRecord, ...] = ()
     warnings: tuple[WarningRecord, ...] = ()
 
@@ -404,6 +423,10 @@ class Run(Record):
     path: Path
     record: RunRecord
     benchmarks: tuple[Benchmark, ...] = Field(default=())
+
+    def leaves_out(self, info: BenchmarkRecord) -> bool:
+        """Return whether the command line left an item out of the run."""
+        return info.key in self.record.deselected or not info.fits(self.record.selection)
 
     @property
     def name(self) -> str:

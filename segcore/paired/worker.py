@@ -159,7 +159,8 @@ def case_limit(callspec: Any) -> float | None:
     for plan in getattr(callspec, "params", {}).values():
         if hasattr(getattr(plan, "case", None), "limits_for"):
             names = ("model", "device", "runtime", "precision", "size")
-            limits = plan.case.limits_for(**{name: getattr(plan, name) for name in names})
+            old = not hasattr(plan, "limits")
+            limits = plan.case.limits_for(**{name: getattr(plan, name) for name in names}) if old else plan.limits
             if "max_slowdown" in limits.model_fields_set:
                 limit: float | None = limits.slowdowns.get(0.5)
                 return limit

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Mapping, Sequence
 from typing import Any
 
 import pytest
@@ -30,12 +30,18 @@ class BenchHooks:
         choices: the command line.
         plan: the selected items by node id, in order.
         baseline: runs to judge this one against, loaded before it begins so that ``latest`` is never the run itself.
+        deselected: keys of the items that were collected and then deselected.
     """
 
     def __init__(
-        self, config: pytest.Config, choices: Choices, plan: Mapping[str, PlanItem], baseline: tuple[Run, ...]
+        self,
+        config: pytest.Config,
+        choices: Choices,
+        plan: Mapping[str, PlanItem],
+        baseline: tuple[Run, ...],
+        deselected: Sequence[str],
     ) -> None:
-        self.session = BenchSession(config, choices, plan)
+        self.session = BenchSession(config, choices, plan, deselected)
         self._reporter = reporter = config.pluginmanager.getplugin("terminalreporter")
         if reporter:
             reporter.reportchars = reporter.reportchars.replace("s", "")  # `announce` lists each reason once

@@ -42,12 +42,6 @@ class BenchItem:
         self.segmenter: Segmenter = self.session.resources.segmenter(self.plan)
         self.photo: Path = self.session.resources.photo(self.plan.case)
 
-    @property
-    def limits(self) -> Limits:
-        """Limits of the case that apply to this item."""
-        names = ("model", "device", "runtime", "precision", "size")
-        return self.plan.case.limits_for(**{name: getattr(self.plan, name) for name in names})
-
     def new_record(self, result: SegmentationResult, **fields: Any) -> BenchmarkRecord:
         """Return the record of what ran; `fields` are its results."""
         mask = self.session.resources.mask(self.plan.case) if self.plan.kind == "accuracy" else None
@@ -61,7 +55,7 @@ class BenchItem:
             scenario=self.plan.scenario,
             photo_sha256=sha256_file(self.photo),
             mask_sha256=sha256_file(mask) if mask else None,
-            limits=self.limits,
+            limits=self.plan.limits,
             tags=self.plan.case.tags,
             order=self.session.order[self.plan.key],
             started_s=round(self.started_s, 3),
@@ -92,7 +86,7 @@ class AccuracyItem(BenchItem):
             photo_logits(segmenter, self.photo, self.plan.size)
             for segmenter in (reference_of(self.segmenter), self.segmenter)
         )
-        return logits_parity(wanted, logits).check(self.limits.max_parity_drift)
+        return logits_parity(wanted, logits).check(self.plan.limits.max_parity_drift)
 
     def explain(self, found: AccuracyRecord) -> str:
         """Return which expectations do not hold, what was found instead, and the path of the overlay."""

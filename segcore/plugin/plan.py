@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from segcore.core.limits import Limits
 from segcore.core.records import ITEM_FIELDS, KINDS, Kind, Scenario, item_id
 from segcore.inputs.cases import Case
 from segcore.plugin.options import Choices, check_names
@@ -50,6 +51,12 @@ class PlanItem:
     def params(self) -> dict[str, Any]:
         """Values for ``--benchmark-group-by=param:NAME``."""
         return {name: getattr(self, name) for name in ITEM_FIELDS} | {"case": self.case.name}
+
+    @property
+    def limits(self) -> Limits:
+        """Those of the case that hold for this item."""
+        names = ("model", "device", "runtime", "precision", "size", "kind", "batch")
+        return self.case.limits_for(**{name: getattr(self, name) for name in names})
 
     @property
     def model_key(self) -> tuple[str, str, str, str, str, int | None]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import cached_property
@@ -27,6 +27,7 @@ from segcore.measurement.machine import fingerprint, git_commit, package_version
 from segcore.plugin.options import Choices
 from segcore.plugin.plan import PlanItem, estimate_seconds
 from segcore.plugin.resources import Resources, gmacs_per_pixel
+from segcore.plugin.selection import command_line, deselects_tests, selected_values
 from segcore.plugin.storage import benchmark_session, take_over_saving
 from segcore.results.store import append_journal, benchmark_entry, journal_path, parse_run, save_document
 
@@ -45,14 +46,20 @@ class BenchSession:
         config: pytest's.
         choices: the command line.
         items: the selected items, by node id, in order. Nodes of the same item (repetitions) share its key.
+        deselected: keys of the items that were collected and then deselected.
     """
 
-    def __init__(self, config: pytest.Config, choices: Choices, items: Mapping[str, PlanItem]) -> None:
+    def __init__(
+        self, config: pytest.Config, choices: Choices, items: Mapping[str, PlanItem], deselected: Sequence[str]
+    ) -> None:
         keep_freed_memory()
         self.config = config
         self.items = dict(items)
         self.order = {key: i for i, key in enumerate(dict.fromkeys(item.key for item in items.values()))}
         """Position of each item in the run, by key."""
+        options = command_line(config)
+        self._selection = selected_values(options)
+        self._deselected = tuple(dict.fromkeys(deselected)) if deselects_tests(options) else ()
         settings = FetchSettings.from_env()
         self.resources = Resources(
             replace(settings, offline=True) if choices.offline else settings,
@@ -223,6 +230,8 @@ class BenchSession:
             calibration=self.calibration,
             versions=package_versions(),
             git=self._git,
+            selection=self._selection,
+            deselected=self._deselected,
             outcomes=tuple(self.outcomes.values()),
             warnings=run_warnings(self._before, after, self._calibration_change),
         )

@@ -135,6 +135,8 @@ limits:
   - {when: {device: [mps, "cuda:1"], model: m}, max_drift: 0.3}
   - {when: {runtime: openvino, precision: int8}, max_drift: 0.4}
   - {when: {size: 640, tag: live}, max_latency_ms: 5}
+  - {when: {kind: [latency, load], model: k}, max_slowdown: 0.2}
+  - {when: {kind: throughput, batch: [2, 4]}, max_slowdown: 0.1}
 """,
     )
     assert limits_of(case) == {"max_drift": 0.1}
@@ -144,6 +146,9 @@ limits:
     assert limits_of(case, runtime="openvino") == {"max_drift": 0.1}
     assert limits_of(case, runtime="openvino", precision="int8") == {"max_drift": 0.4}
     assert limits_of(case, size=640) == {"max_drift": 0.1, "max_latency_ms": {"p50": 5}}
+    for kind, batch, limit in (("latency", 1, 0.2), ("load", 4, 0.2), ("throughput", 1, None), ("throughput", 4, 0.1)):
+        found = limits_of(case, model="k", kind=kind, batch=batch)
+        assert found.get("max_slowdown") == (limit and {"p50": limit}), kind
     assert isinstance(case.limits_for(model="m", device="cpu", runtime="t", precision="fp32", size=1), Limits)
 
 

@@ -121,8 +121,6 @@ def test_the_reason_says_when_more_rounds_would_decide() -> None:
         (Limits(max_latency_ms={"p50": 40}), "median latency", "regressed"),
         (Limits(max_latency_ms={"p50": 50}), "median latency", "inconclusive"),
         (Limits(max_latency_ms={"p90": 60}), "p90 latency", "pass"),
-        (Limits(min_throughput=15), "throughput", "pass"),
-        (Limits(min_throughput=25), "throughput", "regressed"),
     ],
 )
 def test_absolute_limits_need_no_comparable_baseline(limits: Limits, aspect: str, verdict: Verdict) -> None:
@@ -130,11 +128,43 @@ def test_absolute_limits_need_no_comparable_baseline(limits: Limits, aspect: str
     for old, code in (
         (a_run(an_item()), EXIT_CODES[verdict]),
         (a_run(an_item(), **machine(cpu="Another CPU")), 1 if verdict == "regressed" else 3),
-        (a_run(an_item(case="another")), 1),  # which is missing
+        (a_run(an_item(case="another"), an_item()), 1),  # which is missing
     ):
         result = gate(old, new)
         assert {row.aspect: row.verdict for row in result.rows if row.item == KEY}[aspect] == verdict
         assert result.exit_code == code
+
+
+@pytest.mark.parametrize(
+    ("kind", "limits", "aspects"),
+    [
+        ("latency", Limits(max_latency_ms={"p50": 60}, min_throughput=1e6), {"median latency"}),
+        ("throughput", Limits(max_latency_ms={"p50": 1}, min_throughput=15), {"throughput"}),
+        ("throughput", Limits(max_latency_ms={"p50": 1}), set()),
+        ("latency", Limits(min_throughput=1e6), set()),
+    ],
+)
+def test_an_absolute_limit_holds_for_its_kind_of_items(kind: str, limits: Limits, aspects: set[str]) -> None:
+    item = an_item(kind=kind, batch=4 if kind == "throughput" else 1, limits=limits)
+    result = gate(a_run(item), a_run(item))
+    assert {row.aspect for row in result.rows} - {"median"} == aspects
+    assert result.exit_code == 0
+
+
+@pytest.mark.parametrize(
+    ("samples", "limits", "verdict"),
+    [
+        ((1.407,), Limits(max_latency_ms={"p50": 1}), "regressed"),
+        ((0.2, 0.3, 0.25), Limits(max_latency_ms={"p99": 199}), "regressed"),
+        ((0.2, 0.3, 0.25), Limits(max_latency_ms={"p50": 201}), "inconclusive"),
+        ((0.001, 0.002), Limits(max_latency_ms={"p50": 5}), "inconclusive"),
+    ],
+)
+def test_a_limit_that_every_round_breaks_is_broken_however_few_they_are(
+    samples: tuple[float, ...], limits: Limits, verdict: Verdict
+) -> None:
+    rows = judge([a_run(an_item(case="other"))], [a_run(an_item(samples, limits=limits))], Limits()).rows
+    assert [row.verdict for row in rows if row.item == KEY] == [verdict]
 
 
 def test_throughput_counts_images_not_batches() -> None:
@@ -181,6 +211,54 @@ def test_an_item_absent_from_the_current_run_is_missing(new: Run, reason: str) -
     assert only(result).verdict == "missing"
     assert reason in only(result).reason
     assert result.exit_code == 1
+
+
+@pytest.mark.parametrize(
+    "lookalike", [{"runtime": "openvino"}, {"precision": "int8"}, {"device": "cuda"}, {"threads": 2}]
+)
+def test_a_dropped_item_is_missing_although_a_new_one_resembles_it(lookalike: dict[str, Any]) -> None:
+    kept, dropped = an_item(case="dog"), an_item(kind="throughput", batch=2)
+    new = an_item(kind="throughput", batch=2, **lookalike)
+    result = gate(a_run(kept, dropped), a_run(kept, new))
+    assert {row.item: row.verdict for row in result.rows} == {kept.info.key: "pass", dropped.info.key: "missing"}
+    assert result.exit_code == 1
+
+
+def test_two_dropped_items_are_not_one_new_one() -> None:
+    old = a_run(an_item(), an_item(runtime="openvino"))
+    result = gate(old, a_run(an_item(runtime="onnxruntime")))
+    assert [row.verdict for row in result.rows] == ["missing", "missing"]
+
+
+DOG = an_item(case="dog", tags=("speed",))
+BATCHES = an_item(kind="throughput", batch=4)
+
+
+@pytest.mark.parametrize(
+    ("old", "record", "code", "missing", "left_out"),
+    [
+        ((an_item(), DOG), {}, 1, 1, 0),
+        ((an_item(), DOG), {"deselected": (DOG.info.key,)}, 0, 0, 1),
+        ((an_item(), DOG), {"deselected": ("latency[another]",)}, 1, 1, 0),
+        ((an_item(), DOG), {"selection": {"case": ("cat",)}}, 0, 0, 1),
+        ((an_item(), DOG), {"selection": {"case": ("cat", "dog")}}, 1, 1, 0),
+        ((an_item(tags=("a",)), DOG), {"selection": {"tag": ("a",)}}, 0, 0, 1),
+        ((an_item(), DOG), {"selection": {"batch": ("1",), "model": ("embedded",)}}, 1, 1, 0),
+        ((an_item(), BATCHES), {"selection": {"batch": ("1",)}}, 0, 0, 1),
+        ((an_item(), an_item(size=640)), {"selection": {"size": ("320",)}}, 0, 0, 1),
+        ((an_item(), an_item(runtime="openvino")), {"selection": {"runtime": ("torch",)}}, 0, 0, 1),
+        ((DOG,), {"selection": {"case": ("cat",)}}, 1, 1, 0),  # nothing of the baseline was selected
+        ((), {}, 3, 0, 0),
+    ],
+)
+def test_what_the_command_line_leaves_out_is_not_missing(
+    old: tuple[Benchmark, ...], record: dict[str, Any], code: int, missing: int, left_out: int
+) -> None:
+    limits = Limits(max_latency_ms={"p50": 1000})
+    result = gate(a_run(*old), a_run(an_item(steady(seed=1), limits=limits), **record))
+    assert result.exit_code == code
+    assert result.counts.get("missing", 0) == missing
+    assert sum(note.startswith("not selected") for note in result.notes) == left_out
 
 
 @pytest.mark.parametrize(("outcome", "verdict"), [("failed", "regressed"), ("error", "missing")])

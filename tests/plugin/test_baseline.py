@@ -78,6 +78,36 @@ def test_pytest_exits_as_the_gate_does(
     done.stdout.fnmatch_lines([f"*{words}*"])
 
 
+@pytest.mark.slow
+def test_what_the_command_line_leaves_out_is_not_missing(
+    where: Path, pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench = ("bench/test_accuracy.py", *QUICK)
+    assert pytester.runpytest_inprocess(*bench, "--segcore-size=32", "--benchmark-save=full").ret == 0
+    for options, code, words in (
+        (("-k", "blue"), 0, "*not selected*red*"),
+        (("--deselect", "bench/test_accuracy.py::test_accuracy[red-embedded-torch-cpu-32]"), 0, "*not selected*red*"),
+        (("--segcore-case=blue",), 0, "*not selected*red*"),
+        (("--segcore-tag=speed", "--segcore-size=32"), 0, "*not selected*blue*"),
+        (("--segcore-size=48",), 1, "*like all other items*"),
+    ):
+        done = pytester.runpytest_inprocess(*bench, *options, "--segcore-baseline=full")
+        assert done.ret == code, options
+        done.stdout.fnmatch_lines([words])
+    monkeypatch.setenv("PYTEST_ADDOPTS", "-k blue")
+    assert pytester.runpytest_inprocess(*bench, "--segcore-baseline=full").ret == 0
+    monkeypatch.delenv("PYTEST_ADDOPTS")
+    drop_red = "def pytest_collection_modifyitems(items): items[:] = [i for i in items if 'red' not in i.name]"
+    for leave_out in (
+        {"conftest.py": drop_red},
+        {"conftest.py": "", "pytest.ini": "[pytest]\naddopts = -k blue"},
+        {"pytest.ini": "[pytest]\naddopts = --segcore-case=blue"},
+    ):
+        for name, text in leave_out.items():
+            (where / name).write_text(text)
+        assert pytester.runpytest_inprocess(*bench, "--segcore-baseline=full").ret == 1, leave_out
+
+
 def test_a_failed_test_stays_a_failure_where_the_gate_is_undecided(old: Path, pytester: pytest.Pytester) -> None:
     change_run(old, ('"preprocess": "', '"preprocess": "old '))
     cases = old / "cases" / "all.yaml"

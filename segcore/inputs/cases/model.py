@@ -256,6 +256,9 @@ class When(CaseModel):
     runtime: OneOrMore[Identifier] = ()
     precision: OneOrMore[Precision] = ()
     size: OneOrMore[Size] = ()
+    kind: OneOrMore[Literal["latency", "throughput", "load", "accuracy"]] = ()
+    batch: OneOrMore[Annotated[int, Strict(), Field(ge=1)]] = ()
+    """Photos per call."""
     tag: OneOrMore[Slug] = ()
     """Any of the case's tags."""
 
@@ -320,13 +323,29 @@ class Case(CaseEntry):
     def __hash__(self) -> int:
         return hash((self.name, self.source_file, self.line))
 
-    def limits_for(self, *, model: str, device: str, runtime: str, precision: str, size: int) -> Limits:
+    def limits_for(
+        self,
+        *,
+        model: str,
+        device: str,
+        runtime: str,
+        precision: str,
+        size: int,
+        kind: str = "latency",
+        batch: int = 1,
+    ) -> Limits:
         """Return the limits that the matching rules set for an item; the gate has defaults for the others."""
-        devices = (device, device.partition(":")[0])
         found = Limits()
         for rule in self.limits:
             if rule.when.fits(
-                model=(model,), device=devices, runtime=(runtime,), precision=(precision,), size=(size,), tag=self.tags
+                model=(model,),
+                device=(device, device.partition(":")[0]),
+                runtime=(runtime,),
+                precision=(precision,),
+                size=(size,),
+                kind=(kind,),
+                batch=(batch,),
+                tag=self.tags,
             ):
                 found = rule.over(found)
         return found

@@ -1,6 +1,7 @@
 """The gate: runs in, verdicts out; a pure function that fails closed.
 
-Every item of the baseline gets at least one row, and whatever cannot be judged gets a verdict that is not a pass.
+Every item of the baseline gets at least one row, unless the command line left it out of the current run. Whatever
+cannot be judged gets a verdict that is not a pass.
 """
 
 from __future__ import annotations
@@ -50,9 +51,16 @@ def judge(
     moved = _moved(old, new)
     added = [key for key in new if key not in old and key not in moved.values()]
     judging = _Judging(baseline, current, defaults, noise or {}, drift or {})
+    absent = [key for key in old if key not in new and key not in moved]
+    left_out = [key for key in absent if all(run.leaves_out(old[key][0].info) for run in current)]
+    if len(left_out) == len(old):  # nothing would be judged
+        left_out = []
     rows: list[Row] = []
     for key, before in old.items():
-        rows += judging.known_item(key, before, new.get(moved.get(key, key), ()))
+        if key not in left_out:
+            rows += judging.known_item(key, before, new.get(moved.get(key, key), ()))
+    if not rows:
+        rows.append(Row("run", "item", "incomparable", "the baseline has no items"))
     for key in added:
         rows += judging.new_item(key, new[key])
     rows += _failures(current, rows)
@@ -60,7 +68,9 @@ def judge(
     notes = (
         *changes(baseline[0], current[0], pairs),
         *_unjudged_drift(pairs, judging.drift),
-        *_notes(baseline, current, added),
+        *_listed("new, not in the baseline", added),
+        *_listed("not selected in the current run, and so not judged", left_out),
+        *_notes(baseline, current),
     )
     return GateResult(baseline[0].name, current[0].name, tuple(rows), notes)
 
@@ -78,7 +88,7 @@ class _Judging:
     def known_item(self, key: str, before: Item, after: Item) -> Iterator[Row]:
         """Yield the rows of an item in the baseline."""
         if not after:
-            problem: str | None = _why_missing(key, self.current)
+            problem: str | None = _why_missing(before[0].info, self.current)
         else:
             problem = _problem(before, self.baseline, "baseline") or _problem(after, self.current, "current run")
         if problem:
@@ -142,14 +152,24 @@ def _samples(item: Item) -> list[tuple[float, ...]]:
 
 
 def _moved(old: Mapping[str, Item], new: Mapping[str, Item]) -> dict[str, str]:
-    """Pair unmatched items that differ in device, runtime, precision or threads: incomparable, not missing."""
+    """Pair the items of runs that have none in common, where just the instrument differs: incomparable, not missing.
 
-    def same(info: BenchmarkRecord) -> tuple[object, ...]:
-        return (info.kind, info.case, info.model, info.size, info.batch, info.scenario)
+    If the runs share an item, an absent one was dropped, whatever new one resembles it.
+    """
+    if old.keys() & new.keys():
+        return {}
 
-    unmatched = {same(item[0].info): key for key, item in new.items() if key not in old}
-    pairs = {key: unmatched.get(same(item[0].info)) for key, item in old.items() if key not in new}
-    return {key: other for key, other in pairs.items() if other is not None}
+    def by_work(items: Mapping[str, Item]) -> dict[tuple[object, ...], list[str]]:
+        found: dict[tuple[object, ...], list[str]] = {}
+        for key, item in items.items():
+            info = item[0].info
+            work = (info.kind, info.case, info.model, info.size, info.batch, info.scenario)
+            found.setdefault(work, []).append(key)
+        return found
+
+    others = by_work(new)
+    pairs = [(keys, others.get(work, [])) for work, keys in by_work(old).items()]
+    return {keys[0]: found[0] for keys, found in pairs if len(keys) == len(found) == 1}
 
 
 def _problem(item: Item, runs: Sequence[Run], which: str) -> str | None:
@@ -164,9 +184,11 @@ def _problem(item: Item, runs: Sequence[Run], which: str) -> str | None:
     return None
 
 
-def _why_missing(key: str, current: Sequence[Run]) -> str:
+def _why_missing(info: BenchmarkRecord, current: Sequence[Run]) -> str:
+    if all(run.leaves_out(info) for run in current):
+        return "not selected in the current run, like all other items of the baseline"
     for outcome in _outcomes(current):
-        if outcome.key == key:
+        if outcome.key == info.key:
             return f"{outcome.outcome} in the current run: {outcome.reason or 'no reason recorded'}"
     interrupted = not all(run.record.complete for run in current)
     return "the current run does not have it" + (": it was interrupted" if interrupted else "")
@@ -208,9 +230,12 @@ def _unjudged_drift(
         yield f"changed pixels, not judged between different weights: {', '.join(shown)}"
 
 
-def _notes(baseline: Sequence[Run], current: Sequence[Run], added: Sequence[str]) -> Iterator[str]:
-    if added:
-        yield f"new, not in the baseline: {', '.join(added)}"
+def _listed(what: str, keys: Sequence[str]) -> Iterator[str]:
+    if keys:
+        yield f"{what}: {', '.join(keys)}"
+
+
+def _notes(baseline: Sequence[Run], current: Sequence[Run]) -> Iterator[str]:
     for runs, which in ((baseline, "baseline"), (current, "current run")):
         for run in runs:
             if not run.record.complete:

@@ -54,13 +54,18 @@ def judge_change(
 
 
 def judge_absolute(head: Processes, info: BenchmarkRecord, limits: Limits, noise: ProcessNoise) -> Iterator[Row]:
-    """Yield a row for each absolute limit on latency or throughput; arguments as for `judge_change`."""
-    bounds = [(q, ms / 1e3, f"<= {ms:g} ms") for q, ms in limits.latencies_ms.items()]
-    if limits.min_throughput is not None and not info.load:
+    """Yield a row for each absolute limit: throughput items have one on throughput, the others on latency.
+
+    A limit that every round breaks is broken, however few rounds there are. Arguments as for `judge_change`.
+    """
+    per_second = info.kind == "throughput"
+    bounds = [(q, ms / 1e3, f"<= {ms:g} ms") for q, ms in limits.latencies_ms.items() if not per_second]
+    if limits.min_throughput is not None and per_second:
         bounds.append((0.5, info.batch / limits.min_throughput, f">= {limits.min_throughput:g} images/s"))
     for q, longest_s, limit in bounds:
         found, verdict, reason = _judge((head,), q, partial(arm_interval, head, q), math.log(longest_s), noise)
-        per_second = limit.endswith("images/s")
+        if min(map(min, head)) > longest_s:
+            verdict, reason = "regressed", "every round is beyond the limit"
         seconds = math.exp(found.value)
         yield Row(
             item=info.key,

@@ -1,0 +1,34 @@
+"""What the command line leaves out of a run: for the gate, an item that was not asked for is not missing.
+
+Only the command line and PYTEST_ADDOPTS count. What a configuration file or conftest file leaves out is part of the
+change that is judged.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+from argparse import Namespace
+
+import pytest
+
+from segcore.core.records import SELECTABLE
+from segcore.inference.devices import detect_device
+
+
+def command_line(config: pytest.Config) -> Namespace:
+    """Return the options given on the command line and in PYTEST_ADDOPTS, others at their defaults."""
+    args = [*shlex.split(os.environ.get("PYTEST_ADDOPTS", "")), *map(str, config.invocation_params.args)]
+    return config._parser.parse_known_args(args)
+
+
+def selected_values(options: Namespace) -> dict[str, tuple[str, ...]]:
+    """Return the values that ``--segcore-case`` and its like select, by name; what selects nothing is omitted."""
+    given = {name: getattr(options, f"segcore_{name}", None) or () for name in SELECTABLE}
+    given["device"] = [detect_device(name) for name in given["device"]]
+    return {name: tuple(map(str, values)) for name, values in given.items() if values}
+
+
+def deselects_tests(options: Namespace) -> bool:
+    """Return whether the command line deselects tests by name, keyword or marker."""
+    return bool(options.keyword or options.markexpr or options.deselect)
