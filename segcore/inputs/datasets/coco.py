@@ -7,6 +7,7 @@ number.
 
 from __future__ import annotations
 
+import glob
 import json
 from collections import defaultdict
 from dataclasses import dataclass, field
@@ -74,7 +75,7 @@ def open_coco(root: Path, split: str | None) -> Dataset:
     if find_spec("pycocotools") is None:
         raise NotInstalledError("COCO needs pycocotools, which is not installed; pip install 'segcore[coco]'")
     split = split or "val"
-    found = sorted((root / "annotations").glob(f"instances_{split}*.json"))
+    found = sorted((root / "annotations").glob(f"instances_{glob.escape(split)}*.json"))
     if len(found) != 1:
         shown_names = ", ".join(path.name for path in found) or "none"
         raise DatasetError(

@@ -77,17 +77,24 @@ def open_voc(root: Path, split: str | None) -> Dataset:
     path = root / "ImageSets" / "Segmentation" / f"{split or 'val'}.txt"
     try:
         names = tuple(line.split()[0] for line in _text_of(path.read_bytes()).splitlines() if line.strip())
-    except (OSError, UnicodeDecodeError) as error:
+    except (OSError, ValueError) as error:
         others = ", ".join(sorted(other.stem for other in path.parent.glob("[!.]*.txt"))) or "none"
         raise DatasetError(f"{path}: no list of images ({error}); splits there are: {others}") from None
     return Dataset(f"voc-{path.stem}", names, FileReader(root / "JPEGImages", root / "SegmentationClass", ".jpg"))
 
 
 def _text_of(data: bytes) -> str:
-    """Return text in UTF-8, or in UTF-16 with a byte order mark, as PowerShell writes it; without the marks."""
+    """Return text in UTF-8, or in UTF-16 with a byte order mark, as PowerShell writes it; without the marks.
+
+    Raises:
+        ValueError: it is no text.
+    """
     is_utf16 = data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
-    text = data.decode("utf-16" if is_utf16 else "utf-8").replace("\ufeff", "")  # also where files were joined
-    return one_spelling(text)
+    text = data.decode("utf-16" if is_utf16 else "utf-8")
+    if "\0" in text:
+        raise ValueError("has null characters: save it as UTF-8")
+    # Marks are also where files were joined; DOS ends a file with U+001A.
+    return one_spelling(text.replace("\ufeff", "").rstrip("\x1a"))
 
 
 def one_spelling(name: str) -> str:
