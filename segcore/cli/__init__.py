@@ -17,6 +17,7 @@ from segcore.core.errors import (
     EXIT_CRASHED,
     EXIT_INTERRUPTED,
     EXIT_IO_ERROR,
+    CaseError,
     SegcoreError,
     nearest_hint,
 )
@@ -71,7 +72,10 @@ class LazyGroup(click.Group):
         try:
             return super().invoke(ctx)
         except (SegcoreError, OSError) as error:  # OSError here, because click exits with 1, a verdict, on EPIPE
-            click.echo(f"segcore: {error}", err=True)
+            from segcore.report.escape import plain_text
+
+            lines = str(error).splitlines() if isinstance(error, CaseError) else [str(error)]
+            click.echo("\n".join(map(plain_text, [f"segcore: {lines[0]}", *lines[1:]])), err=True)
             raise click.exceptions.Exit(EXIT_BAD_INPUT if isinstance(error, SegcoreError) else EXIT_IO_ERROR) from None
 
 

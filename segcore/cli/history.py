@@ -24,10 +24,16 @@ def history(name: str | None, storage: Path, as_json: bool) -> None:
     """Show runs over time, item by item, with change points; NAME selects runs or items."""
     from segcore.judgement.history import history as series_of
     from segcore.report.comparison import history_table
+    from segcore.report.escape import plain_text
     from segcore.report.table import open_console, print_table
     from segcore.results.store import find_runs
 
-    found = series_of(_readable(find_runs(storage)), name)
+    runs, unreadable = _readable(find_runs(storage))
+    if not runs and unreadable:
+        raise unreadable[0]
+    for error in unreadable:
+        click.echo(plain_text(f"segcore: left out: {error}"), err=True)
+    found = series_of(runs, name)
     if not found:
         what = f" named {name!r}, nor items of that name" if name else ""
         raise RecordError(f"{storage}: no runs{what}; record one: pytest bench/ --benchmark-save")
@@ -39,14 +45,14 @@ def history(name: str | None, storage: Path, as_json: bool) -> None:
         print_table(history_table(series), console)
 
 
-def _readable(paths: tuple[Path, ...]) -> list[Run]:
-    """Return the runs that can be read, and name the others on stderr."""
+def _readable(paths: tuple[Path, ...]) -> tuple[list[Run], list[RecordError]]:
+    """Return the runs that can be read, and why the others cannot."""
     from segcore.results.store import load_run
 
-    runs = []
+    runs, errors = [], []
     for path in paths:
         try:
             runs.append(load_run(path))
         except RecordError as error:
-            click.echo(f"segcore: left out: {error}", err=True)
-    return runs
+            errors.append(error)
+    return runs, errors

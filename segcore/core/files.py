@@ -1,10 +1,12 @@
-"""Find input files whose names are spelled alike; write output files atomically, or in place for devices and pipes."""
+"""Find and read input files, write output files: atomically, or in place for devices and pipes."""
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import secrets
+import stat
 import sys
 import unicodedata
 from functools import lru_cache
@@ -52,6 +54,29 @@ def is_hidden(path: Path) -> bool:
     Systems and editors leave such files: ``._a.jpg``, ``.DS_Store``, ``.#a.yaml``, ``.ipynb_checkpoints/a.yaml``.
     """
     return any(part.startswith(".") for part in path.parts)
+
+
+def read_file(path: str | Path, most: int) -> bytes:
+    """Return the bytes of a regular file; a FIFO or a device, which might never end, is not opened for long.
+
+    Args:
+        path: of the file; symbolic links are followed.
+        most: bytes that the file may have.
+
+    Raises:
+        OSError: the file cannot be read, is not a regular file, or has more than `most` bytes.
+    """
+    # Without O_NONBLOCK (which Windows lacks), opening a FIFO waits for a writer.
+    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+    with os.fdopen(descriptor, "rb") as file:
+        status = os.fstat(descriptor)
+        if stat.S_ISDIR(status.st_mode):
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+        if not stat.S_ISREG(status.st_mode):
+            raise OSError(errno.EINVAL, "is not a regular file")
+        if status.st_size > most:
+            raise OSError(errno.EFBIG, f"has {status.st_size:,} bytes, wanted at most {most:,}")
+        return file.read(most)
 
 
 def write_file(path: Path, data: bytes) -> None:

@@ -5,24 +5,29 @@ pytest-benchmark writes one object per benchmark with the raw samples under ``st
 segcore computes statistics from the samples when it reads a run; it stores none.
 
 Every model is frozen and refuses unknown keys; a reader refuses a schema version that is not in `READABLE_VERSIONS`.
+Run files come from other machines and other people's branches: numbers are finite and have a range, text is printable
+and has a length (`Text`), and what can be a choice is one.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Annotated, Any, Literal, Self, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic_core import PydanticCustomError
 
 from segcore.core.limits import Limits
+from segcore.core.text import bounded
 
 SCHEMA_VERSION = 3
 """Version written. Warnings have fields since version 2; in version 1 they are text. Version 3 adds what the gate needs
 to know of a run: hashes of photos, the selection on the command line, bounds of checks."""
 READABLE_VERSIONS = (1, 2, 3)
 
-STAGES = ("decode", "preprocess", "transfer", "forward", "postprocess", "colorize")
+Stage = Literal["decode", "preprocess", "transfer", "forward", "postprocess", "colorize"]
+STAGES: tuple[Stage, ...] = get_args(Stage)
 """Stages of the pipeline, in order."""
 Kind = Literal["accuracy", "latency", "throughput", "load", "dataset"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
@@ -36,6 +41,8 @@ SELECTABLE = ("case", "tag", "model", "device", "runtime", "precision", "size", 
 WeightsKind = Literal["pretrained", "random", "checkpoint"]
 OutcomeKind = Literal["passed", "failed", "skipped", "error"]
 Scenario = Literal["offline", "single-stream", "multi-stream", "server"]
+Precision = Literal["fp32", "bf16", "fp16", "int8"]
+Device = Annotated[str, Field(pattern=r"^(cpu|cuda|mps)(:[0-9]{1,3})?$")]
 Validity = Literal["valid", "invalid", "undecided"]
 """Whether a percentile is proven to be within a limit, proven to be beyond it, or neither."""
 WarningCode = Literal[
@@ -56,11 +63,25 @@ WarningCode = Literal[
     "other",
 ]
 
+Text = Annotated[str, AfterValidator(bounded)]
+"""Any text; what cannot be printed becomes a space, and what is too long is cut off."""
+MOST = 1e15
+"""Larger than any figure of a run; sums, products and ratios of such numbers stay finite."""
+LEAST = 1e-12
+"""Smaller than any positive figure of a run."""
+Number = Annotated[float, Field(ge=-MOST, le=MOST, allow_inf_nan=False)]
+Amount = Annotated[float, Field(ge=0, le=MOST, allow_inf_nan=False)]
+Positive = Annotated[float, Field(ge=LEAST, le=MOST, allow_inf_nan=False)]
+Share = Annotated[float, Field(ge=0, le=1 + 1e-9, allow_inf_nan=False)]
+"""Of a whole, 0 to 1; a mean of shares may be rounded up."""
+Count = Annotated[int, Field(ge=0, lt=2**63)]
+PositiveCount = Annotated[int, Field(ge=1, le=10**9)]
+
 
 class Record(BaseModel):
-    """Base of all records: frozen, unknown keys refused, NaN and infinity kept so that a reader can refuse them."""
+    """Base of all records: frozen, unknown keys refused."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="constants")
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class WarningRecord(Record):
@@ -68,9 +89,9 @@ class WarningRecord(Record):
 
     code: WarningCode
     """``other`` for a warning in a run file of schema version 1, which has only text."""
-    value: float | None = None
+    value: Number | None = None
     """Size of the effect: a share or relative change, or a count of rounds, threads or events."""
-    text: str
+    text: Text
 
     @model_validator(mode="before")
     @classmethod
@@ -82,8 +103,8 @@ class WeightsRecord(Record):
     """The weights of a model: kind, name (enum, file name or seed) and the SHA-256 of their file or state."""
 
     kind: WeightsKind
-    name: str
-    sha256: str
+    name: Text
+    sha256: Text
 
     @property
     def warning(self) -> str:
@@ -94,10 +115,10 @@ class WeightsRecord(Record):
 class CheckRecord(Record):
     """Result of one expectation of a case."""
 
-    name: str
+    name: Text
     """For example ``dominant`` or ``fraction of cat``."""
-    wanted: str
-    found: str
+    wanted: Text
+    found: Text
     passed: bool
 
 
@@ -108,21 +129,21 @@ class AccuracyRecord(Record):
     Paths are relative to the directory of the run file.
     """
 
-    dominant: str
-    fractions: dict[str, float]
+    dominant: Text
+    fractions: dict[Text, Share]
     checks: tuple[CheckRecord, ...] = ()
-    iou: dict[str, float] | None = None
-    miou: float | None = None
-    pixel_accuracy: float | None = None
-    metric: str | None = None
+    iou: dict[Text, Share] | None = None
+    miou: Share | None = None
+    pixel_accuracy: Share | None = None
+    metric: Text | None = None
     """Name of the convention behind the three numbers above; different names are not comparable."""
-    class_map: str | None = None
+    class_map: Text | None = None
     """Indexed PNG of the class map at the photo's resolution."""
-    margin_map: str | None = None
+    margin_map: Text | None = None
     """Greyscale PNG of the top-1 minus top-2 logit margin at model scale; see `MARGIN_PNG_STEP`."""
-    photo: str | None = None
+    photo: Text | None = None
     """JPEG of the photo, for reports."""
-    overlay: str | None = None
+    overlay: Text | None = None
 
     @property
     def scores(self) -> dict[str, float]:
@@ -144,9 +165,9 @@ MARGIN_PNG_STEP = 1 / 32
 class WorstRecord(Record):
     """One of the images with the lowest scores."""
 
-    name: str
-    miou: float
-    picture: str | None = None
+    name: Text
+    miou: Share
+    picture: Text | None = None
     """JPEG of photo, mask and prediction side by side; relative to the directory of the run file."""
 
 
@@ -157,43 +178,49 @@ class DatasetRecord(Record):
     (`segcore.evaluation.metrics.SCORES`); undefined figures (a class in neither masks nor predictions) are omitted.
     """
 
-    name: str
+    name: Text
     """For example ``voc-val``."""
-    sha256: str
+    sha256: Text
     """Of the names of the requested images, in order."""
-    images: int
+    images: Count
     """Number of scored images."""
-    failed: dict[str, str] = {}
+    failed: dict[Text, Text] = {}
     """Reason by name of the images that could not be scored."""
-    protocol: str
-    scores: dict[str, float]
-    intervals: dict[str, tuple[float, float]]
-    """95 % confidence intervals by bootstrap over images."""
-    published: dict[str, float] = {}
+    protocol: Text
+    scores: dict[Text, Share]
+    intervals: dict[Text, tuple[Share, Share]]
+    """95 % confidence intervals by bootstrap over images, of every score."""
+    published: dict[Text, Share] = {}
     """Scores that the publisher of the weights reports for the same dataset and protocol."""
-    matrix: tuple[tuple[int, ...], ...] | None = None
+    matrix: tuple[tuple[Count, ...], ...] | None = None
     """Pixels by target class and predicted class; None if the scores are means over images."""
     worst: tuple[WorstRecord, ...] = ()
+
+    @model_validator(mode="after")
+    def _every_score_has_an_interval(self) -> Self:
+        if without := [name for name in self.scores if name not in self.intervals]:
+            raise PydanticCustomError("interval", "no interval for the score {name}", {"name": without[0]})
+        return self
 
 
 class EnergyRecord(Record):
     """Energy used during an item according to a counter of the machine, including that of other processes."""
 
-    joules: float
+    joules: Positive
     """From the end of the warm-up to the end of the item."""
-    calls: int
+    calls: PositiveCount
     """Calls of the pipeline on the whole batch in that time."""
-    counter: str
+    counter: Text
     """For example ``RAPL package-0 + dram``."""
 
 
 class LoadTrialRecord(Record):
     """One rate that a search tried."""
 
-    rate: float
+    rate: Amount
     """Queries per second."""
     validity: Validity
-    latencies_s: tuple[float, ...]
+    latencies_s: tuple[Amount, ...]
     """Of each query, from when it was due to its end."""
 
 
@@ -204,24 +231,24 @@ class LoadRecord(Record):
     in a search of the highest rate, the latencies of the queries that were first served one by one.
     """
 
-    seed: int
+    seed: Count
     """Of the arrivals in the server scenario."""
-    rate: float | None = None
+    rate: Positive | None = None
     """Queries per second that were requested in the server scenario; None if the rate was searched."""
-    max_p99_ms: float | None = None
+    max_p99_ms: Positive | None = None
     """Limit on the 99th percentile in the server scenario."""
     validity: Validity | None = None
     """Whether the limit was kept, by MLPerf's early stopping rule; None without a limit."""
-    queries: int
+    queries: Count
     """Queries behind the figures below: for a search, of the run at the highest rate that kept the limit."""
-    over: int = 0
+    over: Count = 0
     """How many of them took longer than the limit."""
-    images_per_s: float | None = None
-    bounds_s: dict[str, float] = {}
+    images_per_s: Amount | None = None
+    bounds_s: dict[Literal["p50", "p90", "p99"], Amount] = {}
     """Bounds on p50, p90 and p99 of the latency at 99 % confidence; omitted where the queries are too few."""
-    highest_rate: float | None = None
+    highest_rate: Positive | None = None
     """Result of a search: the highest rate that was proven to keep the limit."""
-    lowest_failed_rate: float | None = None
+    lowest_failed_rate: Positive | None = None
     """The lowest rate above it that was not."""
     trials: tuple[LoadTrialRecord, ...] = ()
 
@@ -230,38 +257,38 @@ class BenchmarkRecord(Record):
     """One measured item: ``extra_info.segcore`` of one benchmark."""
 
     kind: Kind
-    case: str
-    model: str
+    case: Text
+    model: Text
     weights: WeightsRecord
-    runtime: str = "torch"
-    runtime_options: dict[str, str] = {}
-    precision: str = "fp32"
-    build_s: float | None = None
+    runtime: Text = "torch"
+    runtime_options: dict[Text, Text] = {}
+    precision: Precision = "fp32"
+    build_s: Amount | None = None
     """Seconds of exporting, quantising and compiling, not part of any sample; 0.0 if everything was cached."""
-    device: str
+    device: Device
     """Device type: ``cpu``, ``cuda`` or ``mps``; ``cuda:1`` if an index was given."""
-    size: int
+    size: PositiveCount
     """Shorter side at model scale, pixels."""
-    batch: int = 1
-    threads: int | None = None
+    batch: PositiveCount = 1
+    threads: PositiveCount | None = None
     """Intra-op threads of an item in a sweep over threads; None means those of the run (`MachineRecord`)."""
     scenario: Scenario | None = None
     """Of a load item."""
-    input_shape: tuple[int, int, int, int]
+    input_shape: tuple[PositiveCount, PositiveCount, PositiveCount, PositiveCount]
     """(B, 3, H, W) of the model's input."""
-    preprocess: str
+    preprocess: Text
     """Name of the preprocessing convention; a change makes runs incomparable."""
-    photo_sha256: str | None = None
+    photo_sha256: Text | None = None
     """SHA-256 of the photo's file; None for a dataset."""
-    mask_sha256: str | None = None
+    mask_sha256: Text | None = None
     """SHA-256 of the ground-truth mask's file, of an accuracy item that has one."""
-    stages: dict[str, tuple[float, ...]] = {}
+    stages: dict[Stage, tuple[Amount, ...]] = {}
     """Seconds per round by stage: see `STAGES`."""
-    gmacs: float | None = None
+    gmacs: Positive | None = None
     """Giga multiply-accumulates of one forward pass of the whole batch."""
-    gbytes: float | None = None
+    gbytes: Positive | None = None
     """Minimum of gigabytes that the convolutions of one forward pass move; see `segcore.inference.models.gbytes`."""
-    peak_memory_bytes: int | None = None
+    peak_memory_bytes: Count | None = None
     """Peak over the rounds: of torch's allocator on CUDA, of the resident set size on a Linux CPU."""
     energy: EnergyRecord | None = None
     """None if the machine has no readable counter."""
@@ -269,10 +296,10 @@ class BenchmarkRecord(Record):
     dataset: DatasetRecord | None = None
     load: LoadRecord | None = None
     limits: Limits = Limits()
-    tags: tuple[str, ...] = ()
-    order: int = 0
+    tags: tuple[Text, ...] = ()
+    order: Count = 0
     """Position in the run, from 0."""
-    started_s: float = 0.0
+    started_s: Amount = 0.0
     """Seconds from the start of the run to the first round."""
     warnings: tuple[WarningRecord, ...] = ()
 
@@ -324,62 +351,62 @@ def thread_words(info: BenchmarkRecord) -> str:
 class GpuRecord(Record):
     """One accelerator: its name, driver and memory in bytes."""
 
-    name: str
-    driver: str
-    memory_bytes: int | None = None
+    name: Text
+    driver: Text
+    memory_bytes: Count | None = None
 
 
 class MachineRecord(Record):
     """What determines the speed of a machine; the speeds of two runs are comparable only if all fields are equal."""
 
-    cpu: str
-    cores_physical: int | None
-    cores_usable: int
+    cpu: Text
+    cores_physical: PositiveCount | None
+    cores_usable: PositiveCount
     """Logical processors that this process may run on (affinity)."""
-    cgroup_cpus: float | None
+    cgroup_cpus: Positive | None
     """CPU quota of the control group in processors, None if unlimited."""
-    instruction_sets: tuple[str, ...]
-    memory_bytes: int
-    system: str
+    instruction_sets: tuple[Text, ...]
+    memory_bytes: Count
+    system: Text
     """Operating system and architecture, without patch levels."""
     gpus: tuple[GpuRecord, ...] = ()
-    python: str
-    torch: str
-    torch_build: str
+    python: Text
+    torch: Text
+    torch_build: Text
     """BLAS, oneDNN, OpenMP and CPU capability of torch's build."""
-    intra_op_threads: int
-    inter_op_threads: int
-    thread_settings: dict[str, str] = {}
+    intra_op_threads: PositiveCount
+    inter_op_threads: PositiveCount
+    thread_settings: dict[Text, Text] = {}
     """Environment variables that set thread counts, if they are set."""
 
 
 class CalibrationRecord(Record):
     """Peak rates of a device, measured in the same session (medians of repeated rounds)."""
 
-    device: str
-    matmul_gmacs_per_s: float
-    conv_gmacs_per_s: float
-    copy_gbytes_per_s: float
+    device: Device
+    matmul_gmacs_per_s: Positive
+    conv_gmacs_per_s: Positive
+    copy_gbytes_per_s: Positive
 
 
 class GitRecord(Record):
     """Commit that was measured."""
 
-    commit: str
-    branch: str | None
+    commit: Text
+    branch: Text | None
     dirty: bool
 
 
 class OutcomeRecord(Record):
     """How one collected item ended, and why if it did not pass."""
 
-    item: str
-    kind: str
+    item: Text
+    kind: Kind
     outcome: OutcomeKind
-    reason: str = ""
-    where: str = ""
+    reason: Text = ""
+    where: Text = ""
     """File or URL that the reason is about and does not name, so that equal reasons can be grouped."""
-    key: str | None = None
+    key: Text | None = None
     """`BenchmarkRecord.key` of the item, also if it was not measured."""
 
 
@@ -387,22 +414,22 @@ class RunRecord(Record):
     """The top-level ``segcore`` object of a run file."""
 
     schema_version: int = SCHEMA_VERSION
-    name: str
-    started: str
+    name: Text
+    started: Text
     """UTC, ISO 8601."""
-    duration_s: float
+    duration_s: Amount
     complete: bool
     """False if the run was interrupted; the items measured before are in the file."""
-    command: tuple[str, ...]
+    command: tuple[Text, ...]
     machine: MachineRecord
-    conditions: dict[str, str] = {}
+    conditions: dict[Text, Text] = {}
     """Volatile state of the system (load, governor, GC), not part of the machine's identity."""
     calibration: tuple[CalibrationRecord, ...] = ()
-    versions: dict[str, str]
+    versions: dict[Text, Text]
     git: GitRecord | None = None
-    selection: dict[str, tuple[str, ...]] = {}
+    selection: dict[Text, tuple[Text, ...]] = {}
     """Values of `SELECTABLE` that the command line restricted the run to, by name."""
-    deselected: tuple[str, ...] = ()
+    deselected: tuple[Text, ...] = ()
     """`BenchmarkRecord.key` of the items that the command line deselected by name, keyword or marker."""
     outcomes: tuple[OutcomeRecord, ...] = ()
     warnings: tuple[WarningRecord, ...] = ()
@@ -411,7 +438,7 @@ class RunRecord(Record):
 class Benchmark(Record):
     """One item of a run that was read."""
 
-    name: str
+    name: Text
     samples: tuple[float, ...]
     """Seconds per round (per batch), in the order measured."""
     info: BenchmarkRecord

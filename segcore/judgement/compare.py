@@ -146,8 +146,8 @@ def achieved(run: Run, benchmark: Benchmark) -> tuple[float, float] | None:
     if info.threads not in (None, run.record.machine.intra_op_threads):
         return None  # calibration ran with another number of threads
     forward = info.stages.get("forward") or benchmark.samples
-    peak = next((c.matmul_gmacs_per_s for c in run.record.calibration if c.device == info.device), math.nan)
-    if info.gmacs is None or not math.isfinite(info.gmacs) or not usable(forward) or not 0 < peak < math.inf:
+    peak = next((c.matmul_gmacs_per_s for c in run.record.calibration if c.device == info.device), None)
+    if info.gmacs is None or peak is None or not usable(forward):
         return None
     rate = info.gmacs / math.exp(log_quantile(forward, 0.5))
     return rate, rate / peak

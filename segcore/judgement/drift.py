@@ -13,9 +13,9 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from segcore.core.errors import ImageError
-from segcore.core.image_files import load_indexed_png
+from segcore.core.errors import RecordError
 from segcore.core.records import MARGIN_PNG_STEP, AccuracyRecord, Run
+from segcore.results.pictures import load_indices
 
 NOISE_MARGIN = 0.125
 """Logits. Float32 kernels of different libraries differ by some 1e-4 of the largest logit (about 20), bfloat16 ones by
@@ -74,17 +74,17 @@ def _item_drift(baseline: Run, old: AccuracyRecord, current: Run, new: AccuracyR
         return "the baseline stored a class map, the current run did not"
     try:
         return pixel_drift(
-            load_indexed_png(baseline.path.parent / old.class_map),
-            load_indexed_png(current.path.parent / new.class_map),
+            load_indices(baseline, old.class_map),
+            load_indices(current, new.class_map),
             _margin(baseline, old),
             _margin(current, new),
         )
-    except (ImageError, ValueError) as error:
-        return f"the class maps cannot be compared: {error}; keep the PNG files beside the run file"
+    except (RecordError, ValueError) as error:
+        return f"the class maps cannot be compared: {error}"
 
 
 def _margin(run: Run, accuracy: AccuracyRecord) -> Gray | None:
-    return load_indexed_png(run.path.parent / accuracy.margin_map) if accuracy.margin_map else None
+    return load_indices(run, accuracy.margin_map) if accuracy.margin_map else None
 
 
 def _resized(margin: Gray, shape: tuple[int, ...]) -> Gray:

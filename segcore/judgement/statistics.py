@@ -22,6 +22,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy.special import ndtri, stdtrit
 
+from segcore.core.records import LEAST, MOST
+
 Floats = npt.NDArray[np.float64]
 Processes = Sequence[Sequence[float]]
 """Samples of each process of an arm, in seconds."""
@@ -91,8 +93,8 @@ def measured_noise(arms: Sequence[Sequence[float]]) -> ProcessNoise | None:
 
 
 def usable(samples: Sequence[float]) -> bool:
-    """Return whether there are samples and all of them are finite and positive."""
-    return len(samples) > 0 and all(math.isfinite(s) and s > 0 for s in samples)
+    """Return whether there are samples and all of them are finite and positive, in the range of times (`Positive`)."""
+    return len(samples) > 0 and all(LEAST <= s <= MOST for s in samples)
 
 
 def quantile_name(q: float) -> str:

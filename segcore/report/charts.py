@@ -169,11 +169,10 @@ def stages(runs: Sequence[Run]) -> Chart | None:
     rows: list[Spec] = []
     for item in timed_items(runs, lambda b: bool(b.info.stages)):
         for stage, seconds in item.benchmark.info.stages.items():
-            if seconds and all(math.isfinite(s) and s >= 0 for s in seconds):
+            if seconds:
                 mid = statistics.median(seconds)
-                order = STAGES.index(stage) if stage in STAGES else len(STAGES)
                 label = f"{item.title}, {stage}: {milliseconds(mid)}"
-                rows.append(item.row(label, stage=stage, ms=mid * 1e3, order=order))
+                rows.append(item.row(label, stage=stage, ms=mid * 1e3, order=STAGES.index(stage)))
     in_order = sorted(rows, key=lambda row: (row["order"], row["stage"]))
     spec = {
         "mark": {"type": "bar"},
@@ -225,7 +224,7 @@ def efficiency(runs: Sequence[Run]) -> Chart | None:
     table: list[Row] = []
     for item in timed_items(runs, lambda b: b.info.kind in TIMED):
         info, known = item.benchmark.info, achieved(item.run, item.benchmark)
-        if known is None or not info.gmacs or not info.gbytes or not math.isfinite(info.gbytes):
+        if known is None or not info.gmacs or not info.gbytes:
             continue
         rate, share = known
         label = f"{item.title}: {number(rate)} GMAC/s, {share:.0%} of the matrix product's"
@@ -259,8 +258,6 @@ def _roofs(runs: Sequence[Run], intensities: Sequence[float]) -> list[Spec]:
     for run, name in zip(runs, run_labels(runs), strict=True):
         for c in run.record.calibration:
             rate, bandwidth = c.matmul_gmacs_per_s, c.copy_gbytes_per_s
-            if not (0 < rate < math.inf and 0 < bandwidth < math.inf):
-                continue
             ridge = rate / bandwidth
             crowded = any(other["name"] and abs(math.log(rate / other["rate"])) < 0.1 for other in found)
             left, right = min(*intensities, ridge) / 2, max(*intensities, ridge) * 1.5

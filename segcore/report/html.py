@@ -24,9 +24,10 @@ from segcore.report.charts import all_charts
 from segcore.report.escape import plain_text
 from segcore.report.gate import gate_table
 from segcore.report.model import TRACE, CaseReport, Pictures, ReportModel, Share, open_pictures
-from segcore.report.pictures import changed_uri, fitted, load_photo, mask_uri, photo_uri
+from segcore.report.pictures import changed_uri, fitted, mask_uri, photo_uri
 from segcore.report.run_tables import load_table
 from segcore.report.table import to_html
+from segcore.results.pictures import load_photo
 
 if TYPE_CHECKING:
     import jinja2

@@ -15,7 +15,7 @@ from segcore.core.records import AccuracyRecord, Benchmark, OutcomeKind, Outcome
 from segcore.judgement.drift import pixel_drift
 from segcore.judgement.gate.verdict import GateResult, Row
 from segcore.report.gate import Headline, headline, worst_first
-from segcore.report.pictures import load_indices, load_photo
+from segcore.results.pictures import load_indices, load_photo
 
 TRACE = 0.001
 """Share of the pixels below which a class gets no entry of its own in a legend."""

@@ -102,7 +102,9 @@ def _load(infos: Sequence[BenchmarkRecord]) -> Figures:
             (
                 f"{info.scenario} {info.batch}" if info.batch > 1 else str(info.scenario),
                 load.queries,
-                *map(load.bounds_s.get, ("p50", "p90", "p99")),
+                load.bounds_s.get("p50"),
+                load.bounds_s.get("p90"),
+                load.bounds_s.get("p99"),
                 load.images_per_s,
                 load.highest_rate if load.rate is None else load.rate,
                 Cell(limit, _TONES[load.validity] if load.validity else ""),

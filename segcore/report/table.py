@@ -19,7 +19,7 @@ from rich.padding import Padding
 from rich.table import Table as Grid
 from rich.text import Text
 
-from segcore.report.escape import html_text, markdown_text, plain_text
+from segcore.report.escape import csv_text, html_text, markdown_text, plain_text
 from segcore.report.wording import number
 
 Tone = Literal["", "good", "warn", "bad", "soft"]
@@ -167,11 +167,11 @@ def to_csv(table: Table) -> str:
     """Return columns and rows with numbers in full; what is unknown is empty."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(map(plain_text, table.columns))
+    writer.writerow(map(csv_text, table.columns))
     for row in table.rows:
         values = (value.text if isinstance(value, Cell) else value for value in row)
         known = ("" if isinstance(value, float) and math.isnan(value) else value for value in values)
-        writer.writerow(plain_text(value) if isinstance(value, str) else value for value in known)
+        writer.writerow(csv_text(value) if isinstance(value, str) else value for value in known)
     return out.getvalue()
 
 

@@ -88,7 +88,7 @@ def accuracy_score(benchmark: Benchmark) -> float | None:
     if accuracy is None:
         return None
     if accuracy.miou is not None:
-        return accuracy.miou if math.isfinite(accuracy.miou) else None
+        return accuracy.miou
     return fmean(check.passed for check in accuracy.checks) if accuracy.checks else None
 
 
@@ -157,7 +157,7 @@ def _dataset_table(scored: str, dataset: DatasetRecord, before: DatasetRecord | 
     extra += [("published", dataset.published)] if dataset.published else []
     rows: list[Row] = []
     for name, value in dataset.scores.items():
-        low, high = dataset.intervals.get(name, (math.nan, math.nan))
+        low, high = dataset.intervals[name]
         others = [100 * scores.get(name, math.nan) for _, scores in extra]
         others += [100 * value - others[-1]] if dataset.published else []
         rows.append((score_words(name), 100 * value, 100 * low, 100 * high, *others))

@@ -5,9 +5,11 @@ A run file is pytest-benchmark's JSON with segcore's records inside it; see `seg
 
 from __future__ import annotations
 
+import errno
 import json
 import math
 import os
+import reprlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
@@ -19,8 +21,9 @@ from pytest_benchmark import __version__ as pytest_benchmark_version
 from pytest_benchmark.stats import Stats
 
 from segcore.core.errors import OutputError, RecordError, nearest_hint
-from segcore.core.files import write_file
+from segcore.core.files import read_file, write_file
 from segcore.core.records import (
+    MOST,
     READABLE_VERSIONS,
     SCHEMA_VERSION,
     Benchmark,
@@ -30,9 +33,12 @@ from segcore.core.records import (
     Run,
     RunRecord,
 )
+from segcore.core.text import printable
 from segcore.results.naming import DEFAULT_DIRECTORY, UNSAVED, run_number, saved_name
 
 _R = TypeVar("_R", bound=Record)
+MAX_BYTES = 128 << 20
+"""Of a run file or journal: some thousand items with thousands of rounds. A larger one could exhaust the memory."""
 
 
 def load_run(path: str | Path) -> Run:
@@ -43,11 +49,12 @@ def load_run(path: str | Path) -> Run:
     """
     path = Path(path)
     try:
-        document = json.loads(path.read_bytes())
+        document = json.loads(read_file(path, MAX_BYTES))
     except OSError as error:
         raise RecordError(f"{path}: cannot be read: {error.strerror}; `segcore history` lists the saved runs") from None
-    except (ValueError, RecursionError) as error:
-        raise RecordError(f"{path}: not JSON ({error}); the file may be truncated") from None
+    except (ValueError, RecursionError, MemoryError) as error:
+        problem = str(error) or "it needs too much memory"
+        raise RecordError(f"{path}: not JSON ({problem}); the file may be truncated") from None
     return _with_journal(parse_run(document, path))
 
 
@@ -65,7 +72,7 @@ def parse_run(document: object, path: Path) -> Run:
         )
     if head.get("schema_version") not in READABLE_VERSIONS:
         raise RecordError(
-            f"{path}: schema version {head.get('schema_version')!r} is unknown: this segcore reads "
+            f"{path}: schema version {reprlib.repr(head.get('schema_version'))} is unknown: this segcore reads "
             f"{', '.join(map(str, READABLE_VERSIONS))}; use the segcore that wrote the file, or record the run again"
         )
     record = _validated(RunRecord, {**head, "schema_version": SCHEMA_VERSION}, f"{path}: segcore")
@@ -75,7 +82,7 @@ def parse_run(document: object, path: Path) -> Run:
     benchmarks = [_benchmark(entry, f"{path}: benchmarks[{i}]") for i, entry in enumerate(entries) if _is_ours(entry)]
     for key, times in Counter(benchmark.info.key for benchmark in benchmarks).items():
         if times > 1:
-            raise RecordError(f"{path}: {key} is in the run {times} times: wanted once; record the run again")
+            raise RecordError(f"{path}: {key[:200]} is in the run {times} times: wanted once; record the run again")
     return Run(path=path, record=record, benchmarks=tuple(benchmarks))
 
 
@@ -88,18 +95,21 @@ def _is_ours(entry: object) -> bool:
 def _benchmark(entry: object, where: str) -> Benchmark:
     if not isinstance(entry, dict):
         raise RecordError(f"{where}: wanted an object, found {type(entry).__name__}; record the run again")
-    where = f"{where} ({entry.get('name')})"
-    info = _validated(BenchmarkRecord, entry["extra_info"]["segcore"], f"{where}: extra_info.segcore")
-    stats = entry.get("stats")
+    name = str(entry.get("name"))
+    where = f"{where} ({printable(name[:200])})"
+    extra, stats = entry.get("extra_info"), entry.get("stats")
+    own = extra.get("segcore") if isinstance(extra, dict) else None
+    info = _validated(BenchmarkRecord, own, f"{where}: extra_info.segcore")
     samples = stats.get("data") if isinstance(stats, dict) else None
     if not isinstance(samples, list) or not samples:
         raise RecordError(
             f"{where}: stats.data: the raw samples are missing; record the run again with segcore's plugin"
         )
     for value in samples:
-        if not isinstance(value, int | float) or isinstance(value, bool):
-            raise RecordError(f"{where}: stats.data: wanted numbers of seconds, found {value!r}; record the run again")
-    return Benchmark(name=str(entry.get("name")), samples=tuple(map(float, samples)), info=info)
+        if not isinstance(value, float) and (type(value) is not int or abs(value) > MOST):
+            found = reprlib.repr(value)
+            raise RecordError(f"{where}: stats.data: wanted numbers of seconds, found {found}; record the run again")
+    return Benchmark(name=name, samples=tuple(map(float, samples)), info=info)
 
 
 def _validated(model: type[_R], data: object, where: str) -> _R:
@@ -107,11 +117,12 @@ def _validated(model: type[_R], data: object, where: str) -> _R:
         return model.model_validate(data)
     except pydantic.ValidationError as error:
         first = error.errors()[0]
-        field = ".".join(map(str, first["loc"]))
+        field = printable(".".join(map(str, first["loc"])))[:200]
         known = list(model.model_fields)
         hint = nearest_hint(str(first["loc"][-1]), known) if first["type"] == "extra_forbidden" else ""
         more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
-        raise RecordError(f"{where}: {field}: {first['msg'].lower()}{hint}{more}; record the run again") from None
+        problem = printable(first["msg"].lower())[:200]
+        raise RecordError(f"{where}: {field}: {problem}{hint}{more}; record the run again") from None
 
 
 def journal_path(path: Path) -> Path:
@@ -144,22 +155,32 @@ def append_journal(path: Path, started: str, entries: Sequence[Mapping[str, Any]
         raise OutputError(f"{journal}: cannot be written: {error.strerror}; choose another path") from error
 
 
+class _JournalLine(Record):
+    started: str
+    benchmarks: tuple[Any, ...]
+    outcome: OutcomeRecord
+
+
 def _with_journal(run: Run) -> Run:
     journal = journal_path(run.path)
-    if not journal.is_file():
-        return run
+    try:
+        lines = read_file(journal, MAX_BYTES).splitlines()
+    except OSError as error:
+        if error.errno in (errno.ENOENT, errno.ENAMETOOLONG):
+            return run
+        raise RecordError(f"{journal}: cannot be read: {error.strerror}; delete it to use the run without it") from None
     benchmarks = {benchmark.info.key: benchmark for benchmark in run.benchmarks}
-    outcomes = {outcome.key: outcome for outcome in run.record.outcomes}
-    for line in journal.read_bytes().splitlines():
+    outcomes = {outcome.key or outcome.item: outcome for outcome in run.record.outcomes}
+    for line in lines:
         try:
-            item = json.loads(line)
-        except ValueError:  # the process was killed while it wrote this line
+            document = json.loads(line)
+        except (ValueError, RecursionError):  # the process was killed while it wrote this line
             break
-        if item["started"] == run.record.started:
-            outcome = _validated(OutcomeRecord, item["outcome"], f"{journal}: outcome")
-            outcomes[outcome.key] = outcome
-            benchmarks.pop(outcome.key or "", None)
-            benchmarks |= {b.info.key: b for b in (_benchmark(entry, str(journal)) for entry in item["benchmarks"])}
+        item = _validated(_JournalLine, document, str(journal))
+        if item.started == run.record.started:
+            outcomes[item.outcome.key or item.outcome.item] = item.outcome
+            benchmarks.pop(item.outcome.key or "", None)
+            benchmarks |= {b.info.key: b for b in (_benchmark(entry, str(journal)) for entry in item.benchmarks)}
     record = run.record.model_copy(update={"outcomes": tuple(outcomes.values())})
     return run.model_copy(update={"record": record, "benchmarks": tuple(benchmarks.values())})
 
@@ -177,7 +198,7 @@ def find_runs(directory: str | Path = DEFAULT_DIRECTORY) -> tuple[Path, ...]:
 
 def _looks_like_run(path: Path) -> bool:
     try:
-        return b'"schema_version"' in path.read_bytes()
+        return b'"schema_version"' in read_file(path, MAX_BYTES)
     except OSError:
         return False
 

@@ -89,7 +89,7 @@ def test_stored_maps_are_read_beside_their_run_files(tmp_path: Path) -> None:
     [
         (Image.fromarray(full(8, (9, 10))), "was 10x10 pixels, is 10x9"),
         (Image.new("RGB", (10, 10)), "found mode RGB"),
-        (None, "there is no such file"),
+        (None, "is missing; keep the folder beside the run file"),
     ],
 )
 def test_maps_that_cannot_be_compared_give_the_reason(tmp_path: Path, image: Image.Image | None, words: str) -> None:

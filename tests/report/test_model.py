@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +24,6 @@ from segcore.report.gate import TONES, headline
 from segcore.report.model import build_report, open_pictures, run_headline
 from segcore.report.tables import ITEM_COLUMNS, OPTIONAL_COLUMNS, dataset_tables, facts, items_table, side_by_side
 from tests.support.factories import make_run
-from tests.support.tables import as_number
 
 
 @pytest.fixture(scope="module")
@@ -227,7 +225,7 @@ def dataset_run(
         images=1449,
         protocol=protocol,
         scores={"miou": miou, "iou cat": 0.7},
-        intervals={"miou": (miou - 0.01, miou + 0.01)},
+        intervals={"miou": (miou - 0.01, miou + 0.01), "iou cat": (0.6, 0.8)},
         published=published or {},
         failed={"x.jpg": "cut off"},
     )
@@ -242,8 +240,7 @@ def test_dataset_beside_baseline_and_published_figures(pair: tuple[Run, Run]) ->
     assert table.columns == ("score", "%", "low, %", "high, %", "baseline, %", "published, %", "to published, pp")
     assert table.rows[0][:-1] == ("mIoU", 62.0, 61.0, 63.0, 60.0, 63.7)
     assert table.rows[0][-1] == pytest.approx(-1.7)
-    assert table.rows[1][:2] == ("IoU cat", 70.0)
-    assert math.isnan(as_number(table.rows[1][2]))
+    assert table.rows[1][:4] == ("IoU cat", 70.0, 60.0, 80.0)
     assert "protocol voc-original" in table.title
     assert table.notes == ("not scored: x.jpg: cut off",)
 

@@ -14,15 +14,8 @@ from segcore.core.errors import RecordError
 from segcore.core.labels import VOC_PALETTE
 from segcore.core.records import Run
 from segcore.report.halfblock import MAX_ROWS, half_blocks
-from segcore.report.pictures import (
-    changed_uri,
-    fitted,
-    load_indices,
-    load_photo,
-    mask_uri,
-    photo_uri,
-    picture_path,
-)
+from segcore.report.pictures import changed_uri, fitted, mask_uri, photo_uri
+from segcore.results.pictures import load_indices, load_photo, picture_path
 from tests.support.factories import drawn_mask, make_run
 
 
@@ -71,7 +64,7 @@ def test_pictures_that_cannot_be_read(run: Run, monkeypatch: pytest.MonkeyPatch)
     (run.path.parent / "half.jpg").write_bytes(data[: len(data) // 2])
     with pytest.raises(RecordError, match="cannot be read"):
         load_photo(run, "half.jpg")
-    monkeypatch.setattr("segcore.report.pictures.MAX_PIXELS", 1000)
+    monkeypatch.setattr("segcore.results.pictures.MAX_PIXELS", 1000)
     with pytest.raises(RecordError, match="at most 1,000 pixels"):
         load_photo(run, "base-maps/chelsea.jpg")
 

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from segcore.report.escape import html_text, markdown_text, plain_text
+from segcore.report.escape import csv_text, html_text, markdown_text, plain_text
 from segcore.report.table import Cell, Row, Table, print_table, terminal_text, to_csv, to_html, to_markdown
 
 NUMBERS = Table(

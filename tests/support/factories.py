@@ -181,7 +181,7 @@ def drawn_mask(height: int, width: int, label: int, shift: int = 0) -> npt.NDArr
 
 HOSTILE = "</script><script>window.pwned=1</script><img src=x onerror=window.pwned=1>\"'`|@all {{7*7}} \x1b[2J"
 """What a name from a pull request might be: it breaks out of scripts, attributes, markdown, templates and terminals."""
-_KEPT = ("kind", "outcome", "code", "key", "photo", "class_map")
+_KEPT = ("kind", "outcome", "code", "key", "photo", "class_map", "device", "precision")
 """Fields whose values are chosen from a list, must stay different from item to item, or name a file."""
 
 
@@ -203,7 +203,7 @@ def _poisoned(value: object, name: str = "") -> object:
         return HOSTILE
     if isinstance(value, dict):
         # The field names of a record must stay; those of free mappings are text like any other.
-        free = name in ("versions", "conditions", "thread_settings", "fractions", "stages", "runtime_options")
+        free = name in ("versions", "conditions", "thread_settings", "fractions", "runtime_options")
         return {HOSTILE if free else key: _poisoned(inner, "" if free else key) for key, inner in value.items()}
     if isinstance(value, list | tuple):
         return [_poisoned(inner) for inner in value]

@@ -1,0 +1,25 @@
+"""Text from outside, made harmless for every medium."""
+
+from __future__ import annotations
+
+import re
+
+MAX_TEXT = 4096
+"""Characters of a text in a run file: as many as a path may have bytes."""
+
+
+def printable(text: str) -> str:
+    """Return text in which each run of characters that are not printable is a space.
+
+    Not printable are control and format characters (terminal escapes, line breaks, marks of direction), lone
+    surrogates, private and unassigned ones: see `str.isprintable`.
+    """
+    if text.isprintable():
+        return text
+    return re.sub("\0+", " ", "".join(char if char.isprintable() else "\0" for char in text))
+
+
+def bounded(text: str) -> str:
+    """Return printable text of at most `MAX_TEXT` characters; what is cut off ends in an ellipsis."""
+    clean = printable(text)
+    return clean if len(clean) <= MAX_TEXT else f"{clean[: MAX_TEXT - 1]}…"
