@@ -133,7 +133,7 @@ def test_each_medium_escapes_any_text(text: str) -> None:
     ]
     lines = to_markdown(table).splitlines()
     assert [len(re.findall(r"(?<!\\)(?:\\\\)*\|", line)) for line in lines] == [3, 3, 3]
-    assert list(csv.reader(io.StringIO(to_csv(table), newline="")))[1] == [plain_text(text)] * 2
+    assert list(csv.reader(io.StringIO(to_csv(table), newline="")))[1] == [csv_text(text)] * 2
 
 
 def test_hostile_text_stays_text() -> None:
