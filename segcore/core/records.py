@@ -36,7 +36,8 @@ TIMED: tuple[Kind, ...] = ("latency", "throughput", "load")
 """Kinds whose samples are the result; the samples of other kinds only document how long the item took."""
 ITEM_FIELDS = ("case", "model", "runtime", "precision", "device", "size", "batch", "threads", "scenario")
 """What identifies an item among those of its kind: fields of `BenchmarkRecord`."""
-SELECTABLE = ("case", "tag", "model", "device", "runtime", "precision", "size", "batch", "threads", "scenario")
+Selectable = Literal["case", "tag", "model", "device", "runtime", "precision", "size", "batch", "threads", "scenario"]
+SELECTABLE: tuple[Selectable, ...] = get_args(Selectable)
 """What ``--segcore-NAME`` can select items by."""
 WeightsKind = Literal["pretrained", "random", "checkpoint"]
 OutcomeKind = Literal["passed", "failed", "skipped", "error"]
@@ -308,7 +309,7 @@ class BenchmarkRecord(Record):
         """Energy per image, None if it was not measured."""
         return self.energy.joules / (self.energy.calls * self.batch) if self.energy else None
 
-    def fits(self, selection: Mapping[str, Collection[str]]) -> bool:
+    def fits(self, selection: Mapping[Selectable, Collection[str]]) -> bool:
         """Return whether values of `SELECTABLE` select the item; some apply to some kinds of items alone."""
         kinds: dict[str, tuple[Kind, ...]] = {
             "batch": ("throughput", "load"),
@@ -427,7 +428,7 @@ class RunRecord(Record):
     calibration: tuple[CalibrationRecord, ...] = ()
     versions: dict[Text, Text]
     git: GitRecord | None = None
-    selection: dict[Text, tuple[Text, ...]] = {}
+    selection: dict[Selectable, tuple[Text, ...]] = {}
     """Values of `SELECTABLE` that the command line restricted the run to, by name."""
     deselected: tuple[Text, ...] = ()
     """`BenchmarkRecord.key` of the items that the command line deselected by name, keyword or marker."""
