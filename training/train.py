@@ -267,6 +267,7 @@ def run(
 @click.option("--batch", type=click.IntRange(1), default=EARLY.batch)
 @click.option("--crop", type=click.IntRange(64), default=EARLY.crop, help="Of the early steps, pixels.")
 @click.option("--seed", type=click.IntRange(0), default=Recipe.seed)
+@click.option("--save-every", type=click.IntRange(1), default=Checkpoints.save_every, help="Steps between checkpoints.")
 @click.option(
     "--held-out", type=click.IntRange(0), default=150, help="Training photos held out, to score during training."
 )
@@ -280,6 +281,7 @@ def main(
     voc_root: Path,
     workspace: Path,
     output: Path,
+    save_every: int,
     held_out: int,
     teacher: Path | None,
     backbone_weights: str,
@@ -311,7 +313,7 @@ def main(
             def progress(loss: float) -> None:
                 bars.update(task, completed=training.step, description=f"loss {loss:.3f}")
 
-            run(training, held, Checkpoints(workspace), progress)
+            run(training, held, Checkpoints(workspace, save_every), progress)
             net = training.result()
             fit_presence(net, bars.track(photos, description="fitting the classes that photos show"))
         digest = write_weights(net, output, asdict(recipe) | {"photos": len(photos)})
