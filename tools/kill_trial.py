@@ -37,7 +37,7 @@ from typing import Any, ClassVar
 import psutil
 
 SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
-TIMEOUT_S = 120.0
+TIMEOUT_S = 300.0
 """Longest duration of a start; one that waits for a lock left behind takes longer."""
 EXIT_S = 10.0
 """Time for the remaining processes to end after a kill."""
@@ -59,15 +59,20 @@ class Process:
     """A command in a session of its own, so that its descendants can be found after its death."""
 
     def __init__(self, arguments: Sequence[str], directory: Path, environment: dict[str, str], fresh: bool) -> None:
-        self._log = directory.with_name(f"{directory.name}.log")
+        self._log, temporary = (
+            directory.with_name(f"{directory.name}.log"),
+            directory.with_name(f"{directory.name}.tmp"),
+        )
+        temporary.mkdir(exist_ok=True)
         self._start = time.monotonic()
-        environment = {**os.environ, **environment, "TMPDIR": str(directory / "tmp"), "PYTHONUNBUFFERED": "1"}
-        (directory / "tmp").mkdir(exist_ok=True)
+        environment = {**os.environ, **environment, "TMPDIR": str(temporary), "PYTHONUNBUFFERED": "1"}
+        environment["TORCHINDUCTOR_CACHE_DIR"] = str(directory / "cache")  # else torch creates it in TMPDIR
         self.pid = os.fork()
         if self.pid == 0:
             _become(arguments, directory, environment, self._log, fresh)
 
     def send(self, number: int) -> None:
+        """Send a signal."""
         os.kill(self.pid, number)
 
     def wait(self, seconds: float) -> int | None:
@@ -109,7 +114,7 @@ def _become(arguments: Sequence[str], directory: Path, environment: dict[str, st
             path = log if stream else os.devnull
             os.dup2(os.open(path, mode | (os.O_CREAT | os.O_APPEND if stream else 0)), stream)
         if fresh:
-            os.execve(sys.executable, [sys.executable, *arguments], environment)
+            os.execve(sys.executable, [sys.executable, *arguments], environment)  # noqa: S606  # no shell wanted
         os.environ.clear()
         os.environ.update(environment)
         tempfile.tempdir = None
@@ -144,7 +149,7 @@ class Command(ABC):
         self.inputs = inputs
         draw_photos(inputs)
 
-    def prepare(self, directory: Path) -> None:
+    def prepare(self, directory: Path) -> None:  # noqa: B027  # optional
         """Fill the directory of a trial."""
 
     @abstractmethod
@@ -159,7 +164,7 @@ class Command(ABC):
     def check_killed(self, directory: Path, output: str, reference: Any) -> None:
         """Raise if something reported as done is missing, or a file is half-written."""
 
-    def check_again(self, directory: Path, output: str) -> None:
+    def check_again(self, directory: Path, output: str) -> None:  # noqa: B027  # optional
         """Raise if the second start repeated finished work."""
 
 
@@ -245,7 +250,7 @@ class Evaluate(Command):
 class Bench(Command):
     """A benchmark run that is saved under a name; the second start is a run of its own."""
 
-    imports = ("torch", "segcore.inference.pipeline", "pytest_benchmark.plugin")
+    imports = ("torch", "segcore.plugin.collect", "segcore.plugin.hooks", "segcore.plugin.load", "segcore.report.html")
 
     def prepare(self, directory: Path) -> None:
         shutil.copytree(REPOSITORY / "bench", directory / "bench", ignore=shutil.ignore_patterns("__pycache__"))
@@ -253,7 +258,7 @@ class Bench(Command):
 
     def arguments(self, again: bool) -> list[str]:
         quick = ["--benchmark-max-time=0.02", "--benchmark-min-rounds=3", "-p", "no:cacheprovider", "-v"]
-        return ["-m", "pytest", "bench", "--benchmark-save=trial", "--segcore-device=cpu", *quick]
+        return ["-m", "pytest", "bench", "--benchmark-save=trial", "--segcore-device=cpu", "--segcore-batch=1", *quick]
 
     def result(self, directory: Path) -> Any:
         run = self._runs(directory)[-1]
@@ -279,7 +284,7 @@ class Bench(Command):
 class Fetch(Command):
     """Photos of cases, downloaded from a slow server of this machine."""
 
-    imports = ("segcore.cli.fetch", "segcore.inputs.download", "segcore.inputs.cases")
+    imports = ("segcore.cli.fetch", "segcore.inputs.download", "segcore.inputs.cases", "requests", "ruamel.yaml")
 
     def __init__(self, inputs: Path) -> None:
         super().__init__(inputs)
@@ -305,7 +310,7 @@ class Fetch(Command):
     def check_killed(self, directory: Path, output: str, reference: Any) -> None:
         found = {name.partition("-")[2]: digest for name, digest in files(directory / "cache", "*.jpg").items()}
         assert found.items() <= reference.items(), "a photo is half-written"
-        for path in re.findall(r"^\w+: (\S+)$", output, re.MULTILINE):
+        for path in re.findall(r"^c\d: (\S+)$", output, re.MULTILINE):
             assert Path(path).is_file(), f"{path} is lost"
 
 
@@ -348,7 +353,7 @@ class Gate(Command):
             "import widget\n\ndef test_work(benchmark):\n    benchmark.pedantic(widget.work, rounds=3)\n"
         )
         (directory / "pytest.ini").write_text("[pytest]\n")
-        (directory / ".gitignore").write_text("tmp/\ncache/\n__pycache__/\n")
+        (directory / ".gitignore").write_text("cache/\n__pycache__/\n")
         for words in (["init", "-q"], ["add", "."], ["commit", "-qm", "first"]):
             git(directory, *words)
         (directory / "widget.py").write_text("def work():\n    return sum(range(24000))\n")
@@ -432,9 +437,13 @@ def files(directory: Path, pattern: str = "*") -> dict[str, str]:
 
 def leftovers(directory: Path) -> list[str]:
     """Return the temporary files and directories below the directory of a trial."""
-    hidden = [p for p in directory.rglob(".*") if p.name not in {".git", ".gitignore"} and ".git" not in p.parts[:-1]]
-    found = [*(directory / "tmp").iterdir(), *hidden]
-    return [f"{path.relative_to(directory)} is left" for path in found]
+    hidden = [
+        p
+        for p in directory.rglob(".*")
+        if p.name not in {".git", ".gitignore", ".benchmarks"} and ".git" not in p.parts[:-1]
+    ]
+    found = [*directory.with_name(f"{directory.name}.tmp").iterdir(), *hidden]
+    return [f"{path.relative_to(directory.parent)} is left" for path in found]
 
 
 def _problems(*checks: Callable[[], object]) -> list[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import io
 import os
+import signal
 import sys
 import traceback
 from typing import IO, Any
@@ -122,6 +123,7 @@ def main() -> None:
         sys.stdout = io.TextIOWrapper(
             io.BufferedWriter(raw), sys.stdout.encoding, "replace", line_buffering=sys.stdout.isatty()
         )
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C, so that nothing is left half-done
     keep_freed_memory()
     try:
         code = cli.main(standalone_mode=False)

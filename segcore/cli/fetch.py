@@ -20,7 +20,6 @@ def fetch(model_names: tuple[str, ...], case_path: Path | None, everything: bool
     """Download weights and reference photos into the cache. Files already there are verified, not fetched again."""
     from segcore.cli.output import exit_if_any
     from segcore.core.errors import DownloadError
-    from segcore.inference.models import check_name, fetch_weights
     from segcore.inputs.cases import load_cases, resolve_image, resolve_mask
 
     settings = fetch_settings(offline)
@@ -29,9 +28,11 @@ def fetch(model_names: tuple[str, ...], case_path: Path | None, everything: bool
         case_path = case_path or Path("cases")
     if not model_names and case_path is None:
         raise click.UsageError("nothing to fetch: give --model NAME, --cases DIR or --all")
-    downloads: list[tuple[str, Callable[[], Path | None]]] = [
-        (check_name(name), partial(fetch_weights, name, settings)) for name in model_names
-    ]
+    downloads: list[tuple[str, Callable[[], Path | None]]] = []
+    if model_names:
+        from segcore.inference.models import check_name, fetch_weights  # loads torch, which takes seconds
+
+        downloads += [(check_name(name), partial(fetch_weights, name, settings)) for name in model_names]
     for case in load_cases(case_path) if case_path else ():
         downloads.append((case.name, partial(resolve_image, case, settings)))
         downloads.append((f"{case.name} mask", partial(resolve_mask, case, settings)))

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import json
 import shlex
-import signal
 import sys
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,8 +16,6 @@ from segcore.cli.options import POSITIVE, FiniteFloat, json_option, option, opti
 from segcore.core.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from segcore.core.limits import Limits
     from segcore.judgement.gate.verdict import GateResult
     from segcore.paired.arms import Arm
@@ -116,7 +113,7 @@ def _judge_files(baseline: str, current: str, limits: Limits, storage: Path, pro
 def _in_turns(turns: Turns, limit: float) -> GateResult:
     from segcore.paired.session import PairedOptions, as_gate, run_paired
 
-    with _sigterm_interrupts(), ExitStack() as stack:
+    with ExitStack() as stack:
         base, head, names = _arms(turns, stack)
         result = run_paired(base, head, PairedOptions(limit, turns.budget), _log)
     return as_gate(result, *names)
@@ -157,8 +154,7 @@ def _audit(turns: Turns, limit: float, gates: int, as_json: bool) -> None:
     args = _bench_args(turns)
     minutes = len(LEVELS) * gates * (turns.budget or BUDGET_S) / 60
     _log(f"{len(LEVELS) * gates} gates, at most {minutes:.0f} minutes{'' if turns.budget else ' for each item'}")
-    with _sigterm_interrupts():
-        result = audit(args, PairedOptions(limit, turns.budget), gates, _log)
+    result = audit(args, PairedOptions(limit, turns.budget), gates, _log)
     click.echo(json.dumps(asdict(result), indent=2) if as_json else describe(result))
 
 
@@ -178,17 +174,3 @@ def _split(option: str, text: str) -> list[str]:
         return shlex.split(text)
     except ValueError as error:
         raise UsageError(f"{option} {text!r}: {error}; quote as in a shell") from None
-
-
-@contextmanager
-def _sigterm_interrupts() -> Iterator[None]:
-    """Handle SIGTERM, with which CI cancels a job, like Ctrl-C, so that worktrees and processes are cleaned up."""
-
-    def interrupt(*_: object) -> None:
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGTERM, interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)

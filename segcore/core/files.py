@@ -111,12 +111,26 @@ def _replace(path: Path, data: bytes) -> None:
     shortened = os.fsencode(path.name)[:200].decode(sys.getfilesystemencoding(), errors="ignore")
     temporary = path.with_name(f".{shortened}.{secrets.token_hex(6)}.tmp")
     try:
-        with temporary.open("xb") as file:
-            file.write(data)
+        _write_temporary(temporary, data)
         move_into_place(temporary, path)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+def _write_temporary(temporary: Path, data: bytes) -> None:
+    """Write a new file; on Linux it has no name until it is complete, so that a killed process leaves nothing."""
+    with contextlib.suppress(AttributeError, OSError):  # of other systems, and of file systems that cannot do it
+        descriptor = os.open(temporary.parent, os.O_TMPFILE | os.O_WRONLY, 0o666)
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(descriptor)
+            # `src_dir_fd` is ignored, but makes Python follow the link (linkat(2) with AT_SYMLINK_FOLLOW).
+            os.link(f"/proc/self/fd/{descriptor}", temporary, src_dir_fd=descriptor, follow_symlinks=True)
+        return
+    with temporary.open("xb") as file:
+        file.write(data)
 
 
 def move_into_place(temporary: Path, path: Path) -> None:

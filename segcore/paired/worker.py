@@ -122,7 +122,7 @@ class WorkerPlugin:
         """Report the end of the bench, or what went wrong, and exit."""
         bench, code = Path(self.start["args"][0]).resolve(), self.start["code"]
         sys.stdout.flush()  # the gate quotes the log in errors
-        foreign = foreign_modules(self.start["forbidden"], bench)
+        foreign = foreign_modules(self.start["forbidden"], bench, code)
         if self._problems:
             self.send(error="; ".join(self._problems))
         elif not self._measured:
@@ -167,12 +167,14 @@ def case_limit(callspec: Any) -> float | None:
     return None
 
 
-def foreign_modules(forbidden: list[str], bench: Path) -> list[str]:
-    """Return the modules that were imported from forbidden directories."""
+def foreign_modules(forbidden: list[str], bench: Path, code: str | None) -> list[str]:
+    """Return the modules that were imported from forbidden directories, which may contain the arm's own code."""
     return sorted(
         f"{name} ({path})"
         for name, path in _imported(bench)
-        if "site-packages" not in path.parts and any(path.is_relative_to(directory) for directory in forbidden)
+        if "site-packages" not in path.parts
+        and not (code and path.is_relative_to(code))
+        and any(path.is_relative_to(directory) for directory in forbidden)
     )
 
 

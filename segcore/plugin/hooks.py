@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Generator, Mapping, Sequence
 from typing import Any
 
@@ -41,6 +42,8 @@ class BenchHooks:
         baseline: tuple[Run, ...],
         deselected: Sequence[str],
     ) -> None:
+        # SIGTERM, with which CI cancels a job, ends a run like Ctrl-C.
+        self._sigterm = signal.signal(signal.SIGTERM, signal.default_int_handler)
         self.session = BenchSession(config, choices, plan, deselected)
         self._reporter = reporter = config.pluginmanager.getplugin("terminalreporter")
         if reporter:
@@ -69,6 +72,10 @@ class BenchHooks:
         except SegcoreError as error:
             pytest.fail(str(error), pytrace=False)
         return self._open
+
+    def pytest_unconfigure(self) -> None:
+        """Restore the signal handler."""
+        signal.signal(signal.SIGTERM, self._sigterm)
 
     def pytest_report_collectionfinish(self) -> list[str]:
         """Report what will run, for how long, and what is skipped and why."""
@@ -109,7 +116,7 @@ class BenchHooks:
     def pytest_runtest_makereport(
         self, item: pytest.Item, call: pytest.CallInfo[None]
     ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-        """Keep the outcome of an item."""
+        """Keep the outcome of an item and save it before pytest reports it."""
         report = yield
         if item.nodeid in self.session.items:
             self._keep_outcome(self.session.items[item.nodeid], report, call)
@@ -127,6 +134,7 @@ class BenchHooks:
         self.session.outcomes[plan.key] = OutcomeRecord(
             item=report.nodeid, kind=plan.kind, outcome=outcome, reason=reason, where=where, key=plan.key
         )
+        self.session.save_item(report.nodeid)
 
     def pytest_report_teststatus(self, report: pytest.TestReport) -> tuple[str, str, str] | None:
         """Return no letter for an item that the progress line shows; pytest's summary still needs the category."""
@@ -138,12 +146,11 @@ class BenchHooks:
         return category, "", category.upper()
 
     def pytest_runtest_logfinish(self, nodeid: str) -> None:
-        """Show how an item ended and save it."""
+        """Show how an item ended."""
         if nodeid in self.session.items:
             key = self.session.items[nodeid].key
             outcome = self.session.outcomes.get(key)
             self._line.finish(nodeid, key, outcome.outcome if outcome else "interrupted")
-            self.session.save_item(nodeid)
 
     def pytest_benchmark_update_json(self, output_json: dict[str, Any]) -> None:
         """Add our records to what pytest-benchmark writes."""

@@ -153,11 +153,10 @@ class BenchSession:
         entries = [self._own[key]] if key in self._own else []
         last = benchmark_session(self.config).benchmarks[-1:]
         entries += [b.as_dict() for b in last if b and b.fullname == node and not b.has_error]
-        if key in self.outcomes:
-            try:
-                append_journal(self.file.path, self._started, entries, self.outcomes[key])
-            except OutputError as error:
-                self.write_error = str(error)
+        try:
+            append_journal(self.file.path, self._started, entries, self.outcomes[key])
+        except OutputError as error:
+            self.write_error = str(error)
 
     def finish(self) -> None:
         """Repeat the matrix product of the calibration and write the run, unless it has measured nothing."""

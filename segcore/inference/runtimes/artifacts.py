@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
-import secrets
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -42,7 +40,6 @@ def artifact(cache_dir: Path, content: Mapping[str, str], suffix: str, build: Ca
     path = cache_dir / "artifacts" / f"{digest[:24]}{suffix}"
     if path.is_file():
         return Artifact(path, 0.0)
-    temporary = path.with_name(f".{secrets.token_hex(6)}{suffix}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         (cache_dir / "locks").mkdir(exist_ok=True)
@@ -50,13 +47,14 @@ def artifact(cache_dir: Path, content: Mapping[str, str], suffix: str, build: Ca
             if path.is_file():  # another process has built it
                 return Artifact(path, 0.0)
             start = time.perf_counter()
-            build(temporary)
-            move_into_place(temporary, path)
+            temporary = path.with_name(f".{path.name}")  # may be there: a killed process leaves it
+            try:
+                build(temporary)
+                move_into_place(temporary, path)
+            finally:
+                temporary.unlink(missing_ok=True)
             return Artifact(path, time.perf_counter() - start)
     except OSError as error:
         raise DeviceError(
             f"cannot write {path}: {error.strerror or error}; free space or set SEGCORE_CACHE to another directory"
         ) from error
-    finally:
-        with contextlib.suppress(OSError):  # the directory itself may be missing
-            temporary.unlink()
