@@ -156,6 +156,12 @@ def quantile_interval(samples: Sequence[float], q: float) -> Interval:
     )
 
 
+def bounds_quantile(samples: Sequence[float], q: float) -> bool:
+    """Return whether the samples, finite and positive, bound their q-quantile on both sides."""
+    interval = quantile_interval(samples, q)
+    return math.isfinite(interval.low) and math.isfinite(interval.high)
+
+
 def arm_interval(processes: Processes, q: float, noise: ProcessNoise) -> Interval:
     """Return the interval of an arm's log quantile: the mean over its processes, with noise within and between."""
     each = [quantile_interval(samples, q) for samples in processes]

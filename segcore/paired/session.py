@@ -209,15 +209,17 @@ def as_gate(result: PairedResult, baseline: str, current: str) -> GateResult:
 
 def _row(item: PairedItem) -> Row:
     state = item.look
+    bounds = (state.interval.low, state.interval.value, state.interval.high)
+    change = Interval(*(math.expm1(bound) if bound < 700 else math.inf for bound in bounds))
     reason = f"{state.blocks} blocks"
-    if state.decision == "inconclusive":
+    if state.decision == "inconclusive" and state.blocks < LOOKS[0]:
+        reason = f"too early: {state.blocks} of at least {LOOKS[0]} blocks; raise --budget"
+        change = Interval(-math.inf, change.value, math.inf)
+    elif state.decision == "inconclusive":
         reason = (
             f"{reason} can show a change of {smallest_visible(state):.1%}; about "
             f"{blocks_needed(state, item.limit)} more would decide if the mean stays the same (--budget)"
         )
-    low, value, high = (
-        math.expm1(min(bound, 700.0)) for bound in (state.interval.low, state.interval.value, state.interval.high)
-    )
     return Row(
         item=item.head_name if item.base_name == item.head_name else f"{item.base_name} -> {item.head_name}",
         aspect="median",
@@ -226,6 +228,6 @@ def _row(item: PairedItem) -> Row:
         unit="ms",
         old=1e3 * statistics.median(block.base_s for block in item.blocks),
         new=1e3 * statistics.median(block.head_s for block in item.blocks),
-        change=Interval(low, value, high),
+        change=change,
         limit=f"{item.limit:+.1%}",
     )

@@ -18,6 +18,10 @@ NAMELESS = False
 """Value of ``--benchmark-save`` without a name; not a string, because argparse would parse that as a name."""
 
 
+class DefaultRounds(int):
+    """The default of ``--benchmark-min-rounds``: a value of the user is a plain int."""
+
+
 class ArgumentHooks:
     """Make the name of ``--benchmark-save`` optional and replace aliases by the options that they stand for.
 
@@ -37,6 +41,9 @@ class ArgumentHooks:
     def pytest_load_initial_conftests(self, early_config: pytest.Config, args: list[str]) -> Generator[None]:
         """Rewrite the arguments between pytest's first look at them and the final one."""
         self._change_save(type=parse_save)
+        default = vars(early_config.option)  # arguments are parsed into it later
+        if "benchmark_min_rounds" in default:
+            default["benchmark_min_rounds"] = DefaultRounds(default["benchmark_min_rounds"])
         args[:], typed = separate_paths(args), list(args)
         if args != typed:  # initial conftest files are looked for in the paths
             early_config.known_args_namespace.file_or_dir = self._parser.parse_known_args(args).file_or_dir

@@ -24,7 +24,8 @@ def command_line(config: pytest.Config) -> Namespace:
 
 def selected_values(options: Namespace) -> dict[str, tuple[str, ...]]:
     """Return the values that ``--segcore-case`` and its like select, by name; what selects nothing is omitted."""
-    given = {name: getattr(options, f"segcore_{name}", None) or () for name in SELECTABLE}
+    plurals = {"batch": "batches", "threads": "threads"}
+    given = {name: getattr(options, f"segcore_{plurals.get(name, f'{name}s')}") for name in SELECTABLE}
     given["device"] = [detect_device(name) for name in given["device"]]
     return {name: tuple(map(str, values)) for name, values in given.items() if values}
 

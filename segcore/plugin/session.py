@@ -20,10 +20,12 @@ from segcore.inference.allocator import keep_freed_memory
 from segcore.inference.devices import open_device
 from segcore.inference.preprocess import calibration_photos
 from segcore.inputs.download import FetchSettings
+from segcore.judgement.statistics import rounds_needed
 from segcore.measurement.calibration import calibrate, matmul_rate
 from segcore.measurement.conditions import describe, read_state, run_warnings
 from segcore.measurement.energy import EnergyCounter, open_counter
 from segcore.measurement.machine import fingerprint, git_commit, package_versions
+from segcore.plugin.arguments import DefaultRounds
 from segcore.plugin.options import Choices
 from segcore.plugin.plan import PlanItem, estimate_seconds
 from segcore.plugin.resources import Resources, gmacs_per_pixel
@@ -105,7 +107,9 @@ class BenchSession:
         if item.scenario:
             return self.choices.load.plan(item.scenario, item.batch).expected_seconds(call_s)
         option = self.config.option
-        return estimate_seconds(item.kind, call_s, option.benchmark_min_rounds, float(option.benchmark_max_time))
+        rounds = option.benchmark_min_rounds
+        rounds = rounds_needed(0.5) if isinstance(rounds, DefaultRounds) else rounds
+        return estimate_seconds(item.kind, call_s, rounds, float(option.benchmark_max_time))
 
     def energy_counter(self, device: str) -> EnergyCounter | None:
         """Return the energy counter of a device, None if there is none that can be read."""

@@ -11,6 +11,8 @@ from segcore.judgement.statistics import Interval
 from segcore.report.escape import plain_text
 
 MAX_LABEL = 40
+MAX_CHANGE = 1000
+"""A bound on a relative change beyond this (100,000 %) is none."""
 
 
 def number(value: float) -> str:
@@ -43,7 +45,7 @@ def change_text(change: Interval | None, unit: Unit) -> str:
         return ""
     if unit == "share":
         return f"{100 * change.value:+.2f} pp"
-    low, high = (f"{bound:+.1%}" if math.isfinite(bound) else "?" for bound in (change.low, change.high))
+    low, high = (f"{bound:+.1%}" if abs(bound) < MAX_CHANGE else "?" for bound in (change.low, change.high))
     return f"{change.value:+.1%} [{low}, {high}]"
 
 

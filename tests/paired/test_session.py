@@ -13,14 +13,16 @@ import pytest
 from segcore.core.errors import ArmError
 from segcore.paired.arms import Arm
 from segcore.paired.process import WorkerItem
-from segcore.paired.sequential import LOOKS, MAX_BLOCKS
+from segcore.paired.sequential import LOOKS, MAX_BLOCKS, look
 from segcore.paired.session import (
     MAX_ALTERNATIONS,
     MIN_ALTERNATIONS,
+    Block,
     PairedItem,
     PairedOptions,
     PairedResult,
     alternate,
+    as_gate,
     run_paired,
 )
 
@@ -194,3 +196,20 @@ def test_a_bench_that_changes_from_block_to_block_is_refused() -> None:
 
     with pytest.raises(ArmError, match="not repeatable"):
         gate(machine, PairedOptions(0.05, 1e6), report)
+
+
+@pytest.mark.parametrize(
+    ("ratios", "words", "bounded"),
+    [
+        ([0.9, -0.9], "too early: 2 of at least 4 blocks", False),
+        ([0.0, 0.001], "too early: 2 of at least 4 blocks", False),
+        ([0.1, 0.0, 0.1, 0.0], "4 blocks can show a change", True),
+    ],
+)
+def test_an_interval_of_too_few_blocks_is_not_shown(ratios: list[float], words: str, bounded: bool) -> None:
+    item = PairedItem("a", "a", 0.05, tuple(Block(ratio, 0.05, 0.05) for ratio in ratios), look(ratios, 0.05))
+    (row,) = as_gate(PairedResult((item,), len(ratios), 1.0), "old", "new").rows
+    assert row.verdict == "inconclusive"
+    assert row.reason.startswith(words)
+    assert row.change is not None
+    assert math.isfinite(row.change.low + row.change.high) == bounded

@@ -7,6 +7,7 @@ import os
 import re
 import shutil
 import textwrap
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ from segcore.core.image_files import load_indexed_png
 from segcore.core.records import Run, WarningRecord
 from segcore.inference.models import LoadedModel
 from segcore.inference.pipeline import Segmenter
+from segcore.judgement.statistics import bounds_quantile
 from segcore.results.store import load_run
 from tests.support.bench_project import QUICK, fake_calibration
 from tests.support.fakes import FakeCounter
@@ -41,6 +43,23 @@ CAN_RESET_MEMORY = Path("/proc/self/clear_refs").exists()
 def saved(where: Path) -> Run:
     (path,) = where.glob("reports/runs/*/0001_*.json")
     return load_run(path)
+
+
+@pytest.mark.parametrize(("given", "rounds"), [((), range(7, 29)), (("--benchmark-min-rounds=5",), [5])])
+def test_an_item_has_enough_rounds_for_its_median_unless_the_user_says_how_many(
+    where: Path, pytester: pytest.Pytester, given: tuple[str, ...], rounds: Sequence[int]
+) -> None:
+    (where / "bench" / "test_other.py").write_text(
+        "def test_blue_latency(benchmark): benchmark(__import__('time').sleep, 0.01)"
+    )
+    options = ("-k", "blue and latency", "--benchmark-max-time=0.000001", *QUICK[2:], *given)
+    pytester.runpytest_inprocess("bench/", "--benchmark-save", *options).assert_outcomes(passed=2, deselected=14)
+    (item,) = saved(where).benchmarks
+    assert len(item.samples) in rounds
+    assert {len(times) for times in item.info.stages.values()} == {len(item.samples)}
+    assert given or bounds_quantile(item.samples, 0.5) or len(item.samples) == 28
+    written = json.loads(saved(where).path.read_bytes())["benchmarks"]
+    assert [len(b["stats"]["data"]) for b in written if "segcore" not in b["extra_info"]] == [5]
 
 
 def test_a_run_is_saved_with_everything_in_it(where: Path, pytester: pytest.Pytester) -> None:

@@ -46,6 +46,7 @@ def test_values_and_changes() -> None:
     assert change_text(None, "ms") == ""
     assert change_text(Interval(0.06, 0.081, 0.1), "ms") == "+8.1% [+6.0%, +10.0%]"
     assert change_text(Interval(-0.1, 0.2, math.inf), "ms") == "+20.0% [-10.0%, ?]"
+    assert change_text(Interval(-0.1, 0.2, 3.5e30), "ms") == "+20.0% [-10.0%, ?]"
     assert change_text(Interval(-0.02, -0.02, -0.02), "share") == "-2.00 pp"
 
 
