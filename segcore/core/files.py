@@ -9,13 +9,15 @@ import secrets
 import stat
 import sys
 import unicodedata
+from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
+from typing import BinaryIO
 
 from segcore.core.errors import OutputError
 
-_STANDARD_STREAMS = {"/dev/stdout": 1, "/dev/stderr": 2}
-"""File descriptors by name: opened again by name, a redirected stream would be overwritten from its start."""
+_NO_TEMPORARY = {errno.EACCES, errno.EPERM, errno.EROFS, errno.EBUSY}
+"""Errors of a directory that takes no other file, while an existing one can be written: a file that is mounted."""
 
 
 def find_file(path: Path) -> Path:
@@ -92,16 +94,37 @@ def write_file(path: Path, data: bytes) -> None:
         if is_replaced(path):
             _replace(path.resolve(), data)
         else:
-            target = _STANDARD_STREAMS.get(str(path), path)
-            with open(target, "ab", closefd=target is path) as stream:
+            with open_in_place(path) as stream:
                 stream.write(data)
-    except OSError as error:
-        raise OutputError(f"{path}: cannot be written: {error.strerror or error}; choose another path") from error
+    except (OSError, RuntimeError) as error:  # resolve() raises RuntimeError on a loop of links
+        reason = getattr(error, "strerror", None) or error
+        raise OutputError(f"{path}: cannot be written: {reason}; choose another path") from error
 
 
 def is_replaced(path: Path) -> bool:
     """Return whether `write_file` creates or replaces ``path``, rather than writing to what exists there."""
-    return str(path) not in _STANDARD_STREAMS and (path.is_file() or not path.exists())
+    return (path.is_file() or not path.exists()) and _standard_stream(path) is None
+
+
+@contextlib.contextmanager
+def open_in_place(path: Path) -> Iterator[BinaryIO]:
+    """Open what exists at ``path`` to write to its end: a device, a FIFO, or one of the process's standard streams."""
+    descriptor = _standard_stream(path)
+    with open(path if descriptor is None else descriptor, "ab", closefd=descriptor is None) as stream:
+        yield stream
+
+
+def _standard_stream(path: Path) -> int | None:
+    """Return the file descriptor of the standard stream that ``path`` names: ``/dev/stdout``, ``/dev/fd/1``, a link.
+
+    Opened again by name, a stream that is redirected to a file would be overwritten from its start.
+    """
+    for descriptor, stream in ((1, sys.stdout), (2, sys.stderr)):
+        with contextlib.suppress(OSError):
+            if stream is not None and os.path.samestat(path.stat(), os.fstat(descriptor)):  # None: it was closed
+                stream.flush()
+                return descriptor
+    return None
 
 
 def _replace(path: Path, data: bytes) -> None:
@@ -113,9 +136,12 @@ def _replace(path: Path, data: bytes) -> None:
     try:
         _write_temporary(temporary, data)
         move_into_place(temporary, path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
+    except BaseException as error:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+        if not (isinstance(error, OSError) and error.errno in _NO_TEMPORARY and path.is_file()):
+            raise
+        path.write_bytes(data)
 
 
 def _write_temporary(temporary: Path, data: bytes) -> None:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import os
 import re
 import shutil
 import sys
@@ -22,7 +23,7 @@ from pathlib import Path
 from filelock import FileLock
 
 from segcore.core.errors import DownloadError, IntegrityError, OfflineError, UsageError
-from segcore.core.files import move_into_place
+from segcore.core.files import move_into_place, open_in_place
 from segcore.inputs.network import PartialFile, download
 from segcore.inputs.source import OFFLINE_HINT, Source, split_url
 from segcore.inputs.source import FetchSettings as FetchSettings  # for importers of this module
@@ -38,13 +39,13 @@ def sha256_file(path: Path) -> str:
 
 
 def verify(path: Path, sha256: str | None) -> bool:
-    """Return whether ``path`` is a file whose SHA-256 begins with ``sha256``; None accepts any file.
+    """Return whether ``path`` is a readable file whose SHA-256 begins with ``sha256``; None accepts any file.
 
     Raises:
         UsageError: ``sha256`` is not 8 to 64 hexadecimal digits.
     """
     digits = _digits(sha256)
-    return path.is_file() and (digits is None or sha256_file(path).startswith(digits))
+    return os.access(path, os.R_OK) and path.is_file() and (digits is None or sha256_file(path).startswith(digits))
 
 
 def _digits(sha256: str | None) -> str | None:
@@ -86,7 +87,7 @@ def download_file(
 
     Args:
         url: https; http only for an allowed host or through a mirror; or file.
-        destination: path of the file; None puts it into the cache.
+        destination: path of the file; None puts it into the cache. A device or pipe is written through.
         sha256: expected SHA-256, 64 hexadecimal digits or the first 8 or more. Without one, an existing file is
             accepted as it is; with one, a file with other bytes is downloaded again.
         settings: where to store it and what is allowed; None reads the environment.
@@ -101,26 +102,37 @@ def download_file(
     settings = settings or FetchSettings.from_env()
     digits = _digits(sha256)
     path = Path(destination).absolute() if destination is not None else settings.cache_dir / cache_name(url)
-    if path.is_dir():
+    if os.path.isdir(path):  # noqa: PTH112 - Path.is_dir() raises if a directory above cannot be read
         raise UsageError(f"destination {path} is a directory: wanted the path of the file to write")
     if verify(path, digits):
         return path
+    if os.access(path, os.F_OK) and not path.is_file():
+        return _write_through(download_file(url, sha256=sha256, settings=settings, progress=progress), path)
     source = Source.of(url, settings)
     try:
         if source.is_remote:
             source.check_hop(source.actual, None, settings)
             if settings.offline:
-                state = "has another hash than expected" if path.exists() else "is missing"
+                state = "has another hash than expected" if os.access(path, os.R_OK) else "is missing"
                 what = f"the network is off (SEGCORE_OFFLINE or --offline), and the file in {path.parent} {state}"
                 raise OfflineError(f"{what}; {OFFLINE_HINT}")
         with _lock(path, settings), download_progress() if progress is None else contextlib.nullcontext(progress) as p:
             if not verify(path, digits):  # another process may have downloaded it meanwhile
-                _fetch(source, path, digits, settings, p)
+                _fetch(source, path.resolve(), digits, settings, p)  # a link keeps pointing at it
     except DownloadError as error:
         raise type(error)(error.message, where=str(source)) from error
     except OSError as error:
         hint = "free space, or choose another directory (SEGCORE_CACHE)"
         raise DownloadError(f"cannot write {path}: {error.strerror or error}; {hint}", where=str(source)) from error
+    return path
+
+
+def _write_through(fetched: Path, path: Path) -> Path:
+    try:
+        with fetched.open("rb") as file, open_in_place(path) as stream:
+            shutil.copyfileobj(file, stream)
+    except OSError as error:
+        raise DownloadError(f"{path}: cannot be written: {error.strerror or error}; choose another path") from error
     return path
 
 

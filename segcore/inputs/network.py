@@ -7,11 +7,16 @@ server errors and interrupted bodies. Used by `segcore.inputs.download` alone.
 from __future__ import annotations
 
 import contextlib
+import http.client
+import io
 import re
+import socket
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Any
 from urllib.parse import urljoin
 
 import requests
@@ -26,8 +31,6 @@ CHUNK_BYTES = 1 << 18
 MAX_REDIRECTS = 10
 MAX_WAIT_S = 60.0
 """Longest pause between attempts; the download fails if a server asks for more (``Retry-After``)."""
-MIN_BYTES_PER_S = 512
-"""A connection that delivers less than this over a whole read time-out counts as stalled."""
 RETRY_STATUS = frozenset({408, 429, 500, 502, 503, 504})
 
 ByteProgress = Callable[[int, int | None], None]
@@ -83,8 +86,72 @@ class PartialFile:
         self._note.unlink(missing_ok=True)
 
 
+class _Deadline:
+    """When the bytes that are being waited for must have arrived."""
+
+    def __init__(self) -> None:
+        self._at = 0.0
+
+    def set(self, seconds: float) -> None:
+        """Set the deadline to ``seconds`` from now."""
+        self._at = time.monotonic() + seconds
+
+    def left(self) -> float:
+        """Return the seconds that are left, negative if it has passed."""
+        return self._at - time.monotonic()
+
+
+class _Reader(io.RawIOBase):
+    """The bytes of a socket until the deadline. A socket's own time-out begins again with every byte."""
+
+    def __init__(self, raw: socket.SocketIO, connection: socket.socket, deadline: _Deadline) -> None:
+        self._raw, self._connection, self._deadline = raw, connection, deadline
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int | None:
+        left = self._deadline.left()
+        if left <= 0:
+            raise TimeoutError("timed out")
+        self._connection.settimeout(left)
+        return self._raw.readinto(buffer)
+
+    def close(self) -> None:
+        self._raw.close()
+        super().close()
+
+
+class _Response(http.client.HTTPResponse):
+    """A response, of a server or of a proxy to CONNECT, that is read until the deadline."""
+
+    def __init__(self, deadline: _Deadline, sock: socket.socket, **options: Any) -> None:
+        super().__init__(sock, **options)
+        self.fp = io.BufferedReader(_Reader(self.fp.detach(), sock, deadline))  # type: ignore[arg-type]  # a SocketIO
+
+
+class _Adapter(requests.adapters.HTTPAdapter):
+    """requests' transport, reading until the deadline."""
+
+    def __init__(self, deadline: _Deadline) -> None:
+        super().__init__()
+        self._deadline = deadline
+
+    def get_connection_with_tls_context(self, *args: Any, **options: Any) -> Any:
+        pool: Any = super().get_connection_with_tls_context(*args, **options)
+        response_class = partial(_Response, self._deadline)
+        pool.ConnectionCls = type("_Connection", (type(pool).ConnectionCls,), {"response_class": response_class})
+        return pool
+
+
 class _Session(requests.Session):
     """A session without redirects: requests reads the whole body of a redirect, even of one that it does not follow."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.deadline = _Deadline()
+        for scheme in ("http://", "https://"):
+            self.mount(scheme, _Adapter(self.deadline))
 
     def get_redirect_target(self, resp: requests.Response) -> str | None:
         return None
@@ -151,7 +218,7 @@ def _attempt(session: _Session, part: PartialFile, settings: FetchSettings, prog
         part.check_size(total or 0)
         with part.path.open("ab") as file:
             progress(offset, total)
-            for chunk in _chunks(response, settings):
+            for chunk in _chunks(response, session.deadline, settings):
                 part.check_size(offset + len(chunk))
                 file.write(chunk)
                 file.flush()  # a killed process leaves everything that arrived
@@ -193,20 +260,24 @@ def _extent(response: requests.Response) -> tuple[int | None, int | None]:
     return int(start) if start else None, int(size) if size else None
 
 
-def _chunks(response: requests.Response, settings: FetchSettings) -> Iterator[bytes]:
-    """Yield the body as it arrives; raise _TransientError if the connection breaks, stalls or only drips."""
-    since, received = time.monotonic(), 0
+def _chunks(response: requests.Response, deadline: _Deadline, settings: FetchSettings) -> Iterator[bytes]:
+    """Yield the body as it arrives; raise _TransientError if the connection breaks or is too slow."""
+    wanted = settings.min_bytes_per_s * settings.read_timeout
+    received, left = 0, settings.read_timeout
     try:
-        while chunk := response.raw.read1(CHUNK_BYTES, decode_content=False):
-            yield chunk
-            received += len(chunk)
-            elapsed = time.monotonic() - since
-            if elapsed > settings.read_timeout:
-                if received < MIN_BYTES_PER_S * elapsed:
-                    raise _TransientError(f"only {received} bytes arrived in {elapsed:.1f} s")
-                since, received = time.monotonic(), 0
+        while True:
+            deadline.set(left)
+            chunk = response.raw.read1(CHUNK_BYTES, decode_content=False)
+            if not chunk:
+                return
+            received, left = received + len(chunk), deadline.left()
+            yield chunk  # what the caller takes is not the server's
+            if received >= wanted:
+                received, left = 0, settings.read_timeout
     except urllib3.exceptions.ReadTimeoutError:
-        raise _TransientError(f"nothing arrived for {settings.read_timeout:g} s") from None
+        raise _TransientError(
+            f"too slow: only {received} bytes arrived within {settings.read_timeout:g} s, wanted {wanted:.0f}"
+        ) from None
     except (urllib3.exceptions.HTTPError, OSError) as error:
         raise _TransientError(f"the connection broke: {error}") from error
 
@@ -232,9 +303,12 @@ def _get(session: _Session, url: str, headers: dict[str, str], settings: FetchSe
     reason = why_out_of_reach(url, settings.connect_timeout)
     if reason is not None:
         raise OfflineError(f"{reason}; {OFFLINE_HINT}")
+    session.deadline.set(settings.read_timeout)
     timeouts = (settings.connect_timeout, settings.read_timeout)
     try:
         return session.get(url, headers=headers, stream=True, allow_redirects=False, timeout=timeouts)
+    except requests.exceptions.ReadTimeout as error:
+        raise _TransientError(f"no complete headers within {settings.read_timeout:g} s") from error
     except requests.exceptions.ProxyError as error:
         raise OfflineError(f"the proxy does not connect to it: {_cause(error)}; {OFFLINE_HINT}") from error
     except requests.exceptions.SSLError as error:

@@ -17,6 +17,8 @@ OFFLINE_HINT = (
     "run `segcore fetch --all` on a machine with a network, name a mirror in SEGCORE_MIRRORS, "
     "or set SEGCORE_CACHE to a filled cache"
 )
+NO_CACHE = Path(os.devnull, "no home directory: set SEGCORE_CACHE")
+"""Cache of a user without a home directory: nothing is in it, and an attempt to write to it names the remedy."""
 _ON, _OFF = {"1", "true", "yes", "on"}, {"", "0", "false", "no", "off"}
 
 
@@ -33,6 +35,9 @@ class FetchSettings:
     max_bytes: int = 4 << 30
     connect_timeout: float = 3.0
     read_timeout: float = 20.0
+    """Seconds for the headers of a response; then for each ``read_timeout * min_bytes_per_s`` bytes of its body."""
+    min_bytes_per_s: int = 512
+    """Least speed of a body; a slower connection counts as stalled."""
     retries: int = 4
     """Further attempts after the first."""
     backoff: float = 0.5
@@ -49,11 +54,20 @@ class FetchSettings:
         if offline not in _ON | _OFF:
             raise UsageError(f"SEGCORE_OFFLINE={offline!r} is neither on nor off: use 1 or 0")
         return cls(
-            cache_dir=Path(cache).expanduser().absolute() if cache else platformdirs.user_cache_path("segcore"),
+            cache_dir=_cache_dir(cache),
             offline=offline in _ON,
             mirrors=tuple(map(_parse_mirror, env.get("SEGCORE_MIRRORS", "").split())),
             allowed_hosts=frozenset(env.get("SEGCORE_ALLOW_HTTP", "").lower().replace(",", " ").split()),
         )
+
+
+def _cache_dir(name: str) -> Path:
+    try:
+        return Path(name).expanduser().absolute() if name else platformdirs.user_cache_path("segcore")
+    except RuntimeError as error:  # ~USER is unknown; or neither HOME nor the password file names a home directory
+        if name:
+            raise UsageError(f"SEGCORE_CACHE={name!r}: {error} Name a directory by its whole path") from None
+        return NO_CACHE
 
 
 def _parse_mirror(word: str) -> tuple[str, str]:

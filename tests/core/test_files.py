@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 import sys
@@ -60,9 +61,45 @@ def test_a_redirected_stream_is_added_to(tmp_path: Path) -> None:
     assert out.read_bytes() == b"12\n"
 
 
+STREAMS = ["/dev/stdout", "/dev/stderr", "/proc/self/fd/1", "/proc/self/fd/2", "link"]
+
+
+@pytest.mark.parametrize("name", STREAMS)
+def test_a_stream_that_is_redirected_to_a_file_is_written_in_turn(tmp_path: Path, name: str) -> None:
+    (tmp_path / "link").symlink_to("/dev/stdout")
+    script = (
+        "import sys; from pathlib import Path; from segcore.core.files import write_file, is_replaced\n"
+        "print(1); print(1, file=sys.stderr)\n"
+        "assert not is_replaced(Path(sys.argv[1])); write_file(Path(sys.argv[1]), b'2')"
+    )
+    streams = [tmp_path / "out", tmp_path / "err"]
+    with streams[0].open("wb") as out, streams[1].open("wb") as err:
+        subprocess.run([sys.executable, "-c", script, name], stdout=out, stderr=err, check=True, cwd=tmp_path)
+    assert sorted(path.read_bytes() for path in streams) == [b"1\n", b"1\n2"]
+
+
+@pytest.mark.parametrize("code", [errno.EACCES, errno.EROFS, errno.EBUSY])
+def test_a_file_in_a_directory_that_takes_no_other_is_written_in_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int
+) -> None:
+    """A single file that is mounted into a container: nothing can be renamed to it, or created beside it."""
+
+    def refuse(*_: object) -> None:
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr("segcore.core.files.move_into_place", refuse)
+    (tmp_path / "mounted").write_bytes(b"before")
+    write_file(tmp_path / "mounted", b"now")
+    assert (tmp_path / "mounted").read_bytes() == b"now"
+    with pytest.raises(OutputError, match=os.strerror(code)):
+        write_file(tmp_path / "new", b"x")
+    assert [path.name for path in tmp_path.iterdir()] == ["mounted"]
+
+
 @pytest.mark.parametrize(
     ("name", "reason"),
     [
+        ("loop", "Symlink loop"),
         ("directory", "Is a directory"),
         ("file/below", "Not a directory|File exists"),
         ("/dev/full", "No space left"),
@@ -72,6 +109,7 @@ def test_a_redirected_stream_is_added_to(tmp_path: Path) -> None:
 def test_what_cannot_be_written_is_named(tmp_path: Path, name: str, reason: str) -> None:
     (tmp_path / "directory").mkdir()
     (tmp_path / "file").write_bytes(b"")
+    (tmp_path / "loop").symlink_to("loop")
     with pytest.raises(OutputError, match=rf"{name}: cannot be written: ({reason})"):
         write_file(tmp_path / name, b"x")
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["directory", "file"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["directory", "file", "loop"]

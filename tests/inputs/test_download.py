@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -280,3 +281,56 @@ def test_nothing_is_printed_without_a_terminal(capsys: pytest.CaptureFixture[str
     with download_progress() as report:
         report("f", 1, 2)
     assert capsys.readouterr() == ("", "")
+
+
+# --- destinations that are no files, users without a home
+
+
+def test_a_device_is_written_through(server: MisbehavingServer, rules: FetchSettings) -> None:
+    assert download_file(server.reply("/f", Reply(BODY)), os.devnull, sha256=SHA, settings=rules) == Path(os.devnull)
+    assert Path(os.devnull).is_char_device()
+    assert len(in_cache(rules)) == 1
+
+
+def test_a_full_device_is_named(server: MisbehavingServer, rules: FetchSettings) -> None:
+    with pytest.raises(DownloadError, match="/dev/full: cannot be written: No space left"):
+        download_file(server.reply("/f", Reply(BODY)), "/dev/full", settings=rules)
+    assert Path("/dev/full").is_char_device()
+
+
+def test_a_pipe_is_written_through(server: MisbehavingServer, rules: FetchSettings, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    received: list[bytes] = []
+    reader = threading.Thread(target=lambda: received.append((tmp_path / "pipe").read_bytes()))
+    reader.start()
+    download_file(server.reply("/f", Reply(BODY)), tmp_path / "pipe", sha256=SHA, settings=rules)
+    reader.join()
+    assert received == [BODY]
+    assert (tmp_path / "pipe").is_fifo()
+
+
+def test_a_link_keeps_pointing_at_the_file(server: MisbehavingServer, rules: FetchSettings, tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to("target")
+    download_file(server.reply("/f", Reply(BODY)), tmp_path / "link", sha256=SHA, settings=rules)
+    assert (tmp_path / "link").is_symlink()
+    assert (tmp_path / "target").read_bytes() == BODY
+
+
+def test_a_user_without_a_home_needs_a_cache_only_to_download(
+    server: MisbehavingServer, rules: FetchSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def nobody(*_: object) -> None:
+        raise RuntimeError("could not determine the home directory")
+
+    monkeypatch.setattr("platformdirs.user_cache_path", nobody)
+    homeless = dataclasses.replace(rules, cache_dir=FetchSettings.from_env({}).cache_dir)
+    url = server.reply("/f", Reply(BODY))
+    assert cached_path(url, SHA, homeless) is None
+    with pytest.raises(DownloadError, match="set SEGCORE_CACHE"):
+        download_file(url, settings=homeless)
+    assert not server.asked
+
+
+def test_an_unknown_user_in_the_name_of_the_cache_is_refused() -> None:
+    with pytest.raises(UsageError, match="SEGCORE_CACHE='~no-such-user/cache'"):
+        FetchSettings.from_env({"SEGCORE_CACHE": "~no-such-user/cache"})

@@ -121,6 +121,59 @@ def test_any_sequence_of_cuts_gives_the_same_bytes(
     path.unlink()
 
 
+# --- servers that are slow, or never come to an end
+
+HEAD = b"HTTP/1.1 200 OK\r\n"
+CHUNKED = HEAD + b"Transfer-Encoding: chunked\r\n\r\n"
+NEVER_ENDING: dict[str, tuple[tuple[bytes, bytes, float], str]] = {
+    "nothing": ((b"", b"", 0.01), "headers"),
+    "status line dripped": ((b"HTTP/1.1 200 O", b"K", 0.01), "headers"),
+    "header dripped": ((HEAD + b"X: ", b"x", 0.01), "headers"),
+    "headers dripped": ((HEAD, b"X: x\r\n", 0.01), "headers"),
+    "100 Continue, slowly": ((b"", b"HTTP/1.1 100 Continue\r\n\r\n", 0.01), "headers"),
+    "100 Continue, fast": ((b"", b"HTTP/1.1 100 Continue\r\n\r\n" * 99, 0.0), "headers"),
+    "header of a redirect dripped": ((b"HTTP/1.1 302 Found\r\nLocation: /", b"x", 0.01), "headers"),
+    "body silent": ((HEAD + b"Content-Length: 999\r\n\r\n", b"", 0.01), "only 0 bytes"),
+    "body dripped": ((HEAD + b"Content-Length: 999999\r\n\r\n", b"x", 0.01), "bytes arrived"),
+    "body dripped until the end": ((HEAD + b"\r\n", b"x", 0.01), "bytes arrived"),
+    "chunk size dripped": ((CHUNKED, b"0", 0.01), "only 0 bytes"),
+    "chunk extension dripped": ((CHUNKED + b"9;", b"x", 0.01), "only 0 bytes"),
+    "chunks of one byte": ((CHUNKED, b"1\r\nx\r\n", 0.01), "bytes arrived"),
+    "chunks of one byte in long extensions": ((CHUNKED, b"1;" + b"x" * 9999 + b"\r\nx\r\n", 0.001), "bytes arrived"),
+    "trailer dripped": ((CHUNKED + b"5\r\nwhole\r\n0\r\n", b"x", 0.01), "only 5 bytes"),
+    "trailers, slowly": ((CHUNKED + b"5\r\nwhole\r\n0\r\n", b"X: x\r\n", 0.01), "only 5 bytes"),
+    "trailers, fast": ((CHUNKED + b"5\r\nwhole\r\n0\r\n", b"X: x\r\n" * 99, 0.0), "only 5 bytes"),
+}
+
+
+@pytest.mark.parametrize(("raw", "message"), NEVER_ENDING.values(), ids=NEVER_ENDING.keys())
+def test_a_server_that_never_comes_to_an_end_is_given_up(
+    server: MisbehavingServer, rules: FetchSettings, raw: tuple[bytes, bytes, float], message: str
+) -> None:
+    impatient = dataclasses.replace(rules, read_timeout=0.1, min_bytes_per_s=5000, retries=0)
+    with pytest.raises(DownloadError, match=f"{message}.* within 0.1 s.*given up after 1 attempts"):
+        download_file(server.reply("/f", Reply(raw=raw)), settings=impatient)
+    rules = dataclasses.replace(rules, read_timeout=0.2, min_bytes_per_s=5000)
+    assert download_file(server.reply("/f", Reply(raw=raw), Reply(BODY)), settings=rules).read_bytes() == BODY
+
+
+def test_a_proxy_that_never_comes_to_an_end_is_given_up(
+    server: MisbehavingServer, rules: FetchSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("no_proxy")
+    monkeypatch.setenv("https_proxy", server.url(""))
+    rules = dataclasses.replace(rules, read_timeout=0.2, retries=0)
+    server.reply("nowhere.invalid:443", Reply(raw=(b"HTTP/1.1 200 OK\r\n", b"X: x\r\n", 0.01)))
+    with pytest.raises(DownloadError, match=r"within 0\.2 s"):
+        download_file("https://nowhere.invalid/f", settings=rules)
+
+
+def test_a_body_that_is_slow_but_fast_enough_arrives(server: MisbehavingServer, rules: FetchSettings) -> None:
+    rules = dataclasses.replace(rules, read_timeout=0.5, min_bytes_per_s=2)
+    assert download_file(server.reply("/f", Reply(BODY[:60], drip=True)), settings=rules).read_bytes() == BODY[:60]
+    assert len(server.asked) == 1
+
+
 # --- servers that are refused
 
 

@@ -7,8 +7,9 @@ import hashlib
 import http.server
 import re
 import threading
+import time
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -37,6 +38,8 @@ class Reply:
     """Send single bytes, a hundredth of a second apart."""
     endless: bool = False
     """Repeat the body, without a declared length, for as long as somebody listens."""
+    raw: tuple[bytes, bytes, float] | None = None
+    """Instead of all that: bytes to begin with, then others again and again, so many seconds apart."""
 
 
 @dataclass(frozen=True)
@@ -115,9 +118,14 @@ class MisbehavingServer:
                 reply = server._next(Asked(self.path, dict(self.headers.items())))
                 self.close_connection = True
                 with contextlib.suppress(ConnectionError):  # the client may have had enough
+                    if reply.raw:
+                        server._repeat(self.wfile.write, *reply.raw)
+                        return
                     start = self._send_head(reply)
                     for piece in server._pieces(reply, start):
                         self.wfile.write(piece)
+
+            do_CONNECT = do_GET  # noqa: N815 - the base class asks for this name
 
             def _send_head(self, reply: Reply) -> int:
                 start = self._start(reply)
@@ -147,6 +155,12 @@ class MisbehavingServer:
                 """Say nothing."""
 
         return Handler
+
+    def _repeat(self, write: Callable[[bytes], object], head: bytes, again: bytes, pause: float) -> None:
+        write(head)
+        end = time.monotonic() + 30  # a client that never gives up fails its test, and does not hang it
+        while not self._released.wait(pause) and time.monotonic() < end:
+            write(again)
 
     def _pieces(self, reply: Reply, start: int) -> Iterator[bytes]:
         end = len(reply.body) if reply.cut_at is None else max(reply.cut_at, start)
