@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import io
-import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,6 +14,8 @@ from PIL import ExifTags, Image, UnidentifiedImageError
 from segcore.core.errors import ImageError
 from segcore.core.files import find_file, write_file
 from segcore.core.labels import IGNORE_INDEX, voc_colormap
+from segcore.core.quiet import quiet
+from segcore.core.system import explain
 
 PHOTO_FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "MPO", "PNG", "PPM", "TIFF", "WEBP")
 """Pillow reads more formats, but some of them run other programs (EPS) or do not hold photographs."""
@@ -60,16 +61,14 @@ def open_image(
 def image_errors(name: object) -> Iterator[None]:
     """Turn every exception in the body into an `ImageError` that names the image."""
     try:
-        with warnings.catch_warnings():
-            # Pillow warns of odd metadata, and of large images at half the size that it refuses.
-            warnings.simplefilter("ignore")
+        with quiet():  # Pillow warns of odd metadata, and of large images at half the size that it refuses
             yield
     except ImageError as error:
         raise ImageError(f"{name}: {error}") from error.__cause__
     except Image.DecompressionBombError as error:
         raise ImageError(f"{name}: too large to be a photo, perhaps a decompression bomb: {error}") from error
     except Exception as error:  # Pillow's plugins raise almost anything on malformed bytes
-        raise ImageError(f"{name}: cannot be decoded: {error or type(error).__name__}") from error
+        raise ImageError(f"{name}: cannot be decoded: {explain(error) or error or type(error).__name__}") from error
 
 
 def exif_orientation(image: Image.Image) -> int:

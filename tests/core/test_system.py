@@ -1,0 +1,56 @@
+"""What the system refuses is explained in one line that says what to set."""
+
+from __future__ import annotations
+
+import errno
+import os
+
+import pytest
+
+from segcore.core.system import explain, out_of_memory
+
+REFUSALS: list[tuple[Exception, str]] = [
+    (MemoryError(), "ulimit -v"),
+    (MemoryError("Unable to allocate 3.00 GiB"), "ulimit -v"),
+    (
+        RuntimeError("[enforce fail at alloc_cpu.cpp:121] DefaultCPUAllocator: can't allocate memory: x"),
+        "ulimit -v",
+    ),
+    (RuntimeError("CUDA out of memory. Tried to allocate 20.00 GiB.\nMore lines"), "ulimit -v"),
+    (RuntimeError("std::bad_alloc"), "ulimit -v"),
+    (ImportError("libtorch_cpu.so: failed to map segment from shared object"), "ulimit -v"),
+    (ImportError("libtorch_cpu.so: cannot allocate memory in static TLS block"), "ulimit -v"),
+    (OSError(errno.ENOMEM, os.strerror(errno.ENOMEM)), "ulimit -v"),
+    (OSError(errno.EMFILE, os.strerror(errno.EMFILE), "a.png"), "ulimit -n"),
+    (ImportError("libx.so: cannot open shared object file: Too many open files"), "ulimit -n"),
+    (BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN)), "ulimit -u"),
+    (RuntimeError("can't start new thread"), "ulimit -u"),
+    (RuntimeError("Failed to initialize cpuinfo!"), "/proc"),
+    (FileNotFoundError(errno.ENOENT, "No usable temporary directory found in ['/tmp']"), "TMPDIR"),
+    (FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT)), "cd "),
+]
+
+
+@pytest.mark.parametrize(("error", "remedy"), REFUSALS, ids=[f"{type(e).__name__} {e}"[:60] for e, _ in REFUSALS])
+def test_a_refusal_is_one_line_with_its_remedy(error: Exception, remedy: str) -> None:
+    line = explain(error)
+    assert line is not None
+    assert remedy in line
+    assert "\n" not in line
+    assert out_of_memory(error) == (remedy == "ulimit -v")
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        RuntimeError("mat1 and mat2 shapes cannot be multiplied"),
+        ValueError("x"),
+        OSError(errno.ENOSPC, "full", "a"),
+        FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), "a.png"),
+        KeyError("a"),
+        RecursionError("x"),
+    ],
+    ids=repr,
+)
+def test_any_other_error_is_not_explained(error: Exception) -> None:
+    assert explain(error) is None
