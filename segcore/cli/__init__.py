@@ -8,7 +8,7 @@ import os
 import signal
 import sys
 import traceback
-from typing import IO, Any
+from typing import IO, Any, TextIO
 
 import click
 
@@ -22,6 +22,7 @@ from segcore.core.errors import (
     SegcoreError,
     nearest_hint,
 )
+from segcore.core.system import explain
 from segcore.inference.allocator import keep_freed_memory
 
 COMMANDS = {
@@ -72,12 +73,16 @@ class LazyGroup(click.Group):
         """Run the command; an expected error is one line on stderr."""
         try:
             return super().invoke(ctx)
-        except (SegcoreError, OSError) as error:  # OSError here, because click exits with 1, a verdict, on EPIPE
+        except Exception as error:  # OSError too, because click exits with 1, a verdict, on EPIPE
             from segcore.report.escape import plain_text
 
-            lines = str(error).splitlines() if isinstance(error, CaseError) else [str(error)]
+            line = str(error) if isinstance(error, SegcoreError) else explain(error)
+            if line is None and not isinstance(error, OSError):
+                raise
+            text = line or str(error)
+            lines = text.splitlines() if isinstance(error, CaseError) else [text]
             click.echo("\n".join(map(plain_text, [f"segcore: {lines[0]}", *lines[1:]])), err=True)
-            raise click.exceptions.Exit(EXIT_BAD_INPUT if isinstance(error, SegcoreError) else EXIT_IO_ERROR) from None
+            raise click.exceptions.Exit(EXIT_BAD_INPUT if line else EXIT_IO_ERROR) from None
 
 
 class StdoutError(click.ClickException):
@@ -98,9 +103,23 @@ class Stdout(io.FileIO):
         try:
             return super().write(data)
         except OSError as error:
-            # When the interpreter exits, it flushes what is still buffered, which must not fail again.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), self.fileno())
+            self.close_for_good()
             raise StdoutError(error.strerror or str(error)) from error
+
+    def close_for_good(self) -> None:
+        """Discard what is still to come: when the interpreter exits, it flushes buffers, which must not fail again."""
+        os.dup2(os.open(os.devnull, os.O_WRONLY), self.fileno())
+
+
+class Stderr(Stdout):
+    """Standard error, of which a failure can be reported nowhere, and changes no exit code."""
+
+    def write(self, data: Any, /) -> int:
+        """Write bytes if possible."""
+        try:
+            return super().write(data)
+        except StdoutError:
+            return len(data)
 
 
 @click.group(
@@ -115,14 +134,28 @@ def cli() -> None:
     """
 
 
+def _open_closed_streams() -> None:
+    """Open the null device for closed standard streams: another file that took their place would be written to."""
+    for descriptor in range(3):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest that is free
+
+
+def _open(raw: type[Stdout], stream: TextIO, errors: str) -> TextIO:
+    buffer = io.BufferedWriter(raw(stream.fileno(), "w", closefd=False))
+    return io.TextIOWrapper(buffer, stream.encoding, errors, line_buffering=bool(stream.line_buffering))
+
+
 def main() -> None:
     """Run the ``segcore`` script; no failure exits with a code that `segcore gate` uses for a verdict."""
+    _open_closed_streams()
     if sys.stdout is not None:
-        raw = Stdout(sys.stdout.fileno(), "w", closefd=False)
         # Characters that the encoding lacks are replaced, as on standard error.
-        sys.stdout = io.TextIOWrapper(
-            io.BufferedWriter(raw), sys.stdout.encoding, "replace", line_buffering=sys.stdout.isatty()
-        )
+        sys.stdout = _open(Stdout, sys.stdout, "replace")
+    if sys.stderr is not None:
+        sys.stderr = _open(Stderr, sys.stderr, "backslashreplace")
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C, so that nothing is left half-done
     keep_freed_memory()
     try:

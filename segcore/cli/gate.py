@@ -7,11 +7,13 @@ import shlex
 import sys
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
+from segcore.cli import StdoutError
 from segcore.cli.options import POSITIVE, FiniteFloat, json_option, option, option_group, storage_option
 from segcore.core.errors import UsageError
 
@@ -88,16 +90,25 @@ def gate(
 
 
 def publish(result: GateResult, as_json: bool) -> None:
-    """Print a result; in GitHub Actions, also annotate the run and append to the step summary."""
+    """Print a result; in GitHub Actions, also annotate the run and append to the step summary.
+
+    If standard output cannot be written, the exit code still is the verdict's.
+    """
     from segcore.report import gate as report
     from segcore.report.github import annotate
     from segcore.report.table import open_console
 
-    if as_json:
-        click.echo(json.dumps(report.as_json(result), indent=2, allow_nan=False))
-    else:
-        report.print_result(result, open_console())
-    annotate(result, err=as_json)
+    def show() -> None:
+        if as_json:
+            click.echo(json.dumps(report.as_json(result), indent=2, allow_nan=False))
+        else:
+            report.print_result(result, open_console())
+
+    for step in (show, partial(annotate, result, err=as_json)):
+        try:
+            step()
+        except StdoutError as error:
+            error.show()
 
 
 def _judge_files(baseline: str, current: str, limits: Limits, storage: Path, process_noise: float | None) -> GateResult:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from segcore.cli.options import json_option, storage_option
+from segcore.core.errors import OutputError
 
 if TYPE_CHECKING:
     from segcore.report.model import ReportModel
@@ -42,6 +43,7 @@ def report(
     The last run is the one that is judged; the others are shown beside it. The exit code is 0 whatever the verdict:
     use `segcore gate` to fail on a regression.
     """
+    from segcore.cli.output import exit_if_any
     from segcore.report.comment import write_comment
     from segcore.report.html import missing_charts, write_html
     from segcore.report.table import open_console
@@ -49,20 +51,25 @@ def report(
 
     model = _build(runs, baseline, storage)
     page = html or (LATEST if open_page else None)
-    if page:
-        write_html(model, page)
-        if missing_charts():
-            click.echo(f"segcore: {missing_charts()}", err=True)
-    if markdown:
-        write_comment(model, markdown)
+    written, failed = [], []
+    for path, write in ((page, write_html), (markdown, write_comment)):
+        try:
+            if path:
+                write(model, path)
+                written.append(path)
+        except OutputError as error:
+            failed.append(str(error))
+    if page and missing_charts():
+        click.echo(f"segcore: {missing_charts()}", err=True)
     if as_json:
         click.echo(json.dumps(_as_json(model), indent=2, allow_nan=False))
     else:
         print_report(model, open_console(MAX_COLUMNS), quiet=quiet)
-        for path in filter(None, () if quiet else (page, markdown)):
+        for path in () if quiet else written:
             click.echo(f"report: {path}")
-    if open_page and page:
+    if open_page and page in written:
         click.launch(page.resolve().as_uri())
+    exit_if_any(failed)
 
 
 def _build(references: tuple[str, ...], baseline: str | None, storage: Path) -> ReportModel:

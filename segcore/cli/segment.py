@@ -5,14 +5,14 @@ from __future__ import annotations
 import io
 import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from segcore.cli.options import ModelOptions, json_option, option_group
-from segcore.core.errors import ImageError, UsageError
+from segcore.core.errors import ImageError, OutputError, UsageError
 
 if TYPE_CHECKING:
     from segcore.inference.pipeline import Segmenter
@@ -25,7 +25,7 @@ TOP = 15
 
 @dataclass(frozen=True)
 class PhotoResult:
-    """What was found in one photo and where it was written, or why it could not be read."""
+    """What was found in one photo and where it was written, or why it could not be read or written."""
 
     photo: str
     error: str | None = None
@@ -66,7 +66,7 @@ def segment(
     """Segment PHOTOS into the 21 PASCAL VOC classes.
 
     Writes NAME.mask.png, an indexed PNG in the photo's own size with the VOC palette, and NAME.overlay.png. A photo
-    that cannot be read is reported, the others are processed, and the exit code is 2.
+    that cannot be read, or whose mask cannot be written, is reported, the others are processed, and the exit code is 2.
     """
     from segcore.cli.output import exit_if_any, show, show_json
 
@@ -75,7 +75,7 @@ def segment(
     make_segmenter = options.segmenter_factory()
     segmenter = make_segmenter()
     results = _segment_all(segmenter, photos, out, overlay)
-    readable = next((result.photo for result in results if not result.error), None)
+    readable = next((result.photo for result in results if result.fractions), None)
     profiled = None
     if trace is not None and readable is not None:
         profiled = _profile(segmenter, readable, trace or str(out / f"{Path(readable).stem}.trace.json"))
@@ -117,24 +117,27 @@ def _segment_photo(segmenter: Segmenter, photo: Path, target: Path, overlay: boo
         result = segmenter(photo)
     except ImageError as error:
         return PhotoResult(str(photo), error=str(error))
-    mask = target.with_name(f"{target.name}.mask.png")
-    save_indexed_png(result.class_map, mask)
-    overlay_path = target.with_name(f"{target.name}.overlay.png") if overlay else None
-    if overlay_path:
-        data = io.BytesIO()
-        with_legend(result.overlay(), result.fractions).save(data, format="PNG")
-        write_file(overlay_path, data.getvalue())
     height, width = result.class_map.shape
-    return PhotoResult(
+    mask, overlay_path = (target.with_name(f"{target.name}.{kind}.png") for kind in ("mask", "overlay"))
+    found = PhotoResult(
         photo=str(photo),
         width=width,
         height=height,
         dominant=result.dominant,
         fractions=result.fractions,
-        mask=str(mask),
-        overlay=str(overlay_path) if overlay_path else None,
         seconds=sum(result.timings.values()),
     )
+    try:
+        save_indexed_png(result.class_map, mask)
+        found = replace(found, mask=str(mask))
+        if overlay:
+            data = io.BytesIO()
+            with_legend(result.overlay(), result.fractions).save(data, format="PNG")
+            write_file(overlay_path, data.getvalue())
+            found = replace(found, overlay=str(overlay_path))
+    except OutputError as error:
+        return replace(found, error=str(error))
+    return found
 
 
 def _profile(segmenter: Segmenter, photo: str, trace: str) -> Profiled:

@@ -13,7 +13,7 @@ from segcore.report import gate
 def annotate(result: GateResult, *, err: bool = False) -> None:
     """In GitHub Actions, print annotations (to stderr if `err`) and append to the step summary."""
     if os.environ.get("GITHUB_ACTIONS"):
-        (sys.stderr if err else sys.stdout).write(gate.workflow_commands(result))
+        print(gate.workflow_commands(result), end="", file=sys.stderr if err else sys.stdout, flush=True)
     append_summary(gate.markdown(result))
 
 

@@ -317,6 +317,38 @@ def test_a_directory_that_cannot_be_made_is_one_line() -> None:
     assert "/proc/nowhere/chelsea.mask.png: cannot be written" in result.stderr
 
 
+def test_a_mask_that_cannot_be_written_does_not_stop_the_others(tmp_path: Path) -> None:
+    (tmp_path / "out" / "chelsea.mask.png").mkdir(parents=True)
+    photos = [resource_path(f"skimage:{name}.png") for name in ("chelsea", "coffee")]
+    result = run("segment", *photos, "--json", "--out", tmp_path / "out", *FAST)
+    assert result.exit_code == 2
+    assert result.stderr.count("\n") == 1
+    first, second = json.loads(result.stdout)["photos"]
+    assert (first["mask"], bool(first["fractions"]), bool(first["error"])) == (None, True, True)
+    assert Path(second["mask"]).is_file()
+    assert Path(second["overlay"]).is_file()
+
+
+@pytest.mark.parametrize(
+    ("error", "text"),
+    [
+        (MemoryError(), "out of memory; "),
+        (OSError(24, "Too many open files"), "ulimit -n"),
+        (RuntimeError("can't start new thread"), "OMP_NUM_THREADS"),
+    ],
+    ids=repr,
+)
+def test_what_the_system_refuses_is_one_line(monkeypatch: pytest.MonkeyPatch, error: Exception, text: str) -> None:
+    def fail() -> None:
+        raise error
+
+    monkeypatch.setattr("segcore.inference.devices.find_devices", fail)
+    result = run("devices")
+    assert result.exit_code == 2
+    assert result.stderr.count("\n") == 1
+    assert text in result.stderr
+
+
 @pytest.mark.parametrize("taken", ["out", "out/chelsea.mask.png/", "out/chelsea.overlay.png/"])
 def test_a_name_that_is_taken_is_one_line(tmp_path: Path, taken: str) -> None:
     path = tmp_path / taken

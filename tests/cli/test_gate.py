@@ -59,6 +59,20 @@ def test_run_files_are_judged(tmp_path: Path, factor: float, options: list[str],
     assert "latency[cat-embedded-torch-cpu-320]" in result.stdout
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("redirection", [">/dev/full", ">/dev/full 2>/dev/full", "2>/dev/full", ">&- 2>&- <&-"])
+@pytest.mark.parametrize("options", ["", "--json"])
+def test_the_exit_code_is_the_verdict_wherever_it_is_printed(tmp_path: Path, redirection: str, options: str) -> None:
+    saved(tmp_path, "old")
+    saved(tmp_path, "new", 1.2, seed=1)
+    command = f"{sys.executable} -m segcore gate old.json new.json --process-noise 0.003 {options} {redirection}"
+    environment = {**os.environ, "GITHUB_STEP_SUMMARY": str(tmp_path / "summary")}
+    done = subprocess.run(["bash", "-c", command], env=environment, stderr=subprocess.PIPE, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr.count("\n") == (redirection == ">/dev/full")
+    assert (tmp_path / "summary").stat().st_size > 100
+
+
 def test_runs_are_found_by_name_and_the_store_teaches_the_noise(tmp_path: Path) -> None:
     for n in range(7):
         saved(tmp_path / "reports/runs", f"r{n}", 1 + 0.001 * n, seed=n, started=f"2026-01-0{n + 1}")

@@ -37,6 +37,22 @@ def test_names_and_files(pair: tuple[Run, Run], tmp_path: Path) -> None:
     assert comment.read_text().startswith("### ❌")
 
 
+@pytest.mark.parametrize("option", ["--html", "--markdown"])
+def test_what_cannot_be_written_does_not_stop_the_rest(pair: tuple[Run, Run], tmp_path: Path, option: str) -> None:
+    other = "--markdown" if option == "--html" else "--html"
+    result = report(pair, "head", "--baseline", "base", option, "/dev/full", other, str(tmp_path / "other"))
+    assert result.exit_code == 2
+    assert result.stderr.count("/dev/full: cannot be written") == 1
+    assert result.stdout.startswith("Failed: ")
+    assert (tmp_path / "other").stat().st_size > 100
+
+
+@pytest.mark.parametrize("option", ["--html", "--markdown"])
+def test_the_null_device_stays_a_device(pair: tuple[Run, Run], option: str) -> None:
+    assert report(pair, "head", option, os.devnull).exit_code == 0
+    assert Path(os.devnull).is_char_device()
+
+
 def test_quiet(pair: tuple[Run, Run]) -> None:
     assert report(pair, "-q", "base").stdout == "Passed: all 9 items\n"
 
