@@ -87,16 +87,17 @@ def as_rgb_image(image: str | Path | Image.Image | npt.NDArray[Any]) -> Image.Im
 def load_pair(photo: Path, mask: Path, upright: bool = False) -> Pair:
     """Return a photo and its class mask, an indexed PNG, so that they lie on each other.
 
-    A mask with an EXIF orientation of its own is turned upright with its photo; for others see `lies_upright`.
+    If EXIF turns the photo by 90 degrees, the size of the mask says whether it lies on the photo as stored or upright.
+    A mask with an EXIF orientation of its own is turned upright with its photo.
 
     Args:
         photo: file of the photo.
         mask: file of the mask.
-        upright: turn both upright, also if the mask was drawn on the photo as stored.
+        upright: turn both upright, also if the mask lies on the photo as stored.
 
     Raises:
         ImageError: one of the files cannot be read.
-        DatasetError: photo and mask differ in size.
+        DatasetError: photo and mask differ in size, or the mask has the size of the photo both as stored and upright.
     """
     pixels, orientation = load_stored(photo)
     labels, own = load_indices(mask)
@@ -104,13 +105,18 @@ def load_pair(photo: Path, mask: Path, upright: bool = False) -> Pair:
         pixels, labels, orientation = turned(pixels, orientation), turned(labels, own), 1
     if lies_upright(mask, pixels, orientation, labels.shape):
         return turned(pixels, orientation), labels
+    if orientation != 1 and turned(labels, orientation).shape == labels.shape:
+        raise DatasetError(
+            f"{mask}: was drawn on {photo.name} as stored or upright, which the size does not tell; turn the photo as "
+            f"the mask needs it, and save it without its EXIF orientation, {orientation}"
+        )
     return (turned(pixels, orientation), turned(labels, orientation)) if upright else (pixels, labels)
 
 
 def lies_upright(labels: object, photo: Pixels, orientation: int, size: tuple[int, ...]) -> bool:
     """Return whether labels lie on the photo turned upright by its EXIF orientation, rather than on it as stored.
 
-    They lie on the stored pixels, as those of VOC and COCO do, unless only the upright photo has their size.
+    They lie on the stored pixels, as those of COCO do, unless only the upright photo has their size.
 
     Args:
         labels: file of the mask, or name of what is annotated, for the error.

@@ -2,7 +2,8 @@
 
 The instances of the 20 VOC categories are drawn, the rest is background, and 255 marks where two instances overlap,
 whatever their classes. Images without any of the categories are kept. A category is what its name says, whatever its
-number.
+number. Annotations lie on the photo as stored, whatever its EXIF orientation, unless only the upright photo has the
+size that is stated for it.
 """
 
 from __future__ import annotations
@@ -97,20 +98,23 @@ def _images_of(document: Any) -> tuple[tuple[str, ...], dict[str, CocoImage]]:
     for category in document["categories"]:
         key, voc_class = category["id"], _voc_class(category["name"])
         if classes.setdefault(key, voc_class) != voc_class:
-            raise DatasetError(f"category id {shown(key)} is that of two categories, one of them {category['name']}")
+            raise DatasetError(
+                f"category id {shown(key)} is that of two categories, one of them {shown(category['name'])}"
+            )
     images: dict[Any, Any] = {}
     for image in document["images"]:
         if images.setdefault(image["id"], image) is not image:
             raise DatasetError(f"image id {shown(image['id'])} is that of two images: wanted another for each")
     instances: dict[Any, list[Instance]] = defaultdict(list)
     for number, annotation in enumerate(document["annotations"], start=1):
-        name = shown(annotation.get("id", f"number {number}"))
-        for kind, known in (("image", images), ("category", classes)):
-            if annotation[f"{kind}_id"] not in known:
-                raise DatasetError(f"annotation {name}: there is no {kind} of id {shown(annotation[f'{kind}_id'])}")
-        voc_class = classes[annotation["category_id"]]
+        image_id, category_id = annotation["image_id"], annotation["category_id"]
+        name = annotation.get("id", f"number {number}")
+        if image_id not in images or category_id not in classes:
+            kind, key = ("image", image_id) if image_id not in images else ("category", category_id)
+            raise DatasetError(f"annotation {shown(name)}: there is no {kind} of id {shown(key)}")
+        voc_class = classes[category_id]
         if voc_class is not None:
-            instances[annotation["image_id"]].append(Instance(name, voc_class, annotation.get("segmentation")))
+            instances[image_id].append(Instance(name, voc_class, annotation.get("segmentation")))
     # Windows separates directories by backslashes.
     names = {key: one_spelling(images[key]["file_name"]).replace("\\", "/") for key in sorted(images)}
     found = {

@@ -30,7 +30,7 @@ Region = npt.NDArray[np.bool_]
 class Instance:
     """One object: its VOC class, and its outline in COCO's format (polygons or run lengths), not checked yet."""
 
-    id: str
+    id: Any
     voc_class: int
     segmentation: Any
 
@@ -47,7 +47,7 @@ def draw_mask(name: str, instances: Iterable[Instance], height: int, width: int)
         try:
             inside = _region(instance.segmentation, height, width)
         except ValueError as error:
-            raise DatasetError(f"{name}: annotation {instance.id} cannot be drawn: {error}") from None
+            raise DatasetError(f"{name}: annotation {shown(instance.id)} cannot be drawn: {error}") from None
         mask[inside] = np.where(covered[inside], IGNORE_INDEX, instance.voc_class)
         covered |= inside
     return mask
