@@ -51,7 +51,7 @@ def pytest_addoption(parser: pytest.Parser, pluginmanager: pytest.PytestPluginMa
 
 def pytest_configure(config: pytest.Config) -> None:
     """Give crashes of a judged run an exit code of their own."""
-    if config.option.segcore_baseline:
+    if config.option.segcore_baseline is not None:
         from segcore.plugin.crash import CrashHooks
 
         config.pluginmanager.register(CrashHooks())
@@ -150,7 +150,7 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     if not plans:
         if config.getoption("benchmark_save", None) is NAMELESS:
             _refuse(config, items, "--benchmark-save: wanted a name: only items of segcore have a default")
-        elif config.option.segcore_baseline and not config.option.collectonly:
+        elif config.option.segcore_baseline is not None and not config.option.collectonly:
             _refuse(config, items, "--segcore-baseline: no item of segcore is selected, there is nothing to judge")
         return
     from segcore.plugin.plan import find_duplicate

@@ -112,9 +112,9 @@ def publish(result: GateResult, as_json: bool) -> None:
 
 
 def _judge_files(baseline: str, current: str, limits: Limits, storage: Path, process_noise: float | None) -> GateResult:
-    from segcore.judgement.gate.files import judge_runs, load_runs
+    from segcore.judgement.gate.files import judge_runs, load_baseline, load_runs
 
-    old, new = load_runs(baseline, storage), load_runs(current, storage)
+    old, new = load_baseline(baseline, storage), load_runs(current, storage)
     both = {run.path.resolve() for run in old} & {run.path.resolve() for run in new}
     if both:
         raise UsageError(f"BASELINE and CURRENT are the same run: {both.pop()}")

@@ -299,6 +299,13 @@ def test_nothing_to_judge_is_an_error_and_nothing_judged_is_undecided() -> None:
     assert gate(a_run(), a_run(an_item())).exit_code == 3
 
 
+def test_an_interrupted_run_never_passes() -> None:
+    assert gate(a_run(an_item()), a_run(an_item())).exit_code == 0
+    result = gate(a_run(an_item()), a_run(an_item(), complete=False))
+    assert [row.verdict for row in result.rows] == ["pass", "missing"]
+    assert result.exit_code == 1
+
+
 def test_interruptions_and_warnings_of_the_runs_are_notes() -> None:
     notes = gate(a_run(an_item(), complete=False, name="old"), a_run(an_item(), warnings=("busy",), name="new")).notes
     assert notes == ("the baseline old was interrupted and is incomplete", "the current run new: busy")

@@ -159,7 +159,7 @@ def test_an_incomplete_baseline_is_refused(
 @pytest.mark.parametrize(
     ("options", "code"),
     [
-        (["--segcore-baseline="], 4),
+        (["--segcore-baseline="], 2),
         (["--benchmark-save", "--segcore-baseline=latest"], 2),
         (["--segcore-baseline=latest"], 2),
     ],

@@ -64,6 +64,8 @@ def judge(
     for key in added:
         rows += judging.new_item(key, new[key])
     rows += _failures(current, rows)
+    if not all(run.record.complete for run in current) and all(row.verdict != "missing" for row in rows):
+        rows.append(Row("run", "item", "missing", "the current run was interrupted"))
     pairs = {key: (item[0], new[moved.get(key, key)][0]) for key, item in old.items() if moved.get(key, key) in new}
     notes = (
         *changes(baseline[0], current[0], pairs),

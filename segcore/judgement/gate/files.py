@@ -36,6 +36,24 @@ def load_runs(reference: str, storage: Path) -> tuple[Run, ...]:
     return runs
 
 
+def load_baseline(reference: str, storage: Path) -> tuple[Run, ...]:
+    """Return the runs that `load_runs` finds, to judge others against.
+
+    Raises:
+        RecordError: as `load_runs`; also if a run is empty or was interrupted.
+    """
+    runs = load_runs(reference, storage)
+    for run in runs:
+        if not run.benchmarks:
+            raise RecordError(f"{run.path}: the run measured nothing; wanted a complete run: record it again")
+        if not run.record.complete:
+            raise RecordError(
+                f"{run.path}: the run was interrupted after {len(run.benchmarks)} items; "
+                "wanted a complete run: record it again, or name another one"
+            )
+    return runs
+
+
 def judge_runs(
     baseline: Sequence[Run],
     current: Sequence[Run],
