@@ -115,9 +115,6 @@ def _judge_files(baseline: str, current: str, limits: Limits, storage: Path, pro
     from segcore.judgement.gate.files import judge_runs, load_baseline, load_runs
 
     old, new = load_baseline(baseline, storage), load_runs(current, storage)
-    both = {run.path.resolve() for run in old} & {run.path.resolve() for run in new}
-    if both:
-        raise UsageError(f"BASELINE and CURRENT are the same run: {both.pop()}")
     return judge_runs(old, new, limits, storage, process_noise)
 
 

@@ -452,6 +452,11 @@ class Run(Record):
     record: RunRecord
     benchmarks: tuple[Benchmark, ...] = Field(default=())
 
+    @property
+    def measured(self) -> tuple[object, ...]:
+        """When the run started and all its samples: equal for a run and its copies alone."""
+        return (self.record.started, *((benchmark.info.key, benchmark.samples) for benchmark in self.benchmarks))
+
     def leaves_out(self, info: BenchmarkRecord) -> bool:
         """Return whether the command line left an item out of the run."""
         return info.key in self.record.deselected or not info.fits(self.record.selection)

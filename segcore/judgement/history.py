@@ -9,8 +9,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from segcore.core.records import TIMED, BenchmarkRecord, MachineRecord, Run
-from segcore.judgement.statistics import Floats, ProcessNoise, log_quantile, noise_of_history, usable
+from segcore.judgement.statistics import Floats, ProcessNoise, log_quantile, noise_of_history, successive_sd, usable
 
+LEARN_FROM = 15
+"""Number of latest runs of an item from which the noise between processes is learned."""
 MIN_SEGMENT = 3
 """Fewest runs on each side of a change point: fewer are an outlier, not a change."""
 
@@ -53,14 +55,13 @@ def history(runs: Sequence[Run], name: str | None = None) -> tuple[Series, ...]:
 
 
 def learned_noise(runs: Sequence[Run], machine: MachineRecord, info: BenchmarkRecord) -> ProcessNoise | None:
-    """Return the noise between processes in earlier runs of an item on a machine, or None if there are too few."""
-    return noise_of_history(
-        [
-            log_median
-            for run, other, log_median in _log_medians(runs)
-            if run.record.machine == machine and other.key == info.key and other.weights == info.weights
-        ]
-    )
+    """Return the noise between processes in the latest runs of an item on a machine, or None if there are too few."""
+    found = [
+        log_median
+        for run, other, log_median in _log_medians(runs)
+        if run.record.machine == machine and other.key == info.key
+    ]
+    return noise_of_history(found[-LEARN_FROM:])
 
 
 def _log_medians(runs: Sequence[Run]) -> Iterator[tuple[Run, BenchmarkRecord, float]]:
@@ -84,7 +85,7 @@ def change_points(values: Sequence[float]) -> list[int]:
     n = len(x)
     if n < 2 * MIN_SEGMENT:
         return []
-    sigma = float(np.median(np.abs(np.diff(x)))) / (0.6745 * math.sqrt(2))
+    sigma = successive_sd(x)
     triples = np.stack([x[:-2], x[1:-1], x[2:]])
     x = np.pad(np.median(triples, axis=0), 1, mode="edge")
     penalty = 4 * max(sigma, 1e-3) ** 2 * math.log(n)  # a run is not repeatable to better than 0.1 %

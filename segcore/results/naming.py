@@ -26,6 +26,11 @@ def saved_name(path: Path) -> str:
     return match[2] if match else path.stem
 
 
+def name_pattern(name: str) -> str:
+    """Return a name without what differs from run to run: numbers, and commits such as in ``laptop-1a2b3c4``."""
+    return re.sub(r"\b[0-9a-f]{7,40}\b|\d+", "#", name)
+
+
 def next_run_path(directory: Path, name: str) -> Path:
     """Return the path of a new run, numbered one above the files and directories that are there."""
     taken = (run_number(path) for path in directory.iterdir()) if directory.is_dir() else ()

@@ -12,6 +12,7 @@ import os
 import reprlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeVar
@@ -48,14 +49,17 @@ def load_run(path: str | Path) -> Run:
         RecordError: the file cannot be read, is not a run file, or has an unknown schema version.
     """
     path = Path(path)
+    return _with_journal(parse_run(_read_document(path), path))
+
+
+def _read_document(path: Path) -> object:
     try:
-        document = json.loads(read_file(path, MAX_BYTES))
+        return json.loads(read_file(path, MAX_BYTES))
     except OSError as error:
         raise RecordError(f"{path}: cannot be read: {error.strerror}; `segcore history` lists the saved runs") from None
     except (ValueError, RecursionError, MemoryError) as error:
         problem = str(error) or "it needs too much memory"
         raise RecordError(f"{path}: not JSON ({problem}); the file may be truncated") from None
-    return _with_journal(parse_run(document, path))
 
 
 def parse_run(document: object, path: Path) -> Run:
@@ -185,57 +189,107 @@ def _with_journal(run: Run) -> Run:
     return run.model_copy(update={"record": record, "benchmarks": tuple(benchmarks.values())})
 
 
-def find_runs(directory: str | Path = DEFAULT_DIRECTORY) -> tuple[Path, ...]:
-    """Return the saved runs below a directory, oldest first: by modification time, then by number and name.
+@dataclass(frozen=True)
+class _Found:
+    """A JSON file below the store, and when its run started: empty if it does not say, None if there is no run."""
 
-    Other JSON files are skipped, and so is the last unsaved run.
-    """
-    if not os.path.isdir(directory):  # noqa: PTH112 - Path.is_dir() raises if the name is too long
-        return ()
-    found = [path for path in Path(directory).rglob("*.json") if path.stem != UNSAVED and _looks_like_run(path)]
-    return tuple(sorted(found, key=lambda path: (path.stat().st_mtime_ns, run_number(path) or 0, path.name)))
+    path: Path
+    started: str | None
+    of_another_tool: bool = False
+
+    @property
+    def order(self) -> tuple[str, int, str]:
+        """By start; the clock of runs has seconds, so by number as well."""
+        return (self.started or "", run_number(self.path) or 0, str(self.path))
 
 
-def _looks_like_run(path: Path) -> bool:
+def _look(path: Path) -> _Found:
     try:
-        return b'"schema_version"' in read_file(path, MAX_BYTES)
-    except OSError:
-        return False
+        document = _read_document(path)
+    except RecordError:
+        return _Found(path, None)
+    head = document.get("segcore") if isinstance(document, dict) else None
+    if not isinstance(head, dict):
+        return _Found(path, None, of_another_tool=head is None)
+    started = head.get("started")
+    return _Found(path, started if isinstance(started, str) else "")
+
+
+def _files(directory: str | Path) -> list[_Found]:
+    """Return the JSON files below a directory except the last unsaved run, oldest run first."""
+    if not os.path.isdir(directory):  # noqa: PTH112 - Path.is_dir() raises if the name is too long
+        return []
+    found = [_look(path) for path in Path(directory).rglob("*.json") if path.stem != UNSAVED]
+    return sorted(found, key=lambda file: file.order)
+
+
+def find_runs(directory: str | Path = DEFAULT_DIRECTORY) -> tuple[Path, ...]:
+    """Return the saved runs below a directory, oldest first by when they started, whatever the times of their files.
+
+    Other JSON files and unreadable ones are skipped, and so is the last unsaved run.
+    """
+    return tuple(file.path for file in _files(directory) if file.started is not None)
 
 
 def resolve_run(reference: str, directory: str | Path = DEFAULT_DIRECTORY) -> Path:
-    """Return the path of the run that a user refers to.
+    """Return the path of the run that a user refers to; raise as `find_run`, or if there is none.
+
+    Raises:
+        RecordError: there is no such run; the message suggests the nearest name.
+    """
+    path = find_run(reference, directory)
+    if path is not None:
+        return path
+    names = dict.fromkeys(saved_name(run) for run in reversed(find_runs(directory)))
+    if not names:
+        raise RecordError(
+            f"run {reference!r}: no such file, and no runs in {directory}; record one: pytest bench/ --benchmark-save"
+        )
+    hint = nearest_hint(reference.removesuffix(".json"), names)
+    shown = ", ".join(list(names)[:5])
+    raise RecordError(f"run {reference!r}: no such file or saved run{hint}; in {directory}, newest first: {shown}")
+
+
+def find_run(reference: str, directory: str | Path = DEFAULT_DIRECTORY) -> Path | None:
+    """Return the path of the run that a user refers to, None if there is none.
+
+    If the newest file of a name cannot be read, its path is returned all the same, so that reading it fails: an older
+    run never takes its place.
 
     Args:
         reference: a path; ``latest``; a saved name (its latest run); a file name with its number
             (``0003_laptop-1a2b3c4``), or the number alone.
         directory: where runs are stored.
-
-    Raises:
-        RecordError: there is no such run; the message suggests the nearest name.
     """
     if os.path.isfile(reference):  # noqa: PTH113 - Path.is_file() raises if the name is too long
         return Path(reference)
-    runs = find_runs(directory)
-    if not runs:
-        raise RecordError(
-            f"run {reference!r}: no such file, and no runs in {directory}; record one: pytest bench/ --benchmark-save"
-        )
+    files = _files(directory)
     if reference == "latest":
-        return runs[-1]
-    wanted = reference.removesuffix(".json")
-    number = int(wanted) if wanted.isascii() and wanted.isdecimal() and len(wanted) >= 4 else None
-    matches = [
-        path
-        for path in runs
-        if wanted in (path.stem, saved_name(path)) or (number is not None and run_number(path) == number)
-    ]
-    if not matches:
-        names = dict.fromkeys(saved_name(path) for path in reversed(runs))
-        hint = nearest_hint(wanted, names)
-        shown = ", ".join(list(names)[:5])
-        raise RecordError(f"run {reference!r}: no such file or saved run{hint}; in {directory}, newest first: {shown}")
-    return matches[-1]
+        files = [
+            file
+            for file in files
+            if file.started is not None or (run_number(file.path) is not None and not file.of_another_tool)
+        ]
+    else:
+        wanted = reference.removesuffix(".json")
+        number = int(wanted) if wanted.isascii() and wanted.isdecimal() and len(wanted) >= 4 else None
+        files = [
+            file
+            for file in files
+            if wanted in (file.path.stem, saved_name(file.path))
+            or (number is not None and run_number(file.path) == number)
+        ]
+    unreadable = [file for file in files if not file.started and not _is_followed(file, files)]
+    return (unreadable or files)[-1].path if files else None
+
+
+def _is_followed(file: _Found, others: Sequence[_Found]) -> bool:
+    """Return whether a readable run with a higher number is beside a file that cannot be read."""
+    number = run_number(file.path) or 0
+    return any(
+        bool(other.started) and other.path.parent == file.path.parent and (run_number(other.path) or 0) > number
+        for other in others
+    )
 
 
 def benchmark_entry(

@@ -76,10 +76,35 @@ def test_the_exit_code_is_the_verdict_wherever_it_is_printed(tmp_path: Path, red
 def test_runs_are_found_by_name_and_the_store_teaches_the_noise(tmp_path: Path) -> None:
     for n in range(7):
         saved(tmp_path / "reports/runs", f"r{n}", 1 + 0.001 * n, seed=n, started=f"2026-01-0{n + 1}")
-    result = segcore("gate", "r0", "latest", "--json")
+        saved(tmp_path / "reports/runs", f"rejected{n}", 1.5 + n % 2, seed=n, started=f"2026-01-0{n + 1}")
+    result = segcore("gate", "r0", "r6", "--json")
     row = json.loads(result.stdout)["rows"][0]
     assert (row["verdict"], result.exit_code) == ("pass", 0)
     assert "learned from 6 runs of this machine" in row["reason"]
+
+
+def test_copies_of_a_run_teach_nothing_and_are_no_further_processes(tmp_path: Path) -> None:
+    for n in range(6):
+        saved(tmp_path / "reports/runs", f"r{n}", seed=0)
+        saved(tmp_path / "old", f"o{n}", seed=0)
+        saved(tmp_path / "new", f"n{n}", seed=1)
+    saved(tmp_path / "reports/runs", "r9", seed=1, started="2026-02-01")
+    for words in (("r0", "r9"), ("old", "new")):
+        (row,) = json.loads(segcore("gate", *words, "--json").stdout)["rows"]
+        assert (row["verdict"], "assumed for cpu" in row["reason"]) == ("inconclusive", True)
+
+
+@pytest.mark.parametrize("how", ["copied", "linked", "renamed"])
+def test_a_run_is_not_judged_against_a_copy_of_itself(tmp_path: Path, how: str) -> None:
+    old = saved(tmp_path, "old").path
+    if how == "linked":
+        os.link(old, tmp_path / "new.json")
+    else:
+        text = old.read_text()
+        (tmp_path / "new.json").write_text(text if how == "copied" else text.replace('"name": "old"', '"name": "new"'))
+    result = segcore("gate", "old.json", "new.json", "--max-slowdown", "0.5")
+    assert result.exit_code == 2
+    assert "the same run" in result.stderr
 
 
 def test_a_directory_is_an_arm_of_several_processes(tmp_path: Path) -> None:

@@ -164,8 +164,33 @@ def test_noise_is_learned_from_enough_runs_and_a_trend_cancels() -> None:
     learned = noise_of_history(values.tolist())
     assert learned is not None
     assert learned.sd == pytest.approx(0.02, rel=0.15)
-    assert learned.df == pytest.approx(2 * 199**2 / 596)
+    assert learned.df == pytest.approx(0.55 * 199)
     assert noise_of_history(values[: MIN_HISTORY - 1].tolist()) is None
+
+
+@pytest.mark.parametrize("where", [0, 4, 9])
+@pytest.mark.parametrize("factor", [1.15, 10.0, 0.01])
+def test_one_outlier_in_ten_runs_hardly_widens_the_learned_noise(where: int, factor: float) -> None:
+    found = []
+    for seed in range(50):
+        values = np.random.default_rng(seed).normal(0, 0.02, 10)
+        values[where] += math.log(factor)
+        noise = noise_of_history(values.tolist())
+        assert noise is not None
+        found.append(noise.sd)
+    assert np.mean(found) < 0.03
+
+
+@pytest.mark.parametrize("runs", [6, 8, 10, 15])
+def test_learned_noise_covers_as_often_as_it_says(runs: int) -> None:
+    rng = np.random.default_rng(runs)
+    covered = 0
+    for _ in range(1000):
+        noise = noise_of_history(rng.normal(0, 0.02, runs).tolist())
+        assert noise is not None
+        low, high = (arm_interval([[math.exp(x)] * 20], 0.5, noise) for x in (0.0, 0.0))
+        covered += abs(rng.normal(0, 0.02) - rng.normal(0, 0.02)) <= math.hypot(high.high, low.high)
+    assert covered >= 940
 
 
 @pytest.mark.parametrize(("distance", "expected"), [(0.0, None), (math.nan, None), (1e-6, None), (10.0, 1)])

@@ -158,10 +158,35 @@ def test_an_unwritable_path_is_an_output_error(run: Run, tmp_path: Path) -> None
 def storage(tmp_path: Path) -> Path:
     directory = tmp_path / "runs" / "Linux-CPython"
     for age, name in enumerate(("0001_laptop-aaa", "0002_server-bbb", "0003_laptop-aaa", "unsaved")):
-        path = make_run(directory, name, rounds=7, models=("embedded",)).path
-        os.utime(path, (1000 + age, 1000 + age))
+        path = make_run(directory, name, rounds=7, models=("embedded",), started=f"2026-01-0{age + 1}").path
+        os.utime(path, (1000 - age, 1000 - age))  # as after a copy: the times of files say nothing
     (directory / "other-tool.json").write_text('{"results": []}')
+    (directory / "0000_other.json").write_text('{"benchmarks": []}')
     return tmp_path / "runs"
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"\0" * 8, b"\xff\xfe{", b'{"segcore": {}}', b'{"segcore": 1}', b"[]"])
+@pytest.mark.parametrize("reference", ["latest", "laptop-aaa", "0010", "0010_laptop-aaa"])
+def test_an_older_run_never_takes_the_place_of_a_newest_one_that_cannot_be_read(
+    storage: Path, content: bytes, reference: str
+) -> None:
+    path = storage / "Linux-CPython" / "0010_laptop-aaa.json"
+    path.write_bytes(content)
+    if content != b"[]" or reference != "latest":  # another tool's file has no claim to be the latest run
+        assert resolve_run(reference, storage) == path
+        with pytest.raises(RecordError, match="0010_laptop-aaa"):
+            load_run(path)
+    assert resolve_run("server-bbb", storage).stem == "0002_server-bbb"
+    make_run(storage / "Linux-CPython", "0011_laptop-aaa", rounds=7, models=("embedded",), started="2026-02-01")
+    assert resolve_run("laptop-aaa", storage).stem == "0011_laptop-aaa"
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-16", "utf-32"])
+def test_a_run_in_any_encoding_of_json_is_found(storage: Path, encoding: str) -> None:
+    path = storage / "Linux-CPython" / "0003_laptop-aaa.json"
+    path.write_bytes(path.read_text().encode(encoding))
+    assert resolve_run("laptop-aaa", storage) == path
+    assert load_run(path).record.started == "2026-01-03"
 
 
 def test_runs_are_found_oldest_first(storage: Path) -> None:
@@ -208,8 +233,8 @@ def test_runs_are_numbered_consecutively(storage: Path) -> None:
 
 
 def test_numbers_of_any_length_are_compared_as_numbers(tmp_path: Path) -> None:
-    for age, name in enumerate(("9999_main", "10000_main", "10001_main")):
-        os.utime(make_run(tmp_path, name, rounds=7, models=("embedded",)).path, (1000 + age // 2, 1000 + age // 2))
+    for name in ("10000_main", "9999_main", "10001_main"):  # all started in the same second
+        make_run(tmp_path, name, rounds=7, models=("embedded",))
     assert [run_number(path) for path in find_runs(tmp_path)] == [9999, 10000, 10001]
     assert next_run_path(tmp_path, "x").name == "10002_x.json"
     assert resolve_run("10000", tmp_path).stem == "10000_main"

@@ -4,31 +4,31 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from segcore.core.errors import RecordError
+from segcore.core.errors import RecordError, UsageError
 from segcore.core.limits import Limits
 from segcore.core.records import TIMED, Run
 from segcore.judgement.drift import run_drift
 from segcore.judgement.gate import GateResult, judge
 from segcore.judgement.history import learned_noise
 from segcore.judgement.statistics import ProcessNoise
+from segcore.results.naming import name_pattern, saved_name
 from segcore.results.store import find_runs, load_run, resolve_run
-
-LEARN_FROM = 15
-"""Number of latest runs in the store from which the noise between processes is learned."""
 
 
 def load_runs(reference: str, storage: Path) -> tuple[Run, ...]:
     """Return the run with a path or name, or ``latest``; or the runs in a directory, as processes of one arm.
+
+    Copies of a run count once.
 
     Raises:
         RecordError: there is no such run, or it cannot be read.
     """
     if not os.path.isdir(reference):  # noqa: PTH112 - Path.is_dir() raises if the name is too long
         return (load_run(resolve_run(reference, storage)),)
-    runs = tuple(load_run(path) for path in find_runs(reference))
+    runs = _distinct(load_run(path) for path in find_runs(reference))
     if not runs:
         raise RecordError(
             f"{reference}: no run files in this directory; wanted those of `pytest bench/ --benchmark-save`"
@@ -69,26 +69,41 @@ def judge_runs(
         defaults: limits for items whose case sets none.
         storage: directory of runs from which the noise between processes is learned.
         process_noise: standard deviation of the log latency between processes, if known.
+
+    Raises:
+        UsageError: a run is on both sides.
     """
+    both = {run.measured: run for run in baseline}.keys() & {run.measured for run in current}
+    if both:
+        paths = [str(run.path) for run in (*baseline, *current) if run.measured in both]
+        raise UsageError(f"BASELINE and CURRENT are the same run: {', '.join(dict.fromkeys(paths))}")
     noise: dict[str, ProcessNoise] = {}
     items = {b.info.key: b.info for run in current for b in run.benchmarks if b.info.kind in TIMED}
     if process_noise is not None:
         noise = dict.fromkeys(items, ProcessNoise(process_noise, math.inf, "as given"))
     elif items:
-        earlier = _earlier_runs(storage, current)
-        learned = {key: learned_noise(earlier, current[0].record.machine, info) for key, info in items.items()}
+        earlier = _earlier_runs(storage, baseline[0].name, current)
+        machine = current[0].record.machine
+        learned = {key: learned_noise(earlier, machine, info) for key, info in items.items()}
         noise = {key: value for key, value in learned.items() if value is not None}
     return judge(baseline, current, defaults, noise=noise, drift=run_drift(baseline[0], current[0]))
 
 
-def _earlier_runs(storage: Path, current: Sequence[Run]) -> list[Run]:
-    """Return the latest readable runs of the store other than the judged ones."""
-    judged = {run.path.resolve() for run in current}
+def _earlier_runs(storage: Path, name: str, current: Sequence[Run]) -> tuple[Run, ...]:
+    """Return the readable runs of the store whose names follow the pattern of one name, without the judged run.
+
+    Runs of other names may be of changes that were rejected.
+    """
+    judged = {run.measured for run in current}
     runs = []
-    for path in find_runs(storage)[-LEARN_FROM:]:
-        if path.resolve() not in judged:
+    for path in find_runs(storage):
+        if name_pattern(saved_name(path)) == name_pattern(name):
             try:
                 runs.append(load_run(path))
             except RecordError:
                 continue  # of another schema version, perhaps
-    return runs
+    return tuple(run for run in _distinct(runs) if run.measured not in judged)
+
+
+def _distinct(runs: Iterable[Run]) -> tuple[Run, ...]:
+    return tuple({run.measured: run for run in runs}.values())
