@@ -2,26 +2,39 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 from pytest_benchmark.storage.file import FileStorage
 
 from segcore.core.errors import EXIT_BAD_INPUT, RecordError
 from segcore.core.records import Run
 from segcore.judgement.gate import files
-from segcore.plugin.storage import DEFAULT_STORAGE, benchmark_session
+from segcore.plugin.storage import DEFAULT_STORAGE, FIRST_RUN, benchmark_session
 from segcore.results.naming import DEFAULT_DIRECTORY
+from segcore.results.store import find_run
 
 
 def load_baseline(config: pytest.Config) -> tuple[Run, ...]:
-    """Return the runs of ``--segcore-baseline``; exit with code 2 if there are none, or one of them is incomplete."""
-    reference = config.option.segcore_baseline
-    if reference is None:
+    """Return the runs of ``--segcore-baseline``; exit with code 2 if there are none, or one of them is incomplete.
+
+    If the option ends in a question mark and there is no such run, this run becomes it and is not judged.
+    """
+    option = config.option.segcore_baseline
+    if option is None:
         return ()
+    reference = option.removesuffix("?")
     storage = benchmark_session(config).storage
     moved = config.option.benchmark_storage != DEFAULT_STORAGE and isinstance(storage, FileStorage)
+    directory = storage.path if moved else DEFAULT_DIRECTORY
     try:
         if not reference:
             raise RecordError("wanted a run, found an empty value: is its variable set?")
-        return files.load_baseline(reference, storage.path if moved else DEFAULT_DIRECTORY)
+        if reference != option and not os.path.isdir(reference) and find_run(reference, directory) is None:  # noqa: PTH112
+            if set(reference) & set('\\:*?<>|"') or reference.isdecimal():
+                raise RecordError(f"{reference!r} cannot be recorded: wanted a name, a path or `latest`")
+            config.stash[FIRST_RUN] = reference
+            return ()
+        return files.load_baseline(reference, directory)
     except RecordError as error:
         pytest.exit(f"--segcore-baseline: {error}", returncode=EXIT_BAD_INPUT)

@@ -179,6 +179,11 @@ class BenchHooks:
         print_run(self.session, terminalreporter)
         if self._gate:
             print_gate(self._gate, terminalreporter)
+        elif self.session.file.first and self.session.run:
+            first = self.session.file.first
+            terminalreporter.write_line(
+                f"segcore gate: no baseline {first!r} yet: recorded this run as it, judged nothing"
+            )
         for line in self._write_page():
             terminalreporter.write_line(line)
 

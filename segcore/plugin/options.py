@@ -78,7 +78,13 @@ def add_options(parser: pytest.Parser) -> None:
         "pretrained, random, a checkpoint, or auto: pretrained, else random [auto]",
         default="auto",
     )
-    add("baseline", "RUN", str, "Judge the run against this one: path, name, latest, or a directory of runs")
+    add(
+        "baseline",
+        "RUN",
+        str,
+        "Judge the run against this one: path, name, latest, or a directory of runs. "
+        "With ? at the end, the run becomes the baseline if there is none yet",
+    )
     add("profile", "DIR", _path, "Profile each latency item after measuring it; write its trace to DIR")
     add("rate", "N", _positive, "Scenario server: queries per second")
     add("max-p99-ms", "MS", _positive, "Scenario server: limit on p99; without a rate, search the highest")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,8 @@ from segcore.measurement.machine import run_name
 from segcore.plugin.arguments import NAMELESS
 from segcore.results.naming import DEFAULT_DIRECTORY, UNSAVED, next_run_path
 
+FIRST_RUN = pytest.StashKey[str]()
+"""Reference of the baseline that this run is to become."""
 DEFAULT_STORAGE = "file://./.benchmarks"
 """pytest-benchmark's own default; any other value was chosen by the user."""
 COLUMNS = ("min", "median", "iqr", "rounds")
@@ -32,6 +35,8 @@ class RunFile:
     """Further copies, as ``--benchmark-json`` asks for."""
     directory: Path
     """Where runs are stored."""
+    first: str = ""
+    """Reference of the baseline that this run becomes, because there is none yet."""
 
     @property
     def pictures(self) -> Path:
@@ -86,7 +91,10 @@ def take_over_saving(config: pytest.Config) -> RunFile:
         session.columns = list(COLUMNS)
     if session.save is NAMELESS:
         session.save = run_name(config.invocation_params.dir)
+    first = config.stash.get(FIRST_RUN, "")
     name = session.save or session.autosave
+    if first == "latest" and not name:
+        name = run_name(config.invocation_params.dir)
     stored = isinstance(session.storage, FileStorage)
     directory = session.storage.path if stored else DEFAULT_DIRECTORY
     paths: list[Path] = []
@@ -96,8 +104,18 @@ def take_over_saving(config: pytest.Config) -> RunFile:
     if session.json:
         paths.append(Path(session.json).absolute())
         session.json = None
+    if is_path(first):
+        paths.append(Path(first).absolute())
+    elif first not in ("", "latest", name) and stored:
+        paths.append(_claim(session.storage.get("x").parent, first))
+        name = name or first
     path, *copies = paths or [directory / f"{UNSAVED}.json"]
-    return RunFile(name or path.stem, path, tuple(copies), directory)
+    return RunFile(name or path.stem, path, tuple(copies), directory, first)
+
+
+def is_path(reference: str) -> bool:
+    """Return whether the reference of a run that does not exist is a path rather than a name."""
+    return os.sep in reference or reference.endswith(".json")
 
 
 def _move_storage(config: pytest.Config, session: BenchmarkSession) -> None:

@@ -108,6 +108,46 @@ def test_what_the_command_line_leaves_out_is_not_missing(
         assert pytester.runpytest_inprocess(*bench, "--segcore-baseline=full").ret == 1, leave_out
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("reference", "save", "files"),
+    [
+        ("main", (), ["0001_main.json"]),
+        ("main", ("--benchmark-save=main",), ["0001_main.json"]),
+        ("main", ("--benchmark-save=change",), ["0001_change.json", "0002_main.json"]),
+        ("latest", (), ["0001_box-unversioned.json"]),
+        ("base/main.json", (), ["main.json"]),
+    ],
+)
+def test_without_a_baseline_the_first_run_becomes_it_once(
+    where: Path, pytester: pytest.Pytester, reference: str, save: tuple[str, ...], files: list[str]
+) -> None:
+    options = (*ACCURACY, *save, f"--segcore-baseline={reference}?")
+    done = pytester.runpytest_inprocess(*options)
+    assert done.ret == 0
+    done.stdout.fnmatch_lines([f"segcore gate: no baseline '{reference}' yet*"])
+    written = sorted(path.name for path in (*where.glob("reports/runs/*/*.json"), *where.glob("base/*.json")))
+    assert written == files
+    done = pytester.runpytest_inprocess(*options)
+    assert done.ret == 0
+    done.stdout.fnmatch_lines(["gate passed*"])
+    assert "no baseline" not in done.stdout.str()
+
+
+@pytest.mark.parametrize("reference", ["?", "a:b?", "17?", "??"])
+def test_a_baseline_that_cannot_be_recorded_is_exit_code_2(
+    where: Path, pytester: pytest.Pytester, reference: str
+) -> None:
+    assert pytester.runpytest_inprocess(*ACCURACY, f"--segcore-baseline={reference}").ret == 2
+    assert not list(where.glob("reports/**/*.json"))
+
+
+def test_an_unreadable_baseline_is_no_absent_one(old: Path, pytester: pytest.Pytester) -> None:
+    (path,) = old.glob("reports/runs/*/0001_old.json")
+    path.write_text("")
+    assert pytester.runpytest_inprocess(*ACCURACY, "--segcore-baseline=old?").ret == 2
+
+
 def test_a_failed_test_stays_a_failure_where_the_gate_is_undecided(old: Path, pytester: pytest.Pytester) -> None:
     change_run(old, ('"preprocess": "', '"preprocess": "old '))
     cases = old / "cases" / "all.yaml"
