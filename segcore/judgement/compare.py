@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -218,8 +219,12 @@ def _runtime(info: BenchmarkRecord) -> str:
 
 
 def _distinct_names(runs: Sequence[Run]) -> list[str]:
-    names = [run.name for run in runs]
-    return [name if names.count(name) == 1 else f"{name}#{names[: n + 1].count(name)}" for n, name in enumerate(names)]
+    times, seen = Counter(run.name for run in runs), Counter[str]()
+    names = []
+    for name in (run.name for run in runs):
+        seen[name] += 1
+        names.append(name if times[name] == 1 else f"{name}#{seen[name]}")
+    return names
 
 
 def _machine(run: Run, device: str) -> str:

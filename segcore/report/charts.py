@@ -10,6 +10,7 @@ import statistics
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 import numpy as np
 
@@ -19,11 +20,13 @@ from segcore.judgement.history import history
 from segcore.judgement.statistics import Interval, quantile_interval, usable
 from segcore.report.table import Row, Table
 from segcore.report.tables import accuracy_score
-from segcore.report.vega import Spec, colour, draw, linear, nominal, quantity
+from segcore.report.vega import DrawingError, Spec, colour, draw, linear, nominal, quantity
 from segcore.report.wording import milliseconds, number, run_labels, short_labels
 
 MAX_MARKS = 1500
 """Samples drawn in one chart, at 250 bytes each; more are thinned evenly."""
+MAX_LANES = 100
+"""Lanes of a chart: several screens."""
 
 
 @dataclass(frozen=True)
@@ -113,7 +116,23 @@ def _chart(
         return None
     if not isinstance(table, Table):
         table = Table(tuple(table), tuple(tuple(row[field] for field in table.values()) for row in rows))
-    return Chart(*about, draw(rows, spec, wide=wide, height=height), table, wide, folded)
+    name, title, caption = about
+    shown = _visible(rows, lanes=height is None)
+    if len(shown) < len(rows):
+        caption += f" {len(rows) - len(shown):,} of {len(rows):,} marks are left out; the table has all numbers."
+    try:
+        svg = draw(shown, spec, wide=wide, height=height)
+    except DrawingError as error:
+        svg, caption = "", f"{caption} Not drawn: {error}."
+    return Chart(name, title, caption, svg, table, wide, folded)
+
+
+def _visible(rows: Sequence[Spec], *, lanes: bool) -> Sequence[Spec]:
+    """Return the rows that can be told apart: those of the first `MAX_LANES` lanes, at most `MAX_MARKS` in all."""
+    if lanes:
+        first = set(islice(dict.fromkeys((row["item"], row["run"]) for row in rows), MAX_LANES))
+        rows = [row for row in rows if (row["item"], row["run"]) in first]
+    return rows[:MAX_MARKS]
 
 
 def latency(runs: Sequence[Run]) -> Chart | None:
@@ -148,7 +167,7 @@ def distribution(runs: Sequence[Run]) -> Chart | None:
     rows = [
         item.row(f"{item.title}, round {index + 1}: {milliseconds(seconds)}", ms=seconds * 1e3)
         for item in items
-        for index, seconds in _thinned(item.benchmark.samples, MAX_MARKS // len(items))
+        for index, seconds in _thinned(item.benchmark.samples, MAX_MARKS // min(len(items), MAX_LANES))
     ]
     x = quantity("ms", "latency of each round, ms", [row["ms"] for row in rows])
     spec = {
@@ -232,7 +251,7 @@ def efficiency(runs: Sequence[Run]) -> Chart | None:
         table.append((item.label, item.run_name, info.gmacs, info.gbytes, rate, rate / share, 100 * share))
     if not rows:
         return None
-    roofs = _roofs(runs, [row["intensity"] for row in rows])
+    roofs = _roofs(runs[-MAX_LANES:], [row["intensity"] for row in rows])
     x = quantity("intensity", "MACs per byte moved", [r["intensity"] for r in rows + roofs], log=True)
     y = quantity("rate", "GMAC/s", [r["rate"] for r in rows + roofs], log=True)
     roof = {"type": "line", "strokeDash": [5, 4], "strokeWidth": 1.5, "color": "var(--soft)"}
@@ -350,7 +369,7 @@ def over_time(runs: Sequence[Run]) -> Chart | None:
         },
         "layer": [
             {"mark": line, "encoding": {"color": colours, "detail": nominal("series")}},
-            {"data": {"values": [row for row in rows if row["step"]]}, "mark": ring},
+            {"data": {"values": [row for row in rows if row["step"]][:MAX_LANES]}, "mark": ring},
         ],
     }
     caption = "Median latency of each item against its first run here; rings mark where it changed for good."

@@ -26,6 +26,8 @@ Tone = Literal["", "good", "warn", "bad", "soft"]
 STYLES: dict[Tone, str] = {"": "", "good": "green", "warn": "yellow", "bad": "bold red", "soft": "dim"}
 ICONS: dict[Tone, str] = {"good": "✅ ", "warn": "❔ ", "bad": "❌ "}
 UNKNOWN = "-"
+MAX_ROWS = 2_000
+"""Rows of a table on a page; browsers become slow with many more."""
 UNLIMITED = 10_000
 """Columns of a console that folds nothing."""
 
@@ -138,6 +140,14 @@ def to_html(table: Table, *, name: str = "", sortable: bool = True) -> str:
         name: ``id`` of the element.
         sortable: let the page's script sort it by column.
     """
+    if len(table.rows) > MAX_ROWS:
+        left_out = f"{len(table.rows) - MAX_ROWS:,} more rows are left out; `segcore report --json` has all"
+        more = (Cell(left_out, "soft"), *("",) * (len(table.columns) - 1))
+        table = replace(
+            table,
+            rows=(*table.rows[:MAX_ROWS], more),
+            right=tuple(n for n, right in zip(table.columns, table.aligned_right(), strict=True) if right),
+        )
     right = table.aligned_right()
     head = "".join(f'<th scope="col"{_NUM * r}>{html_text(c)}</th>' for c, r in zip(table.columns, right, strict=True))
     body = "".join(

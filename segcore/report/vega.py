@@ -11,11 +11,18 @@ never become part of an expression: Vega-Lite makes one of a ``sort`` by a list 
 
 from __future__ import annotations
 
+import atexit
+import contextlib
 import json
 import math
+import subprocess
+import sys
+import threading
 from collections.abc import Sequence
+from functools import cache
 from typing import Any
 
+from segcore.core.errors import SegcoreError
 from segcore.report.escape import plain_text
 
 Spec = dict[str, Any]
@@ -24,6 +31,19 @@ WIDE, NARROW = 960, 470
 """Pixels: charts as wide as the page, and charts of which two fit side by side."""
 LANE, SUBLANE = 28, 13
 """Pixels per item, and per run within an item if there are few runs."""
+MAX_LEGEND = 40
+"""Names in a legend; with more, colours are too alike to be told apart."""
+DEADLINE_S = 60
+"""Seconds for one drawing."""
+_PROGRAM = """
+import json, sys, vl_convert
+for line in sys.stdin:
+    try:
+        answer = {"svg": vl_convert.vegalite_to_svg(line, vl_version="6.4")}
+    except Exception as error:
+        answer = {"error": str(error)}
+    print(json.dumps(answer), flush=True)
+"""
 
 # Labels have no limit: Vega would cut between the halves of a surrogate pair, which vl-convert then refuses. Callers
 # shorten them (`segcore.report.wording.shortened`).
@@ -51,6 +71,60 @@ CONFIG: Spec = {
 }
 
 
+class DrawingError(SegcoreError):
+    """A chart cannot be drawn."""
+
+
+class _Converter:
+    """A child process that draws: some inputs abort vl-convert's process, and little memory does, too."""
+
+    def __init__(self) -> None:
+        self._child = subprocess.Popen(
+            [sys.executable, "-c", _PROGRAM],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            encoding="utf-8",
+        )
+        atexit.register(self.close)
+
+    def svg(self, spec: str) -> str:
+        """Return the drawing of a specification, one line of JSON.
+
+        Raises:
+            DrawingError: the child cannot draw it, took too long, or died.
+        """
+        timer = threading.Timer(DEADLINE_S, self._child.kill)
+        timer.start()
+        try:
+            if self._child.stdin is None or self._child.stdout is None:
+                raise DrawingError("the converter has no pipes")
+            self._child.stdin.write(f"{spec}\n")
+            self._child.stdin.flush()
+            answer = json.loads(self._child.stdout.readline())
+        except (OSError, ValueError):
+            self.close()
+            raise DrawingError(f"vl-convert died or took more than {DEADLINE_S} s") from None
+        finally:
+            timer.cancel()
+        if "error" in answer:
+            raise DrawingError(f"vl-convert: {answer['error']}")
+        return str(answer["svg"])
+
+    def close(self) -> None:
+        """End the child; the next drawing starts another one."""
+        atexit.unregister(self.close)
+        _converter.cache_clear()
+        with contextlib.suppress(OSError):
+            self._child.kill()
+            self._child.communicate()
+
+
+@cache
+def _converter() -> _Converter:
+    return _Converter()
+
+
 def draw(rows: Sequence[Spec], spec: Spec, *, wide: bool = True, height: int | None = None) -> str:
     """Return a chart as SVG.
 
@@ -59,9 +133,10 @@ def draw(rows: Sequence[Spec], spec: Spec, *, wide: bool = True, height: int | N
         spec: marks and encodings.
         wide: as wide as the page, or half of it.
         height: pixels of the plotting area; None for one lane per ``item``, and per ``run`` within it.
-    """
-    import vl_convert  # of the extra `report`; takes 0.3 s
 
+    Raises:
+        DrawingError: the chart cannot be drawn.
+    """
     known = [row for row in rows if all(math.isfinite(v) for v in row.values() if isinstance(v, float))]
     encoding = {"description": nominal("label"), **spec.get("encoding", {})}
     sized: Spec = {"height": height}
@@ -82,8 +157,7 @@ def draw(rows: Sequence[Spec], spec: Spec, *, wide: bool = True, height: int | N
         **spec,
         "encoding": encoding,
     }
-    svg: str = vl_convert.vegalite_to_svg(json.dumps(_cleaned(whole)), vl_version="6.4")
-    return svg
+    return _converter().svg(json.dumps(_cleaned(whole)))
 
 
 def _by_rank(field: str) -> Spec:
@@ -122,7 +196,7 @@ def colour(field: str, rows: Sequence[Spec], columns: int = 4) -> Spec:
     """Return the encoding of a field of names by colour, with a legend if there are several."""
     names = list(dict.fromkeys(row[field] for row in rows))
     legend = {"orient": "top", "title": None, "columns": columns, "labelLimit": 0, "columnPadding": 24}
-    return nominal(field, scale={"domain": names}, legend=legend if len(names) > 1 else None)
+    return nominal(field, scale={"domain": names}, legend=legend if 1 < len(names) <= MAX_LEGEND else None)
 
 
 def quantity(field: str, title: str, values: Sequence[float], *, log: bool | None = None) -> Spec:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 
 from segcore.core.records import BenchmarkRecord, Run, thread_words
@@ -62,9 +63,12 @@ def model_name(info: BenchmarkRecord) -> str:
 def run_labels(runs: Sequence[Run]) -> tuple[str, ...]:
     """Return the names of the runs, numbered if several have the same."""
     names = [run.name for run in runs]
-    return tuple(
-        shortened([n if names.count(n) == 1 else f"#{names[: i + 1].count(n)} {n}" for i, n in enumerate(names)])
-    )
+    times, seen = Counter(names), Counter[str]()
+    labels = []
+    for name in names:
+        seen[name] += 1
+        labels.append(name if times[name] == 1 else f"#{seen[name]} {name}")
+    return tuple(shortened(labels))
 
 
 def identity(info: BenchmarkRecord) -> dict[str, str]:
@@ -92,9 +96,14 @@ def short_labels(infos: Sequence[BenchmarkRecord], without: Sequence[str] = ()) 
 def shortened(labels: Sequence[str], most: int = MAX_LABEL) -> list[str]:
     """Return labels of at most about `most` characters; equal labels stay equal, different ones different."""
     found: dict[str, str] = {}
-    for label in labels:
+    taken: set[str] = set()
+    times = Counter[str]()
+    for label in dict.fromkeys(labels):
         clean = plain_text(label)
         short = clean if len(clean) <= most else f"{clean[: most - 1]}…"
-        same = sum(other == short or other.startswith(f"{short} #") for other in found.values())
-        found.setdefault(label, f"{short} #{same + 1}" if same else short)
+        found[label] = short
+        while found[label] in taken:
+            times[short] += 1
+            found[label] = f"{short} #{times[short] + 1}"
+        taken.add(found[label])
     return [found[label] for label in labels]
