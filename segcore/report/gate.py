@@ -14,7 +14,7 @@ from segcore.judgement.gate.verdict import EXIT_CODES, VERDICTS, GateResult, Row
 from segcore.judgement.statistics import CONFIDENCE
 from segcore.report.escape import command_data, command_property, markdown_text, plain_text
 from segcore.report.markdown import MAX_MARKDOWN, Section, document
-from segcore.report.table import ICONS, STYLES, Cell, Table, print_table, terminal_text, to_markdown
+from segcore.report.table import ICONS, MAX_ROWS, STYLES, Cell, Table, print_table, terminal_text, to_markdown
 from segcore.report.wording import change_text, value_text
 
 HeadlineTone = Literal["good", "warn", "bad"]
@@ -92,8 +92,10 @@ def print_rows(rows: Sequence[Row], console: Console) -> None:
 
 def print_result(result: GateResult, console: Console) -> None:
     """Print the verdicts, worst first, and the headline last."""
-    print_rows(worst_first(result.rows), console)
-    for note in result.notes:
+    print_rows(worst_first(result.rows)[:MAX_ROWS], console)
+    if len(result.rows) > MAX_ROWS:
+        console.print(f"note: {len(result.rows) - MAX_ROWS:,} more rows are left out; see `--json`")
+    for note in result.notes[:MAX_ROWS]:
         console.print(Text(plain_text(f"note: {note}")))
     console.print(Text(plain_text(headline(result).log_line), f"bold {STYLES[headline(result).tone]}"))
 

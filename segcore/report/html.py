@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from importlib.resources import files
@@ -17,7 +18,7 @@ from typing import TYPE_CHECKING
 
 from segcore import __version__
 from segcore.core.errors import RecordError, UsageError
-from segcore.core.files import write_file
+from segcore.core.files import read_file, write_file
 from segcore.core.records import Run
 from segcore.report import tables
 from segcore.report.charts import all_charts
@@ -28,6 +29,7 @@ from segcore.report.pictures import changed_uri, fitted, mask_uri, photo_uri
 from segcore.report.run_tables import load_table
 from segcore.report.table import to_html
 from segcore.results.pictures import load_photo
+from segcore.results.store import MAX_BYTES
 
 if TYPE_CHECKING:
     import jinja2
@@ -35,6 +37,8 @@ if TYPE_CHECKING:
 INSTALL = "pip install 'segcore[report]'"
 PICTURE_SIDES = ((24, 640), (48, 480), (96, 320))
 """(cases, pixels): with up to so many cases, the longer side of pictures; further cases are left out."""
+MAX_DOWNLOADS = 20 << 20
+"""Bytes of run files inside a page."""
 WORST = 6
 """Images shown of each dataset, worst first."""
 
@@ -89,7 +93,10 @@ def render_html(report: ReportModel) -> str:
         "datasets": tables.dataset_tables(report.current, report.baseline),
         "load": load_table(report.current),
         "worst": _worst(report.current),
-        "origins": [(run, tables.facts(run), _download(run)) for run in report.all_runs],
+        "origins": [
+            (run, tables.facts(run), href)
+            for run, href in zip(report.all_runs, _downloads(report.all_runs), strict=True)
+        ],
     }
     return _environment().get_template("page.html.j2").render(page)
 
@@ -170,10 +177,15 @@ def _worst(run: Run) -> list[tuple[str, str]]:
     return shown
 
 
-def _download(run: Run) -> str:
-    """Return the run file as a data URI."""
-    try:
-        data = run.path.read_bytes()
-    except OSError as error:
-        raise RecordError(f"{run.path}: cannot be read: {error.strerror}") from None
-    return f"data:application/json;base64,{base64.b64encode(data).decode()}"
+def _downloads(runs: Sequence[Run]) -> list[str]:
+    """Return the run files as data URIs, the judged run first; empty once they would make the page too large."""
+    found: list[str] = []
+    room = MAX_DOWNLOADS
+    for run in reversed(runs):
+        try:
+            data = read_file(run.path, MAX_BYTES)
+        except OSError as error:
+            raise RecordError(f"{run.path}: cannot be read: {error.strerror}") from None
+        room -= len(data)
+        found.append(f"data:application/json;base64,{base64.b64encode(data).decode()}" if room >= 0 else "")
+    return found[::-1]

@@ -142,7 +142,7 @@ def to_html(table: Table, *, name: str = "", sortable: bool = True) -> str:
     """
     if len(table.rows) > MAX_ROWS:
         left_out = f"{len(table.rows) - MAX_ROWS:,} more rows are left out; `segcore report --json` has all"
-        more = (Cell(left_out, "soft"), *("",) * (len(table.columns) - 1))
+        more: Row = (Cell(left_out, "soft"), *[""] * (len(table.columns) - 1))
         table = replace(
             table,
             rows=(*table.rows[:MAX_ROWS], more),

@@ -20,6 +20,9 @@ from segcore.report.table import STYLES, print_table, terminal_text
 from segcore.report.tables import dataset_tables, side_by_side
 from segcore.report.wording import model_name, number
 
+MAX_REASONS = 200
+"""Warnings, and reasons of failures, that are printed."""
+
 
 def print_report(report: ReportModel, console: Console, *, quiet: bool = False) -> None:
     """Print a report.
@@ -33,7 +36,7 @@ def print_report(report: ReportModel, console: Console, *, quiet: bool = False) 
     if quiet:
         return
     below = {warning.text for warning in report.current.record.warnings}
-    for warning in report.warnings:
+    for warning in report.warnings[:MAX_REASONS]:
         if warning not in below:
             _print(console, warning, "yellow")
     if report.changed:
@@ -60,17 +63,21 @@ def print_run(run: Run, console: Console) -> None:
         console.print()
         print_table(table, console)
     _print_builds(run, console)
-    for failure in group_failures(run.record.outcomes):
-        if failure.outcome != "failed":  # a check that failed is in the table of accuracy
-            more = f" and {len(failure.items) - 3} more" if len(failure.items) > 3 else ""
-            style = "yellow" if failure.outcome == "skipped" else "bold red"
-            _heading(console, f"{failure.count} {failure.outcome}: {failure.reason}", style)
-            _print(console, f"  {', '.join(failure.items[:3])}{more}")
+    failures = [failure for failure in group_failures(run.record.outcomes) if failure.outcome != "failed"]
+    for failure in failures[:MAX_REASONS]:  # a check that failed is in the table of accuracy
+        more = f" and {len(failure.items) - 3} more" if len(failure.items) > 3 else ""
+        style = "yellow" if failure.outcome == "skipped" else "bold red"
+        _heading(console, f"{failure.count} {failure.outcome}: {failure.reason}", style)
+        _print(console, f"  {', '.join(failure.items[:3])}{more}")
+    if len(failures) > MAX_REASONS:
+        _heading(console, f"{len(failures) - MAX_REASONS:,} more reasons are left out; see `--json`", "yellow")
     lines = [*(warning.text for warning in run.record.warnings), *_item_warnings(run)]
     if lines:
         _heading(console, "Warnings:", "yellow")
-    for line in lines:
+    for line in lines[:MAX_REASONS]:
         _print(console, f"  {line}")
+    if len(lines) > MAX_REASONS:
+        _print(console, f"  {len(lines) - MAX_REASONS:,} more are left out; see `--json`")
     if not run.record.complete:
         _heading(console, "Incomplete: the run was interrupted; what it measured until then is kept", "yellow")
 
