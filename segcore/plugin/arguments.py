@@ -48,9 +48,8 @@ class ArgumentHooks:
         if args != typed:  # initial conftest files are looked for in the paths
             early_config.known_args_namespace.file_or_dir = self._parser.parse_known_args(args).file_or_dir
         yield
-        if ALIASES.keys() & {
-            arg.partition("=")[0] for arg in args
-        }:  # conftest files have declared their options by now
+        # By now, conftest files have declared their options.
+        if ALIASES.keys() & {arg.partition("=")[0] for arg in args}:
             args[:] = replace_aliases(args, self._parser.parse_known_and_unknown_args(args)[1])
 
     def _change_save(self, **attributes: object) -> None:

@@ -14,12 +14,13 @@ import pytest
 
 from segcore.core.records import SELECTABLE
 from segcore.inference.devices import detect_device
+from segcore.plugin.arguments import separate_paths
 
 
 def command_line(config: pytest.Config) -> Namespace:
     """Return the options given on the command line and in PYTEST_ADDOPTS, others at their defaults."""
     args = [*shlex.split(os.environ.get("PYTEST_ADDOPTS", "")), *map(str, config.invocation_params.args)]
-    return config._parser.parse_known_args(args)
+    return config._parser.parse_known_args(separate_paths(args))
 
 
 def selected_values(options: Namespace) -> dict[str, tuple[str, ...]]:

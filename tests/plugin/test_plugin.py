@@ -106,7 +106,7 @@ def test_pictures_lie_beside_the_run_file(where: Path, pytester: pytest.Pytester
             assert (run.path.parent / name).is_file()
 
 
-def test_the_end_tells_everything_in_80_columns(
+def test_the_summary_fits_in_80_columns(
     where: Path, pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("COLUMNS", "80")
@@ -271,9 +271,9 @@ def test_bad_input_is_one_line(where: Path, pytester: pytest.Pytester, arguments
     bench = [] if any(a.startswith("bench/") for a in arguments) else ["bench/"]
     done = pytester.runpytest_inprocess(*bench, *arguments, "-p", "no:cacheprovider")
     assert done.ret == pytest.ExitCode.USAGE_ERROR
-    told = done.stderr.str()
-    assert words in told
-    assert "Traceback" not in told + done.stdout.str()
+    error = done.stderr.str()
+    assert words in error
+    assert "Traceback" not in error + done.stdout.str()
 
 
 def test_a_selection_is_run_in_the_order_that_loads_a_model_once(where: Path, pytester: pytest.Pytester) -> None:
