@@ -83,10 +83,10 @@ def select_cases(cases: Sequence[Case], choices: Choices) -> tuple[Case, ...]:
 def plan_items(kind: Kind, cases: Sequence[Case], choices: Choices, devices: Iterable[str]) -> tuple[PlanItem, ...]:
     """Return the items of one kind, in the order of the cases.
 
-    A case lists its models and sizes; the command line overrides both. Accuracy items cover every case. Timed items cover
-    every case with the light model, and with other models only the cases tagged `speed` unless cases are named. With
-    these models, throughput is measured only at the smallest size unless sizes are named. Load items, which take even
-    longer, follow the rules of the other models with every model.
+    A case lists its models and sizes; the command line overrides both. Accuracy items cover every case. Timed items
+    cover every case with the light model, and with other models only the cases tagged `speed` unless cases are named.
+    With these models, throughput is measured only at the smallest size unless sizes are named. Load items, which take
+    even longer, follow the rules of the other models with every model.
     """
     models = choices.models or tuple(dict.fromkeys(model for case in cases for model in case.models))
     tagged = any(SPEED_TAG in case.tags for case in cases) and not choices.cases

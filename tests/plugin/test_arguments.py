@@ -8,6 +8,8 @@ import pytest
 
 from segcore.plugin.arguments import replace_aliases, separate_paths
 
+pytest_plugins = ["pytester"]
+
 
 @pytest.mark.parametrize(
     ("typed", "meant"),
