@@ -15,6 +15,7 @@ from segcore.core.errors import SegcoreError
 from segcore.core.files import write_file
 from segcore.core.image_files import save_indexed_png
 from segcore.core.records import MARGIN_PNG_STEP, AccuracyRecord, WorstRecord
+from segcore.core.text import bounded
 from segcore.evaluation.scoring import Predictor
 from segcore.inference.decode import RgbImage, blend, upsample_class_map
 from segcore.inference.pipeline import SegmentationResult
@@ -60,12 +61,13 @@ def save_worst(
             stale.unlink()
         except OSError as error:
             problems.append(f"{stale}: cannot be deleted: {error.strerror}")
+    indices = {bounded(name): index for index, name in enumerate(dataset.names)}  # names as records have them
     for rank, record in enumerate(worst, start=1):
         # File systems limit a name to 255 bytes; a character cut in two is dropped.
         stem = os.fsencode(Path(record.name).stem)[:200].decode(sys.getfilesystemencoding(), errors="ignore")
         path = directory / f"{rank:02}-{stem}.jpg"
         try:
-            photo, target = dataset.load(dataset.names.index(record.name))
+            photo, target = dataset.load(indices[record.name])
             with torch.inference_mode():
                 logits = segmenter.forward(segmenter.prepare(photo)[None])[0]
             prediction = upsample_class_map(logits, *target.shape)

@@ -102,7 +102,7 @@ class Tally:
             return
         self.images += 1
         self.forward_s += score.forward_s
-        weights = np.random.default_rng(zlib.crc32(score.name.encode())).poisson(1, REPLICATES)
+        weights = np.random.default_rng(zlib.crc32(score.name.encode(errors="surrogatepass"))).poisson(1, REPLICATES)
         for sums in self.sums:
             sums.add(score.counts[sums.protocol.scale], weights)
         matrix, boundary = split_counts(score.counts[self.sums[0].protocol.scale])

@@ -123,6 +123,22 @@ def test_names_near_the_limit_of_the_file_system(root: Path, tmp_path: Path) -> 
     assert name.startswith(picture.stem.removeprefix("01-"))
 
 
+def test_names_that_cannot_be_printed(tmp_path: Path) -> None:
+    names = [b"caf\xe9", b"two\nlines", b"\x1b[31mred", "\u202egpj".encode(), b"::error::a", b"a:b*c?", b" b "]
+    for directory, kind, mode, ending in (("images", "JPEG", "RGB", ".jpg"), ("masks", "PNG", "L", ".png")):
+        (tmp_path / directory).mkdir()
+        for name in names:
+            Image.new(mode, (60, 40)).save(tmp_path / directory / os.fsdecode(name + ending.encode()), kind)
+    (tmp_path / "images" / os.fsdecode(names[0] + b".jpg")).write_bytes(b"")
+    result = run("--dataset", "folder", "--root", tmp_path, *MODEL, "--out", tmp_path / "a.json")
+    assert result.exit_code == 2
+    assert [line.rpartition(": ")[2] for line in result.stderr.splitlines()[:1]] == ["is empty (0 bytes)"]
+    dataset = load_run(tmp_path / "a.json").benchmarks[0].info.dataset
+    assert dataset is not None
+    assert dataset.images == len(list((tmp_path / "a.worst").iterdir())) == len(names) - 1
+    assert all((tmp_path / str(record.picture)).is_file() for record in dataset.worst)
+
+
 def test_a_device_is_written_through_and_has_nothing_beside_it(root: Path, tmp_path: Path) -> None:
     fifo = tmp_path / "fifo"
     os.mkfifo(fifo)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+import os
 import unicodedata
 from collections.abc import Callable
 from pathlib import Path
@@ -137,9 +138,7 @@ ENDINGS = [("a.jpg", "a.png"), ("a.JPG", "a.PNG"), ("a.JPG", "a.png"), ("a.jpg",
 FORMS = [(f"{photo}.jpg", f"{mask}.png") for photo in (NFC, NFD) for mask in (NFC, NFD)]
 
 
-@pytest.mark.parametrize(
-    ("photo", "mask"), ENDINGS + [(f"{a}.jpg", f"{b}.png") for a in (NFC, NFD) for b in (NFC, NFD)]
-)
+@pytest.mark.parametrize(("photo", "mask"), ENDINGS + FORMS)
 @pytest.mark.parametrize("layout", ["voc", "folder"])
 @pytest.mark.parametrize("form", ["NFC", "NFD"])
 def test_pairs_whose_files_are_spelled_differently(
@@ -211,3 +210,15 @@ def test_lists_that_are_no_text_are_refused(tmp_path: Path, data: bytes) -> None
     (lists / "val.txt").write_bytes(data)
     with pytest.raises(DatasetError, match=r"val\.txt: no list of images"):
         open_dataset("voc", tmp_path)
+
+
+@pytest.mark.parametrize("layout", ["voc", "coco", "folder"])
+@pytest.mark.parametrize("split", ["**", "[", "../..", "a" * 300, "a\nb", "/", "\udcff", "fifo", "zero"])
+def test_splits_that_are_none_are_refused(tmp_path: Path, layout: str, split: str) -> None:
+    lists, annotations = tmp_path / "ImageSets/Segmentation", tmp_path / "annotations"
+    for directory, ending in ((lists, "{}.txt"), (annotations, "instances_{}2017.json")):
+        directory.mkdir(parents=True)
+        os.mkfifo(directory / ending.format("fifo"))
+        (directory / ending.format("zero")).symlink_to("/dev/zero")
+    with pytest.raises(DatasetError):
+        open_dataset(layout, tmp_path, split)

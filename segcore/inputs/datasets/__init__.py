@@ -25,13 +25,17 @@ def open_dataset(layout: str, root: str | Path, split: str | None = None) -> Dat
 
     Raises:
         UsageError: there is no such layout.
-        DatasetError: the root does not have this layout, or the split is empty or names an image twice.
+        DatasetError: the root cannot be read or does not have this layout, or the split is empty or names an image
+            twice.
     """
     if layout not in LAYOUTS:
         raise UsageError(f"unknown dataset {layout!r}{nearest_hint(layout, LAYOUTS)}; known: {', '.join(LAYOUTS)}")
-    if not Path(root).is_dir():
-        raise DatasetError(f"{root}: no such directory; wanted the root of a dataset laid out like {layout}")
-    dataset = LAYOUTS[layout](Path(root), split)
+    try:
+        if not Path(root).is_dir():
+            raise DatasetError(f"{root}: no such directory; wanted the root of a dataset laid out like {layout}")
+        dataset = LAYOUTS[layout](Path(root), split)
+    except OSError as error:
+        raise DatasetError(f"{error.filename or root}: cannot be read: {error.strerror}") from None
     if not dataset.names:
         raise DatasetError(f"{root}: {dataset.name} lists no images")
     name, count = Counter(dataset.names).most_common(1)[0]

@@ -17,11 +17,14 @@ from pathlib import Path
 from typing import Any
 
 from segcore.core.errors import DatasetError, NotInstalledError
+from segcore.core.files import read_file
 from segcore.core.labels import VOC_CLASSES
 from segcore.inputs.datasets.geometry import Instance, draw_mask, shown
 from segcore.inputs.datasets.pairs import Dataset, one_spelling
 from segcore.inputs.images import Pair, lies_upright, load_stored, turned
 
+MAX_ANNOTATION_BYTES = 2 << 30
+"""Of COCO's files, the largest has 450 MB; of LVIS', 1.1 GB."""
 COCO_NAMES = {
     "airplane": "aeroplane",
     "couch": "sofa",
@@ -83,7 +86,8 @@ def open_coco(root: Path, split: str | None) -> Dataset:
             f"{root}: wanted one annotations/instances_{split}*.json, found {shown_names}; name it by --split"
         )
     try:
-        document = json.loads(found[0].read_bytes())  # in UTF-8, UTF-16 or UTF-32, with or without a byte order mark
+        # In UTF-8, UTF-16 or UTF-32, with or without a byte order mark.
+        document = json.loads(read_file(found[0], MAX_ANNOTATION_BYTES))
         names, images = _images_of(document)
     except DatasetError as error:
         raise DatasetError(f"{found[0]}: {error}") from None

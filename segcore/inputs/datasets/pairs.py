@@ -11,7 +11,11 @@ from pathlib import Path
 from typing import Protocol
 
 from segcore.core.errors import DatasetError
+from segcore.core.files import read_file
 from segcore.inputs.images import Pair, is_photo, load_pair
+
+MAX_LIST_BYTES = 64 << 20
+"""Of a split: millions of names."""
 
 
 class Reader(Protocol):
@@ -76,7 +80,9 @@ def open_voc(root: Path, split: str | None) -> Dataset:
     """
     path = root / "ImageSets" / "Segmentation" / f"{split or 'val'}.txt"
     try:
-        names = tuple(line.split()[0] for line in _text_of(path.read_bytes()).splitlines() if line.strip())
+        names = tuple(
+            line.split()[0] for line in _text_of(read_file(path, MAX_LIST_BYTES)).splitlines() if line.strip()
+        )
     except (OSError, ValueError) as error:
         others = ", ".join(sorted(other.stem for other in path.parent.glob("[!.]*.txt"))) or "none"
         raise DatasetError(f"{path}: no list of images ({error}); splits there are: {others}") from None
