@@ -18,7 +18,6 @@ from segcore.cli.options import POSITIVE, FiniteFloat, json_option, option, opti
 from segcore.core.errors import UsageError
 
 if TYPE_CHECKING:
-    from segcore.core.limits import Limits
     from segcore.judgement.gate.verdict import GateResult
     from segcore.paired.arms import Arm
 
@@ -52,6 +51,9 @@ class Turns:
 @click.option("--gates", type=POSITIVE, default=3, help="Gates per slowdown in the self-audit.")
 @click.option("--max-slowdown", type=FiniteFloat(min=0), help="Limit for items whose case has none [0.05].")
 @click.option("--process-noise", type=FiniteFloat(min=0), help="Standard deviation between processes, 0.02 for 2 %.")
+@click.option(
+    "--accept-changed-limits", is_flag=True, help="Judge by the limits, checks and cases of CURRENT, also if looser."
+)
 @storage_option
 @json_option
 def gate(
@@ -62,6 +64,7 @@ def gate(
     gates: int,
     max_slowdown: float | None,
     process_noise: float | None,
+    accept_changed_limits: bool,
     storage: Path,
     as_json: bool,
 ) -> None:
@@ -74,6 +77,7 @@ def gate(
     Exit codes: 0 pass, 1 regressed or missing, 2 bad input, 3 inconclusive or incomparable.
     """
     from segcore.core.limits import Limits
+    from segcore.judgement.gate.files import judge_runs, load_baseline, load_runs
 
     if sum((baseline is not None, turns.requested, self_audit)) != 1 or (baseline is not None and current is None):
         raise UsageError(USAGE)
@@ -84,7 +88,8 @@ def gate(
     if turns.requested:
         result = _in_turns(turns, limits.slowdowns[0.5])
     else:
-        result = _judge_files(str(baseline), str(current), limits, storage, process_noise)
+        old, new = load_baseline(str(baseline), storage), load_runs(str(current), storage)
+        result = judge_runs(old, new, limits, storage, process_noise, accept_changed_limits=accept_changed_limits)
     publish(result, as_json)
     click.get_current_context().exit(result.exit_code)
 
@@ -109,13 +114,6 @@ def publish(result: GateResult, as_json: bool) -> None:
             step()
         except StdoutError as error:
             error.show()
-
-
-def _judge_files(baseline: str, current: str, limits: Limits, storage: Path, process_noise: float | None) -> GateResult:
-    from segcore.judgement.gate.files import judge_runs, load_baseline, load_runs
-
-    old, new = load_baseline(baseline, storage), load_runs(current, storage)
-    return judge_runs(old, new, limits, storage, process_noise)
 
 
 def _in_turns(turns: Turns, limit: float) -> GateResult:

@@ -7,6 +7,7 @@ are recorded in the run file, where the gate reads them.
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
 from typing import Annotated, Any
 
 from pydantic import (
@@ -55,6 +56,9 @@ _Positives = Annotated[
 _Share = Annotated[float, Strict(), Field(ge=0, le=1, allow_inf_nan=False)]
 
 
+_MINIMA = ("min_throughput",)
+
+
 class Limits(BaseModel):
     """Limits of the gate for one item; only those that were set are written into the record."""
 
@@ -90,6 +94,35 @@ class Limits(BaseModel):
         """Return `defaults` overridden by the limits that are set here."""
         fields = self.model_fields_set & Limits.model_fields.keys()
         return defaults.model_copy(update={name: getattr(self, name) for name in fields})
+
+    def stricter(self, other: Limits) -> Limits:
+        """Return the stricter of each limit of both."""
+        found: dict[str, Any] = {}
+        for name in Limits.model_fields:
+            mine, others = getattr(self, name), getattr(other, name)
+            if isinstance(mine, dict):
+                found[name] = {key: min(d[key] for d in (mine, others) if key in d) for key in mine | others}
+            elif mine is None or others is None:
+                found[name] = others if mine is None else mine
+            else:
+                found[name] = max(mine, others) if name in _MINIMA else min(mine, others)
+        return Limits.model_construct(**found)
+
+    def looser_than(self, other: Limits, names: Collection[str]) -> tuple[str, ...]:
+        """Return, in words, each limit of the given names that is looser here, or not set."""
+        found = []
+        for name, limit in other._single(names).items():
+            mine = self._single(names).get(name)
+            if mine is None or (mine < limit if name in _MINIMA else mine > limit):
+                found.append(f"{name} was {limit:g}, is {'not set' if mine is None else f'{mine:g}'}")
+        return tuple(found)
+
+    def _single(self, names: Collection[str]) -> dict[str, float]:
+        found: dict[str, float] = {}
+        for name in names:
+            value = getattr(self, name)
+            found |= {f"{name} {key}": v for key, v in value.items()} if isinstance(value, dict) else {name: value}
+        return {name: value for name, value in found.items() if value is not None}
 
     @model_serializer(mode="wrap")
     def _only_what_is_set(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:

@@ -121,6 +121,19 @@ class CheckRecord(Record):
     wanted: Text
     found: Text
     passed: bool
+    least: Number | None = None
+    """Lower bound of what is wanted, if it is a number."""
+    most: Number | None = None
+    """Upper bound."""
+
+    def loosens(self, before: CheckRecord) -> bool:
+        """Return whether more passes here than before; also if that cannot be told, because no bounds are known."""
+        if self.wanted == before.wanted:
+            return False
+        if {before.least, before.most} == {None} or {self.least, self.most} == {None}:
+            return True
+        lower = before.least is not None and (self.least is None or self.least < before.least)
+        return lower or (before.most is not None and (self.most is None or self.most > before.most))
 
 
 class AccuracyRecord(Record):
@@ -409,6 +422,8 @@ class OutcomeRecord(Record):
     """File or URL that the reason is about and does not name, so that equal reasons can be grouped."""
     key: Text | None = None
     """`BenchmarkRecord.key` of the item, also if it was not measured."""
+    skipped_by_case: bool = False
+    """Whether the case has a `skip_reason`."""
 
 
 class RunRecord(Record):

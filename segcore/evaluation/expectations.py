@@ -66,7 +66,8 @@ def _bounded(name: str, value: float, least: float | None, most: float | None) -
     words += [f"at most {_percent(most)}"] if most is not None else []
     # NaN, the value of a class that was never scored, does not pass.
     passed = (least is None or value >= least) and (most is None or value <= most) and not math.isnan(value)
-    return CheckRecord(name=name, wanted=" and ".join(words), found=_percent(value), passed=passed)
+    wanted = " and ".join(words)
+    return CheckRecord(name=name, wanted=wanted, found=_percent(value), passed=passed, least=least, most=most)
 
 
 def _percent(share: float) -> str:

@@ -62,6 +62,7 @@ class Parity:
             found=f"{self.unlike_share:.3%} ({self.equal_share:.3%} are equal; logits are off by "
             f"{self.relative_error:.2%} of the largest)",
             passed=self.unlike_share <= limit and math.isfinite(self.largest_error),
+            most=limit,
         )
 
 

@@ -20,6 +20,7 @@ from segcore.plugin.options import Choices
 from segcore.plugin.plan import PlanItem
 from segcore.plugin.progress import LiveLine
 from segcore.plugin.reporting import announce, print_gate, print_run, write_page
+from segcore.plugin.selection import command_line
 from segcore.plugin.session import BenchSession
 
 
@@ -132,7 +133,13 @@ class BenchHooks:
         skip = self.session.skips.get(report.nodeid)
         reason, where = (skip.message, skip.where) if skip else (reason, "")
         self.session.outcomes[plan.key] = OutcomeRecord(
-            item=report.nodeid, kind=plan.kind, outcome=outcome, reason=reason, where=where, key=plan.key
+            item=report.nodeid,
+            kind=plan.kind,
+            outcome=outcome,
+            reason=reason,
+            where=where,
+            key=plan.key,
+            skipped_by_case=bool(plan.case.skip_reason),
         )
         self.session.save_item(report.nodeid)
 
@@ -167,7 +174,13 @@ class BenchHooks:
         if self.session.write_error:
             session.exitstatus = EXIT_BAD_INPUT
         elif self._baseline and self.session.run and session.exitstatus != pytest.ExitCode.INTERRUPTED:
-            self._gate = judge_runs(self._baseline, [self.session.run], Limits(), self.session.file.directory)
+            self._gate = judge_runs(
+                self._baseline,
+                [self.session.run],
+                Limits(),
+                self.session.file.directory,
+                accept_changed_limits=command_line(session.config).segcore_accept_changed_limits,
+            )
             if session.exitstatus == pytest.ExitCode.OK or self._gate.exit_code == 1:
                 session.exitstatus = self._gate.exit_code
         if not self._reporter:  # no `pytest_terminal_summary` will follow

@@ -92,6 +92,11 @@ def add_options(parser: pytest.Parser) -> None:
     add("queries", "N", _count, "Length of a load run in queries [what its percentile needs, for at least 10 s]")
     add("duration", "S", _positive, "Length of a load run in seconds")
     add("seed", "N", _natural, "Scenario server: seed of the arrivals [0]", default=0)
+    group.addoption(
+        "--segcore-accept-changed-limits",
+        action="store_true",
+        help="Judge by the limits, checks and cases of this run, also if looser than the baseline's",
+    )
     group.addoption("--segcore-offline", action="store_true", help="Do not use the network. Alias: --offline")
 
 

@@ -12,6 +12,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from segcore.cli import cli
+from segcore.core.limits import Limits
 from segcore.core.records import Run
 from segcore.paired import session
 from segcore.paired.audit import Audit, Level
@@ -92,6 +93,15 @@ def test_copies_of_a_run_teach_nothing_and_are_no_further_processes(tmp_path: Pa
     for words in (("r0", "r9"), ("old", "new")):
         (row,) = json.loads(segcore("gate", *words, "--json").stdout)["rows"]
         assert (row["verdict"], "assumed for cpu" in row["reason"]) == ("inconclusive", True)
+
+
+def test_loosened_limits_can_be_accepted(tmp_path: Path) -> None:
+    saved(tmp_path, "old")
+    run = a_run(an_item(steady(0.05, seed=1), limits=Limits(max_slowdown={"p50": 0.5})), name="new")
+    save_run(run.model_copy(update={"path": tmp_path / "new.json"}))
+    words = ("gate", "old.json", "new.json", "--process-noise", "0.003")
+    assert segcore(*words).exit_code == 1
+    assert segcore(*words, "--accept-changed-limits").exit_code == 0
 
 
 @pytest.mark.parametrize("how", ["copied", "linked", "renamed"])

@@ -93,11 +93,12 @@ def test_several_processes_show_their_own_noise(factor: float, verdict: str) -> 
 
 def test_limits_of_the_case_come_before_the_defaults_and_percentiles_have_their_own() -> None:
     limits = Limits(max_slowdown={"p50": 0.5, "p90": 0.01})
-    old = a_run(an_item(steady(rounds=200)))
+    old = a_run(an_item(steady(rounds=200), limits=limits))
     new = a_run(an_item(steady(0.06, rounds=200, seed=1), limits=limits))
     rows = {row.aspect: row for row in gate(old, new).rows}
     assert {aspect: row.verdict for aspect, row in rows.items()} == {"median": "pass", "p90": "regressed"}
-    assert gate(old, a_run(an_item(steady(0.06, rounds=200, seed=1)))).rows[0].verdict == "regressed"
+    plain = a_run(an_item(steady(rounds=200))), a_run(an_item(steady(0.06, rounds=200, seed=1)))
+    assert gate(*plain).rows[0].verdict == "regressed"
 
 
 def test_the_reason_says_how_many_rounds_a_percentile_needs() -> None:
@@ -445,6 +446,107 @@ def test_another_convention_is_incomparable(old: dict[str, Any], new: dict[str, 
     row = only(gate(a_run(an_item(kind="accuracy", **old)), a_run(an_item(kind="accuracy", **new))))
     assert row.verdict == "incomparable"
     assert words in row.reason
+
+
+# ---- a change cannot loosen its own judge
+
+
+def timed(seed: int, **limits: Any) -> Benchmark:
+    return an_item(steady(0.05, seed=seed), limits=Limits(**limits))
+
+
+def check(least: float | None = 0.3, most: float | None = None, **fields: Any) -> CheckRecord:
+    record = {"name": "fraction of cat", "wanted": f"{least} to {most}", "found": "0.4", "passed": True}
+    return CheckRecord.model_validate({**record, "least": least, "most": most, **fields})
+
+
+DOMINANT = check(None, name="dominant class", wanted="cat")
+OLD_CHECK = check(None, wanted="at least 30 %")  # as in runs of schema version 2
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "aspect"),
+    [
+        ({}, {}, None),
+        ({"max_slowdown": 0.1}, {"max_slowdown": 0.1}, None),
+        ({"max_slowdown": 0.1}, {"max_slowdown": 0.08}, None),
+        ({}, {"max_slowdown": 0.3}, "limits"),
+        ({"max_slowdown": 0.1}, {"max_slowdown": 0.2}, "limits"),
+        ({"max_slowdown": 0.1}, {}, None),
+        ({"max_slowdown": {"p50": 0.1}}, {"max_slowdown": {"p90": 0.1}}, "limits"),
+        ({"max_latency_ms": 60.0}, {"max_latency_ms": 600.0}, "limits"),
+        ({"max_latency_ms": 60.0}, {}, "limits"),
+        ({}, {"max_latency_ms": 60.0}, None),
+        ({}, {"max_miou_drop": 1.0}, None),  # has no effect on a latency item
+    ],
+)
+def test_a_loosened_limit_is_a_regression(old: dict[str, Any], new: dict[str, Any], aspect: str | None) -> None:
+    before, after = a_run(timed(0, **old)), a_run(timed(1, **new))
+    rows = {row.aspect: row.verdict for row in gate(before, after).rows if EXIT_CODES[row.verdict] == 1}
+    assert rows == ({aspect: "regressed"} if aspect else {})
+    accepted = gate(before, after, accept_changed_limits=True)
+    assert not any(EXIT_CODES[row.verdict] == 1 for row in accepted.rows)
+    assert any(note.startswith("loosened") for note in accepted.notes) == bool(aspect)
+
+
+def test_the_limit_of_the_baseline_judges_unless_that_is_accepted() -> None:
+    before, after = a_run(an_item()), a_run(an_item(steady(0.06, seed=1), limits=Limits(max_slowdown={"p50": 0.5})))
+    assert {row.aspect: row.verdict for row in gate(before, after).rows} == {
+        "median": "regressed",
+        "limits": "regressed",
+    }
+    assert gate(before, after, accept_changed_limits=True).exit_code == 0
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "loose"),
+    [
+        ((check(),), (check(),), 0),
+        ((check(),), (check(0.4),), 0),
+        ((check(),), (check(0.3, 0.9),), 0),
+        ((check(),), (check(0.2),), 1),
+        ((check(),), (), 1),
+        ((check(),), (check(None, 0.9),), 1),
+        ((check(0.3, 0.9),), (check(0.3, None),), 1),
+        ((check(0.3, 0.9),), (check(0.3, 0.95),), 1),
+        ((DOMINANT,), (DOMINANT,), 0),
+        ((DOMINANT,), (check(None, name="dominant class", wanted="dog"),), 1),
+        ((DOMINANT, check()), (), 2),
+        ((), (check(),), 0),
+        ((OLD_CHECK,), (check(wanted="at least 30 %"),), 0),
+        ((OLD_CHECK,), (check(0.2, wanted="at least 20 %"),), 1),
+        ((check(name="absence of dog"),), (check(name="fraction of dog"),), 1),
+    ],
+)
+def test_a_removed_or_loosened_check_is_a_regression(
+    old: tuple[CheckRecord, ...], new: tuple[CheckRecord, ...], loose: int
+) -> None:
+    before, after = (a_run(an_item(kind="accuracy", accuracy=seen(checks=checks))) for checks in (old, new))
+    result = gate(before, after)
+    assert result.counts.get("regressed", 0) == loose
+    assert gate(before, after, accept_changed_limits=True).exit_code == 0
+
+
+@pytest.mark.parametrize(
+    ("current", "code", "accepted"),
+    [
+        ({}, 1, 0),  # dropped, or renamed
+        ({"outcomes": ("skipped", True)}, 1, 0),  # skip_reason
+        ({"outcomes": ("skipped", False)}, 1, 1),  # no weights, no network
+        ({"outcomes": ("error", False)}, 1, 1),
+        ({"complete": False}, 1, 1),
+    ],
+)
+def test_a_dropped_case_is_missing_unless_that_is_accepted(current: dict[str, Any], code: int, accepted: int) -> None:
+    if "outcomes" in current:
+        outcome, by_case = current["outcomes"]
+        record = OutcomeRecord(
+            item="t", kind="latency", outcome=outcome, reason="r", key=DOG.info.key, skipped_by_case=by_case
+        )
+        current = {"outcomes": (record,)}
+    before, after = a_run(an_item(), DOG), a_run(an_item(steady(seed=1)), an_item(case="renamed"), **current)
+    assert gate(before, after).exit_code == code
+    assert gate(before, after, accept_changed_limits=True).exit_code == accepted
 
 
 # ---- accuracy

@@ -148,6 +148,27 @@ def test_an_unreadable_baseline_is_no_absent_one(old: Path, pytester: pytest.Pyt
     assert pytester.runpytest_inprocess(*ACCURACY, "--segcore-baseline=old?").ret == 2
 
 
+@pytest.mark.slow
+def test_a_change_that_loosens_its_own_judge_fails_unless_the_command_line_accepts_it(
+    old: Path, pytester: pytest.Pytester
+) -> None:
+    cases, options = old / "cases" / "all.yaml", (*ACCURACY, "--segcore-baseline=old")
+    text = cases.read_text()
+    for before, after in (
+        ("    sizes: [32]\n    expect: {dominant: cat}", "    sizes: [32]"),
+        ("expect: {dominant: cat}", "expect: {dominant: cat}\n    limits: {max_drift: 0.5}"),
+    ):
+        assert before in text
+        cases.write_text(text.replace(before, after))
+        assert pytester.runpytest_inprocess(*options).ret == 1, after
+        (old / "pytest.ini").write_text("[pytest]\naddopts = --segcore-accept-changed-limits")
+        assert pytester.runpytest_inprocess(*options).ret == 1, after
+        (old / "pytest.ini").unlink()
+        assert pytester.runpytest_inprocess(*options, "--segcore-accept-changed-limits").ret == 0, after
+    cases.write_text(text.replace("- name: blue", "- name: blue\n    skip_reason: flaky"))
+    assert pytester.runpytest_inprocess(*options).ret == 1
+
+
 def test_a_failed_test_stays_a_failure_where_the_gate_is_undecided(old: Path, pytester: pytest.Pytester) -> None:
     change_run(old, ('"preprocess": "', '"preprocess": "old '))
     cases = old / "cases" / "all.yaml"

@@ -15,6 +15,7 @@ from segcore.core.records import TIMED, Benchmark, BenchmarkRecord, OutcomeRecor
 from segcore.judgement.drift import Drift
 from segcore.judgement.gate.accuracy import judge_dominant, judge_drift, judge_expectations, judge_scores
 from segcore.judgement.gate.comparable import changes, item_differences, machine_differences, other_weights
+from segcore.judgement.gate.rules import ACCEPT, is_dropped, judge_loosened, limits_of, loosened
 from segcore.judgement.gate.speed import judge_absolute, judge_change
 from segcore.judgement.gate.verdict import GateResult, Row, Verdict, worst
 from segcore.judgement.statistics import ProcessNoise, assumed_noise, usable
@@ -32,6 +33,7 @@ def judge(
     *,
     noise: Mapping[str, ProcessNoise] | None = None,
     drift: Mapping[str, Drift | str] | None = None,
+    accept_changed_limits: bool = False,
 ) -> GateResult:
     """Judge the current run against the baseline, each of them one run or several processes of it.
 
@@ -41,6 +43,8 @@ def judge(
         defaults: limits for items whose case sets none.
         noise: known noise between processes, by `BenchmarkRecord.key`; assumed for other items.
         drift: change of the stored class maps, by key: see `segcore.judgement.drift.run_drift`.
+        accept_changed_limits: judge by the limits, checks and cases of the current run alone. Otherwise those of the
+            baseline hold as well, and a change that loosens or drops one has regressed.
 
     Raises:
         UsageError: there is nothing to judge.
@@ -50,17 +54,18 @@ def judge(
         raise UsageError(f"nothing to judge: neither {baseline[0].path} nor {current[0].path} has an item of segcore")
     moved = _moved(old, new)
     added = [key for key in new if key not in old and key not in moved.values()]
-    judging = _Judging(baseline, current, defaults, noise or {}, drift or {})
+    judging = _Judging(baseline, current, defaults, noise or {}, drift or {}, accept_changed_limits)
     absent = [key for key in old if key not in new and key not in moved]
     left_out = [key for key in absent if all(run.leaves_out(old[key][0].info) for run in current)]
     if len(left_out) == len(old):  # nothing would be judged
         left_out = []
+    accepted = [key for key in absent if accept_changed_limits and key not in left_out and is_dropped(key, current)]
     rows: list[Row] = []
     for key, before in old.items():
-        if key not in left_out:
+        if key not in (*left_out, *accepted):
             rows += judging.known_item(key, before, new.get(moved.get(key, key), ()))
     if not rows:
-        rows.append(Row("run", "item", "incomparable", "the baseline has no items"))
+        rows.append(Row("run", "item", "incomparable", "no item of a baseline is left to judge"))
     for key in added:
         rows += judging.new_item(key, new[key])
     rows += _failures(current, rows)
@@ -72,6 +77,8 @@ def judge(
         *_unjudged_drift(pairs, judging.drift),
         *_listed("new, not in the baseline", added),
         *_listed("not selected in the current run, and so not judged", left_out),
+        *_listed("dropped or skipped by the change, which was accepted", accepted),
+        *(_loosened(pairs, defaults) if accept_changed_limits else ()),
         *_notes(baseline, current),
     )
     return GateResult(baseline[0].name, current[0].name, tuple(rows), notes)
@@ -86,6 +93,7 @@ class _Judging:
     defaults: Limits
     noise: Mapping[str, ProcessNoise]
     drift: Mapping[str, Drift | str]
+    accept: bool
 
     def known_item(self, key: str, before: Item, after: Item) -> Iterator[Row]:
         """Yield the rows of an item in the baseline."""
@@ -100,10 +108,14 @@ class _Judging:
         if differences:
             yield Row(key, "item", "incomparable", "; ".join(differences))
         elif before[0].info.kind in TIMED:
-            yield from judge_change(_samples(before), _samples(after), after[0].info, *self._limits_and_noise(after))
+            info, limits, noise = after[0].info, self._limits(before, after), self._noise(after)
+            yield from judge_change(_samples(before), _samples(after), info, limits, noise)
         else:
-            yield from _worst_by_aspect(row for b in after for row in self._accuracy(before[0].info, b.info))
-        yield from self._absolute(after)
+            limits = self._limits(before, after)
+            yield from _worst_by_aspect(row for b in after for row in self._accuracy(before[0].info, b.info, limits))
+        if not self.accept:
+            yield from judge_loosened(before[0].info, after[0].info, self.defaults)
+        yield from self._absolute(before, after)
 
     def new_item(self, key: str, after: Item) -> Iterator[Row]:
         """Yield the rows of an item that is not in the baseline: only absolute limits apply."""
@@ -111,24 +123,27 @@ class _Judging:
         if problem:
             yield Row(key, "item", "missing", problem)
         else:
-            yield from self._absolute(after)
+            yield from self._absolute((), after)
 
-    def _accuracy(self, before: BenchmarkRecord, after: BenchmarkRecord) -> Iterator[Row]:
-        limits = after.limits.over(self.defaults)
+    def _accuracy(self, before: BenchmarkRecord, after: BenchmarkRecord, limits: Limits) -> Iterator[Row]:
         yield from judge_scores(before, after, limits)
         if before.key in self.drift and not other_weights(before, after):
             yield judge_drift(after, self.drift[before.key], limits)
         else:
             yield from judge_dominant(before, after)
 
-    def _absolute(self, after: Item) -> Iterator[Row]:
+    def _absolute(self, before: Item, after: Item) -> Iterator[Row]:
         if after[0].info.kind in TIMED:
-            yield from judge_absolute(_samples(after), after[0].info, *self._limits_and_noise(after))
+            info, limits = after[0].info, self._limits(before, after)
+            yield from judge_absolute(_samples(after), info, limits, self._noise(after))
         yield from _worst_by_aspect(row for b in after for row in judge_expectations(b.info))
 
-    def _limits_and_noise(self, after: Item) -> tuple[Limits, ProcessNoise]:
+    def _limits(self, before: Item, after: Item) -> Limits:
+        return limits_of(before[0].info if before else None, after[0].info, self.defaults, accept=self.accept)
+
+    def _noise(self, after: Item) -> ProcessNoise:
         info = after[0].info
-        return info.limits.over(self.defaults), self.noise.get(info.key) or assumed_noise(info.device)
+        return self.noise.get(info.key) or assumed_noise(info.device)
 
     def _differences(self, before: Item, after: Item) -> list[str]:
         """Return what makes the item incomparable between any two of the processes."""
@@ -190,6 +205,8 @@ def _why_missing(info: BenchmarkRecord, current: Sequence[Run]) -> str:
     if all(run.leaves_out(info) for run in current):
         return "not selected in the current run, like all other items of the baseline"
     for outcome in _outcomes(current):
+        if outcome.key == info.key and outcome.skipped_by_case:
+            return f"skipped by its case: {outcome.reason}; {ACCEPT}"
         if outcome.key == info.key:
             return f"{outcome.outcome} in the current run: {outcome.reason or 'no reason recorded'}"
     interrupted = not all(run.record.complete for run in current)
@@ -230,6 +247,15 @@ def _unjudged_drift(
     ]
     if shown:
         yield f"changed pixels, not judged between different weights: {', '.join(shown)}"
+
+
+def _loosened(pairs: Mapping[str, tuple[Benchmark, Benchmark]], defaults: Limits) -> Iterator[str]:
+    found = {
+        f"{key} {aspect}: {words}"
+        for key, (before, after) in pairs.items()
+        for aspect, words in loosened(before.info, after.info, defaults)
+    }
+    yield from _listed("loosened by the change, which was accepted", sorted(found))
 
 
 def _listed(what: str, keys: Sequence[str]) -> Iterator[str]:

@@ -60,6 +60,8 @@ def judge_runs(
     defaults: Limits,
     storage: Path,
     process_noise: float | None = None,
+    *,
+    accept_changed_limits: bool = False,
 ) -> GateResult:
     """Judge runs with the history of a store and the class maps beside the run files.
 
@@ -69,6 +71,7 @@ def judge_runs(
         defaults: limits for items whose case sets none.
         storage: directory of runs from which the noise between processes is learned.
         process_noise: standard deviation of the log latency between processes, if known.
+        accept_changed_limits: see `judge`.
 
     Raises:
         UsageError: a run is on both sides.
@@ -86,7 +89,8 @@ def judge_runs(
         machine = current[0].record.machine
         learned = {key: learned_noise(earlier, machine, info) for key, info in items.items()}
         noise = {key: value for key, value in learned.items() if value is not None}
-    return judge(baseline, current, defaults, noise=noise, drift=run_drift(baseline[0], current[0]))
+    drift = run_drift(baseline[0], current[0])
+    return judge(baseline, current, defaults, noise=noise, drift=drift, accept_changed_limits=accept_changed_limits)
 
 
 def _earlier_runs(storage: Path, name: str, current: Sequence[Run]) -> tuple[Run, ...]:
