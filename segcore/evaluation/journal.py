@@ -65,7 +65,8 @@ class Journal:
             self._open = stack.pop_all()
 
     def _lock(self, stack: ExitStack) -> None:
-        file = self._path.with_name(self._path.name + ".lock")
+        target = self._path.resolve()
+        file = target.with_name(target.name + ".lock")
         lock = FileLock(file, thread_local=False)
         try:
             lock.acquire(timeout=0)

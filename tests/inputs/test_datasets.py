@@ -10,7 +10,8 @@ import torch
 from PIL import Image
 
 from segcore.core.errors import DatasetError, ImageError, SegcoreError, UsageError
-from segcore.inputs.datasets import open_dataset
+from segcore.inputs.datasets import Dataset, open_dataset
+from segcore.inputs.images import Pair
 from tests.support.pairs import make_coco, make_voc, save_mask
 
 pytest.importorskip("pycocotools", reason="COCO is an extra: pip install segcore[coco]")
@@ -181,6 +182,15 @@ def test_pairs_of_two_sizes_are_refused(tmp_path: Path) -> None:
     save_mask(np.zeros((9, 8), np.uint8), tmp_path / "SegmentationClass" / f"{names[0]}.png")
     with pytest.raises(DatasetError, match=f"{names[0]}.png: the photo is 60x40 pixels, its mask 8x9"):
         open_dataset("voc", tmp_path).load(0)
+
+
+def test_a_reader_that_returns_two_sizes_is_refused() -> None:
+    class Careless:
+        def read(self, name: str) -> Pair:
+            return np.zeros((4, 5, 3), np.uint8), np.zeros((5, 4), np.uint8)
+
+    with pytest.raises(DatasetError, match="a: the photo has shape"):
+        Dataset("careless", ("a",), Careless()).load(0)
 
 
 def test_a_broken_coco_photo_is_refused(tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ class Reader(Protocol):
     """Reads pairs of one layout; picklable, so that it can be sent to other machines."""
 
     def read(self, name: str) -> Pair:
-        """Return one pair, photo and mask of one size; raise like `Dataset.load`."""
+        """Return one pair; raise like `Dataset.load`."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,10 @@ class Dataset:
             ImageError: one of the files cannot be read.
             DatasetError: photo and mask differ in size, or an annotation cannot be drawn.
         """
-        return self.reader.read(self.names[index])
+        photo, mask = self.reader.read(self.names[index])
+        if photo.shape[:2] != mask.shape:
+            raise DatasetError(f"{self.names[index]}: the photo has shape {photo.shape}, its mask {mask.shape}")
+        return photo, mask
 
 
 @dataclass(frozen=True)
