@@ -61,6 +61,7 @@ WarningCode = Literal[
     "trend",
     "threads",
     "no-trace",
+    "not-written",
     "other",
 ]
 

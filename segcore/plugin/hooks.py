@@ -183,6 +183,8 @@ class BenchHooks:
             )
             if session.exitstatus == pytest.ExitCode.OK or self._gate.exit_code == 1:
                 session.exitstatus = self._gate.exit_code
+        elif self.session.unwritten and session.exitstatus == pytest.ExitCode.OK:
+            session.exitstatus = EXIT_BAD_INPUT
         if not self._reporter:  # no `pytest_terminal_summary` will follow
             self._write_page()
 

@@ -9,6 +9,7 @@ from typing import Any
 from pytest_benchmark.fixture import BenchmarkFixture
 from pytest_benchmark.stats import Metadata
 
+from segcore.core.errors import OutputError
 from segcore.core.files import write_file
 from segcore.core.limits import Limits
 from segcore.core.records import AccuracyRecord, BenchmarkRecord, CheckRecord, WarningRecord
@@ -81,9 +82,13 @@ class AccuracyItem(BenchItem):
         if not is_reference(self.segmenter):
             found = found.model_copy(update={"checks": (*found.checks, self._parity_check())})
         pictures = self.session.pictures
-        found = save_pictures(result, found, pictures.parent, f"{pictures.name}/{self.plan.id}")
+        warnings: tuple[WarningRecord, ...] = ()
+        try:
+            found = save_pictures(result, found, pictures.parent, f"{pictures.name}/{self.plan.id}")
+        except OutputError as error:  # the figures are kept
+            warnings = (self.session.not_written(error),)
         seconds = sum(result.timings.values())
-        self.session.add(self.node, (seconds,), self.new_record(result, accuracy=found))
+        self.session.add(self.node, (seconds,), self.new_record(result, accuracy=found, warnings=warnings))
         return found
 
     def _parity_check(self) -> CheckRecord:
@@ -157,13 +162,16 @@ class SpeedItem(BenchItem):
             stats.update(runner(range(stats.iterations)))
 
     def _write_trace(self) -> tuple[WarningRecord, ...]:
-        """Write a trace if traces are requested; return a warning if the runtime has none."""
+        """Write a trace if traces are requested; return a warning if there is none or it cannot be written."""
         if not self.session.choices.profile or self.plan.kind != "latency":
             return ()
         trace = profile(self.segmenter, self.photo, size=self.plan.size).trace
         if trace is None:
             return (WarningRecord(code="no-trace", text=f"{self.plan.runtime} writes no trace of its own"),)
-        write_file(self.session.choices.profile / f"{self.plan.id}.json", trace)
+        try:
+            write_file(self.session.choices.profile / f"{self.plan.id}.json", trace)
+        except OutputError as error:
+            return (self.session.not_written(error),)
         return ()
 
 

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from segcore.core.errors import DeviceError, OutputError, RecordError
-from segcore.core.records import BenchmarkRecord, OutcomeRecord, Run, RunRecord
+from segcore.core.records import BenchmarkRecord, OutcomeRecord, Run, RunRecord, WarningRecord
 from segcore.inference.allocator import keep_freed_memory
 from segcore.inference.devices import open_device
 from segcore.inference.preprocess import calibration_photos
@@ -71,6 +71,8 @@ class BenchSession:
         self.run: Run | None = None
         """The run as it was written last."""
         self.write_error = ""
+        self.unwritten: list[str] = []
+        """Why pictures and traces could not be written."""
         self.outcomes: dict[str, OutcomeRecord] = {}
         """Outcome of the last execution of each item, by key."""
         self._own: dict[str, dict[str, Any]] = {}
@@ -144,6 +146,11 @@ class BenchSession:
         """Keep the result of an item that pytest-benchmark does not time."""
         item = self.items[node]
         self._own[item.key] = benchmark_entry(node.rpartition("::")[2], node, samples, record, item.params)
+
+    def not_written(self, error: OutputError) -> WarningRecord:
+        """Keep why a picture or trace could not be written, for the end of the run; return the warning of its item."""
+        self.unwritten.append(str(error))
+        return WarningRecord(code="not-written", text=str(error))
 
     def save_item(self, node: str) -> None:
         """Save an item that has ended, so that its result survives if the process is killed.

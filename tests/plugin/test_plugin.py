@@ -24,7 +24,7 @@ import segcore.plugin.collect
 import segcore.plugin.hooks
 import segcore.report.html
 import segcore.report.markdown
-from segcore.core.errors import DeviceError, OfflineError
+from segcore.core.errors import DeviceError, OfflineError, OutputError
 from segcore.core.image_files import load_indexed_png
 from segcore.core.records import Run, WarningRecord
 from segcore.inference.models import LoadedModel
@@ -619,3 +619,24 @@ def test_a_runtime_that_uses_fewer_threads_has_a_warning(where: Path) -> None:
     assert (warning.code, warning.value) == ("threads", 2)
     assert "openvino uses 2 threads, not the 3" in warning.text
     assert warnings(2, {"threads": "2"}) == warnings(None, {"threads": "2"}) == warnings(3, {}) == ()
+
+
+def test_figures_are_kept_if_pictures_and_traces_cannot_be_written(
+    where: Path, pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OutputError("pictures: cannot be written: No space left on device")
+
+    monkeypatch.setattr("segcore.plugin.items.save_pictures", full)
+    monkeypatch.setattr("segcore.plugin.items.write_file", full)
+    options = ("-k", "blue and not throughput", "--segcore-profile", "traces", *QUICK)
+    done = pytester.runpytest_inprocess("bench/", "--benchmark-save=full", *options)
+    done.assert_outcomes(passed=2, deselected=13)
+    assert done.ret == 2
+    accuracy, latency = saved(where).benchmarks
+    assert accuracy.info.accuracy is not None
+    assert accuracy.info.accuracy.class_map is None
+    for item in (accuracy, latency):
+        assert "not-written" in {warning.code for warning in item.info.warnings}
+    assert len(latency.samples) >= 3
+    done.stdout.fnmatch_lines(["NOT written: pictures: cannot be written: No space left on device"])
