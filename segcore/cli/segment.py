@@ -114,6 +114,7 @@ def _segment_photo(segmenter: Segmenter, photo: Path, target: Path, overlay: boo
     from segcore.report.legend import with_legend
 
     try:
+        _announce_if_large(photo, segmenter.size)
         result = segmenter(photo)
     except ImageError as error:
         return PhotoResult(str(photo), error=str(error))
@@ -138,6 +139,18 @@ def _segment_photo(segmenter: Segmenter, photo: Path, target: Path, overlay: boo
     except OutputError as error:
         return replace(found, error=str(error))
     return found
+
+
+def _announce_if_large(photo: Path, size: int) -> None:
+    """Print a line on standard error if a photo will take long."""
+    from segcore.core.image_files import open_image
+    from segcore.inference.preprocess import LARGE_PIXELS, resized_shape
+
+    with open_image(photo) as image:
+        height, width = resized_shape(image.height, image.width, size)
+    if height * width > LARGE_PIXELS:
+        what = f"{width}x{height} pixels at model scale, {height * width / size**2:.0f} times those of a square photo"
+        click.echo(f"segcore: {photo}: {what}: this may take minutes; a smaller --size is faster", err=True)
 
 
 def _profile(segmenter: Segmenter, photo: str, trace: str) -> Profiled:

@@ -1,10 +1,15 @@
-"""Failures of the system that a setting of the user's can mend, and what to set."""
+"""What the system grants: memory that is left; failures that a setting of the user's can mend, and what to set."""
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import re
+import sys
+from pathlib import Path
 from typing import Final
+
+import psutil
 
 _MEMORY: Final = "choose a smaller size, close other programs, or raise the memory limit (ulimit -v, the container's)"
 _FILES: Final = "raise the limit of open files (ulimit -n)"
@@ -27,6 +32,22 @@ _REMEDIES: Final[tuple[tuple[type[Exception], str, str], ...]] = (
     (FileNotFoundError, r"^\[Errno 2\] No such file or directory$", "the working directory is gone: cd to another"),
 )
 """Kind of exception, pattern in its message, and what to do: libraries raise these without a class of their own."""
+
+
+def available_memory(root: Path = Path("/")) -> int:
+    """Return the bytes that this process can still use: free on the machine, and within the limit of its container.
+
+    Args:
+        root: directory that contains ``sys``.
+    """
+    left = [sys.maxsize]
+    with contextlib.suppress(OSError):
+        left.append(psutil.virtual_memory().available)
+        used = psutil.Process().memory_info().rss
+        for name in ("memory.max", "memory/memory.limit_in_bytes"):  # control groups, versions 2 and 1
+            with contextlib.suppress(OSError, ValueError):  # no such file; "max"
+                left.append(int((root / "sys/fs/cgroup" / name).read_text(encoding="ascii")) - used)
+    return max(0, min(left))
 
 
 def out_of_memory(error: Exception) -> bool:

@@ -18,9 +18,10 @@ import torch
 from PIL import Image
 from torch import nn
 
-from segcore.core.errors import DeviceError
+from segcore.core.errors import DeviceError, ImageError
 from segcore.core.labels import NUM_CLASSES, VOC_CLASSES
 from segcore.core.records import WeightsRecord
+from segcore.core.system import out_of_memory
 from segcore.inference import models
 from segcore.inference.decode import (
     ClassMap,
@@ -35,7 +36,15 @@ from segcore.inference.decode import (
 )
 from segcore.inference.devices import Device, open_device
 from segcore.inference.models.checkpoint import state_sha256
-from segcore.inference.preprocess import CALIBRATION_PHOTOS, Photo, calibration_tensors, check_size, preprocess
+from segcore.inference.preprocess import (
+    CALIBRATION_PHOTOS,
+    SMALLER,
+    Photo,
+    calibration_tensors,
+    check_memory,
+    check_size,
+    preprocess,
+)
 from segcore.inference.runtimes import Profilable, ProfiledSession, open_session
 from segcore.inference.runtimes.upsampling import ends_in_upsampling
 from segcore.inputs.download import FetchSettings
@@ -255,7 +264,7 @@ class Segmenter:
             size: shorter side at model scale, pixels; that of the segmenter if None.
 
         Raises:
-            ImageError: a photo cannot be read.
+            ImageError: a photo cannot be read, or there is not enough memory for it.
             ModelError: the network does not return logits (B, 21, H, W), or not finite numbers.
             UsageError: the size is less than 1.
         """
@@ -285,7 +294,7 @@ class Segmenter:
             margins: also keep the logit margins.
 
         Raises:
-            ImageError: a photo cannot be read.
+            ImageError: a photo cannot be read, or there is not enough memory for it.
             ModelError: the network does not return logits (B, 21, H, W), or not finite numbers.
             UsageError: the size is less than 1.
         """
@@ -301,6 +310,7 @@ class Segmenter:
         for (_, height, width), indices in groups.items():
             batch = torch.stack([tensors[i] for i in indices]) if len(indices) > 1 else tensors[indices[0]][None]
             shape = (len(indices), 3, height, width)
+            check_memory(shape)
             for index, logits, classes, colors in zip(indices, *self._run_batch(batch, timer), strict=True):
                 margin = margin_map(enlarge(logits[None], height, width)[0]) if margins else None
                 found[index] = SegmentationResult(images[index], classes, colors, {}, shape, margin, logits)
@@ -308,6 +318,18 @@ class Segmenter:
         return [replace(found[index], timings=shares) for index in range(len(photos))]
 
     def _run_batch(self, batch: torch.Tensor, timer: StageTimer) -> tuple[torch.Tensor, list[ClassMap], list[RgbImage]]:
+        try:
+            return self._timed_batch(batch, timer)
+        except (MemoryError, RuntimeError) as error:
+            if not out_of_memory(error):
+                raise
+            count, _, height, width = batch.shape
+            what = f"{count} photo{'s' * (count > 1)} of {width}x{height} pixels at model scale"
+            raise ImageError(f"out of memory with {what}; {SMALLER}") from error
+
+    def _timed_batch(
+        self, batch: torch.Tensor, timer: StageTimer
+    ) -> tuple[torch.Tensor, list[ClassMap], list[RgbImage]]:
         with timer.stage("transfer"):
             batch = self.device.put(batch)
         with timer.stage("forward"):

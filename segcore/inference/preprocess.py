@@ -15,6 +15,7 @@ import torch
 from PIL import Image
 
 from segcore.core.errors import ImageError, UsageError
+from segcore.core.system import available_memory
 from segcore.inference.decode import RgbImage
 from segcore.inputs.images import as_rgb_image, find_photos
 
@@ -24,8 +25,14 @@ IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 PREPROCESS = "shorter side bilinear antialias uint8, [0, 1], ImageNet mean and std"
 """Name of the convention; a change of the numbers that reach the model needs a new name."""
+SMALLER = "choose a smaller size or crop it"
 MAX_MODEL_PIXELS = 1 << 25
 """Limit per photo at model scale: for a strip of 1 x 10000 at 640, the logits alone would take gigabytes."""
+LARGE_PIXELS = 1 << 22
+"""Photos above this at model scale take long and much memory: eight times as many pixels as usual."""
+BYTES_PER_PIXEL = 128
+"""Least memory of a forward pass for each pixel at model scale: input, logits, classes, and a narrow network.
+`embedded` takes 130 at 1024 x 1024, `lraspp_mobilenet_v3_large` 240, the ResNets 570."""
 CALIBRATION_PHOTOS = tuple(
     f"skimage:{name}"
     for name in ("astronaut.png", "camera.png", "chelsea.png", "coffee.png", "motorcycle_left.png", "rocket.jpg")
@@ -55,6 +62,20 @@ def resized_shape(height: int, width: int, size: int) -> tuple[int, int]:
     return (size, scaled) if height <= width else (scaled, size)
 
 
+def check_memory(batch: tuple[int, ...]) -> None:
+    """Raise ImageError if a large batch (B, 3, h, w) cannot fit into the memory that is left.
+
+    The system may end a process without a word that uses more than there is.
+    """
+    count, _, height, width = batch
+    needed = count * height * width * BYTES_PER_PIXEL
+    if needed > LARGE_PIXELS * BYTES_PER_PIXEL and needed > (left := available_memory()):
+        raise ImageError(
+            f"{count} photo{'s' * (count > 1)} of {width}x{height} pixels at model scale: needs {needed / 1e9:.1f} GB "
+            f"of memory or more, found {left / 1e9:.1f} GB; {SMALLER}"
+        )
+
+
 def _normalised() -> npt.NDArray[np.float32]:
     """Return the normalised value of each 8-bit value per channel, float32 (3, 256), with torchvision's arithmetic."""
     mean, std = (torch.tensor(values).view(3, 1) for values in (IMAGENET_MEAN, IMAGENET_STD))
@@ -76,7 +97,7 @@ def preprocess(photo: RgbImage | Image.Image, size: int) -> torch.Tensor:
     if height * width > MAX_MODEL_PIXELS:
         raise ImageError(
             f"a photo of {image.width}x{image.height} pixels would be {width}x{height} with its shorter side at "
-            f"{size}: over the limit of {MAX_MODEL_PIXELS} pixels; choose a smaller size or crop it"
+            f"{size}: over the limit of {MAX_MODEL_PIXELS} pixels; {SMALLER}"
         )
     pixels = np.asarray(image.resize((width, height), Image.Resampling.BILINEAR))
     planes = np.empty((3, height, width), dtype=np.float32)

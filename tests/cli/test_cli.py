@@ -329,6 +329,17 @@ def test_a_mask_that_cannot_be_written_does_not_stop_the_others(tmp_path: Path) 
     assert Path(second["overlay"]).is_file()
 
 
+@pytest.mark.parametrize(("limit", "lines"), [(1 << 22, 0), (64 * 64, 1)])
+def test_a_photo_that_takes_long_is_announced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: int, lines: int
+) -> None:
+    monkeypatch.setattr("segcore.inference.preprocess.LARGE_PIXELS", limit)
+    result = run("segment", resource_path("skimage:chelsea.png"), "--out", tmp_path, *FAST)
+    assert result.exit_code == 0
+    assert result.stderr.count("\n") == lines
+    assert ("96x64" in result.stderr) == bool(lines)
+
+
 @pytest.mark.parametrize(
     ("error", "text"),
     [

@@ -4,10 +4,43 @@ from __future__ import annotations
 
 import errno
 import os
+import sys
+from pathlib import Path
 
 import pytest
 
-from segcore.core.system import explain, out_of_memory
+from segcore.core.system import available_memory, explain, out_of_memory
+
+
+@pytest.mark.parametrize(
+    ("files", "limited"),
+    [
+        ({}, False),
+        ({"memory.max": "max\n"}, False),
+        ({"memory.max": "garbage"}, False),
+        ({"memory.max": f"{1 << 60}\n"}, False),
+        ({"memory.max": "1000\n"}, True),
+        ({"memory/memory.limit_in_bytes": "1000\n"}, True),
+    ],
+)
+def test_memory_is_that_of_the_machine_within_the_limit_of_the_container(
+    tmp_path: Path, files: dict[str, str], limited: bool
+) -> None:
+    for name, text in files.items():
+        path = tmp_path / "sys/fs/cgroup" / name
+        path.parent.mkdir(parents=True)
+        path.write_text(text)
+    found = available_memory(tmp_path)
+    assert found == 0 if limited else 0 < found < 1 << 50
+
+
+def test_a_machine_that_does_not_say_has_enough(monkeypatch: pytest.MonkeyPatch) -> None:
+    def masked() -> None:
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), "/proc/meminfo")
+
+    monkeypatch.setattr("psutil.virtual_memory", masked)
+    assert available_memory() == sys.maxsize
+
 
 REFUSALS: list[tuple[Exception, str]] = [
     (MemoryError(), "ulimit -v"),

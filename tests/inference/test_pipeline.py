@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import dataclasses
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,7 @@ from segcore.core.errors import DeviceError, ImageError, UsageError
 from segcore.core.labels import NUM_CLASSES, VOC_CLASSES, VOC_PALETTE
 from segcore.core.records import STAGES
 from segcore.inference.pipeline import StageTimer
-from segcore.inference.preprocess import MAX_MODEL_PIXELS, preprocess, resized_shape
+from segcore.inference.preprocess import MAX_MODEL_PIXELS, check_memory, preprocess, resized_shape
 from segcore.inputs.images import resource_path
 from tests.support.fakes import FakeDevice
 from tests.support.networks import ConstantNet, TinyNet
@@ -230,3 +231,42 @@ def test_bad_options_are_refused(options: dict[str, object], error: type[Excepti
 def test_weights_of_a_network_without_a_name_are_hashed() -> None:
     assert Segmenter(TinyNet(0), device="cpu").weights == Segmenter(TinyNet(0), device="cpu").weights
     assert Segmenter(TinyNet(0), device="cpu").weights != Segmenter(TinyNet(1), device="cpu").weights
+
+
+@pytest.mark.parametrize(
+    ("available", "shape", "refused"),
+    [
+        (0, (1, 3, 640, 853), False),  # usual photos are not checked
+        (0, (1, 3, 2048, 2048), False),
+        (0, (1, 3, 320, 32000), True),
+        (0, (8, 3, 1024, 1024), True),
+        (2_000_000_000, (1, 3, 320, 32000), False),
+        (1_000_000_000, (1, 3, 320, 32000), True),
+    ],
+)
+def test_a_batch_must_fit_into_memory(
+    monkeypatch: pytest.MonkeyPatch, available: int, shape: tuple[int, ...], refused: bool
+) -> None:
+    monkeypatch.setattr("segcore.inference.preprocess.available_memory", lambda: available)
+    with pytest.raises(ImageError, match=f"{shape[3]}x{shape[2]} pixels") if refused else nullcontext():
+        check_memory(shape)
+
+
+@pytest.mark.parametrize(
+    ("error", "refused"),
+    [
+        (MemoryError(), True),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"), True),
+        (RuntimeError("sizes of tensors must match"), False),
+    ],
+)
+def test_memory_that_runs_out_is_an_error_of_the_photo(
+    monkeypatch: pytest.MonkeyPatch, error: Exception, refused: bool
+) -> None:
+    def fail(*_: object) -> None:
+        raise error
+
+    segmenter = Segmenter(ConstantNet(8), device="cpu", size=32)
+    monkeypatch.setattr(segmenter, "_logits", fail)
+    with pytest.raises(ImageError if refused else type(error), match="48x32 pixels" if refused else "sizes"):
+        segmenter(np.zeros((20, 30, 3), dtype=np.uint8))
