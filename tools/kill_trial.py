@@ -7,435 +7,29 @@ SIGINT, and after the second start in the case of SIGKILL.
 
 Commands run in a fork of this process, which has imported torch, so that a trial takes a second and the kill falls into
 the work. With ``--fresh`` they run in a new interpreter.
+
+With ``--at-once N``, nothing is killed: N processes with the same arguments run at once in one directory, and the
+result must be that of a single one.
 """
 
 from __future__ import annotations
 
 import argparse
-import contextlib
-import hashlib
 import importlib
-import json
 import os
 import random
-import re
-import runpy
 import shutil
 import signal
-import subprocess
 import sys
 import tempfile
-import time
-import traceback
-from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
-import psutil
+from tools.trial_commands import COMMANDS, Command
 
 SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
-TIMEOUT_S = 300.0
-"""Longest duration of a start; one that waits for a lock left behind takes longer."""
-EXIT_S = 10.0
-"""Time for the remaining processes to end after a kill."""
-REPOSITORY = Path(__file__).parents[1]
-PHOTOS = 24
-
-
-@dataclass(frozen=True)
-class Ended:
-    """How a process ended."""
-
-    code: int
-    """Negative: the signal."""
-    output: str
-    seconds: float
-
-
-class Process:
-    """A command in a session of its own, so that its descendants can be found after its death."""
-
-    def __init__(self, arguments: Sequence[str], directory: Path, environment: dict[str, str], fresh: bool) -> None:
-        self._log, temporary = (
-            directory.with_name(f"{directory.name}.log"),
-            directory.with_name(f"{directory.name}.tmp"),
-        )
-        temporary.mkdir(exist_ok=True)
-        self._start = time.monotonic()
-        environment = {**os.environ, **environment, "TMPDIR": str(temporary), "PYTHONUNBUFFERED": "1"}
-        environment["TORCHINDUCTOR_CACHE_DIR"] = str(directory / "cache")  # else torch creates it in TMPDIR
-        self.pid = os.fork()
-        if self.pid == 0:
-            _become(arguments, directory, environment, self._log, fresh)
-
-    def send(self, number: int) -> None:
-        """Send a signal."""
-        os.kill(self.pid, number)
-
-    def wait(self, seconds: float) -> int | None:
-        """Return the exit code; None if the process is still running after some seconds."""
-        while True:
-            pid, status = os.waitpid(self.pid, os.WNOHANG)
-            if pid:
-                return os.waitstatus_to_exitcode(status)
-            if time.monotonic() - self._start > seconds:
-                return None
-            time.sleep(0.002)
-
-    def end(self) -> Ended:
-        """Wait for the end of the process; kill it after `TIMEOUT_S`."""
-        code = self.wait(TIMEOUT_S)
-        if code is None:
-            os.killpg(self.pid, signal.SIGKILL)
-            code = self.wait(2 * TIMEOUT_S)
-        seconds = time.monotonic() - self._start
-        return Ended(-signal.SIGKILL if code is None else code, self._log.read_text(errors="replace"), seconds)
-
-    def remaining(self) -> list[str]:
-        """Return the processes of the session that do not end within `EXIT_S`, and kill them."""
-        deadline = time.monotonic() + EXIT_S
-        while (found := list(_session(self.pid))) and time.monotonic() < deadline:
-            time.sleep(0.05)
-        for process in found:
-            process.kill()
-        return [f"process {process.pid} is left" for process in found]
-
-
-def _become(arguments: Sequence[str], directory: Path, environment: dict[str, str], log: Path, fresh: bool) -> None:
-    """Turn a fork into the command: ``-m MODULE ARGUMENTS...``."""
-    code = 70
-    try:
-        os.setsid()
-        os.chdir(directory)
-        for stream, mode in ((0, os.O_RDONLY), (1, os.O_WRONLY), (2, os.O_WRONLY)):
-            path = log if stream else os.devnull
-            os.dup2(os.open(path, mode | (os.O_CREAT | os.O_APPEND if stream else 0)), stream)
-        if fresh:
-            os.execve(sys.executable, [sys.executable, *arguments], environment)  # noqa: S606  # no shell wanted
-        os.environ.clear()
-        os.environ.update(environment)
-        tempfile.tempdir = None
-        sys.argv = list(arguments[1:])
-        sys.stdout, sys.stderr = (open(n, "w", buffering=1, closefd=False) for n in (1, 2))  # noqa: SIM115  # inherited
-        runpy.run_module(arguments[1], run_name="__main__", alter_sys=True)
-        code = 0
-    except SystemExit as end:
-        code = end.code if isinstance(end.code, int) else int(end.code is not None)
-    except BaseException:
-        traceback.print_exc()
-    finally:
-        sys.stdout.flush()
-        os._exit(code)
-
-
-def _session(leader: int) -> Iterator[psutil.Process]:
-    for process in psutil.process_iter():
-        with contextlib.suppress(psutil.Error, OSError):
-            if os.getsid(process.pid) == leader and process.status() != psutil.STATUS_ZOMBIE:
-                yield process
-
-
-class Command(ABC):
-    """A command on small inputs, and what must hold after it was killed."""
-
-    imports: ClassVar[tuple[str, ...]] = ()
-    """Modules to import once, before forking."""
-    environment: ClassVar[dict[str, str]] = {}
-    codes: ClassVar[tuple[int, ...]] = (0,)
-    """Exit codes of a complete run."""
-
-    def __init__(self, inputs: Path) -> None:
-        self.inputs = inputs
-        draw_photos(inputs)
-
-    def prepare(self, directory: Path) -> None:  # noqa: B027  # optional
-        """Fill the directory of a trial."""
-
-    @abstractmethod
-    def arguments(self, again: bool) -> list[str]:
-        """Return the arguments of the interpreter; `again` for the start after the kill."""
-
-    @abstractmethod
-    def result(self, directory: Path) -> Any:
-        """Return what a complete run has written, without what differs between runs; raise if it is incomplete."""
-
-    @abstractmethod
-    def check_killed(self, directory: Path, output: str, reference: Any) -> None:
-        """Raise if something reported as done is missing, or a file is half-written."""
-
-    def check_again(self, directory: Path, output: str) -> None:  # noqa: B027  # optional
-        """Raise if the second start repeated finished work."""
-
-
-class Segment(Command):
-    """Masks and overlays of photos."""
-
-    imports = ("torch", "segcore.cli.segment", "segcore.inference.pipeline", "segcore.report.legend")
-
-    def arguments(self, again: bool) -> list[str]:
-        photos = map(str, sorted((self.inputs / "JPEGImages").iterdir()))
-        return ["-m", "segcore", "segment", *photos, *EMBEDDED]
-
-    def result(self, directory: Path) -> Any:
-        found = files(directory / "segmented")
-        assert len(found) == 2 * PHOTOS, f"{len(found)} of {2 * PHOTOS} pictures"
-        return found
-
-    def check_killed(self, directory: Path, output: str, reference: Any) -> None:
-        assert files(directory / "segmented").items() <= reference.items(), "a picture is half-written"
-
-
-class Quantise(Command):
-    """An int8 network in the cache, and the masks that it makes."""
-
-    imports = (*Segment.imports, "nncf", "onnxruntime", "segcore.inference.runtimes.export")
-
-    def arguments(self, again: bool) -> list[str]:
-        photo = str(self.inputs / "JPEGImages" / "p0.jpg")
-        how = ["--runtime", "onnxruntime", "--precision", "int8", "--calibration", photo]
-        return ["-m", "segcore", "segment", photo, *how, *EMBEDDED]
-
-    def result(self, directory: Path) -> Any:
-        found = files(directory / "segmented")
-        assert len(found) == 2, "pictures are missing"
-        return found
-
-    def check_killed(self, directory: Path, output: str, reference: Any) -> None:
-        import onnx
-
-        for path in visible(directory / "cache" / "artifacts", "*.onnx"):
-            onnx.checker.check_model(onnx.load(path))
-        assert files(directory / "segmented").items() <= reference.items(), "a picture is half-written"
-
-
-class Evaluate(Command):
-    """Scores of a dataset, resumed from the journal."""
-
-    imports = ("torch", "segcore.cli.evaluate", "segcore.evaluation.datasets", "segcore.evaluation.pictures")
-
-    def arguments(self, again: bool) -> list[str]:
-        what = ["--dataset", "voc", "--root", str(self.inputs), "--out", "out.json", *EMBEDDED[:-1]]
-        return ["-m", "segcore", "evaluate", *what, *(["--resume"] if again else [])]
-
-    def result(self, directory: Path) -> Any:
-        from segcore.results.store import load_run
-
-        (benchmark,) = load_run(directory / "out.json").benchmarks
-        assert benchmark.info.dataset is not None
-        return benchmark.info.dataset.model_dump()
-
-    def check_killed(self, directory: Path, output: str, reference: Any) -> None:
-        names = self._scored(directory)
-        assert len(names) == len(set(names)), "an image is in the journal twice"
-        (directory / "scored").write_text(str(len(names)))
-        if (directory / "out.json").exists():
-            assert self.result(directory) == reference, "the run file is incomplete"
-        else:
-            assert "run file: out.json" not in output, "the run file is lost"
-
-    def check_again(self, directory: Path, output: str) -> None:
-        names, before = self._scored(directory), int((directory / "scored").read_text())
-        assert len(names) == len(set(names)) == PHOTOS, f"{len(names)} lines in the journal, {len(set(names))} images"
-        resumed = re.search(r"(\d+) of the images scored by an earlier run", output)
-        assert int(resumed[1] if resumed else 0) == before, f"{before} images were scored, resumed: {resumed}"
-
-    @staticmethod
-    def _scored(directory: Path) -> list[str]:
-        journal = directory / "out.journal.jsonl"
-        lines = journal.read_bytes().split(b"\n")[:-1] if journal.exists() else []  # the last one may be cut off
-        return [json.loads(line)["name"] for line in lines[1:]]
-
-
-class Bench(Command):
-    """A benchmark run that is saved under a name; the second start is a run of its own."""
-
-    imports = ("torch", "segcore.plugin.collect", "segcore.plugin.hooks", "segcore.plugin.load", "segcore.report.html")
-
-    def prepare(self, directory: Path) -> None:
-        shutil.copytree(REPOSITORY / "bench", directory / "bench", ignore=shutil.ignore_patterns("__pycache__"))
-        shutil.copytree(self.inputs / "cases", directory / "cases")
-
-    def arguments(self, again: bool) -> list[str]:
-        quick = ["--benchmark-max-time=0.02", "--benchmark-min-rounds=3", "-p", "no:cacheprovider", "-v"]
-        return ["-m", "pytest", "bench", "--benchmark-save=trial", "--segcore-device=cpu", "--segcore-batch=1", *quick]
-
-    def result(self, directory: Path) -> Any:
-        run = self._runs(directory)[-1]
-        assert run.record.complete, "the run is incomplete"
-        accuracy = {b.info.key: b.info.accuracy.fractions for b in run.benchmarks if b.info.accuracy}
-        return sorted((o.key, o.outcome) for o in run.record.outcomes), accuracy, {b.info.key for b in run.benchmarks}
-
-    def check_killed(self, directory: Path, output: str, reference: Any) -> None:
-        reported = set(re.findall(r"\[(\S+-cpu-\S+)\] PASSED", output))
-        saved = {key for run in self._runs(directory) for key in (b.info.key for b in run.benchmarks)}
-        assert reported <= {key.partition("[")[2].removesuffix("]") for key in saved}, f"{reported} are not in {saved}"
-
-    def check_again(self, directory: Path, output: str) -> None:
-        assert len(self._runs(directory)) <= 2
-
-    @staticmethod
-    def _runs(directory: Path) -> list[Any]:
-        from segcore.results.store import find_runs, load_run
-
-        return [load_run(path) for path in find_runs(directory / "reports" / "runs")]
-
-
-class Fetch(Command):
-    """Photos of cases, downloaded from a slow server of this machine."""
-
-    imports = ("segcore.cli.fetch", "segcore.inputs.download", "segcore.inputs.cases", "requests", "ruamel.yaml")
-
-    def __init__(self, inputs: Path) -> None:
-        super().__init__(inputs)
-        bodies = {f"/{n}.jpg": random.Random(n).randbytes(400_000) for n in range(4)}
-        address = serve(bodies)
-        self.environment = {"SEGCORE_ALLOW_HTTP": "127.0.0.1"}  # type: ignore[misc]  # knows the cache by then
-        cases = [
-            f"  - {{name: c{path[1]}, image: {{url: 'http://{address}{path}', "
-            f"sha256: {hashlib.sha256(body).hexdigest()}}}, expect: {{dominant: cat}}}}"
-            for path, body in bodies.items()
-        ]
-        (inputs / "fetched.yaml").write_text("\n".join(["cases:", *cases, ""]))
-
-    def arguments(self, again: bool) -> list[str]:
-        return ["-m", "segcore", "fetch", "--cases", str(self.inputs / "fetched.yaml")]
-
-    def result(self, directory: Path) -> Any:
-        found = files(directory / "cache", "*.jpg")
-        assert len(found) == 4, f"{len(found)} of 4 photos"
-        assert not visible(directory / "cache", "*.part*"), "a partial download is left"
-        return {name.partition("-")[2]: digest for name, digest in found.items()}
-
-    def check_killed(self, directory: Path, output: str, reference: Any) -> None:
-        found = {name.partition("-")[2]: digest for name, digest in files(directory / "cache", "*.jpg").items()}
-        assert found.items() <= reference.items(), "a photo is half-written"
-        for path in re.findall(r"^c\d: (\S+)$", output, re.MULTILINE):
-            assert Path(path).is_file(), f"{path} is lost"
-
-
-class Train(Command):
-    """Weights, resumed from the checkpoint."""
-
-    imports = ("torch", "training.train")
-
-    def arguments(self, again: bool) -> list[str]:
-        small = ["--steps", "12", "--tail", "4", "--batch", "2", "--crop", "64", "--save-every", "3"]
-        how = [*small, "--held-out", "0", "--backbone-weights", "none"]
-        return ["-m", "training.train", "--voc-root", str(self.inputs), "--workspace", "w", "--output", "out", *how]
-
-    def result(self, directory: Path) -> Any:
-        return files(directory, "out")
-
-    def check_killed(self, directory: Path, output: str, reference: Any) -> None:
-        import torch
-
-        checkpoint = directory / "w" / "checkpoint.pt"
-        done = [int(step) for step in re.findall(r"step (\d+) loss", output)]
-        step = torch.load(checkpoint, weights_only=True)["step"] if checkpoint.exists() else 0
-        assert step >= max(done, default=0), f"step {max(done)} was saved, the checkpoint has {step}"
-        assert files(directory, "out").items() <= reference.items(), "the weights are half-written"
-
-
-class Gate(Command):
-    """Two revisions of a small project, measured in turns."""
-
-    imports = ("segcore.cli.gate", "segcore.paired.session", "segcore.paired.arms")
-    environment: ClassVar[dict[str, str]] = {
-        "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
-        "PYTEST_PLUGINS": "pytest_benchmark.plugin",
-    }
-    codes = (0, 1, 3)  # any verdict
-
-    def prepare(self, directory: Path) -> None:
-        (directory / "bench").mkdir()
-        (directory / "widget.py").write_text("def work():\n    return sum(range(4000))\n")
-        (directory / "bench" / "test_widget.py").write_text(
-            "import widget\n\ndef test_work(benchmark):\n    benchmark.pedantic(widget.work, rounds=3)\n"
-        )
-        (directory / "pytest.ini").write_text("[pytest]\n")
-        (directory / ".gitignore").write_text("cache/\n__pycache__/\n")
-        for words in (["init", "-q"], ["add", "."], ["commit", "-qm", "first"]):
-            git(directory, *words)
-        (directory / "widget.py").write_text("def work():\n    return sum(range(24000))\n")
-
-    def arguments(self, again: bool) -> list[str]:
-        return ["-m", "segcore", "gate", "--args", "bench", "--against", "HEAD", "--budget", "1", "--json"]
-
-    def result(self, directory: Path) -> Any:
-        """Return the state of the repository, which a gate must not change."""
-        return git(directory, "status", "--porcelain"), git(directory, "worktree", "list").count("\n")
-
-    def check_killed(self, directory: Path, output: str, reference: Any) -> None:
-        assert git(directory, "status", "--porcelain") == reference[0], "the working tree has changed"
-        assert not list(directory.glob(".git/**/*.lock")), "git is locked"
-
-    def check_again(self, directory: Path, output: str) -> None:
-        assert '"verdict"' in output, f"no verdict: {output[-300:]}"
-
-
-EMBEDDED = ["--model", "embedded", "--device", "cpu", "--size", "64", "--offline", "--overlay"]
-COMMANDS: dict[str, type[Command]] = {
-    "bench": Bench,
-    "evaluate": Evaluate,
-    "gate": Gate,
-    "fetch": Fetch,
-    "segment": Segment,
-    "quantise": Quantise,
-    "train": Train,
-}
-
-
-def draw_photos(root: Path) -> None:
-    """Write a VOC root of small photos and two cases."""
-    import numpy as np
-    from PIL import Image
-
-    for folder in ("ImageSets/Segmentation", "JPEGImages", "SegmentationClass", "cases"):
-        (root / folder).mkdir(parents=True)
-    rng = np.random.default_rng(0)
-    names = [f"p{index}" for index in range(PHOTOS)]
-    for name in names:
-        classes = np.zeros((72, 96), np.uint8)
-        classes[12:50, 20:70] = 12
-        pixels = rng.integers(0, 256, (72, 96, 3)).astype(np.uint8)
-        pixels[classes == 12] = (200, 60, 30)
-        Image.fromarray(pixels).save(root / "JPEGImages" / f"{name}.jpg")
-        Image.fromarray(classes).save(root / "SegmentationClass" / f"{name}.png")
-    for split in ("train", "val"):
-        (root / "ImageSets" / "Segmentation" / f"{split}.txt").write_text("\n".join(names))
-    shutil.copy(root / "JPEGImages" / "p0.jpg", root / "cases" / "photo.jpg")
-    case = "{{name: {}, image: {{path: photo.jpg}}, models: [embedded], sizes: [64], expect: {{absent: [cow]}}}}"
-    (root / "cases" / "all.yaml").write_text(f"cases:\n  - {case.format('one')}\n  - {case.format('two')}\n")
-
-
-def serve(bodies: dict[str, bytes]) -> str:
-    """Serve files in slow pieces, in a process that ends with this one; return host and port."""
-    program = Path(__file__).with_name("slow_server.py")
-    server = subprocess.Popen([sys.executable, str(program)], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-    assert server.stdin
-    assert server.stdout
-    server.stdin.write(json.dumps({path: body.hex() for path, body in bodies.items()}).encode() + b"\n")
-    server.stdin.flush()  # and open until this process ends
-    return server.stdout.readline().decode().strip()
-
-
-def git(directory: Path, *words: str) -> str:
-    """Return the output of git."""
-    command = ["git", "-c", "user.name=t", "-c", "user.email=t@localhost", *words]
-    return subprocess.run(command, cwd=directory, check=True, capture_output=True, text=True).stdout
-
-
-def visible(directory: Path, pattern: str = "*") -> list[Path]:
-    """Return the files of a directory whose names do not begin with a dot."""
-    return [path for path in sorted(directory.glob(pattern)) if path.is_file() and not path.name.startswith(".")]
-
-
-def files(directory: Path, pattern: str = "*") -> dict[str, str]:
-    """Return the SHA-256 of the visible files of a directory, by name."""
-    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in visible(directory, pattern)}
 
 
 def leftovers(directory: Path) -> list[str]:
@@ -459,18 +53,11 @@ def _problems(*checks: Callable[[], object]) -> list[str]:
     return found
 
 
-def trial(
-    command: Command, directory: Path, moment: float, number: int, reference: Any, fresh: bool
-) -> list[str] | None:
+def trial(command: Command, directory: Path, moment: float, number: int, reference: Any) -> list[str] | None:
     """Return what is wrong after one kill; None if the command had ended before."""
-
-    def start(again: bool) -> Process:
-        cache = {"SEGCORE_CACHE": str(directory / "cache")}
-        return Process(command.arguments(again), directory, {**command.environment, **cache}, fresh)
-
     directory.mkdir()
     command.prepare(directory)
-    process = start(False)
+    process = command.start(directory)
     if process.wait(moment) is not None:
         return None
     process.send(number)
@@ -479,7 +66,7 @@ def trial(
     problems += _problems(lambda: command.check_killed(directory, ended.output, reference))
     if number != signal.SIGKILL:
         problems += [f"{left} after {ended.code}" for left in leftovers(directory)]
-    again = start(True)
+    again = command.start(directory, again=True)
     ended = again.end()
     problems += again.remaining()
     problems += leftovers(directory)
@@ -491,40 +78,51 @@ def trial(
     return problems
 
 
+def at_once(command: Command, directory: Path, processes: int, reference: Any) -> list[str]:
+    """Return what is wrong after several processes have run at once in one directory."""
+    directory.mkdir()
+    command.prepare(directory)
+    started = [command.start(directory) for _ in range(processes)]
+    codes = [process.end().code for process in started]
+    problems = [problem for process in started for problem in process.remaining()] + leftovers(directory)
+    return problems + _problems(
+        lambda: command.check_at_once(directory, codes), lambda: compare(command.result(directory), reference)
+    )
+
+
 def compare(found: Any, wanted: Any) -> None:
     """Raise if the second start has another result than an undisturbed run."""
     assert found == wanted, f"another result: {found} instead of {wanted}"
 
 
-def run(name: str, count: int, seed: int, fresh: bool, root: Path) -> int:
+def run(command: Command, root: Path, count: int, rng: random.Random, processes: int) -> int:
     """Make the trials of one command; return how many went wrong."""
-    command = COMMANDS[name](root / "inputs")
-    for module in () if fresh else command.imports:
-        importlib.import_module(module)
-    whole = root / "whole"
+    whole, name = root / "whole", type(command).__name__.lower()
     whole.mkdir()
     command.prepare(whole)
-    process = Process(
-        command.arguments(False), whole, {**command.environment, "SEGCORE_CACHE": str(whole / "cache")}, fresh
-    )
-    undisturbed = process.end()
+    undisturbed = command.start(whole).end()
     print(f"{name}: undisturbed {undisturbed.seconds:.1f} s, exit code {undisturbed.code}", flush=True)
     reference = command.result(whole)
-    rng, done, late, wrong = random.Random(f"{name} {seed}"), 0, 0, 0
-    kinds: Counter[str] = Counter()
-    while done < count and late < 3 * count + 10:
-        directory, number = root / f"trial-{done + late}", SIGNALS[done % len(SIGNALS)]
+    done: Counter[str] = Counter()
+    late = wrong = 0
+    while done.total() < count and late < 3 * count + 10:
+        directory, number = root / f"trial-{done.total() + late}", SIGNALS[done.total() % len(SIGNALS)]
         moment = rng.uniform(0.0, undisturbed.seconds)
-        problems = trial(command, directory, moment, number, reference, fresh)
+        problems: list[str] | None
+        if processes:
+            what, problems = f"{processes} at once", at_once(command, directory, processes, reference)
+        else:
+            what, problems = number.name, trial(command, directory, moment, number, reference)
         if problems is None:
             late += 1
         else:
-            done, wrong = done + 1, wrong + bool(problems)
-            kinds[number.name] += 1
-            print(f"{name} {done}: {number.name} after {moment:.2f} s: {'; '.join(problems) or 'right'}", flush=True)
+            done[what] += 1
+            wrong += bool(problems)
+            after = "" if processes else f" after {moment:.2f} s"
+            print(f"{name} {done.total()}: {what}{after}: {'; '.join(problems) or 'right'}", flush=True)
         if not problems:
             shutil.rmtree(directory)
-    print(f"{name}: {done} kills ({', '.join(f'{v} {k}' for k, v in kinds.items())}), {wrong} wrong, {late} too late")
+    print(f"{name}: {', '.join(f'{n} {what}' for what, n in done.items())}; {wrong} wrong, {late} too late", flush=True)
     return wrong
 
 
@@ -534,11 +132,16 @@ def main() -> None:
     parser.add_argument("command", choices=COMMANDS)
     parser.add_argument("--count", type=int, default=30)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--at-once", type=int, default=0, metavar="N", help="run N processes at once instead")
     parser.add_argument("--fresh", action="store_true", help="a new interpreter for each start")
     options = parser.parse_args()
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     root = Path(tempfile.mkdtemp(prefix=f"kill-trial-{options.command}-")).resolve()
-    wrong = run(options.command, options.count, options.seed, options.fresh, root)
+    command = COMMANDS[options.command](root / "inputs", options.fresh)
+    for module in () if options.fresh else command.imports:
+        importlib.import_module(module)
+    rng = random.Random(f"{options.command} {options.seed}")
+    wrong = run(command, root, options.count, rng, options.at_once)
     if wrong:
         print(f"see {root}")
     else:

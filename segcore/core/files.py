@@ -135,7 +135,7 @@ def _replace(path: Path, data: bytes) -> None:
     temporary = path.with_name(f".{shortened}.{secrets.token_hex(6)}.tmp")
     try:
         _write_temporary(temporary, data)
-        move_into_place(temporary, path)
+        _rename(temporary, path)
     except BaseException as error:
         with contextlib.suppress(OSError):
             temporary.unlink()
@@ -145,7 +145,7 @@ def _replace(path: Path, data: bytes) -> None:
 
 
 def _write_temporary(temporary: Path, data: bytes) -> None:
-    """Write a new file; on Linux it has no name until it is complete, so that a killed process leaves nothing."""
+    """Write and sync a new file; on Linux it gets its name last, so that a killed process leaves nothing."""
     with contextlib.suppress(AttributeError, OSError):  # of other systems, and of file systems that cannot do it
         descriptor = os.open(temporary.parent, os.O_TMPFILE | os.O_WRONLY, 0o666)
         with os.fdopen(descriptor, "wb") as file:
@@ -157,6 +157,8 @@ def _write_temporary(temporary: Path, data: bytes) -> None:
         return
     with temporary.open("xb") as file:
         file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def move_into_place(temporary: Path, path: Path) -> None:
@@ -169,6 +171,10 @@ def move_into_place(temporary: Path, path: Path) -> None:
     """
     with temporary.open("rb+") as file:
         os.fsync(file.fileno())
+    _rename(temporary, path)
+
+
+def _rename(temporary: Path, path: Path) -> None:
     temporary.replace(path)
     # Windows cannot open directories and some network file systems cannot sync them; the rename is done by then.
     with contextlib.suppress(OSError):

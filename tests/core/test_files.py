@@ -2,9 +2,11 @@ from __future__ import annotations
 
 import errno
 import os
+import random
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -87,7 +89,7 @@ def test_a_file_in_a_directory_that_takes_no_other_is_written_in_place(
     def refuse(*_: object) -> None:
         raise OSError(code, os.strerror(code))
 
-    monkeypatch.setattr("segcore.core.files.move_into_place", refuse)
+    monkeypatch.setattr("segcore.core.files._rename", refuse)
     (tmp_path / "mounted").write_bytes(b"before")
     write_file(tmp_path / "mounted", b"now")
     assert (tmp_path / "mounted").read_bytes() == b"now"
@@ -113,3 +115,30 @@ def test_what_cannot_be_written_is_named(tmp_path: Path, name: str, reason: str)
     with pytest.raises(OutputError, match=rf"{name}: cannot be written: ({reason})"):
         write_file(tmp_path / name, b"x")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["directory", "file", "loop"]
+
+
+WRITER = """
+import itertools, sys
+from pathlib import Path
+from segcore.core.files import write_file
+for turn in itertools.count():
+    write_file(Path(sys.argv[1]), bytes([turn % 256]) * 300_000)
+    print(turn, flush=True)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="uses O_TMPFILE")
+def test_a_killed_writer_leaves_a_whole_file_and_nothing_else(tmp_path: Path) -> None:
+    moments, path = random.Random(0), tmp_path / "directory" / "file"
+    for _ in range(5):
+        writer = subprocess.Popen([sys.executable, "-c", WRITER, str(path)], stdout=subprocess.PIPE)
+        assert writer.stdout
+        writer.stdout.readline()
+        time.sleep(moments.uniform(0.0, 0.1))
+        writer.kill()
+        last = int((b"0\n" + writer.communicate()[0]).split()[-1])
+        found = path.read_bytes()
+        assert found in (bytes([last % 256]) * 300_000, bytes([(last + 1) % 256]) * 300_000)
+    # Between naming the new file and replacing the old one there are some microseconds.
+    assert len(list(path.parent.iterdir())) <= 2

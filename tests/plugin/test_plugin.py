@@ -292,12 +292,15 @@ def test_a_selection_is_run_in_the_order_that_loads_a_model_once(where: Path, py
     assert not (where / "reports").exists()
 
 
-def test_an_interrupted_run_keeps_what_it_measured(where: Path, pytester: pytest.Pytester) -> None:
+@pytest.mark.parametrize("kind", ["SIGINT", "SIGTERM"])
+def test_an_interrupted_run_keeps_what_it_measured(where: Path, pytester: pytest.Pytester, kind: str) -> None:
     (where / "bench" / "test_latency.py").write_text(
-        textwrap.dedent("""
+        textwrap.dedent(f"""
+        import signal
+
         def test_latency(latency_item, benchmark):
             if latency_item.plan.case.name == "blue":
-                raise KeyboardInterrupt
+                signal.raise_signal(signal.{kind})
             benchmark(latency_item)
         """)
     )
