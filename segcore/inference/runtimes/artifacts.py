@@ -1,9 +1,13 @@
-"""Exported and quantised files, cached by content: the same network, versions and options are built once."""
+"""Exported and quantised files, cached by content: the same network, versions and options are built once.
+
+Beside each file is its SHA-256, which is checked whenever the file is used: one that is damaged is built again.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import json
+import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -12,7 +16,8 @@ from pathlib import Path
 from filelock import FileLock
 
 from segcore.core.errors import DeviceError
-from segcore.core.files import move_into_place
+from segcore.core.files import move_into_place, write_file
+from segcore.inputs.download import sha256_file
 
 
 @dataclass(frozen=True)
@@ -25,7 +30,7 @@ class Artifact:
 
 
 def artifact(cache_dir: Path, content: Mapping[str, str], suffix: str, build: Callable[[Path], None]) -> Artifact:
-    """Return the artifact of some content, building it if it is not in the cache; safe across processes.
+    """Return the artifact of some content, building it if the cache has none that is whole; safe across processes.
 
     Args:
         cache_dir: cache of downloads and artifacts.
@@ -38,19 +43,23 @@ def artifact(cache_dir: Path, content: Mapping[str, str], suffix: str, build: Ca
     """
     digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
     path = cache_dir / "artifacts" / f"{digest[:24]}{suffix}"
-    if path.is_file():
-        return Artifact(path, 0.0)
     try:
+        if _is_whole(path):
+            return Artifact(path, 0.0)
         path.parent.mkdir(parents=True, exist_ok=True)
         (cache_dir / "locks").mkdir(exist_ok=True)
         with FileLock(cache_dir / "locks" / f"{path.name}.lock"):
-            if path.is_file():  # another process has built it
+            if _is_whole(path):  # another process has built it
                 return Artifact(path, 0.0)
+            if path.exists():
+                sys.stderr.write(f"segcore: {path} is damaged or has no hash beside it: it is built again\n")
             start = time.perf_counter()
             temporary = path.with_name(f".{path.name}")  # may be there: a killed process leaves it
             try:
                 build(temporary)
+                digest = sha256_file(temporary)
                 move_into_place(temporary, path)
+                write_file(_hash_path(path), f"{digest}\n".encode())
             finally:
                 temporary.unlink(missing_ok=True)
             return Artifact(path, time.perf_counter() - start)
@@ -58,3 +67,16 @@ def artifact(cache_dir: Path, content: Mapping[str, str], suffix: str, build: Ca
         raise DeviceError(
             f"cannot write {path}: {error.strerror or error}; free space or set SEGCORE_CACHE to another directory"
         ) from error
+
+
+def _hash_path(path: Path) -> Path:
+    return path.with_name(f"{path.name}.sha256")
+
+
+def _is_whole(path: Path) -> bool:
+    """Return whether a file is there and has the hash that was written beside it."""
+    expected = _hash_path(path)
+    if not path.is_file() or not expected.is_file():  # opening a FIFO would wait for ever
+        return False
+    with expected.open("rb") as file:
+        return file.read(64) == sha256_file(path).encode()

@@ -12,8 +12,10 @@ import io
 import os
 import warnings
 from collections.abc import Iterator, Sequence
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -42,16 +44,15 @@ def onnx_artifact(request: BuildRequest) -> Artifact:
         "opset": str(OPSET),
         **{name: version(name) for name in ("torch", "onnx", "onnxscript")},
     }
-    exported = artifact(request.cache_dir, content, ".onnx", lambda path: _export(request, dtype, path))
+    export = partial(artifact, request.cache_dir, content, ".onnx", partial(_export, request, dtype))
     if request.precision != "int8":
-        return exported
+        return export()
     tensors = request.calibration()
     digest = hashlib.sha256()
     for tensor in tensors:
         digest.update(f"{tuple(tensor.shape)}".encode() + tensor.contiguous().numpy().tobytes())
-    content |= {"dtype": "int8", "calibration": digest.hexdigest(), "nncf": version("nncf")}
-    quantised = artifact(request.cache_dir, content, ".int8.onnx", lambda path: _quantise(exported.path, tensors, path))
-    return Artifact(quantised.path, exported.build_s + quantised.build_s)
+    int8 = content | {"dtype": "int8", "calibration": digest.hexdigest(), "nncf": version("nncf")}
+    return artifact(request.cache_dir, int8, ".int8.onnx", lambda path: _quantise(export().path, tensors, path))
 
 
 def _export(request: BuildRequest, dtype: torch.dtype, path: Path) -> None:
@@ -66,6 +67,7 @@ def _export(request: BuildRequest, dtype: torch.dtype, path: Path) -> None:
                 opset_version=OPSET,
                 input_names=[INPUT],
                 output_names=[OUTPUT],
+                custom_translation_table={torch.ops.aten.log_sigmoid.default: _log_sigmoid},
                 verbose=False,
             )
         except torch.onnx.OnnxExporterError as error:
@@ -75,6 +77,13 @@ def _export(request: BuildRequest, dtype: torch.dtype, path: Path) -> None:
             raise DeviceError(f"the network cannot be exported to ONNX: {reason}; --runtime torch runs it") from error
         assert program is not None  # None is what the old exporter returns
         program.save(path, external_data=False)
+
+
+def _log_sigmoid(x: Any) -> Any:
+    """Return log(sigmoid(x)) in ONNX without the exporter's underflow to -inf, a range that int8 cannot have."""
+    from onnxscript import opset20 as op
+
+    return op.Neg(op.Softplus(op.Neg(x)))
 
 
 def _refusal(error: BaseException | None) -> ModelError | None:
