@@ -1,7 +1,12 @@
 from __future__ import annotations
 
 import hashlib
+import math
+import os
+import zipfile
+from collections.abc import Callable
 from dataclasses import replace
+from functools import cache, partial
 from pathlib import Path
 
 import pytest
@@ -154,7 +159,7 @@ def test_an_invalid_checkpoint_is_refused(tmp_path: Path, name: str, content: ob
     else:
         torch.save(content, path)
     with pytest.raises(ModelError, match=message) as caught:
-        checkpoint.read_state(path)
+        checkpoint.read_state(path, 1 << 20)
     assert "\n" not in str(caught.value)
 
 
@@ -239,3 +244,153 @@ def test_gbytes_are_what_the_convolutions_read_and_write() -> None:
     with torch.inference_mode():
         module.eval()(torch.zeros(2, 3, 64, 96))
     assert models.gbytes("embedded", 64, 96, batch=2) == pytest.approx(sum(moved) / 1e9)
+
+
+WEIGHT, COUNT = "backbone.0.0.weight", "backbone.0.1.num_batches_tracked"
+Save = Callable[[dict[str, torch.Tensor], Path], None]
+FORMATS: dict[str, Save] = {
+    "zip.pth": torch.save,
+    "old.pth": partial(torch.save, _use_new_zipfile_serialization=False),
+    "mine.safetensors": lambda state, path: save_file({k: t.contiguous() for k, t in state.items()}, path),
+}
+
+
+def spoilt(weight: torch.Tensor, value: float) -> torch.Tensor:
+    changed = weight.double()
+    changed[0, 0, 0, 0] = value
+    return changed
+
+
+@cache
+def network() -> tuple[torch.nn.Module, dict[str, torch.Tensor]]:
+    """A network to load into, and the state that it had first."""
+    module = models.load(SMALL, "random").module
+    return module, {name: tensor.clone() for name, tensor in module.state_dict().items()}
+
+
+@pytest.mark.parametrize("form", FORMATS)
+@pytest.mark.parametrize(
+    ("name", "change"),
+    [
+        (WEIGHT, lambda t: spoilt(t, math.nan)),
+        (WEIGHT, lambda t: spoilt(t, math.inf).float()),
+        (WEIGHT, lambda t: spoilt(t, -math.inf)),
+        (WEIGHT, lambda t: spoilt(t, 1e300)),  # infinite in float32
+        (WEIGHT, lambda t: t * math.nan),
+        (WEIGHT, lambda t: t.to(torch.complex64)),
+        (WEIGHT, lambda t: t.to(torch.int8)),
+        (WEIGHT, lambda t: t.to(torch.int64)),
+        (WEIGHT, lambda t: t > 0),
+        (COUNT, lambda t: t.bool()),
+        (COUNT, lambda t: t.to(torch.complex64)),
+        (WEIGHT, lambda t: t.to("meta")),
+        (WEIGHT, lambda t: t.to_sparse()),
+        (WEIGHT, lambda t: t.flatten().expand(10**6, t.numel())),
+        (f"module.{WEIGHT}", lambda t: torch.zeros(2)),
+        (f"module.{WEIGHT}", lambda t: t + 1),
+    ],
+)
+def test_weights_that_are_no_weights_are_refused_by_name(
+    form: str, name: str, change: Callable[[torch.Tensor], torch.Tensor], tmp_path: Path
+) -> None:
+    module, state = network()
+    changed = change(state[name.removeprefix("module.")])
+    if form.endswith(".safetensors") and not (changed.layout == torch.strided and changed.device.type == "cpu"):
+        pytest.skip("safetensors has no such tensors")
+    if changed.numel() > 10**7 and form.endswith(".safetensors"):
+        pytest.skip("safetensors would write them out")
+    FORMATS[form](state | {name: changed}, tmp_path / form)
+    with pytest.raises(ModelError, match=name.removeprefix("module.")) as caught:
+        checkpoint.load_into(module, tmp_path / form, SMALL)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("form", FORMATS)
+@pytest.mark.parametrize(
+    "convert",
+    [
+        lambda t: t,
+        lambda t: t.half(),  # the counters too, as people do
+        lambda t: t.double(),
+        lambda t: t.bfloat16() if t.is_floating_point() else t.int(),
+        lambda t: torch.full_like(t, 3e38) if t.is_floating_point() else t,
+    ],
+)
+def test_other_precisions_of_weights_are_converted(
+    form: str, convert: Callable[[torch.Tensor], torch.Tensor], tmp_path: Path
+) -> None:
+    module, first = network()
+    state = {name: convert(tensor) for name, tensor in first.items()}
+    FORMATS[form](state, tmp_path / form)
+    checkpoint.load_into(module, tmp_path / form, SMALL)
+    loaded = module.state_dict()
+    for name, tensor in state.items():
+        assert torch.equal(loaded[name], tensor.to(loaded[name].dtype))
+
+
+def packed(path: Path, members: dict[str, bytes]) -> None:
+    """Write what `torch.save` does with some members replaced, compressed."""
+    torch.save({"a": torch.zeros(1)}, path)
+    with zipfile.ZipFile(path) as archive:
+        found = {entry.filename: archive.read(entry) for entry in archive.infolist()}
+    root = next(iter(found)).partition("/")[0]
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, data in (found | {f"{root}/{name}": data for name, data in members.items()}).items():
+            archive.writestr(name, data)
+
+
+LIMIT = 1 << 20
+
+
+@pytest.mark.parametrize("member", ["data/0", "data/1", "data.pkl", "version", "byteorder", "anything"])
+def test_what_a_checkpoint_declares_is_checked_before_it_is_unpacked(member: str, tmp_path: Path) -> None:
+    path = tmp_path / "bomb.pth"
+    packed(path, {member: bytes(LIMIT)})
+    assert path.stat().st_size < LIMIT / 50
+    with pytest.raises(ModelError, match=r"at most 1 MB can belong to this model"):
+        checkpoint.read_state(path, LIMIT)
+
+
+@pytest.mark.parametrize("name", ["mine.pth", "mine.safetensors"])
+def test_a_file_far_larger_than_the_network_is_not_read(name: str, tmp_path: Path) -> None:
+    path = tmp_path / name
+    with path.open("wb") as file:
+        file.truncate(1 << 40)
+    with pytest.raises(ModelError, match=r"has 1,099,512 MB, at most \d+ MB can belong to this model"):
+        models.load(SMALL, path)
+
+
+@pytest.mark.parametrize("kind", ["zip", "old", "safetensors"])
+def test_what_is_not_tensors_is_bounded(kind: str, tmp_path: Path) -> None:
+    path = tmp_path / f"mine.{'safetensors' if kind == 'safetensors' else 'pth'}"
+    junk = b"N0" * (2 << 20)
+    if kind == "zip":
+        packed(path, {"data.pkl": b"\x80\x02" + junk})
+    elif kind == "old":
+        path.write_bytes(b"\x80\x02X\xff\xff\xff\x7f" + junk)
+    else:
+        path.write_bytes(len(junk).to_bytes(8, "little") + b"{" + junk)
+    with pytest.raises(ModelError, match="2 MiB"):
+        checkpoint.read_state(path, 1 << 30)
+
+
+@pytest.mark.parametrize("kind", ["directory", "fifo", "loop", "long", "null", "below a file"])
+def test_what_is_no_file_is_no_checkpoint(kind: str, tmp_path: Path) -> None:
+    path = tmp_path / "mine.pth"
+    match kind:
+        case "directory":
+            path.mkdir()
+        case "fifo":
+            os.mkfifo(path)
+        case "loop":
+            path.symlink_to(path)
+        case "long":
+            path = tmp_path / f"{'x' * 300}.pth"
+        case "null":
+            path = tmp_path / "a\0b.pth"
+        case _:
+            path.write_bytes(b"")
+            path = path / "mine.pth"
+    with pytest.raises(ModelError, match="expected 'pretrained', 'random' or the path") as caught:
+        models.load(SMALL, path)
+    assert "\n" not in str(caught.value)

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import threading
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import metadata
 from pathlib import Path
@@ -404,3 +405,51 @@ def test_a_network_that_cannot_be_copied_is_refused() -> None:
     network.lock = threading.Lock()  # type: ignore[assignment]
     with pytest.raises(ModelError, match="TinyNet cannot be copied"):
         Segmenter(network, device="cpu")
+
+
+DAMAGE: dict[str, Callable[[Path], object]] = {
+    "flipped": lambda path: path.write_bytes(bytes(byte ^ 1 for byte in path.read_bytes())),
+    "cut": lambda path: path.write_bytes(path.read_bytes()[:-1]),
+    "longer": lambda path: path.write_bytes(path.read_bytes() + b"\0"),
+    "empty": lambda path: path.write_bytes(b""),
+    "missing": Path.unlink,
+    "fifo": lambda path: (path.unlink(), os.mkfifo(path)),
+    "dangling link": lambda path: (path.unlink(), path.symlink_to("nowhere")),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+@pytest.mark.parametrize("which", ["file", "hash"])
+def test_a_damaged_artifact_is_built_again(
+    which: str, damage: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def build(path: Path) -> None:
+        path.write_bytes(b"right")
+
+    path = artifact(tmp_path, {"network": "a"}, ".bin", build).path
+    DAMAGE[damage](path if which == "file" else path.with_name(f"{path.name}.sha256"))
+    again = artifact(tmp_path, {"network": "a"}, ".bin", build)
+    assert again.build_s > 0
+    assert path.read_bytes() == b"right"
+    assert artifact(tmp_path, {"network": "a"}, ".bin", build).build_s == 0.0
+    said = capsys.readouterr().err
+    assert said.count("\n") == (not (which == "file" and damage in ("missing", "dangling link")))
+
+
+def test_logits_come_from_a_whole_file_or_none(settings: FetchSettings) -> None:
+    if reason := why_not("onnxruntime", CPU):
+        pytest.skip(reason)
+
+    def segmenter() -> Segmenter:
+        return Segmenter(TinyNet(3), device="cpu", size=48, runtime="onnxruntime", settings=settings)
+
+    first = segmenter()
+    expected, path = first(photo()).class_map, first.artifact
+    assert path is not None
+    data = bytearray(path.read_bytes())
+    for position in np.random.default_rng(0).integers(0, len(data), 200):
+        data[position] ^= 0x40
+    path.write_bytes(data)
+    again = segmenter()
+    assert again.build_seconds > 0
+    np.testing.assert_array_equal(again(photo()).class_map, expected)

@@ -59,7 +59,8 @@ def artifact(cache_dir: Path, content: Mapping[str, str], suffix: str, build: Ca
                 build(temporary)
                 digest = sha256_file(temporary)
                 move_into_place(temporary, path)
-                write_file(_hash_path(path), f"{digest}\n".encode())
+                _hash_path(path).unlink(missing_ok=True)  # may be a FIFO or a link
+                write_file(_hash_path(path), digest.encode())
             finally:
                 temporary.unlink(missing_ok=True)
             return Artifact(path, time.perf_counter() - start)
@@ -79,4 +80,4 @@ def _is_whole(path: Path) -> bool:
     if not path.is_file() or not expected.is_file():  # opening a FIFO would wait for ever
         return False
     with expected.open("rb") as file:
-        return file.read(64) == sha256_file(path).encode()
+        return file.read(65) == sha256_file(path).encode()
