@@ -1,14 +1,15 @@
 from __future__ import annotations
 
 import gc
+import math
 import os
 import platform
 import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from importlib.metadata import metadata
 from pathlib import Path
 
@@ -24,6 +25,7 @@ from segcore.core.labels import NUM_CLASSES
 from segcore.inference import models
 from segcore.inference.decode import enlarge
 from segcore.inference.devices import Device
+from segcore.inference.models.checkpoint import check_weights
 from segcore.inference.runtimes import RUNTIMES, open_session, why_not
 from segcore.inference.runtimes.artifacts import artifact
 from segcore.inference.runtimes.session import BuildRequest
@@ -221,10 +223,87 @@ class OtherCode(TinyNet):
 
 
 def test_artifacts_are_identified_by_structure_code_and_weights() -> None:
-    networks = [TinyNet(), TinyNet(seed=1), TinyNet(stride=2), OtherCode()]
+    networks = [TinyNet(), TinyNet(seed=1), TinyNet(stride=2), OtherCode(), *map(Scaled, VALUES)]
     keys = [tuple(request(network).network_key().values()) for network in networks]
     assert len(set(keys)) == len(networks)
     assert keys[0] == tuple(request(TinyNet()).network_key().values())
+
+
+class Scaled(TinyNet):
+    """A network that uses a value which is neither a parameter nor in its state."""
+
+    def __init__(self, value: object) -> None:
+        super().__init__()
+        self.value = value
+
+
+VALUES: list[object] = [
+    2.0,
+    3.0,
+    "2.0",
+    [2.0],
+    {"a": 2.0},
+    {"a": 3.0},
+    torch.ones(2),
+    torch.zeros(2),
+    np.zeros(3),
+    partial(torch.add, 2),
+    partial(torch.add, 3),
+    lambda x: x + 2,
+    lambda x: x + 3,
+    lambda x: x - 2,
+    TinyNet,
+    {"a", "b"},
+    Path("a"),
+]
+
+
+def test_the_key_of_an_artifact_is_that_of_any_other_process() -> None:
+    code = "from tests.inference.test_runtimes import *; print([request(Scaled(v)).network_key() for v in VALUES])"
+    runs = [
+        subprocess.run(
+            [sys.executable, "-c", code],
+            env=os.environ | {"PYTHONHASHSEED": seed},
+            capture_output=True,
+            text=True,
+            check=True,
+            cwd=Path(__file__).parents[2],
+        ).stdout
+        for seed in "12"
+    ]
+    assert runs[0] == runs[1]
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, 1e6])
+def test_a_network_s_weights_are_finite_in_the_type_that_they_run_in(value: float) -> None:
+    network = TinyNet()
+    with torch.no_grad():
+        network.features.weight[0, 0, 0, 0] = value
+    for dtype in (torch.float32, torch.float16):
+        if value == 1e6 and dtype == torch.float32:
+            check_weights(network, dtype)
+            continue
+        with pytest.raises(
+            ModelError, match=r"TinyNet cannot run: 1 tensors hold NaN or infinity \(features\.weight\)"
+        ):
+            check_weights(network, dtype)
+
+
+@pytest.mark.parametrize(("dtype", "device"), [(torch.complex64, "cpu"), (torch.float32, "meta")])
+def test_weights_without_real_values_are_refused(dtype: torch.dtype, device: str) -> None:
+    network = TinyNet()
+    network.features.bias = nn.Parameter(torch.zeros(NUM_CLASSES, dtype=dtype, device=device))
+    with pytest.raises(ModelError, match=r"features\.bias is complex or on the device meta"):
+        Segmenter(network, device="cpu")
+
+
+def test_a_mask_may_be_infinite_and_no_buffer_nan() -> None:
+    network = TinyNet()
+    network.register_buffer("mask", torch.tensor([0.0, -math.inf]))
+    check_weights(network, torch.float32)
+    network.register_buffer("mean", torch.tensor([math.nan]))
+    with pytest.raises(ModelError, match="mean"):
+        check_weights(network, torch.float32)
 
 
 def test_an_artifact_is_built_once_and_whole(tmp_path: Path) -> None:
@@ -407,18 +486,25 @@ def test_a_network_that_cannot_be_copied_is_refused() -> None:
         Segmenter(network, device="cpu")
 
 
-DAMAGE: dict[str, Callable[[Path], object]] = {
-    "flipped": lambda path: path.write_bytes(bytes(byte ^ 1 for byte in path.read_bytes())),
-    "cut": lambda path: path.write_bytes(path.read_bytes()[:-1]),
-    "longer": lambda path: path.write_bytes(path.read_bytes() + b"\0"),
-    "empty": lambda path: path.write_bytes(b""),
-    "missing": Path.unlink,
-    "fifo": lambda path: (path.unlink(), os.mkfifo(path)),
-    "dangling link": lambda path: (path.unlink(), path.symlink_to("nowhere")),
-}
+def damaged(path: Path, how: str) -> None:
+    data = path.read_bytes()
+    path.unlink()
+    match how:
+        case "flipped":
+            path.write_bytes(bytes(byte ^ 1 for byte in data))
+        case "cut":
+            path.write_bytes(data[:-1])
+        case "longer":
+            path.write_bytes(data + b"\0")
+        case "empty":
+            path.write_bytes(b"")
+        case "fifo":
+            os.mkfifo(path)
+        case "dangling link":
+            path.symlink_to("nowhere")
 
 
-@pytest.mark.parametrize("damage", DAMAGE)
+@pytest.mark.parametrize("damage", ["flipped", "cut", "longer", "empty", "missing", "fifo", "dangling link"])
 @pytest.mark.parametrize("which", ["file", "hash"])
 def test_a_damaged_artifact_is_built_again(
     which: str, damage: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
@@ -427,7 +513,7 @@ def test_a_damaged_artifact_is_built_again(
         path.write_bytes(b"right")
 
     path = artifact(tmp_path, {"network": "a"}, ".bin", build).path
-    DAMAGE[damage](path if which == "file" else path.with_name(f"{path.name}.sha256"))
+    damaged(path if which == "file" else path.with_name(f"{path.name}.sha256"), damage)
     again = artifact(tmp_path, {"network": "a"}, ".bin", build)
     assert again.build_s > 0
     assert path.read_bytes() == b"right"

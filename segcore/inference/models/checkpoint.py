@@ -11,6 +11,7 @@ import stat
 import warnings
 import zipfile
 from collections.abc import Iterable, Mapping
+from itertools import chain
 from pathlib import Path
 from typing import IO, Any, cast
 
@@ -149,17 +150,34 @@ def load_into(module: nn.Module, path: Path, model_name: str) -> None:
     problems = differences(wanted, state)
     if not problems:
         module.load_state_dict(state)
-        problems = not_finite(module.state_dict())
+        problems = not_finite(module.state_dict().items())
     if problems:
         raise ModelError(f"the checkpoint {path} does not fit {model_name}: {'; '.join(problems)}")
 
 
-def not_finite(state: State) -> list[str]:
+def check_weights(network: nn.Module, dtype: torch.dtype) -> None:
+    """Check that every parameter of a network is a number in the type that it runs in; a buffer may be infinite.
+
+    Raises:
+        ModelError: a parameter is NaN, infinite, complex or on the device meta, or a buffer is NaN.
+    """
+    parameters = [(name, parameter.detach()) for name, parameter in network.named_parameters()]
+    buffers = [(name, t) for name, t in network.named_buffers() if t.is_floating_point() and not t.is_meta]
+    problems = [f"{name} is complex or on the device meta" for name, t in parameters if t.is_complex() or t.is_meta]
+    if not problems:
+        floats = ((name, t.to(dtype)) for name, t in parameters if t.is_floating_point())
+        problems = not_finite(chain(floats, ((name, t) for name, t in buffers if t.isnan().any())))
+    if problems:
+        found = "; ".join(problems[:_MAX_NAMED])
+        raise ModelError(f"{type(network).__name__} cannot run: {found}; wanted finite numbers of {dtype}")
+
+
+def not_finite(tensors: Iterable[tuple[str, torch.Tensor]]) -> list[str]:
     """Describe which floating-point tensors hold NaN or infinity; empty if none does."""
     # The sum of finite numbers may overflow, but one that is finite has no other terms; it takes half the time.
     names = [
         name
-        for name, t in state.items()
+        for name, t in tensors
         if t.is_floating_point() and not math.isfinite(t.sum(dtype=torch.float32)) and not t.isfinite().all()
     ]
     return [f"{len(names)} tensors hold NaN or infinity ({_some(names)})"] if names else []

@@ -17,6 +17,8 @@ from torch import nn
 
 from segcore.core.errors import DeviceError, nearest_hint
 from segcore.inference.devices import Device
+from segcore.inference.models.checkpoint import check_weights
+from segcore.inference.runtimes.eager import DTYPES
 from segcore.inference.runtimes.session import (
     BuildRequest,
     OperatorTime,
@@ -127,10 +129,11 @@ def open_session(
 
     Raises:
         DeviceError: the runtime is unknown or not installed, or the device has no such precision.
-        ModelError: the network cannot be copied.
+        ModelError: the network cannot be copied, or one of its weights is no finite number in that precision.
     """
     if reason := why_not(runtime, device, precision):
         raise DeviceError(f"runtime {runtime} in {precision} on {device.name}: {reason}; see `segcore runtimes`")
+    check_weights(network, DTYPES.get(precision, torch.float32))
     cache_dir = (settings or FetchSettings.from_env()).cache_dir
     request = BuildRequest(without_upsampling(network), device, precision, cache_dir, calibration)
     session: Session = RUNTIMES[runtime].module.open_session(request)

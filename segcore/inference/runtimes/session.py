@@ -7,9 +7,12 @@ import inspect
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from types import FunctionType, MethodType
 from typing import Protocol, runtime_checkable
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -92,11 +95,52 @@ class BuildRequest:
         return torch.get_num_threads()
 
     def network_key(self) -> dict[str, str]:
-        """Return what identifies the network: structure, code that is not torch's, and weights."""
+        """Return what identifies the network: structure, code that is not torch's, other attributes, and weights."""
         types = {type(module) for module in self.network.modules()}
         ours = sorted({_source(kind) for kind in types if not kind.__module__.startswith(("torch.", "torchvision."))})
         code = hashlib.sha256("\n".join([repr(self.network), *ours]).encode()).hexdigest()
-        return {"network": code, "weights": state_sha256(self.network)}
+        parts = [(name, vars(module)) for name, module in self.network.named_modules()]
+        plain = [
+            (name, sorted((key, v) for key, v in own.items() if key not in _OF_EVERY_MODULE)) for name, own in parts
+        ]
+        buffers = [(name, tensor) for name, tensor in self.network.named_buffers()]
+        attributes = hashlib.sha256(_described([plain, buffers], set()).encode()).hexdigest()
+        return {"network": code, "attributes": attributes, "weights": state_sha256(self.network)}
+
+
+_OF_EVERY_MODULE = frozenset(vars(nn.Module()))
+
+
+def _described(value: object, seen: set[int]) -> str:
+    """Describe a value by its contents, equally in every process; what has none, by its type."""
+    kind = f"{type(value).__module__}.{type(value).__qualname__}"
+    if isinstance(value, str | bytes | int | float | complex | type | torch.dtype | torch.device | None):
+        return repr(value)
+    if id(value) in seen:
+        return kind
+    seen.add(id(value))
+    if isinstance(value, torch.Tensor | np.ndarray):
+        array = (
+            value if isinstance(value, np.ndarray) else value.detach().cpu().contiguous().flatten().view(torch.uint8)
+        )
+        data = np.asarray(array).tobytes()
+        return f"{kind} {value.dtype} {tuple(value.shape)} {hashlib.sha256(data).hexdigest()}"
+    if isinstance(value, dict):
+        inner = [_described(item, seen) for item in value.items()]
+    elif isinstance(value, list | tuple | set | frozenset):
+        inner = [_described(item, seen) for item in value]
+        inner = sorted(inner) if isinstance(value, set | frozenset) else inner
+    elif isinstance(value, FunctionType):
+        cells = [cell.cell_contents for cell in value.__closure__ or ()]
+        code = value.__code__
+        inner = [value.__qualname__, code.co_code.hex(), _described([code.co_names, code.co_consts, cells], seen)]
+    elif isinstance(value, MethodType):
+        inner = [value.__name__, _described(value.__self__, seen)]
+    elif isinstance(value, partial):
+        inner = [_described([value.func, value.args, value.keywords], seen)]
+    else:
+        inner = [_described(getattr(value, "__dict__", None), seen)]
+    return f"{kind} {inner}"
 
 
 def _source(kind: type) -> str:
