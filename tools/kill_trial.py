@@ -30,16 +30,15 @@ from typing import Any
 from tools.trial_commands import COMMANDS, Command
 
 SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
+NOT_OURS = {".git", ".gitignore", ".benchmarks", ".ses"}
+"""Of git, pytest-benchmark and onnxruntime, which are also there after an undisturbed run."""
 
 
 def leftovers(directory: Path) -> list[str]:
     """Return the temporary files and directories below the directory of a trial."""
-    hidden = [
-        p
-        for p in directory.rglob(".*")
-        if p.name not in {".git", ".gitignore", ".benchmarks"} and ".git" not in p.parts[:-1]
-    ]
+    hidden = [path for path in directory.rglob(".*") if ".git" not in path.parts[:-1]]
     found = [*directory.with_name(f"{directory.name}.tmp").iterdir(), *hidden]
+    found = [path for path in found if path.name not in NOT_OURS]
     return [f"{path.relative_to(directory.parent)} is left" for path in found]
 
 
