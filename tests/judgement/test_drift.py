@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import os
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -105,3 +107,22 @@ def test_drift_needs_a_class_map_in_the_baseline(tmp_path: Path) -> None:
     assert run_drift(without, with_map) == {}
     assert run_drift(with_map, a_run()) == {}
     assert "the current run did not" in str(run_drift(with_map, without)[KEY])
+
+
+@pytest.mark.parametrize("whose", ["baseline", "current"])
+@pytest.mark.parametrize("name", ["../outside.png", "/etc/hostname", "link.png", "big.png", "fifo.png"])
+def test_maps_are_read_below_the_run_file_alone(tmp_path: Path, whose: str, name: str) -> None:
+    outside = tmp_path / "outside.png"
+    good = Image.fromarray(full(8, (10, 10)))
+    good.save(outside)
+    fine = stored(tmp_path / "fine", good)
+    bad = stored(tmp_path / "bad", good, class_map=name if name[0] != "/" else str(outside))
+    (tmp_path / "bad" / "link.png").symlink_to(outside)
+    os.mkfifo(tmp_path / "bad" / "fifo.png")
+    data = bytearray(outside.read_bytes())  # a bomb: 60,000 x 60,000 pixels in a few bytes
+    data[16:24] = (60_000).to_bytes(4, "big") * 2
+    data[29:33] = zlib.crc32(data[12:29]).to_bytes(4, "big")
+    (tmp_path / "bad" / "big.png").write_bytes(data)
+    found = run_drift(bad, fine) if whose == "baseline" else run_drift(fine, bad)
+    assert isinstance(found[KEY], str)
+    assert "\n" not in str(found[KEY])

@@ -12,7 +12,7 @@ import pytest
 
 from segcore.core.records import Run
 from segcore.judgement.statistics import quantile_interval
-from segcore.report import charts
+from segcore.report import charts, vega
 from segcore.report.charts import Chart
 from segcore.report.wording import milliseconds, number, run_labels
 from tests.support.factories import MODELS, make_run
@@ -183,3 +183,25 @@ def test_a_sweep_over_threads_has_a_line_each(run: Run) -> None:
         made(charts.throughput([run])).table.rows
     )  # not these too
     assert [chart.name for chart in charts.all_charts([both])].count("threads") == 1
+
+
+def test_lanes_and_marks_are_cut_with_a_note(run: Run) -> None:
+    one = run.benchmarks[0]
+    many = [
+        one.model_copy(update={"info": one.info.model_copy(update={"case": f"case {n}"})})
+        for n in range(charts.MAX_LANES + 50)
+    ]
+    chart = made(charts.latency([run.model_copy(update={"benchmarks": tuple(many)})]))
+    assert len(chart.table.rows) == charts.MAX_LANES + 50
+    assert len(labels(chart)) == 2 * charts.MAX_LANES, "an interval and a point in each lane"
+    assert "50 of 150 marks are left out" in chart.caption
+
+
+def test_a_chart_whose_converter_dies_keeps_its_numbers(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    vega._converter().close()
+    monkeypatch.setattr("segcore.report.vega._PROGRAM", "import os, sys; sys.stdin.readline(); os.abort()")
+    chart = made(charts.latency([run]))
+    assert (chart.svg, len(chart.table.rows)) == ("", 8)
+    assert "Not drawn" in chart.caption
+    monkeypatch.undo()
+    assert made(charts.latency([run])).svg, "the next chart has another converter"
