@@ -15,7 +15,7 @@ from PIL import Image
 
 from segcore.core.errors import RecordError
 from segcore.core.records import MARGIN_PNG_STEP, AccuracyRecord, Run
-from segcore.results.pictures import load_indices
+from segcore.results.pictures import load_indices, picture_path
 
 NOISE_MARGIN = 0.125
 """Logits. Float32 kernels of different libraries differ by some 1e-4 of the largest logit (about 20), bfloat16 ones by
@@ -73,6 +73,8 @@ def _item_drift(baseline: Run, old: AccuracyRecord, current: Run, new: AccuracyR
     if old.class_map is None or new is None or new.class_map is None:
         return "the baseline stored a class map, the current run did not"
     try:
+        if picture_path(baseline, old.class_map).samefile(picture_path(current, new.class_map)):
+            return "the current run names the class map of the baseline as its own"
         return pixel_drift(
             load_indices(baseline, old.class_map),
             load_indices(current, new.class_map),

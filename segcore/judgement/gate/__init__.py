@@ -15,6 +15,7 @@ from segcore.core.records import TIMED, Benchmark, BenchmarkRecord, OutcomeRecor
 from segcore.judgement.drift import Drift
 from segcore.judgement.gate.accuracy import judge_dominant, judge_drift, judge_expectations, judge_scores
 from segcore.judgement.gate.comparable import changes, item_differences, machine_differences, other_weights
+from segcore.judgement.gate.plausible import implausible_rate
 from segcore.judgement.gate.rules import ACCEPT, is_dropped, judge_loosened, limits_of, loosened
 from segcore.judgement.gate.speed import judge_absolute, judge_change
 from segcore.judgement.gate.verdict import GateResult, Row, Verdict, worst
@@ -193,9 +194,11 @@ def _problem(item: Item, runs: Sequence[Run], which: str) -> str | None:
     """Return why the records of an item cannot be judged; None if they can."""
     if len(item) < len(runs):
         return f"only {len(item)} of the {len(runs)} processes of the {which} have it"
-    for benchmark in item:
+    for run, benchmark in zip(runs, item, strict=True):
         if not usable(benchmark.samples):
             return f"the {which} has no times, or one that is not a positive number"
+        if problem := implausible_rate(benchmark, run.record):
+            return f"the {which} has impossible times: {problem}"
         if benchmark.info.kind not in TIMED and benchmark.info.accuracy is None:
             return f"the {which} has no accuracy for it"
     return None
