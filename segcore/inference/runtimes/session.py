@@ -100,30 +100,31 @@ class BuildRequest:
         ours = sorted({_source(kind) for kind in types if not kind.__module__.startswith(("torch.", "torchvision."))})
         code = hashlib.sha256("\n".join([repr(self.network), *ours]).encode()).hexdigest()
         parts = [(name, vars(module)) for name, module in self.network.named_modules()]
-        plain = [
-            (name, sorted((key, v) for key, v in own.items() if key not in _OF_EVERY_MODULE)) for name, own in parts
-        ]
+        plain = [(name, [(key, own[key]) for key in sorted(own.keys() - _OF_EVERY_MODULE)]) for name, own in parts]
         buffers = [(name, tensor) for name, tensor in self.network.named_buffers()]
-        attributes = hashlib.sha256(_described([plain, buffers], set()).encode()).hexdigest()
+        attributes = hashlib.sha256(_described([plain, buffers], {}).encode()).hexdigest()
         return {"network": code, "attributes": attributes, "weights": state_sha256(self.network)}
 
 
 _OF_EVERY_MODULE = frozenset(vars(nn.Module()))
 
 
-def _described(value: object, seen: set[int]) -> str:
-    """Describe a value by its contents, equally in every process; what has none, by its type."""
+def _described(value: object, seen: dict[int, tuple[int, object]]) -> str:
+    """Describe a value by its contents, equally in every process; what has none, by its type.
+
+    `seen` holds what was described before, by its identity, so that cycles end and no identity is used again.
+    """
     kind = f"{type(value).__module__}.{type(value).__qualname__}"
     if isinstance(value, str | bytes | int | float | complex | type | torch.dtype | torch.device | None):
         return repr(value)
     if id(value) in seen:
-        return kind
-    seen.add(id(value))
+        return f"{kind} {seen[id(value)][0]}"
+    seen[id(value)] = len(seen), value
     if isinstance(value, torch.Tensor | np.ndarray):
-        array = (
-            value if isinstance(value, np.ndarray) else value.detach().cpu().contiguous().flatten().view(torch.uint8)
-        )
-        data = np.asarray(array).tobytes()
+        if isinstance(value, torch.Tensor):
+            data = value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes()
+        else:
+            data = value.tobytes()
         return f"{kind} {value.dtype} {tuple(value.shape)} {hashlib.sha256(data).hexdigest()}"
     if isinstance(value, dict):
         inner = [_described(item, seen) for item in value.items()]
