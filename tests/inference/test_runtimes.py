@@ -257,6 +257,7 @@ VALUES: list[object] = [
     TinyNet,
     {"a", "b"},
     Path("a"),
+    Path("b"),
 ]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import inspect
+import re
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -139,8 +140,10 @@ def _described(value: object, seen: dict[int, tuple[int, object]]) -> str:
         inner = [value.__name__, _described(value.__self__, seen)]
     elif isinstance(value, partial):
         inner = [_described([value.func, value.args, value.keywords], seen)]
+    elif hasattr(value, "__dict__"):
+        inner = [_described(vars(value), seen)]
     else:
-        inner = [_described(getattr(value, "__dict__", None), seen)]
+        inner = [re.sub(r" at 0x[0-9a-f]+", "", repr(value))]
     return f"{kind} {inner}"
 
 
