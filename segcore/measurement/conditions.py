@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import os
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -20,6 +22,8 @@ from scipy import stats
 
 from segcore.core.records import WarningCode, WarningRecord
 from segcore.measurement.machine import usable_cores
+
+_T = TypeVar("_T")
 
 MAX_OTHER_LOAD = 0.10
 """Largest share of the machine's processor time that other processes may take during a run without a warning."""
@@ -40,7 +44,7 @@ class SystemState:
 
     at_s: float
     load_1min: float | None
-    busy_s: float
+    busy_s: float | None
     """Processor seconds used by all processes since the machine started."""
     own_s: float
     """Processor seconds used by this process and its terminated children."""
@@ -63,16 +67,15 @@ def read_state(root: Path = Path("/")) -> SystemState:
     Args:
         root: directory that contains ``proc`` and ``sys``.
     """
-    cpu = psutil.cpu_times()
-    idle = cpu.idle + getattr(cpu, "iowait", 0.0)
-    own = psutil.Process().cpu_times()
-    battery = psutil.sensors_battery() if hasattr(psutil, "sensors_battery") else None
+    cpu = _ask(psutil.cpu_times)
+    own = os.times()
+    battery = _ask(lambda: psutil.sensors_battery())
     turbo = _read(root / "sys/devices/system/cpu/intel_pstate/no_turbo")
     return SystemState(
         at_s=time.monotonic(),
-        load_1min=psutil.getloadavg()[0] if hasattr(psutil, "getloadavg") else None,
+        load_1min=_ask(lambda: psutil.getloadavg()[0]),
         # user time includes guest time
-        busy_s=sum(cpu) - idle - getattr(cpu, "guest", 0.0) - getattr(cpu, "guest_nice", 0.0),
+        busy_s=cpu and sum(cpu) - sum(getattr(cpu, name, 0.0) for name in ("idle", "iowait", "guest", "guest_nice")),
         own_s=own.user + own.system + own.children_user + own.children_system,
         stolen_s=getattr(cpu, "steal", 0.0),
         processors=psutil.cpu_count() or 1,
@@ -84,6 +87,14 @@ def read_state(root: Path = Path("/")) -> SystemState:
         gc_enabled=gc.isenabled(),
         debug_build=hasattr(sys, "gettotalrefcount"),
     )
+
+
+def _ask(read: Callable[[], _T]) -> _T | None:
+    """Return what the system reports; None if it has no such report, or a sandbox withholds it."""
+    try:
+        return read()
+    except (OSError, AttributeError):
+        return None
 
 
 def _read(path: Path) -> str | None:
@@ -113,7 +124,7 @@ def describe(before: SystemState, after: SystemState) -> dict[str, str]:
         "affinity": f"{after.usable} of {after.processors} processors",
         "load before": "unknown" if before.load_1min is None else f"{before.load_1min:.2f}",
         "load after": "unknown" if after.load_1min is None else f"{after.load_1min:.2f}",
-        "other load": _percent(other_load(before, after)),
+        "other load": "unknown" if (load := other_load(before, after)) is None else _percent(load),
         "stolen": _percent(_stolen(before, after)),
         "governor": ", ".join(after.governors) or "unknown",
         "turbo": {None: "unknown", True: "on", False: "off"}[after.turbo],
@@ -134,8 +145,10 @@ def _stolen(before: SystemState, after: SystemState) -> float:
     return _share(after.stolen_s - before.stolen_s, before, after)
 
 
-def other_load(before: SystemState, after: SystemState) -> float:
+def other_load(before: SystemState, after: SystemState) -> float | None:
     """Return the share (0 to 1) of the machine's processor time that other processes used between two states."""
+    if before.busy_s is None or after.busy_s is None:
+        return None
     return _share((after.busy_s - before.busy_s) - (after.own_s - before.own_s), before, after)
 
 
@@ -154,7 +167,7 @@ def run_warnings(
     def warn(code: WarningCode, text: str, value: float | None = None) -> None:
         found.append(WarningRecord(code=code, text=text, value=value))
 
-    load, stolen, change = other_load(before, after), _stolen(before, after), calibration_change or 0.0
+    load, stolen, change = other_load(before, after) or 0.0, _stolen(before, after), calibration_change or 0.0
     if load > MAX_OTHER_LOAD:
         text = f"other processes took {_percent(load)} of the processor time: close them, or run on an idle machine"
         warn("other-load", text, load)
