@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import copy
-import os
+import shutil
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -38,7 +37,6 @@ EXPECTED_EFFICIENCY = 0.4
 OVERHEAD_S = 0.02
 """Assumed time to decode and prepare a photo, for the forecast."""
 SKIP_S = 0.02
-PICTURE_FIELDS = ("class_map", "margin_map", "photo", "overlay")
 
 
 class BenchSession:
@@ -190,12 +188,21 @@ class BenchSession:
         try:
             document = self._document()
             for path in self.file.copies:
-                save_document(path, _move_pictures(document, os.path.relpath(self.file.path.parent, path.parent)))
+                save_document(path, document)
+                self._copy_pictures(path.parent / self.file.pictures.name)
             save_document(self.file.path, document)
             journal_path(self.file.path).unlink(missing_ok=True)
             self.run = parse_run(document, self.file.path)
         except (OutputError, RecordError) as error:
             self.write_error = str(error)
+
+    def _copy_pictures(self, target: Path) -> None:
+        """Copy the pictures beside a copy of the run file: readers open none outside the directory of a run file."""
+        if self.file.pictures.is_dir() and target != self.file.pictures:
+            try:
+                shutil.copytree(self.file.pictures, target, dirs_exist_ok=True)
+            except OSError as error:  # shutil.Error is one
+                self.unwritten.append(f"{target}: pictures were not copied: {error}")
 
     def _document(self) -> dict[str, Any]:
         """Return the run as pytest-benchmark's JSON, with the additions of any plugin (ours: `amend_document`)."""
@@ -245,14 +252,3 @@ class BenchSession:
             outcomes=tuple(self.outcomes.values()),
             warnings=run_warnings(self._before, after, self._calibration_change),
         )
-
-
-def _move_pictures(document: dict[str, Any], directory: str) -> dict[str, Any]:
-    """Return a copy of a document whose pictures are named relative to another directory."""
-    moved = copy.deepcopy(document)
-    for entry in moved["benchmarks"]:
-        accuracy = entry["extra_info"].get("segcore", {}).get("accuracy") or {}
-        for field in PICTURE_FIELDS:
-            if accuracy.get(field):
-                accuracy[field] = (Path(directory) / accuracy[field]).as_posix()
-    return moved

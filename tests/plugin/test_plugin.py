@@ -30,6 +30,7 @@ from segcore.core.records import Run, WarningRecord
 from segcore.inference.models import LoadedModel
 from segcore.inference.pipeline import Segmenter
 from segcore.judgement.statistics import bounds_quantile
+from segcore.results.pictures import picture_path
 from segcore.results.store import load_run
 from tests.support.bench_project import QUICK, fake_calibration
 from tests.support.fakes import FakeCounter
@@ -419,7 +420,7 @@ def test_the_copy_of_a_run_finds_the_pictures_too(where: Path, pytester: pytest.
     for path in (where / "out" / "copy.json", *where.glob("reports/runs/*/0001_x.json")):
         for benchmark in load_run(path).benchmarks:
             assert benchmark.info.accuracy is not None
-            assert (path.parent / str(benchmark.info.accuracy.class_map)).is_file()
+            assert picture_path(load_run(path), str(benchmark.info.accuracy.class_map)).is_file()
 
 
 def test_disabled_benchmarks_are_judged_but_not_timed(where: Path, pytester: pytest.Pytester) -> None:
