@@ -43,6 +43,7 @@ def keep_freed_memory() -> None:
 def default_settings() -> Iterator[None]:
     """Undo `keep_freed_memory` in the body, to time code as it runs without segcore."""
     _set(_DEFAULT)
+    give_back_freed_memory()
     try:
         yield
     finally:

@@ -96,6 +96,12 @@ def _edit(path: str, text: str) -> Callable[[Path], Arm]:
     return change
 
 
+def _foreign_code(repository: Path) -> Arm:
+    """The code under test is imported from the repository, not from the arm's own directory."""
+    (repository / "pytest.ini").write_text("[pytest]\npythonpath = .\n")
+    return Arm("base", ("bench",), repository, repository / "bench", forbidden=(repository,))
+
+
 @pytest.mark.parametrize(
     ("prepare", "message"),
     [
@@ -107,10 +113,7 @@ def _edit(path: str, text: str) -> Callable[[Path], Arm]:
         (_edit("bench/test_widget.py", "def test_a(benchmark): benchmark.pedantic(len, setup=list)"), "setup function"),
         (_edit("bench/test_widget.py", "def test_a(benchmark): benchmark(len, 'a')"), "nothing from its worktree"),
         (lambda r: Arm("head", ("bench", "--nonsense"), r, r), "ran no benchmark .exit code 4."),
-        (
-            lambda r: Arm("base", ("bench",), r, r, forbidden=(r,)),
-            "base arm: .* from outside its worktree: widget",
-        ),
+        (_foreign_code, "base arm: .* from outside its worktree: widget"),
         (lambda r: Arm("head", ("bench",), r, r, python=str(r / "python")), "cannot be started"),
         (_broken_interpreter, "base arm: it ended; .*there is no pytest here"),
     ],

@@ -53,7 +53,7 @@ def test_runs_without_load_items_have_no_load_table() -> None:
 
 
 def test_the_load_table_is_in_every_report(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("segcore.report.html._download", lambda run: "data:,")  # there is no file
+    monkeypatch.setattr("segcore.report.html._downloads", lambda runs: ["data:," for _ in runs])  # there is no file
     report = build_report([run])
     for text in (render_run(run, width=200), render_html(report), render_folded(report)):
         assert "multi-stream 8" in text
