@@ -9,6 +9,8 @@ import sys
 import tomllib
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parents[1]
 NOT_INSTALLED = {"pynvml": "nvidia-ml-py", "tensorrt": "tensorrt"}
 """Distribution by import name of what runs on NVIDIA's machines alone."""
@@ -30,6 +32,7 @@ def imported() -> set[str]:
     )  # for type checkers only
 
 
+@pytest.mark.slow
 def test_every_import_is_declared() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     extras = {name: needs for name, needs in project["optional-dependencies"].items() if name != "test"}

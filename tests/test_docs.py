@@ -79,6 +79,7 @@ def pytest_help() -> str:
 PYTEST = commands("pytest")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("page", "words"), PYTEST, ids=ids(PYTEST))
 def test_every_pytest_option_exists(page: Path, words: list[str], pytest_help: str) -> None:
     for word in words:
@@ -110,6 +111,7 @@ def test_every_module_that_is_run_exists(page: Path, words: list[str]) -> None:
 PYTHON_BLOCKS = list(blocks("python"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("page", "body"), PYTHON_BLOCKS, ids=[f"{page.name}-{i}" for i, (page, _) in enumerate(PYTHON_BLOCKS)]
 )

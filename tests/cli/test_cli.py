@@ -154,6 +154,7 @@ def test_one_unreadable_photo_does_not_stop_the_others(tmp_path: Path) -> None:
     assert "1 of 3 photos" in result.stdout
 
 
+@pytest.mark.slow
 def test_segment_profiles_the_first_photo(tmp_path: Path) -> None:
     photo = resource_path("skimage:chelsea.png")
     result = run("segment", photo, "--out", tmp_path, *FAST, "--profile")
@@ -297,6 +298,7 @@ def segcore(*arguments: object, stdout: int | IO[bytes] = subprocess.PIPE) -> su
     return subprocess.run(words, stdout=stdout, stderr=subprocess.PIPE, text=True)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("arguments", [["--help"], ["devices"], ["devices", "--json"]], ids=" ".join)
 def test_standard_output_that_cannot_be_written_is_one_line_and_exit_code_2(arguments: list[str]) -> None:
     with Path("/dev/full").open("wb") as full:

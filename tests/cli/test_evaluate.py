@@ -59,6 +59,7 @@ def test_writes_a_run_file_a_journal_and_pictures(root: Path, tmp_path: Path) ->
     assert len((tmp_path / "runs" / "here.journal.jsonl").read_text().splitlines()) == 7
 
 
+@pytest.mark.slow
 def test_resume_and_json(root: Path, tmp_path: Path) -> None:
     arguments = ("--dataset", "voc", "--root", root, *MODEL, "--out", tmp_path / "a.json")
     whole = json.loads(run(*arguments, "--json").output)

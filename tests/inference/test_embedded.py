@@ -120,6 +120,7 @@ def test_missing_file_is_named(tmp_path: Path) -> None:
         load_embedded(tmp_path / "nowhere.safetensors")
 
 
+@pytest.mark.slow
 @needs_voc
 def test_figures_on_a_part_of_val(net: EmbeddedNet) -> None:
     """A fast guard: every tenth photo; the figures of all are in docs/embedded-model.md."""

@@ -58,6 +58,7 @@ def reference(network: nn.Module, batch: torch.Tensor) -> torch.Tensor:
 
 
 # Largest error allowed, as a share of the largest logit: rounding for fp32, else a few steps of the number format.
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("runtime", "precision", "tolerance"),
     [
@@ -139,6 +140,7 @@ print(faults_per_call(torch.ones, 40 << 20))
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="glibc's allocator")
 def test_freed_memory_is_kept_on_request_unless_the_environment_configures_the_allocator() -> None:
     def faults(**environment: str) -> list[int]:
@@ -155,6 +157,7 @@ def test_freed_memory_is_kept_on_request_unless_the_environment_configures_the_a
     assert min(faults(MALLOC_TRIM_THRESHOLD_="131072")) > 5000
 
 
+@pytest.mark.slow
 def test_signals_arrive_after_openvino(settings: FetchSettings) -> None:
     """It moves the stack that signals are handled on, and must not leave it on memory that is gone."""
     if reason := why_not("openvino", CPU):
@@ -261,6 +264,7 @@ VALUES: list[object] = [
 ]
 
 
+@pytest.mark.slow
 def test_the_key_of_an_artifact_is_that_of_any_other_process() -> None:
     code = "from tests.inference.test_runtimes import *; print([request(Scaled(v)).network_key() for v in VALUES])"
     runs = [
@@ -437,6 +441,7 @@ def state(network: nn.Module) -> list[object]:
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("runtime", "precision"), [("torch", "fp32"), ("torch", "bf16"), ("onnxruntime", "fp32"), ("openvino", "fp32")]
 )
@@ -455,6 +460,7 @@ def test_the_caller_s_network_stays_as_it_is(runtime: str, precision: str, setti
     assert state(network) == before
 
 
+@pytest.mark.slow
 def test_a_failed_build_leaves_the_caller_s_network_as_it_is(settings: FetchSettings) -> None:
     if reason := why_not("onnxruntime", CPU):
         pytest.skip(reason)
@@ -525,6 +531,7 @@ def test_a_damaged_artifact_is_built_again(
     assert said.count("\n") == (not (which == "file" and damage in ("missing", "dangling link")))
 
 
+@pytest.mark.slow
 def test_logits_come_from_a_whole_file_or_none(settings: FetchSettings) -> None:
     if reason := why_not("onnxruntime", CPU):
         pytest.skip(reason)

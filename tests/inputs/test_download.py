@@ -182,6 +182,7 @@ def test_invalid_settings_are_refused(variable: str, value: str) -> None:
         FetchSettings.from_env({variable: value})
 
 
+@pytest.mark.slow
 @given(st.text(max_size=60))
 def test_cache_names_are_safe_and_distinct(tail: str) -> None:
     name = cache_name("https://example.org/" + tail)

@@ -111,6 +111,7 @@ def test_a_rate_above_capacity_is_invalid_at_any_limit() -> None:
     assert run.validity == "invalid"
 
 
+@pytest.mark.slow
 @given(st.lists(st.sampled_from([0.1, 0.1, 0.1, 0.1, 5.0]), min_size=200, max_size=200), st.integers(0, 5))
 def test_a_run_that_ends_early_has_the_validity_of_the_whole(services: list[float], seed: int) -> None:
     plan = plan_load("server", rate=0.05, queries=200, seed=seed, limit_s=1.0)

@@ -24,6 +24,7 @@ CPU = Device("cpu")
 PHOTO = np.random.default_rng(0).integers(0, 256, (48, 64, 3)).astype(np.uint8)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("runtime", "kind", "in_trace"),
     [

@@ -30,6 +30,7 @@ def arms(repository: Path, base: Path, head: Path) -> tuple[Arm, Arm]:
     )
 
 
+@pytest.mark.slow
 def test_a_slowdown_between_two_revisions_is_found(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(session, "TURN_S", 0.002)
     monkeypatch.setattr(session, "BLOCK_S", 0.1)

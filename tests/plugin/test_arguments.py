@@ -66,6 +66,7 @@ def test_another_conftest_can_declare_an_alias(tmp_path: Path, option: str, wher
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+@pytest.mark.slow
 def test_another_plugin_can_declare_an_alias(pytester: pytest.Pytester) -> None:
     pytester.makepyfile(mine="def pytest_addoption(parser): parser.addoption('--offline', type=int)")
     pytester.makepyfile("def test_it(pytestconfig): assert pytestconfig.getoption('--offline') == 7")

@@ -48,6 +48,7 @@ def change_run(where: Path, change: tuple[str, str]) -> None:
     path.write_text(text.replace(*change))
 
 
+@pytest.mark.slow
 def test_an_equal_run_passes_and_the_latest_is_not_the_run_itself(old: Path, pytester: pytest.Pytester) -> None:
     done = pytester.runpytest_inprocess(*ACCURACY, "--benchmark-save=new", "--segcore-baseline=latest")
     assert done.ret == 0
@@ -61,6 +62,7 @@ def test_an_equal_run_passes_and_the_latest_is_not_the_run_itself(old: Path, pyt
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("change", "code", "words"),
     [
@@ -169,6 +171,7 @@ def test_a_change_that_loosens_its_own_judge_fails_unless_the_command_line_accep
     assert pytester.runpytest_inprocess(*options).ret == 1
 
 
+@pytest.mark.slow
 def test_a_failed_test_stays_a_failure_where_the_gate_is_undecided(old: Path, pytester: pytest.Pytester) -> None:
     change_run(old, ('"preprocess": "', '"preprocess": "old '))
     cases = old / "cases" / "all.yaml"
@@ -176,6 +179,7 @@ def test_a_failed_test_stays_a_failure_where_the_gate_is_undecided(old: Path, py
     assert pytester.runpytest_inprocess(*ACCURACY, "--segcore-baseline=old").ret == 1
 
 
+@pytest.mark.slow
 def test_in_github_actions_it_annotates(old: Path, pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
     change_run(old, ('"case": "blue"', '"case": "green"'))
     monkeypatch.setenv("GITHUB_ACTIONS", "true")
@@ -217,6 +221,7 @@ def test_an_incomplete_baseline_is_refused(
     assert words in text
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("options", "code"),
     [
@@ -232,6 +237,7 @@ def test_without_a_baseline_there_is_no_run(
     assert not (where / "reports").exists()
 
 
+@pytest.mark.slow
 def test_an_interrupted_run_is_not_judged(old: Path, pytester: pytest.Pytester) -> None:
     (old / "bench" / "test_latency.py").write_text("def test_latency(latency_item): raise KeyboardInterrupt\n")
     done = pytester.runpytest_inprocess("bench/", *QUICK, "--segcore-baseline=old", no_reraise_ctrlc=True)
@@ -245,6 +251,7 @@ def test_a_baseline_without_items_is_refused(where: Path, pytester: pytest.Pytes
     done.stderr.fnmatch_lines(["*there is nothing to judge*"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "target",
     [
@@ -270,6 +277,7 @@ def test_a_crash_has_an_exit_code_of_its_own(
     assert "ZeroDivisionError" in done.stdout.str() + done.stderr.str()
 
 
+@pytest.mark.slow
 def test_a_regression_found_before_a_crash_is_no_verdict(
     old: Path, pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -48,6 +48,7 @@ def test_a_run_that_executes_nothing_writes_and_deletes_nothing(
     assert files(where) == {"reports/runs/unsaved/red.png"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("options", "code"), [((), 0), (("-p", "no:terminal"), 0), (("-p", "no:capture"), 0), (("-s",), 0)]
 )
@@ -58,6 +59,7 @@ def test_parts_of_pytest_can_be_missing(
     assert len(only_run(where).benchmarks) == 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("plugins", "code"),
     [
@@ -105,6 +107,7 @@ def pytest_generate_tests(metafunc):
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("driver", [RETRY, REPEAT], ids=["retry", "repeat"])
 @pytest.mark.parametrize("first_fails", [False, True])
 def test_of_an_item_that_is_executed_twice_the_last_execution_counts(
@@ -130,6 +133,7 @@ def test_latency(latency_item, benchmark):
     assert sum(b.info.kind == "accuracy" for b in run.benchmarks) == 3
 
 
+@pytest.mark.slow
 def test_an_execution_that_measures_nothing_replaces_one_that_did(where: Path, pytester: pytest.Pytester) -> None:
     pytester.makeconftest(RETRY)
     (where / "bench" / "test_latency.py").write_text(
@@ -193,6 +197,7 @@ def test_reruns_count_once(where: Path, pytester: pytest.Pytester) -> None:
     assert len(only_run(where).benchmarks) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("when", ["calibrate", "load"])
 def test_an_interruption_before_the_first_result_saves_nothing(
     where: Path, pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, when: str

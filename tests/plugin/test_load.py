@@ -56,6 +56,7 @@ def tenth(monkeypatch: pytest.MonkeyPatch) -> FakeClock:
     return clock
 
 
+@pytest.mark.slow
 def test_there_are_no_load_items_without_a_scenario(where: Path, pytester: pytest.Pytester) -> None:
     done = pytester.runpytest_inprocess("bench/", "--benchmark-disable", *QUICK)
     done.assert_outcomes(passed=15)
@@ -80,6 +81,7 @@ def test_a_fixture_of_the_same_name_is_left_alone(pytester: pytest.Pytester) -> 
     pytester.runpytest_inprocess(*QUICK).assert_outcomes(passed=1)
 
 
+@pytest.mark.slow
 def test_each_scenario_is_an_item(where: Path, pytester: pytest.Pytester, tenth: FakeClock) -> None:
     scenarios = [f"--segcore-scenario={name}" for name in ("offline", "single-stream", "multi-stream", "server")]
     done = bench(
@@ -106,6 +108,7 @@ def test_each_scenario_is_an_item(where: Path, pytester: pytest.Pytester, tenth:
     assert all(name in text for name in ("offline 3", "single-stream", "multi-stream 2", "server"))
 
 
+@pytest.mark.slow
 def test_percentiles_are_bounded_where_there_are_enough_queries(
     where: Path, pytester: pytest.Pytester, tenth: FakeClock
 ) -> None:
@@ -115,6 +118,7 @@ def test_percentiles_are_bounded_where_there_are_enough_queries(
     assert (load.queries, benchmark.info.weights.name) == (64, "constant")
 
 
+@pytest.mark.slow
 def test_server_queries_arrive_by_seed(where: Path, pytester: pytest.Pytester, tenth: FakeClock) -> None:
     found = []
     for number, seed in enumerate((1, 1, 2), 1):
@@ -126,6 +130,7 @@ def test_server_queries_arrive_by_seed(where: Path, pytester: pytest.Pytester, t
     assert found[0] != pytest.approx(found[2])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "code", "validity", "words"),
     [
@@ -165,6 +170,7 @@ def test_the_limit_decides_whether_the_item_passes(
     assert len(benchmark.samples) > 0
 
 
+@pytest.mark.slow
 def test_a_search_records_every_rate(where: Path, pytester: pytest.Pytester, tenth: FakeClock) -> None:
     done = bench(pytester, *SERVER, "--segcore-max-p99-ms=500")
     benchmark, load = measured(where)
@@ -180,6 +186,7 @@ def test_a_search_records_every_rate(where: Path, pytester: pytest.Pytester, ten
     assert f"{load.highest_rate:.3g}" in done.stdout.str()
 
 
+@pytest.mark.slow
 def test_load_items_are_judged_like_latency(
     where: Path, pytester: pytest.Pytester, tenth: FakeClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -200,6 +207,7 @@ def test_load_items_are_judged_like_latency(
     assert "regressed" in done.stdout.str()
 
 
+@pytest.mark.slow
 def test_an_interrupted_item_keeps_what_it_measured(
     where: Path, pytester: pytest.Pytester, tenth: FakeClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -218,6 +226,7 @@ def test_an_interrupted_item_keeps_what_it_measured(
     assert len(benchmark.samples) == load.queries > 40
 
 
+@pytest.mark.slow
 def test_disabled_benchmarks_serve_one_query(where: Path, pytester: pytest.Pytester) -> None:
     done = bench(pytester, *SERVER, "--segcore-max-p99-ms=9", "--benchmark-disable", "-W", "error")
     done.assert_outcomes(passed=1)

@@ -46,6 +46,7 @@ def saved(where: Path) -> Run:
     return load_run(path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("given", "rounds"), [((), range(7, 29)), (("--benchmark-min-rounds=5",), [5])])
 def test_an_item_has_enough_rounds_for_its_median_unless_the_user_says_how_many(
     where: Path, pytester: pytest.Pytester, given: tuple[str, ...], rounds: Sequence[int]
@@ -63,6 +64,7 @@ def test_an_item_has_enough_rounds_for_its_median_unless_the_user_says_how_many(
     assert [len(b["stats"]["data"]) for b in written if "segcore" not in b["extra_info"]] == [5]
 
 
+@pytest.mark.slow
 def test_a_run_is_saved_with_everything_in_it(where: Path, pytester: pytest.Pytester) -> None:
     done = pytester.runpytest_inprocess("bench/", "--benchmark-save", *QUICK)
     done.assert_outcomes(passed=3 + 3 + 9)
@@ -93,6 +95,7 @@ def test_a_run_is_saved_with_everything_in_it(where: Path, pytester: pytest.Pyte
             assert all(0 < share <= total for share, total in zip(shares, benchmark.samples, strict=True))
 
 
+@pytest.mark.slow
 def test_pictures_lie_beside_the_run_file(where: Path, pytester: pytest.Pytester) -> None:
     pytester.runpytest_inprocess("bench/test_accuracy.py", "--benchmark-save", *QUICK).assert_outcomes(passed=3)
     run = saved(where)
@@ -107,6 +110,7 @@ def test_pictures_lie_beside_the_run_file(where: Path, pytester: pytest.Pytester
             assert (run.path.parent / name).is_file()
 
 
+@pytest.mark.slow
 def test_the_summary_fits_in_80_columns(
     where: Path, pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -124,6 +128,7 @@ def test_the_summary_fits_in_80_columns(
     assert re.search(r"^\[15/15\] throughput\[.*\] passed in \d+\.\d s \(about 0:00 left\)$", text, re.MULTILINE)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "stem"),
     [
@@ -143,6 +148,7 @@ def test_names_that_are_no_file_names_are_refused(where: Path, pytester: pytest.
     done.stderr.fnmatch_lines(["*Must not contain any of these characters*"])
 
 
+@pytest.mark.slow
 def test_a_failed_expectation_says_what_was_found_and_is_recorded(where: Path, pytester: pytest.Pytester) -> None:
     text = (where / "cases" / "all.yaml").read_text()
     (where / "cases" / "all.yaml").write_text(text.replace("dominant: cat}", "dominant: dog, absent: [cat]}"))
@@ -168,6 +174,7 @@ def test_a_failed_expectation_says_what_was_found_and_is_recorded(where: Path, p
     assert "wanted dog, found cat" in outcome.reason
 
 
+@pytest.mark.slow
 def test_random_weights_are_timed_but_not_judged(
     where: Path, pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -191,6 +198,7 @@ def test_random_weights_are_timed_but_not_judged(
     done.stdout.fnmatch_lines(["segcore: embedded is timed on random weights: *", "*embedded (random)*"])
 
 
+@pytest.mark.slow
 def test_weights_asked_for_by_name_never_fall_back(
     where: Path, pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -203,6 +211,7 @@ def test_weights_asked_for_by_name_never_fall_back(
     done.stdout.fnmatch_lines(["*weights.example is out of reach*"])
 
 
+@pytest.mark.slow
 def test_a_photo_that_cannot_be_had_skips_its_case_alone(where: Path, pytester: pytest.Pytester) -> None:
     remote = f"  - name: remote\n    image: {{url: 'https://example.invalid/a.jpg', sha256: {'0' * 64}}}\n"
     with (where / "cases" / "all.yaml").open("a") as file:
@@ -215,6 +224,7 @@ def test_a_photo_that_cannot_be_had_skips_its_case_alone(where: Path, pytester: 
     assert skip.reason.startswith("the network is off")
 
 
+@pytest.mark.slow
 def test_a_photo_of_a_package_that_is_not_installed_skips_its_case_alone(
     where: Path, pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -229,6 +239,7 @@ def test_a_photo_of_a_package_that_is_not_installed_skips_its_case_alone(
     assert "pip install 'segcore[photos]'" in skip.reason
 
 
+@pytest.mark.slow
 def test_a_case_says_itself_that_it_is_skipped(where: Path, pytester: pytest.Pytester) -> None:
     text = (where / "cases" / "all.yaml").read_text()
     (where / "cases" / "all.yaml").write_text(
@@ -293,6 +304,7 @@ def test_a_selection_is_run_in_the_order_that_loads_a_model_once(where: Path, py
     assert not (where / "reports").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["SIGINT", "SIGTERM"])
 def test_an_interrupted_run_keeps_what_it_measured(where: Path, pytester: pytest.Pytester, kind: str) -> None:
     (where / "bench" / "test_latency.py").write_text(
@@ -324,6 +336,7 @@ def test_latency(latency_item, benchmark):
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "kill") or os.name == "nt", reason="needs SIGKILL")
 def test_a_killed_run_keeps_what_it_measured(where: Path, pytester: pytest.Pytester) -> None:
     """A real process, real random weights and a real kill -9 between two items."""
@@ -343,6 +356,7 @@ def test_a_killed_run_keeps_what_it_measured(where: Path, pytester: pytest.Pytes
     assert not list(where.rglob("*.tmp"))
 
 
+@pytest.mark.slow
 def test_other_suites_notice_nothing(pytester: pytest.Pytester) -> None:
     pytester.makepyfile(
         """
@@ -372,6 +386,7 @@ def test_other_benchmarks_are_saved_and_compared_where_they_ever_were(pytester: 
     done.stdout.fnmatch_lines_random(["*(0001_x)*", "*(NOW)*"])
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:Can't compare")  # pytest-benchmark first looks in its own directory
 def test_our_runs_are_compared_by_pytest_benchmark(where: Path, pytester: pytest.Pytester) -> None:
     arguments = ("bench/test_latency.py", "--segcore-case=blue", "--benchmark-save=x", *QUICK)
@@ -383,6 +398,7 @@ def test_our_runs_are_compared_by_pytest_benchmark(where: Path, pytester: pytest
     assert not (where / ".benchmarks").exists()
 
 
+@pytest.mark.slow
 def test_pytest_benchmarks_own_flags_keep_their_meaning(where: Path, pytester: pytest.Pytester) -> None:
     done = pytester.runpytest_inprocess(
         "bench/test_throughput.py",
@@ -413,6 +429,7 @@ def test_pytest_benchmarks_own_flags_keep_their_meaning(where: Path, pytester: p
     assert not (where / "reports").exists()
 
 
+@pytest.mark.slow
 def test_the_copy_of_a_run_finds_the_pictures_too(where: Path, pytester: pytest.Pytester) -> None:
     (where / "out").mkdir()
     arguments = ("--benchmark-json=out/copy.json", "--benchmark-save=x")
@@ -423,6 +440,7 @@ def test_the_copy_of_a_run_finds_the_pictures_too(where: Path, pytester: pytest.
             assert picture_path(load_run(path), str(benchmark.info.accuracy.class_map)).is_file()
 
 
+@pytest.mark.slow
 def test_disabled_benchmarks_are_judged_but_not_timed(where: Path, pytester: pytest.Pytester) -> None:
     done = pytester.runpytest_inprocess("bench/", "--benchmark-disable", "--benchmark-save", *QUICK)
     done.assert_outcomes(passed=15)
@@ -431,10 +449,12 @@ def test_disabled_benchmarks_are_judged_but_not_timed(where: Path, pytester: pyt
     assert run.record.calibration == ()
 
 
+@pytest.mark.slow
 def test_skipped_benchmarks_leave_accuracy(where: Path, pytester: pytest.Pytester) -> None:
     pytester.runpytest_inprocess("bench/", "--benchmark-skip", *QUICK).assert_outcomes(passed=3, skipped=12)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("flag", "lines"), [("-v", ["*test_accuracy[[]*PASSED*%*"]), ("-q", ["...*"])])
 def test_pytests_own_ways_of_showing_progress_stay(
     where: Path, pytester: pytest.Pytester, flag: str, lines: list[str]
@@ -445,6 +465,7 @@ def test_pytests_own_ways_of_showing_progress_stay(
     assert "[1/3]" not in done.stdout.str()
 
 
+@pytest.mark.slow
 def test_other_plugins_still_have_their_say(where: Path, pytester: pytest.Pytester) -> None:
     pytester.makeconftest(
         """
@@ -461,6 +482,7 @@ def test_other_plugins_still_have_their_say(where: Path, pytester: pytest.Pytest
     assert document["machine_info"]["rack"] == 7
 
 
+@pytest.mark.slow
 def test_a_bench_of_ones_own(where: Path, pytester: pytest.Pytester) -> None:
     """Other modules, names and assertions, mixed with benchmarks that are not ours."""
     shutil.rmtree(where / "bench")
@@ -488,6 +510,7 @@ def test_a_bench_of_ones_own(where: Path, pytester: pytest.Pytester) -> None:
     assert len(json.loads(run.path.read_bytes())["benchmarks"]) == 4
 
 
+@pytest.mark.slow
 def test_a_run_that_cannot_be_written_is_not_passed_over(where: Path, pytester: pytest.Pytester) -> None:
     (where / "file").write_text("")
     done = pytester.runpytest_inprocess(
@@ -499,6 +522,7 @@ def test_a_run_that_cannot_be_written_is_not_passed_over(where: Path, pytester: 
     assert "cannot be written" in done.stdout.str() + done.stderr.str()
 
 
+@pytest.mark.slow
 def test_photos_are_decoded_as_they_are(where: Path, pytester: pytest.Pytester) -> None:
     pytester.runpytest_inprocess("bench/test_accuracy.py", "--benchmark-save", *QUICK)
     run = saved(where)
@@ -507,6 +531,7 @@ def test_photos_are_decoded_as_they_are(where: Path, pytester: pytest.Pytester) 
         assert np.abs(np.asarray(image).astype(int) - (200, 30, 30)).max() <= 3
 
 
+@pytest.mark.slow
 def test_int8_is_calibrated_on_the_photos_that_are_named(
     where: Path, pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -553,6 +578,7 @@ def test_misspelt_names_in_a_case_are_noticed(where: Path, pytester: pytest.Pyte
     assert re.search(message, done.stderr.str())
 
 
+@pytest.mark.slow
 def test_memory_that_is_not_the_item_s_is_left_out(
     where: Path, pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -561,6 +587,7 @@ def test_memory_that_is_not_the_item_s_is_left_out(
     assert [b.info.peak_memory_bytes for b in saved(where).benchmarks] == [None] * 3
 
 
+@pytest.mark.slow
 def test_energy_is_recorded_where_it_is_counted(
     where: Path, pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -575,6 +602,7 @@ def test_energy_is_recorded_where_it_is_counted(
         assert benchmark.info.joules_per_image == 10.0 / energy.calls / 4
 
 
+@pytest.mark.slow
 def test_no_counter_no_energy(where: Path, pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
     def none(device: str) -> None:
         raise DeviceError("none")
@@ -584,6 +612,7 @@ def test_no_counter_no_energy(where: Path, pytester: pytest.Pytester, monkeypatc
     assert [b.info.energy for b in saved(where).benchmarks] == [None] * 3
 
 
+@pytest.mark.slow
 def test_latency_items_are_profiled_after_they_were_measured(where: Path, pytester: pytest.Pytester) -> None:
     options = ("--segcore-profile=traces", "--segcore-size=32", "--segcore-batch=1", "--benchmark-save")
     pytester.runpytest_inprocess("bench/", *options, *QUICK).assert_outcomes(passed=6)
@@ -594,6 +623,7 @@ def test_latency_items_are_profiled_after_they_were_measured(where: Path, pytest
         assert {len(times) for times in benchmark.info.stages.values()} <= {len(benchmark.samples)}
 
 
+@pytest.mark.slow
 def test_threads_are_swept_and_set_back(
     where: Path, pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, one_thread: None
 ) -> None:
@@ -625,6 +655,7 @@ def test_a_runtime_that_uses_fewer_threads_has_a_warning(where: Path) -> None:
     assert warnings(2, {"threads": "2"}) == warnings(None, {"threads": "2"}) == warnings(3, {}) == ()
 
 
+@pytest.mark.slow
 def test_figures_are_kept_if_pictures_and_traces_cannot_be_written(
     where: Path, pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
 ) -> None:

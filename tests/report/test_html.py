@@ -65,6 +65,7 @@ class Parsed(HTMLParser):
         self._inside = ""
 
 
+@pytest.mark.slow
 def test_page_needs_no_network(page: str) -> None:
     for tag, attributes in Parsed(page).tags:
         for name in ("src", "href", "xlink:href", "action", "poster", "data"):

@@ -105,6 +105,7 @@ def check_names(svg: str, names: Sequence[str]) -> None:
             assert plain_text(name) in unescape(svg)
 
 
+@pytest.mark.slow
 @given(name=st.text(max_size=60))
 @example(name="\U0001f63a" * 60)
 @example(name="datum.ms ? [1] : {signal: 'x'}")

@@ -94,6 +94,7 @@ def check_changes(run: Run, document: dict[str, Any], show_each: int) -> None:
     assert 20 < refused < len(paths)
 
 
+@pytest.mark.slow
 def test_every_change_of_one_value_is_refused_in_one_line_or_read(run: Run, document: dict[str, Any]) -> None:
     check_changes(run, document, show_each=20)
 

@@ -63,6 +63,7 @@ def test_nan_is_kept(run: Run) -> None:
     assert math.isnan(load_run(run.path).benchmarks[0].samples[0])
 
 
+@pytest.mark.slow
 def test_pytest_benchmark_reads_our_files(run: Run, tmp_path: Path) -> None:
     ((_, data),) = FileStorage(tmp_path, logger=None).load()
     assert [b["name"] for b in data["benchmarks"]] == [b.name for b in run.benchmarks]

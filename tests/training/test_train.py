@@ -204,6 +204,7 @@ def test_the_result_lies_between_the_weights_before_the_tail_and_after(voc_root:
         assert torch.allclose(tensor, 0.75 * before[name] + 0.25 * after[name], atol=1e-6)
 
 
+@pytest.mark.slow
 def test_features_are_kept_near_to_those_of_imagenet(voc_root: Path) -> None:
     photos = train_photos(voc_root)
 
@@ -272,6 +273,7 @@ def test_presence_is_fitted_to_what_photos_show(voc_root: Path) -> None:
     assert dog[[0, 19]].max() < -2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("killed_at", "saved"), [(3, 2), (5, 4), (6, 5)])
 def test_a_killed_and_resumed_run_ends_in_the_same_bits(
     voc_root: Path, tmp_path: Path, killed_at: int, saved: int
@@ -311,6 +313,7 @@ def test_missing_imagenet_weights_are_named() -> None:
         backbone_tensors("no_such_weights")
 
 
+@pytest.mark.slow
 def test_the_command_writes_a_file_that_loads_with_its_recipe(voc_root: Path, tmp_path: Path) -> None:
     output = tmp_path / "out" / "net.safetensors"
     arguments = ["--voc-root", voc_root, "--workspace", tmp_path / "w", "--output", output, "--steps", 2, "--tail", 1]
