@@ -8,7 +8,6 @@ from __future__ import annotations
 import hashlib
 import math
 import stat
-import warnings
 import zipfile
 from collections.abc import Iterable, Mapping
 from itertools import chain
@@ -21,6 +20,7 @@ from torch import nn
 
 from segcore.core.errors import ModelError
 from segcore.core.labels import NUM_CLASSES
+from segcore.core.quiet import quiet
 
 State = Mapping[str, torch.Tensor]
 
@@ -126,8 +126,7 @@ def _load_pickled(file: IO[bytes], most: int) -> object:
         if sum(entry.file_size for entry in entries if entry.filename.endswith(".pkl")) > _MAX_PICKLE:
             raise ValueError(f"more than {_MAX_PICKLE >> 20} MiB of it are not tensors")
     file.seek(0)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of sparse and quantized tensors, which are refused by name
+    with quiet():  # torch warns of sparse and quantized tensors, which are refused by name
         return cast(object, torch.load(file if is_zip else cast(Any, _Pickles(file)), "cpu", weights_only=True))
 
 
