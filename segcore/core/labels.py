@@ -1,15 +1,218 @@
-"""The 21 PASCAL VOC classes: names, aliases and the colour palette.
+"""Label sets: the classes that a model tells apart, with their names, colours and indices.
 
-Names and their order are those of the VOC 2012 development kit
-(http://host.robots.ox.ac.uk/pascal/VOC/voc2012/htmldoc/devkit_doc.html), the palette is its ``VOCcolormap``.
+Sources of the constants:
+
+- `VOC`: names and order of the VOC 2012 development kit
+  (http://host.robots.ox.ac.uk/pascal/VOC/voc2012/htmldoc/devkit_doc.html), colours of its ``VOCcolormap``.
+- `CITYSCAPES`: the 19 train ids of ``cityscapesscripts/helpers/labels.py`` (github.com/mcordts/cityscapesScripts).
+- `ADE20K`: the 150 classes of the scene parsing challenge, named by the first word of each in its
+  ``objectInfo150.txt``; colours of mmsegmentation. Index 0 is ``wall``: labels reduced by one, 255 not scored.
+- `COCO_STUFF`: the 171 classes that COCO-Stuff 164k has pixels of (80 things, then 91 stuff; 11 of the 182 ids of its
+  ``labels.txt`` never occur), numbered without gaps as in mmsegmentation. The set has no published RGB palette, and
+  that of mmsegmentation paints persons like bicycles: colours are those of the VOC colour map.
 """
 
 from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from importlib import resources
+from types import MappingProxyType
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from segcore.core.errors import UsageError, nearest_hint
+
+MAX_CLASSES = 65_535
+"""Most classes of a label set: 16 bits, less one value for pixels that are not scored."""
+MAX_NAME = 100
+"""Most characters of the name of a class or of a label set."""
+VOID_COLOR = (224, 224, 192)
+"""Colour of pixels that are not scored: that of 255 in the VOC colour map."""
+_BY_DEFAULT = -1
+
+Color = tuple[int, int, int]
+ClassMap = npt.NDArray[np.uint8] | npt.NDArray[np.uint16]
+"""Indices of classes, (H, W)."""
+
+
+def voc_colormap(n: int = 256) -> npt.NDArray[np.uint8]:
+    """Return the VOC colour map as uint8 RGB, shape (n, 3).
+
+    Bits 0, 1, 2 of the index go to the top bits of R, G, B, then bits 3, 4, 5 to the next, and so on: the
+    ``VOCcolormap`` function of the VOC development kit.
+    """
+    index = np.arange(n)
+    colours = np.zeros((n, 3), dtype=np.uint8)
+    for shift in range(8):
+        for channel in range(3):
+            colours[:, channel] |= ((index >> (3 * shift + channel) & 1) << (7 - shift)).astype(np.uint8)
+    return colours
+
+
+@dataclass(frozen=True)
+class LabelSet:
+    """The classes of a model: index i is channel i of its logits, and value i of its class maps.
+
+    Raises:
+        UsageError: there are no classes or too many, names, colours, aliases or indices contradict each other.
+    """
+
+    name: str
+    """Of the label set, such as ``voc``; two sets with the same `digest` are the same whatever they are called."""
+    names: tuple[str, ...]
+    """Of the classes, 1 to 65,535, each once; letter case does not tell them apart."""
+    colors: tuple[Color, ...] = ()
+    """RGB of each class, 0 to 255; if empty, the VOC colour map is used, its black for the background alone."""
+    aliases: Mapping[str, str] = field(default_factory=dict, hash=False)
+    """Names of classes by other names for them, in lower case."""
+    background: int | None = None
+    """Index of the class that is painted transparent and never dominant; None if every class is one to look for."""
+    ignore: int | None = _BY_DEFAULT
+    """Value of pixels of a ground-truth mask that are not scored, None if all are; 255 by default, or 65,535 if a class
+    has index 255."""
+
+    def __post_init__(self) -> None:
+        set_field = object.__setattr__  # the fields of a frozen dataclass are set in no other way
+        count = len(self.names)
+        if self.ignore == _BY_DEFAULT:
+            set_field(self, "ignore", 255 if count <= 255 else MAX_CLASSES)
+        if not self.colors:
+            colours = voc_colormap(count + 1)[1:] if self.background is None else _around(self.background, count)
+            set_field(self, "colors", tuple(map(tuple, colours.tolist())))
+        aliases = {alias.strip().lower(): name for alias, name in self.aliases.items()}
+        set_field(self, "aliases", aliases)
+        if problem := _problem(self):
+            raise UsageError(f"label set {self.name!r}: {problem}")
+
+    def __len__(self) -> int:
+        """Return the number of classes."""
+        return len(self.names)
+
+    def find(self, name: str | int) -> int | None:
+        """Return the index of a class by name, alias or index (also as text); None if there is no such class."""
+        if isinstance(name, bool):
+            return None
+        if isinstance(name, int):
+            return name if 0 <= name < len(self.names) else None
+        key = name.strip().lower()
+        if key in self._indices:
+            return self._indices[key]
+        return self.find(int(key)) if key.isdecimal() and key.isascii() and len(key) <= 5 else None
+
+    def index(self, name: str | int) -> int:
+        """Return the index of a class by name, alias or index (also as text).
+
+        Raises:
+            UsageError: there is no such class; the message names the nearest.
+        """
+        found = self.find(name)
+        if found is not None:
+            return found
+        is_number = not isinstance(name, str) or (name.strip().isdecimal() and name.strip().isascii())
+        if is_number:
+            wanted = f"an index from 0 to {len(self.names) - 1} or a name"
+            raise UsageError(f"class {name!r} is not a class of {self.name}: expected {wanted}")
+        hint = nearest_hint(str(name).strip(), self._indices)
+        listed = ", ".join(self.names[:_MOST_LISTED]) + (", ..." if len(self.names) > _MOST_LISTED else "")
+        raise UsageError(f"unknown class {name!r}{hint}; the classes of {self.name} are {listed}")
+
+    def canonical(self, name: str | int) -> str:
+        """Return the name of a class that is given by name, alias or index; raise like `index`."""
+        return self.names[self.index(name)]
+
+    @cached_property
+    def _indices(self) -> dict[str, int]:
+        """Index by name and by alias, in lower case."""
+        names = {name.lower(): index for index, name in enumerate(self.names)}
+        return {alias: names[name.lower()] for alias, name in self.aliases.items()} | names
+
+    @property
+    def background_name(self) -> str | None:
+        """Name of the background class, None if there is none."""
+        return None if self.background is None else self.names[self.background]
+
+    @property
+    def dtype(self) -> type[np.uint8] | type[np.uint16]:
+        """Type of class maps: uint8 up to 256 classes, else uint16."""
+        return np.uint8 if len(self.names) <= 256 else np.uint16
+
+    @cached_property
+    def palette(self) -> npt.NDArray[np.uint8]:
+        """RGB of the classes, uint8 (n, 3), read-only."""
+        colours = np.array(self.colors, dtype=np.uint8)
+        colours.setflags(write=False)
+        return colours
+
+    @cached_property
+    def lookup(self) -> npt.NDArray[np.uint8]:
+        """RGB by value of a class map, uint8 (256, 3) or (65536, 3), read-only: classes, `VOID_COLOR`, else black."""
+        narrow = self.dtype is np.uint8 and (self.ignore is None or self.ignore < 256)
+        colours = np.zeros((256 if narrow else 65_536, 3), dtype=np.uint8)
+        colours[: len(self.names)] = self.palette
+        if self.ignore is not None:
+            colours[self.ignore] = VOID_COLOR
+        colours.setflags(write=False)
+        return colours
+
+    @cached_property
+    def digest(self) -> str:
+        """Return the sha256, as hex digits, of what figures depend on: names in their order, background and ignore."""
+        content = json.dumps([list(self.names), self.background, self.ignore], ensure_ascii=True)
+        return hashlib.sha256(content.encode()).hexdigest()
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return the fields alone: tables are made again where they are needed."""
+        return {name: self.__dict__[name] for name in self.__dataclass_fields__}
+
+
+_MOST_LISTED = 25
+
+
+def _around(background: int, count: int) -> npt.NDArray[np.uint8]:
+    """Return the VOC colour map with its black at the index of the background, and the others in order."""
+    others = voc_colormap(count)[1:]
+    return np.insert(others, min(max(background, 0), len(others)), 0, axis=0)
+
+
+def _problem(labels: LabelSet) -> str:
+    """Return what contradicts what in a label set; empty if nothing does."""
+    count = len(labels.names)
+    if not 1 <= count <= MAX_CLASSES:
+        return f"has {count} classes, wanted 1 to {MAX_CLASSES:,}"
+    for text in (labels.name, *labels.names, *labels.aliases):
+        if not text.isprintable() or text != text.strip() or not 1 <= len(text) <= MAX_NAME:
+            return f"the name {text[: MAX_NAME + 1]!r} is not 1 to {MAX_NAME} printable characters without outer spaces"
+    first: dict[str, int] = {}
+    for index, name in enumerate(labels.names):
+        if first.setdefault(name.lower(), index) != index:
+            return f"classes {first[name.lower()]} and {index} are both named {name!r}: wanted each name once"
+    for alias, name in labels.aliases.items():
+        if name.lower() not in first:
+            return f"the alias {alias!r} is for {name!r}, which is not a class{nearest_hint(name, first)}"
+        if first.get(alias, first[name.lower()]) != first[name.lower()]:
+            return f"the alias {alias!r} of {name!r} is the name of another class"
+    if len(labels.colors) != count:
+        return f"has {len(labels.colors)} colours for {count} classes"
+    for color in labels.colors:
+        if len(color) != 3 or not all(isinstance(part, int) and 0 <= part <= 255 for part in color):
+            return f"the colour {color} is not three whole numbers from 0 to 255"
+    if labels.background is not None and not 0 <= labels.background < count:
+        return f"the background is class {labels.background}, wanted an index from 0 to {count - 1}, or none"
+    if labels.ignore is not None and not count <= labels.ignore <= MAX_CLASSES:
+        return f"ignore is {labels.ignore}, wanted a value from {count} to {MAX_CLASSES:,}, which no class has, or none"
+    return ""
+
+
+def numbered(count: int) -> LabelSet:
+    """Return ``class 0``, ``class 1``, ...: the labels of a model that does not say what its classes are."""
+    return LabelSet(f"numbered-{count}", tuple(f"class {index}" for index in range(count)))
+
 
 VOC_CLASSES: tuple[str, ...] = (
     "background",
@@ -56,41 +259,40 @@ ALIASES: dict[str, str] = {
     "monitor": "tvmonitor",
 }
 
-
-def voc_colormap(n: int = 256) -> npt.NDArray[np.uint8]:
-    """Return the VOC colour map as uint8 RGB, shape (n, 3).
-
-    Bits 0, 1, 2 of the index go to the top bits of R, G, B, then bits 3, 4, 5 to the next, and so on: the
-    ``VOCcolormap`` function of the VOC development kit.
-    """
-    index = np.arange(n)
-    colours = np.zeros((n, 3), dtype=np.uint8)
-    for shift in range(8):
-        for channel in range(3):
-            colours[:, channel] |= ((index >> (3 * shift + channel) & 1) << (7 - shift)).astype(np.uint8)
-    return colours
-
-
-VOC_PALETTE: npt.NDArray[np.uint8] = voc_colormap(NUM_CLASSES)
+VOC = LabelSet("voc", VOC_CLASSES, aliases=ALIASES, background=0, ignore=IGNORE_INDEX)
+VOC_PALETTE: npt.NDArray[np.uint8] = VOC.palette
 """RGB colours of the 21 classes, uint8, shape (21, 3)."""
-VOC_PALETTE.setflags(write=False)
+
+
+def _read_tables() -> dict[str, LabelSet]:
+    text = resources.files("segcore.core").joinpath("label_sets.json").read_text(encoding="utf-8")
+    return {name: LabelSet(name, **_fields(table)) for name, table in json.loads(text).items()}
+
+
+def _fields(table: Mapping[str, Any]) -> dict[str, Any]:
+    colors = tuple(tuple(bytes.fromhex(color)) for color in table["colors"])  # of three bytes each
+    return {"names": tuple(table["names"]), "colors": colors, "aliases": table["aliases"]}
+
+
+LABEL_SETS: Mapping[str, LabelSet] = MappingProxyType({"voc": VOC, **_read_tables()})
+"""The label sets that have a name: ``voc``, ``cityscapes``, ``ade20k`` and ``coco-stuff``."""
+CITYSCAPES = LABEL_SETS["cityscapes"]
+ADE20K = LABEL_SETS["ade20k"]
+COCO_STUFF = LABEL_SETS["coco-stuff"]
+
+
+def label_set(name: str) -> LabelSet:
+    """Return a label set of `LABEL_SETS` by name.
+
+    Raises:
+        UsageError: there is none; the message names the nearest.
+    """
+    if name.strip().lower() not in LABEL_SETS:
+        hint = nearest_hint(name, LABEL_SETS)
+        raise UsageError(f"unknown label set {name!r}{hint}; known: {', '.join(LABEL_SETS)}, or a list of names")
+    return LABEL_SETS[name.strip().lower()]
 
 
 def class_index(name: str | int) -> int:
-    """Return the class index (0 to 20) for a VOC name, a common alias or an index.
-
-    Raises:
-        UsageError: the name or index is not one of the 21 classes.
-    """
-    if isinstance(name, bool) or (isinstance(name, int) and not 0 <= name < NUM_CLASSES):
-        raise UsageError(f"class {name!r} is not a VOC class: expected an index from 0 to {NUM_CLASSES - 1} or a name")
-    if isinstance(name, int):
-        return name
-    key = name.strip().lower()
-    key = ALIASES.get(key, key)
-    if key.isdecimal() and key.isascii():
-        return class_index(int(key))
-    if key not in VOC_CLASSES:
-        hint = nearest_hint(key, [*VOC_CLASSES, *ALIASES])
-        raise UsageError(f"unknown class {name!r}{hint}; the VOC classes are {', '.join(VOC_CLASSES)}")
-    return VOC_CLASSES.index(key)
+    """Return the class index (0 to 20) for a VOC name, a common alias or an index; raise like `LabelSet.index`."""
+    return VOC.index(name)

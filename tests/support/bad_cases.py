@@ -69,7 +69,7 @@ BAD: dict[str, tuple[str | bytes, str]] = {
         HEAD + "expect: {dominant: doog}",
         "3:20: expect.dominant: unknown class 'doog' (did you mean 'dog'?)",
     ),
-    "class 21": (HEAD + "expect: {dominant: 21}", "3:20: expect.dominant: class 21 is not a VOC class"),
+    "class 21": (HEAD + "expect: {dominant: 21}", "3:20: expect.dominant: class 21 is not a class of voc"),
     "class true": (HEAD + "expect: {dominant: True}", "3:20: expect.dominant: should be the name or index of a VOC"),
     "class 1.5": (HEAD + "expect: {dominant: 1.5}", "3:20: expect.dominant: should be the name or index"),
     "expect is null": (HEAD + "expect:", "3:8: expect: should be a mapping, found nothing"),
