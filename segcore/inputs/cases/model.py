@@ -98,7 +98,8 @@ def _alone_too(schema: dict[str, Any]) -> None:
     schema["anyOf"] = [items, {"type": schema.pop("type"), "items": items}]
 
 
-def _web_address(url: str) -> str:
+def web_address(url: str) -> str:
+    """Return a URL that can be one; raise a validation error otherwise."""
     try:
         parts = urlsplit(url)
         fits = parts.scheme in {"https", "http"} and bool(parts.hostname) and not set(url) & set(" \t\n")
@@ -140,7 +141,7 @@ class CaseModel(BaseModel):
 class ImageSource(CaseModel):
     """Source of a photo or mask: exactly one of `url` (with `sha256`), `path` and `resource`."""
 
-    url: Annotated[str, Strict(), AfterValidator(_web_address)] | None = None
+    url: Annotated[str, Strict(), AfterValidator(web_address)] | None = None
     """Address to download from, preferably one that never changes (pinned to a commit)."""
     sha256: Annotated[str, Strict(), Field(pattern=SHA256)] | None = None
     """SHA-256 of the file at `url`: 64 hexadecimal digits."""

@@ -1,0 +1,158 @@
+"""What a model file says: where the model comes from, and what its input and its output mean.
+
+The defaults are those of torchvision's segmentation networks and of `embedded`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from segcore.core.labels import LabelSet
+
+SourceKind = Literal[
+    "torchvision", "python", "onnx", "openvino", "litert", "exported", "torchscript", "transformers", "command"
+]
+ResizeKind = Literal["shorter", "longer", "fixed", "letterbox", "none"]
+Interpolation = Literal["nearest", "bilinear", "bicubic", "box", "hamming", "lanczos"]
+Colour = Literal["rgb", "bgr", "grey"]
+Layout = Literal["nchw", "nhwc"]
+InputType = Literal["float32", "float16", "uint8"]
+OutputKind = Literal["logits", "probabilities", "sigmoid", "classes"]
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+
+@dataclass(frozen=True)
+class Resize:
+    """The size that a photo gets before it goes into the model."""
+
+    kind: ResizeKind = "shorter"
+    """``shorter`` and ``longer``: that side gets a length, and the photo keeps its proportions; ``fixed``: (H, W),
+    whatever the proportions; ``letterbox``: as large as fits into (H, W), centred, the rest filled; ``none``."""
+    size: tuple[int, ...] = ()
+    """(H, W) of ``fixed`` and ``letterbox``; of ``shorter`` and ``longer`` the length, () if each run names it."""
+
+
+@dataclass(frozen=True)
+class InputSpec:
+    """How a photo becomes the model's input: resize, pad, choose channels, then ``(value * scale - mean) / std``."""
+
+    resize: Resize = Resize()
+    multiple_of: int = 1
+    """Height and width are padded at the bottom and on the right to multiples of this; the output is cut back."""
+    fill: tuple[int, int, int] = (0, 0, 0)
+    """RGB colour of what is padded, 0 to 255, before normalisation."""
+    interpolation: Interpolation = "bilinear"
+    antialias: bool = True
+    """Whether to average over all pixels when a photo gets smaller, as Pillow does and OpenCV does not."""
+    colour: Colour = "rgb"
+    """Order of the channels; ``grey`` is one channel, the luma of ITU-R 601."""
+    scale: float = 1 / 255
+    """Factor for the 8-bit values."""
+    mean: tuple[float, ...] = IMAGENET_MEAN
+    """Of each channel in the order of `colour`."""
+    std: tuple[float, ...] = IMAGENET_STD
+    layout: Layout = "nchw"
+    dtype: InputType = "float32"
+
+    @property
+    def own_size(self) -> tuple[int, ...] | None:
+        """The model's own size, (H, W) or (side,); () if it takes photos as they are; None if runs name a size."""
+        return None if self.resize.kind in ("shorter", "longer") and not self.resize.size else self.resize.size
+
+    @property
+    def channels(self) -> int:
+        """Number of channels."""
+        return 1 if self.colour == "grey" else 3
+
+
+@dataclass(frozen=True)
+class OutputSpec:
+    """What the model's output means."""
+
+    name: str | None = None
+    """Of the output tensor if there are several; None for the only one, or for ``out`` or ``logits`` of a dict."""
+    kind: OutputKind = "logits"
+    """``sigmoid``: one channel of probabilities of class 1, or of each class but the background; ``classes``: a class
+    map of integers."""
+    threshold: float = 0.5
+    """Probability from which ``sigmoid`` means that the class is there."""
+    layout: Layout = "nchw"
+    align_corners: bool = False
+    """Whether the corners of the output are the corners of the input when it is enlarged."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where a model comes from."""
+
+    kind: SourceKind
+    location: str
+    """Name of a torchvision model, ``package.module:factory``, absolute path of a file or directory, or a program."""
+    arguments: tuple[str, ...] = ()
+    """Of a program."""
+    keywords: tuple[tuple[str, Any], ...] = ()
+    """Keyword arguments of a factory."""
+    weights: str | None = None
+    """Absolute path or https URL of the weights; None for those of the source itself."""
+    sha256: str | None = None
+    """SHA-256 of the weights, which is checked."""
+
+
+@dataclass(frozen=True)
+class Description:
+    """What a model's own files say about it: `InputSpec` and `OutputSpec` by field, and its labels if it has any."""
+
+    labels: LabelSet | None = None
+    input: Mapping[str, Any] = field(default_factory=dict)
+    output: Mapping[str, Any] = field(default_factory=dict)
+    assumptions: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    """A model file that was read."""
+
+    name: str
+    source: Source
+    labels: LabelSet | None = None
+    """None if nothing has named them yet: then the source's own, else numbered ones."""
+    input: InputSpec = InputSpec()
+    output: OutputSpec = OutputSpec()
+    assumptions: tuple[str, ...] = ()
+    """What nobody has said and was assumed, each in a sentence."""
+    said: frozenset[str] = field(default=frozenset(), compare=False)
+    """What the file says, such as ``input.mean``; the rest are defaults, and a source's own description goes first."""
+    root: Path = field(default=Path(), compare=False)
+    """Directory that modules of ``python:`` are imported from too, and in which a program runs."""
+    file: Path | None = field(default=None, compare=False)
+    """The model file; None if there is none."""
+
+    def completed(self, found: Description) -> ModelSpec:
+        """Return the same with what the model's own files say wherever the model file says nothing."""
+        parts: dict[str, Any] = {}
+        for name, values in (("input", found.input), ("output", found.output)):
+            new = {key: value for key, value in values.items() if f"{name}.{key}" not in self.said}
+            parts[name] = replace(getattr(self, name), **new)
+        return replace(
+            self, labels=self.labels or found.labels, assumptions=(*self.assumptions, *found.assumptions), **parts
+        )
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of what the file says, 64 hexadecimal digits: equal wherever it lies and however it is written."""
+        content: dict[str, Any] = {"name": self.name, "input": asdict(self.input), "output": asdict(self.output)}
+        source = asdict(self.source)
+        for key in ("location", "weights"):
+            path = Path(source[key] or "")
+            if path.is_absolute() and self.file is not None:  # the same on every machine
+                source[key] = Path(os.path.relpath(path, self.file.parent)).as_posix()
+        content |= {"source": source, "labels": self.labels.digest if self.labels else None}
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()

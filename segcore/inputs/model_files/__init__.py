@@ -1,0 +1,159 @@
+"""Read model files: what a model is and what its input and output mean, in YAML; docs/models.md explains every key.
+
+Every problem of every file is reported at once. No network is loaded here: see `segcore.inference.models`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from segcore.core.errors import ModelError, nearest_hint
+from segcore.core.files import is_hidden
+from segcore.core.model_spec import ModelSpec, Source, SourceKind
+from segcore.inputs.cases.problems import problems_of
+from segcore.inputs.cases.yaml_source import Problem, read_yaml
+from segcore.inputs.model_files.model import SCHEMA_COMMAND, ModelEntry, json_schema
+from segcore.inputs.model_files.spec import spec_of
+
+__all__ = [
+    "DIRECTORY",
+    "SCHEMA_COMMAND",
+    "ModelFiles",
+    "Problem",
+    "check_model_file",
+    "is_path",
+    "json_schema",
+    "open_model_files",
+    "read_model_file",
+    "spec_of_path",
+]
+
+DIRECTORY = "models"
+"""Where model files are looked for if nothing else is named."""
+SUFFIXES = (".yaml", ".yml")
+SOURCES: dict[str, SourceKind] = {
+    ".onnx": "onnx",
+    ".xml": "openvino",
+    ".tflite": "litert",
+    ".pt2": "exported",
+    ".ts": "torchscript",
+    ".torchscript": "torchscript",
+}
+"""Kind of source by the suffix of its file."""
+
+
+def check_model_file(path: Path) -> tuple[ModelSpec | None, tuple[Problem, ...]]:
+    """Return what a model file says, None if it is invalid, and every problem of it."""
+    node, found = read_yaml(path)
+    problems = list(found)
+    if node is None or node.value is None:
+        empty = Problem(path, 1, 1, "is empty: wanted a model, at least `source:`")
+        return None, tuple(problems or [empty])
+    try:
+        entry = ModelEntry.model_validate(node.value)
+    except ValidationError as error:
+        problems += problems_of(error, node, path, ModelEntry)
+        return None, tuple(sorted(problems, key=lambda problem: (problem.line, problem.column)))
+    spec, found_later = spec_of(entry, node, path)
+    problems += found_later
+    return (None if problems else spec), tuple(problems)
+
+
+def read_model_file(path: Path) -> ModelSpec:
+    """Return what a model file says.
+
+    Raises:
+        ModelError: it is invalid; the message lists every problem.
+    """
+    spec, problems = check_model_file(path)
+    if spec is None:
+        raise _invalid(f"the model file {path}", problems)
+    return spec
+
+
+def _invalid(what: str, problems: Iterable[Problem]) -> ModelError:
+    lines = [str(problem) for problem in problems]
+    return ModelError("\n  ".join([f"{len(lines)} problem{'s' * (len(lines) > 1)} in {what}", *lines]))
+
+
+@dataclass(frozen=True)
+class ModelFiles:
+    """The model files of a directory."""
+
+    directory: Path
+    specs: tuple[ModelSpec, ...] = ()
+    """Of the valid ones, by name."""
+    problems: tuple[Problem, ...] = ()
+    """Of the others."""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the models."""
+        return tuple(spec.name for spec in self.specs)
+
+    def find(self, name: str, built_in: Iterable[str] = ()) -> ModelSpec:
+        """Return the model with a name, or that of a path: a model file, or a model that describes itself.
+
+        Args:
+            name: as a user wrote it.
+            built_in: names that the message names too.
+
+        Raises:
+            ModelError: there is none; the message names the nearest, and the problems of invalid files.
+        """
+        for spec in self.specs:
+            if spec.name == name:
+                return spec
+        if is_path(name):
+            return spec_of_path(Path(name))
+        if self.problems:
+            raise _invalid(f"{self.directory}, where no valid file describes the model {name!r}", self.problems)
+        known = [*built_in, *self.names]
+        raise ModelError(f"unknown model {name!r}{nearest_hint(name, known)}; known: {', '.join(known)}")
+
+
+def open_model_files(directory: Path) -> ModelFiles:
+    """Return the model files of a directory and below it; none if there is no such directory."""
+    if not directory.is_dir():
+        return ModelFiles(directory)
+    found = (file for file in directory.rglob("*") if file.suffix.lower() in SUFFIXES and not file.is_dir())
+    files = sorted((file for file in found if not is_hidden(file.relative_to(directory))), key=Path.as_posix)
+    specs: dict[str, ModelSpec] = {}
+    problems: list[Problem] = []
+    for file in files:
+        spec, wrong = check_model_file(file)
+        problems += wrong
+        if spec is None:
+            continue
+        if spec.name in specs:
+            problems.append(Problem(file, 1, 1, f"name: {spec.name!r} is also the name in {specs[spec.name].file}"))
+        else:
+            specs[spec.name] = spec
+    return ModelFiles(directory, tuple(specs[name] for name in sorted(specs)), tuple(problems))
+
+
+def is_path(name: str) -> bool:
+    """Return whether a model that a user named is a path, not a name: it has a separator or a known suffix."""
+    return "/" in name or "\\" in name or Path(name).suffix.lower() in (*SUFFIXES, *SOURCES)
+
+
+def spec_of_path(path: Path) -> ModelSpec:
+    """Return what a model file says, or for a model that describes itself that it is one, with the defaults.
+
+    Raises:
+        ModelError: there is no such file, it is invalid, or its kind is unknown.
+    """
+    suffix = path.suffix.lower()
+    if suffix in SUFFIXES:
+        return read_model_file(path)
+    kind = "transformers" if (path / "config.json").is_file() else SOURCES.get(suffix)
+    if not path.exists() or kind is None:
+        what = "there is no such file" if not path.exists() else "is no model that describes itself"
+        wanted = f"a model file (.yaml), a file {', '.join(SOURCES)}, or a directory with a config.json"
+        raise ModelError(f"{path}: {what}; wanted a name of `segcore models`, {wanted}")
+    location = str(path.absolute())
+    return ModelSpec(path.stem or path.absolute().name, Source(kind, location), root=Path.cwd())

@@ -1,0 +1,329 @@
+"""Models of a model file that validate themselves, and the JSON Schema made from them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import AfterValidator, BeforeValidator, Field, Strict, ValidatorFunctionWrapHandler, WrapValidator
+from pydantic import model_validator as check
+from pydantic_core import PydanticCustomError
+
+from segcore.core.labels import LABEL_SETS, MAX_CLASSES
+from segcore.core.model_spec import Colour, InputType, Interpolation, Layout, OutputKind
+from segcore.inputs.cases.model import SHA256, CaseModel, Conflict, Identifier, Share, Text, refuse, web_address
+
+SCHEMA_COMMAND = "segcore models --schema > models/model.schema.json"
+MAX_SIDE = 1 << 14
+"""Largest height or width of a model's input."""
+WITH_WEIGHTS = ("torchvision", "python")
+"""Sources whose weights are not in the files that they name."""
+SIZES = ("shorter", "longer", "none")
+"""What `resize` may be without a number."""
+FRACTION = r"^[0-9]{1,9} */ *[0-9]{1,9}$"
+FACTORY = r"^[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*:[A-Za-z_][A-Za-z0-9_]*$"
+COLOUR = r"^#[0-9a-fA-F]{6}$"
+
+
+def _alternative(*schemas: dict[str, Any]) -> Callable[[dict[str, Any]], None]:
+    """Return a function that allows other forms in the JSON Schema of a field."""
+
+    def extend(schema: dict[str, Any]) -> None:
+        own = {key: schema.pop(key) for key in list(schema) if key not in ("description", "title", "default")}
+        schema["anyOf"] = [*schemas, *own.pop("anyOf", [own])]
+
+    return extend
+
+
+def _unit(value: object) -> object:
+    """Return the number that ``1/255`` is."""
+    if isinstance(value, str) and re.fullmatch(FRACTION, value):
+        top, bottom = map(int, value.split("/"))
+        return top / bottom if bottom else value
+    return value
+
+
+def _listed(value: object) -> object:
+    return value if isinstance(value, list | tuple | dict | str | None) else (value,)
+
+
+def _color(value: object) -> object:
+    """Return (R, G, B) for ``#804080`` or a list; other values are refused where they are."""
+    if isinstance(value, str) and re.fullmatch(COLOUR, value):
+        return tuple(bytes.fromhex(value[1:]))
+    if isinstance(value, list | tuple) and len(value) == 3 and all(type(v) is int and 0 <= v <= 255 for v in value):
+        return tuple(value)
+    raise PydanticCustomError("color", "should be a colour, [R, G, B] of 0 to 255 or '#RRGGBB' in quotes")
+
+
+def _plain(value: object) -> object:
+    """Return an argument of a factory, with lists as tuples."""
+    if isinstance(value, list):
+        return tuple(_plain(item) for item in value)
+    if isinstance(value, dict):
+        raise PydanticCustomError("argument", "should be text, a number, true, false, null, or a list of them")
+    return value
+
+
+def _word(value: object, validate: ValidatorFunctionWrapHandler) -> ResizeEntry:
+    """Return ``shorter``, ``longer`` or ``none`` as the entry that it stands for."""
+    if not isinstance(value, str):
+        found: ResizeEntry = validate(value)
+        return found
+    if value not in SIZES:
+        words = "should be shorter, longer or none, or a mapping such as `fixed: [512, 1024]`"
+        raise PydanticCustomError("resize", words)
+    return ResizeEntry.model_construct({value} - {"none"})
+
+
+def _one_of(entry: CaseModel, keys: Iterable[str], what: str) -> Iterable[Conflict]:
+    given = sorted(entry.model_fields_set.intersection(keys))
+    if len(given) != 1:
+        yield (), f"wanted exactly one of {', '.join(keys)}{what}, found {' and '.join(given) or 'none'}"
+
+
+Side = Annotated[int, Strict(), Field(ge=1, le=MAX_SIDE)]
+Shape = Annotated[tuple[Side, Side], Field(description="[height, width] in pixels.")]
+Number = Annotated[float, Strict()]
+Channels = Annotated[
+    tuple[Number, ...], BeforeValidator(_listed), Field(json_schema_extra=_alternative({"type": "number"}))
+]
+Rgb = Annotated[
+    tuple[int, int, int],
+    BeforeValidator(_color),
+    Field(json_schema_extra=_alternative({"pattern": COLOUR, "type": "string"})),
+]
+Index = Annotated[int, Strict(), Field(ge=0, le=MAX_CLASSES)]
+
+
+class SourceEntry(CaseModel):
+    """Where the model comes from: exactly one of the kinds. Paths are relative to the model file."""
+
+    torchvision: Text | None = None
+    """Name of one of torchvision's segmentation models: deeplabv3_resnet50."""
+    python: Annotated[str, Strict(), Field(pattern=FACTORY)] | None = None
+    """package.module:factory, a function or class that returns a torch.nn.Module; it is imported and called."""
+    arguments: dict[Identifier, str | int | float | bool | list[str | int | float | bool | None] | None] = Field(
+        default={}
+    )
+    """Keyword arguments of the factory."""
+    onnx: Text | None = None
+    """ONNX file."""
+    openvino: Text | None = None
+    """OpenVINO IR: the .xml file, with its .bin beside it."""
+    litert: Text | None = None
+    """TensorFlow Lite (LiteRT) file."""
+    exported: Text | None = None
+    """.pt2 file of torch.export.save."""
+    torchscript: Text | None = None
+    """File of torch.jit.save."""
+    transformers: Text | None = None
+    """Directory of a Hugging Face model for semantic segmentation."""
+    command: Annotated[tuple[Text, ...], Field(min_length=1)] | None = None
+    """Program and arguments; {photo} and {mask} stand for the paths."""
+
+    @check(mode="after")
+    def _one_kind(self) -> Self:
+        conflicts = list(_one_of(self, KINDS, ""))
+        if self.arguments and self.python is None:
+            conflicts.append((("arguments",), "arguments need python, found another source"))
+        refuse(conflicts)
+        return self
+
+
+KINDS = tuple(name for name in SourceEntry.model_fields if name != "arguments")
+
+
+class WeightsEntry(CaseModel):
+    """Weights of the model: a file, or an address with its sha256."""
+
+    path: Text | None = None
+    """.safetensors, or a state dict saved by torch.save; relative to the model file."""
+    url: Annotated[str, Strict(), AfterValidator(web_address)] | None = None
+    """Address to download from."""
+    sha256: Annotated[str, Strict(), Field(pattern=SHA256)] | None = None
+    """SHA-256 of the file: 64 hexadecimal digits. Needed for a url."""
+
+    @check(mode="after")
+    def _one_place(self) -> Self:
+        conflicts = list(_one_of(self, ("path", "url"), ""))
+        if self.url is not None and self.sha256 is None:
+            conflicts.append((("url",), "a url needs its sha256 (`sha256sum FILE`)"))
+        refuse(conflicts)
+        return self
+
+
+def _file(value: object) -> object:
+    """Return the entry that the path of a file stands for."""
+    return {"path": value} if isinstance(value, str) else value
+
+
+class LabelsEntry(CaseModel):
+    """The classes: index i is channel i of the output."""
+
+    set: Literal["voc", "cityscapes", "ade20k", "coco-stuff"] | None = None
+    """Name of a known set of labels."""
+    file: Text | None = None
+    """YAML file with a list of names or with these keys, or text file with a name a line."""
+    names: Annotated[tuple[Text, ...], Field(min_length=1, max_length=MAX_CLASSES)] | None = None
+    """Names of the classes, in order."""
+    colours: dict[Text, Rgb] = Field(default={})
+    """Colours by name of the class; the others have those of the VOC colour map."""
+    aliases: dict[Text, Text] = Field(default={})
+    """Other names for classes: `pedestrian: person`."""
+    background: Text | Index | None = None
+    """Class that is painted transparent and never dominant [the one named background]; null if there is none."""
+    ignore: Index | None = None
+    """Value of pixels of a ground-truth mask that are not scored [255]; null if all are scored."""
+
+    @check(mode="after")
+    def _one_list(self) -> Self:
+        conflicts = list(_one_of(self, ("set", "file", "names"), ""))
+        if self.names is None and (beside := self.model_fields_set - {"set", "file", "names"}):
+            conflicts += [((name,), f"{name} needs names beside it") for name in sorted(beside)]
+        refuse(conflicts)
+        return self
+
+
+def labels_form(value: object) -> object:
+    """Return the mapping that a name, the path of a file or a list of names stands for."""
+    if isinstance(value, list):
+        return {"names": value}
+    if isinstance(value, str):
+        return {"set": value} if value in LABEL_SETS or not re.search(r"[./]", value) else {"file": value}
+    return value
+
+
+class ResizeEntry(CaseModel):
+    """The size of the input: one of the kinds."""
+
+    shorter: Side | None = None
+    """The shorter side has this length; without a number, the one that the run or the case names."""
+    longer: Side | None = None
+    """The longer side has this length."""
+    fixed: Shape | None = None
+    """[height, width], whatever the proportions of the photo."""
+    letterbox: Shape | None = None
+    """[height, width]; the photo keeps its proportions, is centred, and the rest is filled with `fill`."""
+
+    @check(mode="after")
+    def _one_kind(self) -> Self:
+        refuse(_one_of(self, ("shorter", "longer", "fixed", "letterbox"), " (or the word none)"))
+        return self
+
+
+class InputEntry(CaseModel):
+    """How a photo becomes the model's input; the defaults are those of torchvision's models."""
+
+    resize: Annotated[
+        ResizeEntry, WrapValidator(_word), Field(json_schema_extra=_alternative({"enum": list(SIZES)}))
+    ] = ResizeEntry.model_construct({"shorter"})
+    """shorter, longer or none, or a mapping with a number."""
+    multiple_of: Annotated[int, Strict(), Field(ge=1, le=1024)] = 1
+    """Pad height and width at the bottom and on the right to multiples of this; the output is cut back."""
+    fill: Rgb = (0, 0, 0)
+    """Colour of the padding, [R, G, B] of 0 to 255."""
+    interpolation: Interpolation = "bilinear"
+    """How pixels are interpolated when the photo is resized."""
+    antialias: bool = True
+    """Whether to average when a photo gets smaller, as Pillow does and OpenCV does not."""
+    colour: Colour = "rgb"
+    """Order of the channels."""
+    scale: Annotated[
+        Number,
+        BeforeValidator(_unit),
+        Field(gt=0, json_schema_extra=_alternative({"pattern": FRACTION, "type": "string"})),
+    ] = 1 / 255
+    """Factor for the values of 0 to 255, as a number or as 1/255."""
+    mean: Channels = (0.485, 0.456, 0.406)
+    """Subtracted after scaling, for each channel or for all."""
+    std: Channels = (0.229, 0.224, 0.225)
+    """Divided by after that."""
+    layout: Layout = "nchw"
+    """Order of the dimensions: batch, channels, height, width."""
+    dtype: InputType = "float32"
+    """Type of the values. uint8 are those of the photo, neither scaled nor normalised."""
+
+    @check(mode="after")
+    def _fits(self) -> Self:
+        refuse([*self._about_channels(), *self._about_bytes()])
+        return self
+
+    def _about_channels(self) -> Iterable[Conflict]:
+        wanted = 1 if self.colour == "grey" else 3
+        for key in ("mean", "std"):
+            values = getattr(self, key)
+            if len(values) not in (1, wanted) and (key in self.model_fields_set or self.dtype != "uint8"):
+                yield (key,), f"{key} has {len(values)} numbers, wanted 1{' or 3' if wanted == 3 else ' for grey'}"
+        if not all(self.std):
+            yield ("std",), "std has a 0, which nothing can be divided by"
+
+    def _about_bytes(self) -> Iterable[Conflict]:
+        for key in {"scale", "mean", "std"} & self.model_fields_set if self.dtype == "uint8" else ():
+            yield (key,), f"{key} does not go with dtype uint8, whose values are those of the photo"
+
+
+class OutputEntry(CaseModel):
+    """What the model's output means."""
+
+    name: Text | None = None
+    """Of the output, if there are several."""
+    kind: OutputKind = "logits"
+    """logits or probabilities of each class, sigmoid (probabilities that are held against a threshold), or classes."""
+    threshold: Share = 0.5
+    """Of sigmoid: the class is there from this probability on."""
+    layout: Layout = "nchw"
+    """Order of the dimensions."""
+    align_corners: bool = False
+    """How the output is enlarged to the size of the photo: as torch's interpolate with this argument."""
+
+    @check(mode="after")
+    def _fits(self) -> Self:
+        if "threshold" in self.model_fields_set and self.kind != "sigmoid":
+            refuse([(("threshold",), f"threshold needs kind sigmoid, found {self.kind}")])
+        return self
+
+
+class ModelEntry(CaseModel):
+    """A model file as it is written."""
+
+    name: Identifier | None = None
+    """Name of the model; that of the file without .yaml if omitted."""
+    source: SourceEntry
+    """Where the model comes from."""
+    weights: (
+        Annotated[WeightsEntry, BeforeValidator(_file), Field(json_schema_extra=_alternative({"type": "string"}))]
+        | None
+    ) = None
+    """Weights, for torchvision and python: the path of a checkpoint, or a mapping with url and sha256."""
+    labels: (
+        Annotated[
+            LabelsEntry,
+            BeforeValidator(labels_form),
+            Field(json_schema_extra=_alternative({"type": "string"}, {"type": "array", "items": {"type": "string"}})),
+        ]
+        | None
+    ) = None
+    """The classes: voc, cityscapes, ade20k or coco-stuff, a list of names, a file of them, or a mapping."""
+    input: InputEntry = InputEntry()
+    """How a photo becomes the input."""
+    output: OutputEntry = OutputEntry()
+    """What the output means."""
+
+    @check(mode="after")
+    def _weights_fit(self) -> Self:
+        kind = next(iter(self.source.model_fields_set - {"arguments"}))
+        if self.weights is not None and kind not in WITH_WEIGHTS:
+            refuse([(("weights",), f"weights are for {' and '.join(WITH_WEIGHTS)}; {kind} holds its own")])
+        return self
+
+
+def json_schema() -> dict[str, Any]:
+    """Return the JSON Schema (draft 2020-12) of a model file."""
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        **ModelEntry.model_json_schema(),
+        "title": "segcore model file",
+        "description": f"What a model is, and what its input and output mean. Made by `{SCHEMA_COMMAND}`.",
+    }
