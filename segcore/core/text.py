@@ -2,10 +2,23 @@
 
 from __future__ import annotations
 
+import json
 import re
 
 MAX_TEXT = 4096
 """Characters of a text in a run file: as many as a path may have bytes."""
+
+
+def decoded(data: bytes) -> str:
+    """Return the text of a file in UTF-8, UTF-16 or UTF-32, without byte order marks.
+
+    The encoding is told by the mark or, as YAML and JSON do, by the null bytes of the first character.
+
+    Raises:
+        UnicodeDecodeError: it is in another encoding.
+    """
+    # Marks are also where files were joined.
+    return data.decode(json.detect_encoding(data)).replace("\ufeff", "")
 
 
 def printable(text: str) -> str:

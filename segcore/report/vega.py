@@ -23,6 +23,7 @@ from functools import cache
 from typing import Any
 
 from segcore.core.errors import SegcoreError
+from segcore.core.system import explain
 from segcore.report.escape import plain_text
 
 Spec = dict[str, Any]
@@ -76,16 +77,23 @@ class DrawingError(SegcoreError):
 
 
 class _Converter:
-    """A child process that draws: some inputs abort vl-convert's process, and little memory does, too."""
+    """A child process that draws: some inputs abort vl-convert's process, and little memory does, too.
+
+    Raises:
+        DrawingError: the system starts no process.
+    """
 
     def __init__(self) -> None:
-        self._child = subprocess.Popen(
-            [sys.executable, "-c", _PROGRAM],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            encoding="utf-8",
-        )
+        try:
+            self._child = subprocess.Popen(
+                [sys.executable, "-P", "-c", _PROGRAM],  # -P: modules are not those of the working directory
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+                encoding="utf-8",
+            )
+        except (OSError, TypeError) as error:  # TypeError: an embedded interpreter has no executable
+            raise DrawingError(f"no process can be started for vl-convert: {explain(error) or error}") from None
         atexit.register(self.close)
 
     def svg(self, spec: str) -> str:

@@ -65,6 +65,14 @@ def case_in(directory: Path, text: str) -> Case:
 # Valid files.
 
 
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "utf-32", "utf-32-be"])
+@pytest.mark.parametrize("ends", ["\n", "\r\n", "\r"])
+def test_text_as_other_tools_write_it(tmp_path: Path, encoding: str, ends: str) -> None:
+    text = f"{HEAD}skip_reason: größer 猫\n".replace("\n", ends)
+    (case,) = load_cases(write(tmp_path, text.encode(encoding)))
+    assert (case.name, case.skip_reason) == ("cat", "größer 猫")
+
+
 def test_a_case_with_everything(tmp_path: Path) -> None:
     case = case_in(
         tmp_path,

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Sequence
 from html import unescape
+from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+import segcore.report.vega
 from segcore.report.escape import plain_text
-from segcore.report.vega import colour, draw, nominal, quantity
+from segcore.report.vega import DrawingError, colour, draw, nominal, quantity
 from segcore.report.wording import shortened
 from tests.support.examples import examples
 
@@ -148,3 +151,20 @@ def test_axes_are_logarithmic_only_over_a_wide_range(values: list[float], kind: 
 def test_one_colour_needs_no_legend() -> None:
     assert colour("run", [{"run": "a"}, {"run": "a"}])["legend"] is None
     assert colour("run", [{"run": "a"}, {"run": "b"}])["legend"]
+
+
+@pytest.mark.parametrize("executable", ["/nonexistent", "/", "", None])
+def test_a_system_that_starts_no_process_draws_no_chart(
+    monkeypatch: pytest.MonkeyPatch, executable: str | None
+) -> None:
+    segcore.report.vega._converter.cache_clear()
+    monkeypatch.setattr(sys, "executable", executable)
+    with pytest.raises(DrawingError):
+        drawn("x")
+
+
+def test_modules_are_not_those_of_the_working_directory(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    segcore.report.vega._converter.cache_clear()
+    (tmp_path / "json.py").write_text("raise ImportError\n")
+    monkeypatch.chdir(tmp_path)
+    assert drawn("x")

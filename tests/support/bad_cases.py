@@ -19,7 +19,7 @@ BAD: dict[str, tuple[str | bytes, str]] = {
     "syntax": ("name: [\n", "2:1: is not YAML"),
     "tab": ("name:\n\tcat\n", "2:1: is not YAML"),
     "not UTF-8": (HEAD.encode() + b"tags: [\xff]", "3:1: is not UTF-8: found byte 0xff"),
-    "UTF-16": (HEAD.encode("utf-16"), "1:1: is not UTF-8"),
+    "half a character of UTF-16": (HEAD.encode("utf-16") + b"x", "is not UTF-16-LE: found byte 0x78"),
     "control character": (HEAD + "skip_reason: \x07", "3:14: has a character that YAML does not allow: U+0007"),
     "bad escape": (HEAD + 'skip_reason: "\\U00ffffff"', "3:1: is not YAML: chr() arg not in range"),
     "bad version": ("%YAML 3.0\n---\n" + HEAD, "1:1: is not YAML"),

@@ -26,6 +26,8 @@ from ruamel.yaml.events import (
 )
 from ruamel.yaml.reader import ReaderError
 
+from segcore.core.text import decoded
+
 MAX_FILE_BYTES = 64 * 1024
 MAX_DEPTH = 16
 Position = tuple[int, int]
@@ -91,12 +93,12 @@ def _read_text(file: Path) -> str | Problem:
             what = f"has {size} bytes: wanted at most {MAX_FILE_BYTES}"
             return Problem(file, 1, 1, what, "split it into several files")
         data = file.read_bytes()
-        return data.decode("utf-8-sig")
+        return decoded(data)
     except OSError as error:
         return Problem(file, 1, 1, f"cannot be read: {error.strerror or error}")
     except UnicodeDecodeError as error:
-        line = data.count(b"\n", 0, error.start) + 1
-        return Problem(file, line, 1, f"is not UTF-8: found byte 0x{data[error.start]:02x}", "save it as UTF-8")
+        line, encoding = data.count(b"\n", 0, error.start) + 1, error.encoding.upper()
+        return Problem(file, line, 1, f"is not {encoding}: found byte 0x{data[error.start]:02x}", "save it as UTF-8")
 
 
 class _Builder:

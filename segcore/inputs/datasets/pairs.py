@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import codecs
 import hashlib
 import unicodedata
 from collections import Counter
@@ -12,6 +11,7 @@ from typing import Protocol
 
 from segcore.core.errors import DatasetError
 from segcore.core.files import read_file
+from segcore.core.text import decoded
 from segcore.inputs.images import Pair, is_photo, load_pair
 
 MAX_LIST_BYTES = 64 << 20
@@ -93,17 +93,15 @@ def open_voc(root: Path, split: str | None) -> Dataset:
 
 
 def _text_of(data: bytes) -> str:
-    """Return text in UTF-8, or in UTF-16 with a byte order mark, as PowerShell writes it; without the marks.
+    """Return the text of a list, in one spelling.
 
     Raises:
         ValueError: it is no text.
     """
-    is_utf16 = data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
-    text = data.decode("utf-16" if is_utf16 else "utf-8")
+    text = decoded(data)
     if "\0" in text:
         raise ValueError("has null characters: save it as UTF-8")
-    # Marks are also where files were joined; DOS ends a file with U+001A.
-    return one_spelling(text.replace("\ufeff", "").rstrip("\x1a"))
+    return one_spelling(text.rstrip("\x1a"))  # with which DOS ends a file
 
 
 def one_spelling(name: str) -> str:
