@@ -61,6 +61,10 @@ class ModelError(SegcoreError):
     """A model is unknown, or its weights do not fit it."""
 
 
+class ProgramError(SegcoreError):
+    """A program that segments photos failed on one of them."""
+
+
 class DeviceError(SegcoreError):
     """A device or runtime that was named is not available."""
 
