@@ -113,7 +113,8 @@ class Description:
     labels: LabelSet | None = None
     input: Mapping[str, Any] = field(default_factory=dict)
     output: Mapping[str, Any] = field(default_factory=dict)
-    assumptions: tuple[str, ...] = ()
+    assumptions: Mapping[str, str] = field(default_factory=dict)
+    """What they do not say and was assumed, each in a sentence, by what it is about: ``input.colour``, ``labels``."""
 
 
 @dataclass(frozen=True)
@@ -141,9 +142,9 @@ class ModelSpec:
         for name, values in (("input", found.input), ("output", found.output)):
             new = {key: value for key, value in values.items() if f"{name}.{key}" not in self.said}
             parts[name] = replace(getattr(self, name), **new)
-        return replace(
-            self, labels=self.labels or found.labels, assumptions=(*self.assumptions, *found.assumptions), **parts
-        )
+        said = self.said if self.labels is None else {*self.said, "labels"}
+        assumed = tuple(text for about, text in found.assumptions.items() if about not in said)
+        return replace(self, labels=self.labels or found.labels, assumptions=(*self.assumptions, *assumed), **parts)
 
     @property
     def digest(self) -> str:
