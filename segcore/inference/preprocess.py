@@ -1,7 +1,7 @@
-"""Preprocessing: the recipe of torchvision's tutorials, to the bit.
+"""Preprocessing: a photo becomes the model's input, as its `InputSpec` says.
 
-Shorter side to `size` (bilinear with antialias on 8-bit values), scale to [0, 1], normalise with the ImageNet mean and
-standard deviation.
+The default is the recipe of torchvision's tutorials, to the bit: shorter side to `size` (bilinear with antialias on
+8-bit values), scale to [0, 1], normalise with the ImageNet mean and standard deviation.
 """
 
 from __future__ import annotations
@@ -12,17 +12,22 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import torch
+import torch.nn.functional as F
 from PIL import Image
 
 from segcore.core.errors import ImageError, UsageError
+from segcore.core.model_spec import IMAGENET_MEAN as IMAGENET_MEAN  # for importers of this module
+from segcore.core.model_spec import IMAGENET_STD as IMAGENET_STD
+from segcore.core.model_spec import InputSpec
 from segcore.core.system import available_memory
 from segcore.inference.decode import RgbImage
+from segcore.inference.geometry import Frame, frame_of
+from segcore.inference.geometry import check_size as check_size  # for importers of this module
+from segcore.inference.geometry import resized_shape as resized_shape
 from segcore.inputs.images import as_rgb_image, find_photos
 
 Photo = str | Path | Image.Image | npt.NDArray[np.generic]
 
-IMAGENET_MEAN = (0.485, 0.456, 0.406)
-IMAGENET_STD = (0.229, 0.224, 0.225)
 PREPROCESS = "shorter side bilinear antialias uint8, [0, 1], ImageNet mean and std"
 """Name of the convention; a change of the numbers that reach the model needs a new name."""
 SMALLER = "choose a smaller size or crop it"
@@ -44,24 +49,6 @@ in int8 then differs from fp32, where that was sure, in 1.7 % of the pixels; wit
 in 0.8 %."""
 
 
-def check_size(size: int) -> int:
-    """Return the shorter side at model scale if it is valid.
-
-    Raises:
-        UsageError: it is less than 1.
-    """
-    if size < 1:
-        raise UsageError(f"size is the shorter side in pixels, at least 1; found {size}")
-    return size
-
-
-def resized_shape(height: int, width: int, size: int) -> tuple[int, int]:
-    """Return (height, width) with the shorter side at `size`, the longer one truncated as torchvision does."""
-    short, long = min(height, width), max(height, width)
-    scaled = int(size * long / short)
-    return (size, scaled) if height <= width else (scaled, size)
-
-
 def check_memory(batch: tuple[int, ...]) -> None:
     """Raise ImageError if a large batch (B, 3, h, w) cannot fit into the memory that is left.
 
@@ -76,35 +63,110 @@ def check_memory(batch: tuple[int, ...]) -> None:
         )
 
 
-def _normalised() -> npt.NDArray[np.float32]:
-    """Return the normalised value of each 8-bit value per channel, float32 (3, 256), with torchvision's arithmetic."""
-    mean, std = (torch.tensor(values).view(3, 1) for values in (IMAGENET_MEAN, IMAGENET_STD))
-    return np.asarray(torch.arange(256, dtype=torch.float32).div(255).sub(mean).div(std).numpy())
+class InputTransform:
+    """What makes the model's input of a photo, as an `InputSpec` says.
+
+    All arithmetic on values is a table of 256 entries for each channel.
+    """
+
+    def __init__(self, spec: InputSpec) -> None:
+        self.spec = spec
+        self._tables = _tables(spec)
+        self._order = (2, 1, 0) if spec.colour == "bgr" else tuple(range(spec.channels))
+
+    def frame(self, height: int, width: int, size: int) -> Frame:
+        """Return where a photo of (height, width) lies in the input; raise like `__call__`."""
+        frame = frame_of(self.spec, height, width, size)
+        rows, columns = frame.input
+        if rows * columns > MAX_MODEL_PIXELS:
+            what = f"with its {self.spec.resize.kind} side at {size}" if self.spec.own_size is None else "as input"
+            raise ImageError(
+                f"a photo of {width}x{height} pixels would be {columns}x{rows} {what}: "
+                f"over the limit of {MAX_MODEL_PIXELS} pixels; {SMALLER}"
+            )
+        return frame
+
+    def __call__(self, photo: RgbImage | Image.Image, size: int) -> torch.Tensor:
+        """Return the tensor for the model: uint8 RGB (H, W, 3), or such an image, to (C, h, w) of the spec's type.
+
+        Its memory is laid out as the spec says: with ``nhwc``, ``tensor.permute(1, 2, 0)`` is contiguous.
+
+        Raises:
+            ImageError: the photo would not fit in memory at model scale.
+            UsageError: the size is less than 1.
+        """
+        image = photo if isinstance(photo, Image.Image) else Image.fromarray(photo)
+        frame = self.frame(image.height, image.width, size)
+        if self.spec.colour == "grey":
+            image = image.convert("L")
+        pixels = self._resized(image, frame.content)
+        pixels = self._padded(pixels, frame) if frame.padded else pixels
+        return torch.from_numpy(self._planes(pixels))
+
+    def _resized(self, image: Image.Image, shape: tuple[int, int]) -> RgbImage:
+        """Return the image at (h, w), uint8 (h, w, C)."""
+        height, width = shape
+        spec = self.spec
+        if spec.antialias or spec.interpolation == "nearest":
+            method = Image.Resampling[spec.interpolation.upper()]
+            pixels = np.asarray(image.resize((width, height), method))
+        else:
+            pixels = _without_antialias(np.asarray(image), shape, spec.interpolation)
+        return pixels if pixels.ndim == 3 else pixels[:, :, None]
+
+    def _padded(self, pixels: RgbImage, frame: Frame) -> RgbImage:
+        fill = Image.new("RGB", (1, 1), self.spec.fill)
+        color = np.asarray(fill.convert("L") if self.spec.colour == "grey" else fill).reshape(-1)
+        padded = np.empty((*frame.input, pixels.shape[2]), dtype=np.uint8)
+        padded[:] = color
+        (height, width), top, left = frame.content, frame.top, frame.left
+        padded[top : top + height, left : left + width] = pixels
+        return padded
+
+    def _planes(self, pixels: RgbImage) -> npt.NDArray[np.generic]:
+        """Return the values (C, H, W) of 8-bit pixels (H, W, C)."""
+        height, width, channels = pixels.shape
+        tables = self._tables
+        if self.spec.layout == "nhwc":
+            planes = np.empty((height, width, channels), dtype=tables.dtype).transpose(2, 0, 1)
+            for channel, source in enumerate(self._order):
+                planes[channel] = tables[channel][pixels[:, :, source]]
+            return planes
+        planes = np.empty((channels, height, width), dtype=tables.dtype)
+        for channel, source in enumerate(self._order):
+            # All indices are below 256; "clip" lets numpy write to `out` without a copy.
+            np.take(tables[channel], pixels[:, :, source], out=planes[channel], mode="clip")
+        return planes
 
 
-_NORMALISED = _normalised()
+def _tables(spec: InputSpec) -> npt.NDArray[np.generic]:
+    """Return the value of each 8-bit value by channel, (C, 256), with torchvision's arithmetic where that has it."""
+    levels = torch.arange(256, dtype=torch.float32)
+    if spec.dtype == "uint8":
+        return np.tile(np.arange(256, dtype=np.uint8), (spec.channels, 1))
+    scaled = levels.div(255) if spec.scale == 1 / 255 else levels.double().mul(spec.scale).float()
+    mean, std = (torch.tensor(values, dtype=torch.float32).view(-1, 1) for values in (spec.mean, spec.std))
+    return np.asarray(scaled.sub(mean).div(std).numpy().astype(spec.dtype))
+
+
+def _without_antialias(pixels: RgbImage, shape: tuple[int, int], interpolation: str) -> RgbImage:
+    """Return 8-bit pixels (H, W) or (H, W, C) at (h, w), interpolated between neighbours alone, and rounded."""
+    planes = torch.from_numpy(np.array(pixels, ndmin=3).reshape(*pixels.shape[:2], -1)).permute(2, 0, 1)[None].float()
+    found = F.interpolate(planes, size=shape, mode=interpolation, align_corners=False)
+    return np.asarray(found[0].permute(1, 2, 0).round().clamp(0, 255).byte().numpy())
+
+
+_DEFAULT = InputTransform(InputSpec())
 
 
 def preprocess(photo: RgbImage | Image.Image, size: int) -> torch.Tensor:
-    """Return the tensor for the model: uint8 RGB (H, W, 3), or such an image, to float32 (3, h, w), min(h, w) = size.
+    """Return the input of torchvision's models for a photo, float32 (3, h, w), min(h, w) = size.
 
     Raises:
         ImageError: the photo is so elongated that it would not fit in memory at model scale.
         UsageError: the size is less than 1.
     """
-    image = photo if isinstance(photo, Image.Image) else Image.fromarray(photo)
-    height, width = resized_shape(image.height, image.width, check_size(size))
-    if height * width > MAX_MODEL_PIXELS:
-        raise ImageError(
-            f"a photo of {image.width}x{image.height} pixels would be {width}x{height} with its shorter side at "
-            f"{size}: over the limit of {MAX_MODEL_PIXELS} pixels; {SMALLER}"
-        )
-    pixels = np.asarray(image.resize((width, height), Image.Resampling.BILINEAR))
-    planes = np.empty((3, height, width), dtype=np.float32)
-    for channel, values in enumerate(_NORMALISED):
-        # All indices are below 256; "clip" lets numpy write to `out` without a copy.
-        np.take(values, pixels[:, :, channel], out=planes[channel], mode="clip")
-    return torch.from_numpy(planes)
+    return _DEFAULT(photo, size)
 
 
 def calibration_photos(paths: Sequence[str], precisions: Sequence[str] = ("int8",)) -> tuple[Photo, ...]:
@@ -121,10 +183,11 @@ def calibration_photos(paths: Sequence[str], precisions: Sequence[str] = ("int8"
     return find_photos(paths) if paths else CALIBRATION_PHOTOS
 
 
-def calibration_tensors(photos: Sequence[Photo]) -> list[torch.Tensor]:
-    """Return the inputs that int8 is calibrated on: each photo at several sizes and mirrored, float32 (1, 3, h, w)."""
+def calibration_tensors(photos: Sequence[Photo], transform: InputTransform = _DEFAULT) -> list[torch.Tensor]:
+    """Return the inputs that int8 is calibrated on: each photo at several sizes and mirrored, (1, C, h, w)."""
+    sizes = CALIBRATION_SIZES if transform.spec.own_size is None else CALIBRATION_SIZES[-1:]
     tensors = []
     for image in map(as_rgb_image, photos):
-        tensors += [preprocess(image, size)[None] for size in CALIBRATION_SIZES]
-        tensors.append(tensors[-2].flip(-1).contiguous())
+        tensors += [transform(image, size)[None] for size in sizes]
+        tensors.append(tensors[-min(2, len(sizes))].flip(-1).contiguous())
     return tensors

@@ -247,8 +247,15 @@ class InputEntry(CaseModel):
 
     @check(mode="after")
     def _fits(self) -> Self:
-        refuse([*self._about_channels(), *self._about_bytes()])
+        refuse([*self._about_channels(), *self._about_bytes(), *self._about_neighbours()])
         return self
+
+    def _about_neighbours(self) -> Iterable[Conflict]:
+        if not self.antialias and self.interpolation in ("box", "hamming", "lanczos"):
+            yield (
+                ("antialias",),
+                f"{self.interpolation} averages: wanted antialias true, or nearest, bilinear or bicubic",
+            )
 
     def _about_channels(self) -> Iterable[Conflict]:
         wanted = 1 if self.colour == "grey" else 3
