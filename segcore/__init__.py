@@ -12,6 +12,7 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from segcore.core.errors import SegcoreError
+    from segcore.core.labels import LabelSet
     from segcore.evaluation.datasets import Evaluation, evaluate
     from segcore.inference.decode import decode_segmap
     from segcore.inference.devices import detect_device
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "Case": "segcore.inputs.cases",
     "Evaluation": "segcore.evaluation.datasets",
+    "LabelSet": "segcore.core.labels",
     "SegcoreError": "segcore.core.errors",
     "SegmentationResult": "segcore.inference.pipeline",
     "Segmenter": "segcore.inference.pipeline",
@@ -38,6 +40,7 @@ _HOMES = {
 __all__ = [
     "Case",
     "Evaluation",
+    "LabelSet",
     "SegcoreError",
     "SegmentationResult",
     "Segmenter",

@@ -75,7 +75,9 @@ def best(
     backends = available_backends(device, runtimes, precisions)
     calibration = calibration_photos(options.calibration)
     loaded = models.load(options.model, options.weights, fetch_settings(options.offline))
-    make = partial(Segmenter, loaded.module, device=device, size=options.size, calibration=calibration)
+    make = partial(
+        Segmenter, loaded.module, device=device, size=options.size, calibration=calibration, labels=loaded.labels
+    )
     with Console(stderr=True).status("loading") as status:
         found = benchmark_backends(
             lambda runtime, precision: make(runtime=runtime, precision=precision),

@@ -37,8 +37,13 @@ VOID_COLOR = (224, 224, 192)
 _BY_DEFAULT = -1
 
 Color = tuple[int, int, int]
-ClassMap = npt.NDArray[np.uint8] | npt.NDArray[np.uint16]
-"""Indices of classes, (H, W)."""
+ClassMap = npt.NDArray[np.unsignedinteger[Any]]
+"""Indices of classes, uint8 or uint16 (H, W)."""
+
+
+def class_map_dtype(count: int) -> type[np.uint8] | type[np.uint16]:
+    """Return the type of maps of so many classes: uint8 up to 256, else uint16."""
+    return np.uint8 if count <= 256 else np.uint16
 
 
 def voc_colormap(n: int = 256) -> npt.NDArray[np.uint8]:
@@ -139,8 +144,8 @@ class LabelSet:
 
     @property
     def dtype(self) -> type[np.uint8] | type[np.uint16]:
-        """Type of class maps: uint8 up to 256 classes, else uint16."""
-        return np.uint8 if len(self.names) <= 256 else np.uint16
+        """Type of class maps: see `class_map_dtype`."""
+        return class_map_dtype(len(self.names))
 
     @cached_property
     def palette(self) -> npt.NDArray[np.uint8]:

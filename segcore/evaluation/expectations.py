@@ -7,10 +7,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from segcore.core.labels import VOC_CLASSES
+from segcore.core.labels import VOC_CLASSES, ClassMap
 from segcore.core.records import AccuracyRecord, CheckRecord
 from segcore.evaluation.metrics import METRIC_VOC, confusion_matrix, iou_per_class, mean_iou, pixel_accuracy
-from segcore.inference.decode import ClassMap
 from segcore.inference.pipeline import SegmentationResult
 from segcore.inputs.cases import Case
 

@@ -16,10 +16,10 @@ import torch
 from PIL import Image
 
 from segcore.core.errors import SegcoreError
-from segcore.core.labels import NUM_CLASSES
+from segcore.core.labels import NUM_CLASSES, ClassMap
 from segcore.evaluation.metrics import BoundaryCounts, ConfusionMatrix, boundary_counts, confusion_matrix
 from segcore.evaluation.protocols import Scale
-from segcore.inference.decode import ClassMap, RgbImage, argmax_classes, check_logits, upsample_class_map
+from segcore.inference.decode import RgbImage, argmax_classes, check_logits, upsample_class_map
 from segcore.inference.pipeline import Segmenter
 from segcore.inputs.datasets import Dataset
 

@@ -11,30 +11,32 @@ import torch
 import torch.nn.functional as F
 
 from segcore.core.errors import ModelError
-from segcore.core.labels import IGNORE_INDEX, NUM_CLASSES, VOC_PALETTE, voc_colormap
+from segcore.core.labels import VOC, ClassMap, LabelSet, class_map_dtype
 
-ClassMap = npt.NDArray[np.uint8]
 RgbImage = npt.NDArray[np.uint8]
 
 _DENSE_SHARE = 0.25
 """Share of mixed cells above which plain interpolation is faster than selecting them."""
 
 
-def check_logits(output: object, batch: Sequence[int], *, at_scale: bool = True) -> torch.Tensor:
-    """Return what a network returned, if it is logits of the 21 classes.
+def check_logits(
+    output: object, batch: Sequence[int], *, at_scale: bool = True, labels: LabelSet = VOC
+) -> torch.Tensor:
+    """Return what a network returned, if it is logits of the classes of a label set.
 
     Args:
         output: of the network.
         batch: shape of its input, (B, 3, H, W).
-        at_scale: the logits must be (B, 21, H, W); else they may have any height and width.
+        at_scale: the logits must be (B, classes, H, W); else they may have any height and width.
+        labels: its classes.
 
     Raises:
         ModelError: it is something else, has another shape, or holds NaN or infinity.
     """
-    logits = check_planes(output, batch)
-    wanted = (batch[0], NUM_CLASSES, *(batch[-2:] if at_scale else logits.shape[-2:]))
+    logits = check_planes(output, batch, labels)
+    wanted = (batch[0], len(labels), *(batch[-2:] if at_scale else logits.shape[-2:]))
     if tuple(logits.shape) != wanted or not logits.numel():
-        raise _not_logits(output, batch)
+        raise _not_logits(output, batch, labels)
     # The sum of finite numbers may overflow, but one that is finite has no other terms; it takes half the time.
     if not math.isfinite(logits.sum()) and not logits.isfinite().all():
         share = float((~logits.isfinite()).float().mean())
@@ -45,7 +47,7 @@ def check_logits(output: object, batch: Sequence[int], *, at_scale: bool = True)
     return logits
 
 
-def check_planes(output: object, batch: Sequence[int]) -> torch.Tensor:
+def check_planes(output: object, batch: Sequence[int], labels: LabelSet | None = None) -> torch.Tensor:
     """Return what a network returned, if it is a dense floating-point tensor (B, C, h, w).
 
     Raises:
@@ -59,10 +61,10 @@ def check_planes(output: object, batch: Sequence[int]) -> torch.Tensor:
         and output.dim() == 4
     ):
         return output
-    raise _not_logits(output, batch)
+    raise _not_logits(output, batch, labels)
 
 
-def _not_logits(output: object, batch: Sequence[int]) -> ModelError:
+def _not_logits(output: object, batch: Sequence[int], labels: LabelSet | None) -> ModelError:
     found = type(output).__name__
     if isinstance(output, torch.Tensor):
         layout = "" if output.layout == torch.strided else f" {output.layout}"
@@ -71,28 +73,32 @@ def _not_logits(output: object, batch: Sequence[int]) -> ModelError:
         found = f"a dict with the keys {', '.join(map(str, output))}"
     elif isinstance(output, tuple | list):
         found = f"a {found} of {len(output)}"
+    shape = f"({batch[0]}, {len(labels) if labels else 'CLASSES'}, {batch[-2]}, {batch[-1]})"
+    classes = f"class of the label set {labels.name}; if its classes are others, pass labels=" if labels else "class"
     return ModelError(
-        f"the network returned {found} for an input of {tuple(batch)}, wanted logits "
-        f"{(batch[0], NUM_CLASSES, *batch[-2:])}, floating point, alone or under 'out': one channel for each VOC class"
+        f"the network returned {found} for an input of {tuple(batch)}, wanted logits {shape}, floating point, "
+        f"alone or under 'out': one channel for each {classes}"
     )
 
 
 def argmax_classes(logits: torch.Tensor) -> torch.Tensor:
-    """Return the class of each pixel: logits float (B, C, H, W) to uint8 (B, H, W), on the same device.
+    """Return the class of each pixel: logits float (B, C, H, W) to `class_map_dtype` (B, H, W), on the same device.
 
     Equal to ``logits.argmax(dim=1)``, with ties resolved to the lower class and NaN as the largest.
     """
+    dtype = class_map_dtype(logits.shape[1])
+    narrow = torch.uint8 if dtype is np.uint8 else torch.uint16
     if logits.device.type != "cpu" or logits.dtype != torch.float32:
-        return logits.argmax(dim=1).to(torch.uint8)
+        return logits.argmax(dim=1).to(narrow)
     # torch reads the classes of one pixel at a time, a stride of H * W; plane by plane is 7 times as fast.
     planes = logits.numpy().swapaxes(0, 1)
     best = planes[0].copy()
-    classes = np.zeros(best.shape, dtype=np.uint8)
+    classes = np.zeros(best.shape, dtype=dtype)
     for index, plane in enumerate(planes[1:], start=1):
         np.putmask(classes, plane > best, index)
         np.maximum(best, plane, out=best)
     if np.isnan(best).any():
-        return logits.argmax(dim=1).to(torch.uint8)
+        return logits.argmax(dim=1).to(narrow)
     return torch.from_numpy(classes)
 
 
@@ -104,9 +110,9 @@ def enlarge(logits: torch.Tensor, height: int, width: int) -> torch.Tensor:
 
 
 def enlarged_classes(logits: torch.Tensor, height: int, width: int) -> torch.Tensor:
-    """Return ``argmax_classes(enlarge(logits, height, width))`` to the bit: (B, C, h, w) to uint8 (B, height, width).
+    """Return ``argmax_classes(enlarge(logits, height, width))`` to the bit: logits float (B, C, h, w).
 
-    Planes of classes that cannot win anywhere in the photo are not enlarged: usually 2 to 6 of 21 remain. One
+    Planes of classes that cannot win anywhere in the photo are not enlarged: usually 2 to 6 remain. One
     exception: torch rounds the last few pixels of each thread's share differently, so that a tie to the last bit may
     be resolved either way there, as in the plain recipe with another number of threads.
     """
@@ -114,7 +120,7 @@ def enlarged_classes(logits: torch.Tensor, height: int, width: int) -> torch.Ten
         return argmax_classes(enlarge(logits, height, width))
     possible = _possible_classes(logits.numpy())
     found = argmax_classes(enlarge(logits[:, torch.from_numpy(possible)], height, width))
-    return torch.from_numpy(possible.astype(np.uint8)[found.numpy()])
+    return torch.from_numpy(possible.astype(class_map_dtype(logits.shape[1]))[found.numpy()])
 
 
 def _possible_classes(logits: npt.NDArray[np.float32]) -> npt.NDArray[np.intp]:
@@ -143,14 +149,16 @@ def _over_cells(extreme: np.ufunc, planes: npt.NDArray[np.float32]) -> npt.NDArr
 def margin_map(logits: torch.Tensor) -> npt.NDArray[np.float32]:
     """Return the largest minus the second largest logit per pixel: float (C, H, W) to float32 (H, W).
 
-    Where it is small, rounding alone may change the class.
+    Where it is small, rounding alone may change the class; of a single class it is infinite.
     """
+    if logits.shape[0] == 1:
+        return np.full(logits.shape[1:], np.inf, dtype=np.float32)
     top = logits.topk(2, dim=0).values
     return np.asarray((top[0] - top[1]).float().cpu().numpy(), dtype=np.float32)
 
 
 def upsample_class_map(logits: torch.Tensor, height: int, width: int) -> ClassMap:
-    """Return the class map at another resolution: float (C, h, w) to uint8 (height, width).
+    """Return the class map at another resolution: float (C, h, w) to `class_map_dtype` (height, width).
 
     Equal to bilinear interpolation (``align_corners=False``) of all logits followed by argmax, up to ties within
     rounding, but most pixels need no arithmetic: where the four surrounding pixels have one class, any convex
@@ -159,12 +167,12 @@ def upsample_class_map(logits: torch.Tensor, height: int, width: int) -> ClassMa
     if logits.device.type == "cpu":
         classes = argmax_classes(logits[None])[0].numpy()
         if classes.shape == (height, width):
-            return np.asarray(classes, dtype=np.uint8)
+            return np.asarray(classes)
         mixed_cells = _mixed_cells(classes)
         if mixed_cells.mean() <= _DENSE_SHARE:
             return _upsample_mixed(logits, classes, mixed_cells, height, width)
     full = enlarge(logits[None].float(), height, width)
-    return np.asarray(argmax_classes(full)[0].cpu().numpy(), dtype=np.uint8)
+    return np.asarray(argmax_classes(full)[0].cpu().numpy())
 
 
 def _upsample_mixed(
@@ -175,14 +183,14 @@ def _upsample_mixed(
     left, right, across = _source_positions(width, classes.shape[1])
     result = classes[top][:, left]
     rows, columns = np.nonzero(mixed_cells[top][:, left])
-    # (n, 21) rows are contiguous in a channels-last copy, so each corner is one gather.
+    # (n, C) rows are contiguous in a channels-last copy, so each corner is one gather.
     pixels = logits.permute(1, 2, 0).contiguous().numpy()
     y0, y1, x0, x1 = top[rows], bottom[rows], left[columns], right[columns]
     wy, wx = down[rows, None], across[columns, None]
     upper = pixels[y0, x0] * (1 - wx) + pixels[y0, x1] * wx
     lower = pixels[y1, x0] * (1 - wx) + pixels[y1, x1] * wx
     result[rows, columns] = (upper * (1 - wy) + lower * wy).argmax(axis=1)
-    return np.asarray(result, dtype=np.uint8)
+    return result
 
 
 def _source_positions(
@@ -205,39 +213,42 @@ def _mixed_cells(classes: ClassMap) -> npt.NDArray[np.bool_]:
     )
 
 
-_LOOKUP = np.zeros((256, 3), dtype=np.uint8)
-_LOOKUP[:NUM_CLASSES] = VOC_PALETTE
-_LOOKUP[IGNORE_INDEX] = voc_colormap()[IGNORE_INDEX]
+def decode_segmap(class_map: npt.ArrayLike | torch.Tensor, labels: LabelSet = VOC) -> RgbImage:
+    """Return the colours of a class map: integers (H, W) to uint8 RGB (H, W, 3).
 
-
-def decode_segmap(class_map: npt.ArrayLike | torch.Tensor) -> RgbImage:
-    """Return the VOC colours of a class map: integers (H, W) to uint8 RGB (H, W, 3).
+    Args:
+        class_map: indices of `labels`, and its `ignore`.
+        labels: whose colours to use.
 
     Raises:
-        ValueError: the map is not two-dimensional, or holds a value that is neither 0 to 20 nor 255.
+        ValueError: the map is not two-dimensional, or holds another value.
     """
     indices = class_map.detach().cpu().numpy() if isinstance(class_map, torch.Tensor) else np.asarray(class_map)
     if indices.ndim != 2 or indices.dtype.kind not in "iu":
         raise ValueError(f"a class map is integer (H, W), found {indices.dtype} {indices.shape}")
-    valid = (indices >= 0) & ((indices < NUM_CLASSES) | (indices == IGNORE_INDEX))
+    valid = (indices >= 0) & (indices < len(labels))
+    if labels.ignore is not None:
+        valid |= indices == labels.ignore
     if not valid.all():
         found = np.unique(indices[~valid])[:5].tolist()
-        raise ValueError(f"a class map holds 0 to {NUM_CLASSES - 1} or {IGNORE_INDEX}, found {found}")
-    return palette_lookup(indices.astype(np.uint8, copy=False))
+        ignore = "" if labels.ignore is None else f" or {labels.ignore}"
+        raise ValueError(f"a class map holds 0 to {len(labels) - 1}{ignore}, found {found}")
+    return palette_lookup(indices.astype(np.uint16 if len(labels.lookup) > 256 else np.uint8, copy=False), labels)
 
 
-def palette_lookup(class_map: ClassMap) -> RgbImage:
-    """Return the VOC colours of a valid class map: uint8 (H, W) to uint8 RGB (H, W, 3)."""
-    return np.asarray(_LOOKUP.take(class_map, axis=0), dtype=np.uint8)
+def palette_lookup(class_map: ClassMap, labels: LabelSet = VOC) -> RgbImage:
+    """Return the colours of a valid class map: uint8 or uint16 (H, W) to uint8 RGB (H, W, 3)."""
+    return np.asarray(labels.lookup.take(class_map, axis=0), dtype=np.uint8)
 
 
-def blend(photo: RgbImage, class_map: ClassMap, alpha: float = 0.5) -> RgbImage:
+def blend(photo: RgbImage, class_map: ClassMap, alpha: float = 0.5, labels: LabelSet = VOC) -> RgbImage:
     """Return the photo with its classes painted over it; background stays as it is.
 
     Args:
         photo: uint8 RGB (H, W, 3).
-        class_map: uint8 (H, W) of the same size.
+        class_map: uint8 or uint16 (H, W) of the same size.
         alpha: opacity of the colours, 0 to 1.
+        labels: of the class map.
 
     Raises:
         ValueError: the sizes differ or alpha is out of range.
@@ -247,7 +258,7 @@ def blend(photo: RgbImage, class_map: ClassMap, alpha: float = 0.5) -> RgbImage:
     if not 0 <= alpha <= 1:
         raise ValueError(f"alpha is an opacity from 0 to 1, found {alpha}")
     painted = photo.copy()
-    seen = class_map > 0
-    mixed = photo[seen] * (1 - alpha) + palette_lookup(class_map)[seen] * alpha
+    seen = np.ones(class_map.shape, dtype=bool) if labels.background is None else class_map != labels.background
+    mixed = photo[seen] * (1 - alpha) + palette_lookup(class_map, labels)[seen] * alpha
     painted[seen] = np.rint(mixed).astype(np.uint8)
     return painted

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import hashlib
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -19,12 +19,11 @@ from PIL import Image
 from torch import nn
 
 from segcore.core.errors import DeviceError, ImageError
-from segcore.core.labels import NUM_CLASSES, VOC_CLASSES
+from segcore.core.labels import VOC, ClassMap, LabelSet, label_set
 from segcore.core.records import WeightsRecord
 from segcore.core.system import out_of_memory
 from segcore.inference import models
 from segcore.inference.decode import (
-    ClassMap,
     RgbImage,
     blend,
     check_logits,
@@ -79,9 +78,9 @@ class SegmentationResult:
     source: RgbImage | Image.Image = field(repr=False)
     """The photo as read: uint8 RGB (H, W, 3), or an image of mode RGB."""
     model_class_map: ClassMap = field(repr=False)
-    """Classes at model scale, uint8 (h, w)."""
+    """Classes at model scale, uint8 (h, w); uint16 if there are more than 256 classes."""
     model_color_mask: RgbImage = field(repr=False)
-    """VOC colours at model scale, uint8 RGB (h, w, 3): the mask of the tutorial recipe."""
+    """Their colours, uint8 RGB (h, w, 3): for VOC the mask of the tutorial recipe."""
     timings: dict[str, float]
     """Seconds per stage; an equal share of the batch where photos ran together."""
     input_shape: tuple[int, int, int, int]
@@ -89,7 +88,9 @@ class SegmentationResult:
     margins: npt.NDArray[np.float32] | None = field(default=None, repr=False)
     """Top-1 minus top-2 logit at model scale, float32 (h, w), if requested."""
     logits: torch.Tensor | None = field(default=None, repr=False)
-    """Logits at the network's own scale, float32 (21, h', w'); None after `without_logits`."""
+    """Logits at the network's own scale, float32 (classes, h', w'); None after `without_logits`."""
+    labels: LabelSet = field(default=VOC, repr=False)
+    """The classes."""
     _class_map: ClassMap | None = field(default=None, repr=False)
 
     @cached_property
@@ -99,7 +100,7 @@ class SegmentationResult:
 
     @cached_property
     def class_map(self) -> ClassMap:
-        """Classes at the photo's own resolution, uint8 (H, W): logits interpolated bilinearly, then argmax."""
+        """Classes at the photo's own resolution, (H, W): logits interpolated bilinearly, then argmax."""
         if self.logits is None:
             assert self._class_map is not None  # see without_logits
             return self._class_map
@@ -115,22 +116,32 @@ class SegmentationResult:
     @cached_property
     def fractions(self) -> dict[str, float]:
         """Share of the photo's pixels per class found, largest first; they sum to 1."""
-        counts = np.bincount(self.class_map.ravel(), minlength=NUM_CLASSES)
+        counts = np.bincount(self.class_map.ravel())
         order = sorted(np.flatnonzero(counts), key=lambda index: (-counts[index], index))
-        return {VOC_CLASSES[index]: float(counts[index] / self.class_map.size) for index in order}
+        return {self.labels.names[index]: float(counts[index] / self.class_map.size) for index in order}
 
     @property
     def dominant(self) -> str:
-        """The class with most pixels other than background; ``background`` if there is no other."""
-        return next((name for name in self.fractions if name != VOC_CLASSES[0]), VOC_CLASSES[0])
+        """The class with most pixels other than the background; the background if there is no other."""
+        return dominant_class(self.fractions, self.labels)
 
     def colorize(self) -> RgbImage:
-        """Return the VOC colours at the photo's own resolution, uint8 RGB (H, W, 3)."""
-        return palette_lookup(self.class_map)
+        """Return the colours at the photo's own resolution, uint8 RGB (H, W, 3)."""
+        return palette_lookup(self.class_map, self.labels)
 
     def overlay(self, alpha: float = 0.5) -> RgbImage:
         """Return the photo with its classes painted over it, uint8 RGB (H, W, 3); alpha is their opacity."""
-        return blend(self.photo, self.class_map, alpha)
+        return blend(self.photo, self.class_map, alpha, self.labels)
+
+
+def dominant_class(fractions: Mapping[str, float], labels: LabelSet) -> str:
+    """Return the first class that is not the background; the background if there is no other.
+
+    Args:
+        fractions: share of the pixels by class, largest first, at least one.
+        labels: the classes.
+    """
+    return next((name for name in fractions if name != labels.background_name), next(iter(fractions)))
 
 
 class Segmenter:
@@ -141,7 +152,7 @@ class Segmenter:
 
     Args:
         model: a name of `segcore.inference.models.model_names`, or any network that maps (B, 3, H, W) to logits
-            (B, 21, H, W).
+            (B, classes, H, W).
         device: ``auto`` (CUDA, else MPS, else CPU), ``cuda``, ``cuda:1``, ``mps``, ``cpu``, or a `Device`.
         size: shorter side at model scale, pixels, of runs that name no other.
         weights: ``pretrained``, ``random`` (seeded; for latency only) or the path of a checkpoint.
@@ -149,6 +160,8 @@ class Segmenter:
         precision: of the arithmetic: ``fp32``, ``bf16``, ``fp16`` or ``int8``.
         calibration: photos that int8 takes its ranges from.
         settings: cache, mirrors and time-outs of downloads; from the environment if None.
+        labels: the classes, or a name of `segcore.core.labels.LABEL_SETS`. If None, those of the model, and VOC for a
+            network that is passed in.
 
     Raises:
         ModelError, DeviceError, DownloadError, UsageError: each says what to do about it.
@@ -165,17 +178,20 @@ class Segmenter:
         precision: str = "fp32",
         calibration: Sequence[Photo] = CALIBRATION_PHOTOS,
         settings: FetchSettings | None = None,
+        labels: LabelSet | str | None = None,
     ) -> None:
         self.size = check_size(size)
         self.device: Device = open_device(device) if isinstance(device, str | torch.device) else device
         self.runtime = runtime
         self.precision = precision
         self._loaded_weights: WeightsRecord | None = None
+        labels = label_set(labels) if isinstance(labels, str) else labels
         if isinstance(model, str):
-            loaded = models.load(model, weights, settings)
+            loaded = models.load(model, weights, settings, labels)
             self.model_name, self.model, self._loaded_weights = loaded.name, loaded.module, loaded.weights
+            self.labels = loaded.labels
         else:
-            self.model_name, self.model = type(model).__name__, model
+            self.model_name, self.model, self.labels = type(model).__name__, model, labels or VOC
         self._whole = not ends_in_upsampling(self.model)
         self._calibrated: dict[str, str] = {}
         self._session = open_session(
@@ -234,7 +250,7 @@ class Segmenter:
         return preprocess(photo, self.size if size is None else size)
 
     def forward(self, batch: torch.Tensor) -> torch.Tensor:
-        """Return logits (B, 21, h, w), finished, on the device, for a batch (B, 3, h, w) on any device.
+        """Return logits (B, classes, h, w), finished, on the device, for a batch (B, 3, h, w) on any device.
 
         Raises:
             ModelError: the network returns something else, or not finite numbers.
@@ -244,7 +260,7 @@ class Segmenter:
         return logits
 
     def _logits(self, batch: torch.Tensor) -> torch.Tensor:
-        return check_logits(self._session.forward(batch), batch.shape, at_scale=self._whole)
+        return check_logits(self._session.forward(batch), batch.shape, at_scale=self._whole, labels=self.labels)
 
     @overload
     def __call__(  # type: ignore[overload-overlap]  # str is a Sequence
@@ -265,7 +281,7 @@ class Segmenter:
 
         Raises:
             ImageError: a photo cannot be read, or there is not enough memory for it.
-            ModelError: the network does not return logits (B, 21, H, W), or not finite numbers.
+            ModelError: the network does not return logits (B, classes, H, W), or not finite numbers.
             UsageError: the size is less than 1.
         """
         if isinstance(image, str | Path | Image.Image | np.ndarray):
@@ -295,7 +311,7 @@ class Segmenter:
 
         Raises:
             ImageError: a photo cannot be read, or there is not enough memory for it.
-            ModelError: the network does not return logits (B, 21, H, W), or not finite numbers.
+            ModelError: the network does not return logits (B, classes, H, W), or not finite numbers.
             UsageError: the size is less than 1.
         """
         timer = timer or StageTimer(self.device)
@@ -313,7 +329,9 @@ class Segmenter:
             check_memory(shape)
             for index, logits, classes, colors in zip(indices, *self._run_batch(batch, timer), strict=True):
                 margin = margin_map(enlarge(logits[None], height, width)[0]) if margins else None
-                found[index] = SegmentationResult(images[index], classes, colors, {}, shape, margin, logits)
+                found[index] = SegmentationResult(
+                    images[index], classes, colors, {}, shape, margin, logits, self.labels
+                )
         shares = {name: seconds / len(photos) for name, seconds in timer.seconds.items()}
         return [replace(found[index], timings=shares) for index in range(len(photos))]
 
@@ -337,7 +355,7 @@ class Segmenter:
         with timer.stage("postprocess"):
             classes = list(enlarged_classes(logits, *batch.shape[-2:]).cpu().numpy())
         with timer.stage("colorize"):
-            colors = [palette_lookup(class_map) for class_map in classes]
+            colors = [palette_lookup(class_map, self.labels) for class_map in classes]
         return logits, classes, colors
 
 

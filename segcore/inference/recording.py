@@ -33,8 +33,8 @@ def record_of(
     model = segmenter.model_name
     if kind != "dataset" and model in models.model_names():  # the photos of a dataset differ in shape
         fields = {
-            "gmacs": models.gmacs(model, height, width) * batch,
-            "gbytes": models.gbytes(model, height, width, batch),
+            "gmacs": models.gmacs(model, height, width, classes=len(segmenter.labels)) * batch,
+            "gbytes": models.gbytes(model, height, width, batch, classes=len(segmenter.labels)),
             **fields,
         }
     return BenchmarkRecord(

@@ -46,7 +46,7 @@ def fake_calibration(device: Any) -> CalibrationRecord:
     )
 
 
-def load_constant(name: str, weights: Any = "pretrained", settings: Any = None) -> LoadedModel:
+def load_constant(name: str, weights: Any = "pretrained", settings: Any = None, labels: Any = None) -> LoadedModel:
     kind = "random" if weights == "random" else "pretrained"
     return LoadedModel(name, ConstantNet(CAT), WeightsRecord(kind=kind, name="constant", sha256="ab" * 32))
 
@@ -63,8 +63,8 @@ def where(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr("platform.node", lambda: "box")
     monkeypatch.setattr("pytest_benchmark.plugin.get_cpu_info", dict)  # starts a process
     monkeypatch.setattr("segcore.report.html.write_html", lambda *_: None)  # tests/test_report_html.py has it
-    monkeypatch.setattr("segcore.inference.models.gmacs", lambda *_: 0.25)
-    monkeypatch.setattr("segcore.inference.models.gbytes", lambda *_: 0.5)
+    monkeypatch.setattr("segcore.inference.models.gmacs", lambda *_, **__: 0.25)
+    monkeypatch.setattr("segcore.inference.models.gbytes", lambda *_, **__: 0.5)
     monkeypatch.setattr(segcore.plugin.session, "calibrate", fake_calibration)
     monkeypatch.setattr(segcore.plugin.session, "matmul_rate", lambda device: 100.0)
     monkeypatch.setattr("segcore.inference.models.fetch_weights", lambda name, settings=None: Path("here"))

@@ -18,7 +18,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from torchvision.models import get_model_builder, get_model_weights, list_models, segmentation
 
 from segcore.core.errors import ModelError, nearest_hint
-from segcore.core.labels import NUM_CLASSES
+from segcore.core.labels import VOC, LabelSet
 from segcore.core.records import WeightsRecord
 from segcore.inference import embedded
 from segcore.inference.models import checkpoint
@@ -35,6 +35,8 @@ class LoadedModel:
     name: str
     module: nn.Module
     weights: WeightsRecord
+    labels: LabelSet = VOC
+    """Its classes."""
 
 
 @dataclass(frozen=True)
@@ -70,36 +72,44 @@ def check_name(name: str) -> str:
     return name
 
 
-def build(name: str, device: str = "cpu") -> nn.Module:
-    """Return the network with random weights, 21 classes, no auxiliary head; on ``meta`` it takes no memory."""
+def build(name: str, device: str = "cpu", classes: int = len(VOC)) -> nn.Module:
+    """Return the network with random weights, without its auxiliary head; on ``meta`` it takes no memory."""
     builder: Callable[..., nn.Module] = embedded.EmbeddedNet
     options: dict[str, Any] = {}
     if check_name(name) != EMBEDDED:
         builder = get_model_builder(name)
-        options = {"weights": None, "weights_backbone": None, "num_classes": NUM_CLASSES}
+        options = {"weights": None, "weights_backbone": None, "num_classes": classes}
         if not name.startswith("lraspp"):  # the only builder without an auxiliary head
             options["aux_loss"] = False
     with torch.device(device):
         return builder(**options)
 
 
-def load(name: str, weights: str | Path = "pretrained", settings: FetchSettings | None = None) -> LoadedModel:
+def load(
+    name: str,
+    weights: str | Path = "pretrained",
+    settings: FetchSettings | None = None,
+    labels: LabelSet | None = None,
+) -> LoadedModel:
     """Return a model with its weights.
 
     Args:
         name: one of `model_names`.
         weights: ``pretrained``, ``random`` or the path of a checkpoint (``.pth``, ``.pt`` or ``.safetensors``).
         settings: cache, mirrors and time-outs of the download; from the environment if None.
+        labels: the classes that the weights were trained for; VOC if None.
 
     Raises:
-        ModelError: the name is unknown, or the checkpoint does not fit.
+        ModelError: the name is unknown, the checkpoint does not fit, or the model's weights are of other classes.
         DownloadError: pretrained weights are not on this machine and could not be fetched.
     """
     check_name(name)
+    labels = labels or VOC
+    _check_labels(name, str(weights), labels)
     if str(weights) == "random":
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(RANDOM_SEED)
-            module = build(name)
+            module = build(name, classes=len(labels))
         sha256 = checkpoint.state_sha256(module)
         record = WeightsRecord(kind="random", name=f"seed {RANDOM_SEED}", sha256=sha256)
     elif str(weights) == "pretrained" and name == EMBEDDED:
@@ -109,12 +119,25 @@ def load(name: str, weights: str | Path = "pretrained", settings: FetchSettings 
     else:
         pretrained = str(weights) == "pretrained"
         path = fetch_weights(name, settings) if pretrained else Path(weights)
-        module = build(name)
-        checkpoint.load_into(module, path, name)
+        module = build(name, classes=len(labels))
+        checkpoint.load_into(module, path, name, labels)
         file = str(_default_weights(name)) if pretrained else path.name
         kind: Any = "pretrained" if pretrained else "checkpoint"
         record = WeightsRecord(kind=kind, name=file, sha256=sha256_file(path))
-    return LoadedModel(name, module.eval(), record)
+    return LoadedModel(name, module.eval(), record, labels)
+
+
+def _check_labels(name: str, weights: str, labels: LabelSet) -> None:
+    """Refuse classes that a model with such weights cannot have."""
+    if weights == "pretrained" and labels.names != VOC.names:
+        raise ModelError(
+            f"the pretrained weights of {name} are for the classes of {VOC.name}, wanted those of {labels.name}: "
+            "name a checkpoint that was trained for them"
+        )
+    if name == EMBEDDED and len(labels) != len(VOC):
+        raise ModelError(
+            f"{EMBEDDED} tells {len(VOC)} classes apart, {labels.name} has {len(labels)}: choose another model"
+        )
 
 
 def _default_weights(name: str) -> Any:
@@ -177,29 +200,29 @@ def parameter_count(name: str) -> int:
     return sum(parameter.numel() for parameter in build(name, "meta").parameters())
 
 
-def gmacs(name: str, height: int, width: int, batch: int = 1) -> float:
+def gmacs(name: str, height: int, width: int, batch: int = 1, classes: int = len(VOC)) -> float:
     """Return giga multiply-accumulates of one forward pass: half of what torch's own FLOP counter counts.
 
     Convolutions and matrix products count; element-wise work, normalisation and interpolation do not.
     """
-    return _count(name, height, width)[0] / 2e9 * batch
+    return _count(name, height, width, classes)[0] / 2e9 * batch
 
 
-def gbytes(name: str, height: int, width: int, batch: int = 1) -> float:
+def gbytes(name: str, height: int, width: int, batch: int = 1, classes: int = len(VOC)) -> float:
     """Return the least gigabytes that the convolutions of one float32 forward pass move.
 
     Each reads its input and its weights and writes its output once; fusing it with the next operator saves some of
     that, and other operators are left out. GMACs over this are the arithmetic intensity of a roofline (Williams,
     Waterman and Patterson 2009, CACM 52:65).
     """
-    _, activations, weights = _count(name, height, width)
+    _, activations, weights = _count(name, height, width, classes)
     return 4 * (batch * activations + weights) / 1e9
 
 
 @cache
-def _count(name: str, height: int, width: int) -> tuple[int, int, int]:
+def _count(name: str, height: int, width: int, classes: int) -> tuple[int, int, int]:
     """Return, for one photo, FLOPs, and how many numbers of activations and of weights the convolutions move."""
-    module = build(name, "meta").eval()
+    module = build(name, "meta", classes).eval()
     activations, weights = 0, 0
 
     def count(convolution: nn.Module, inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:

@@ -19,7 +19,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from segcore.core.errors import ModelError
-from segcore.core.labels import NUM_CLASSES
+from segcore.core.labels import VOC, LabelSet
 from segcore.core.quiet import quiet
 
 State = Mapping[str, torch.Tensor]
@@ -136,8 +136,8 @@ def _describe(content: object) -> str:
     return type(content).__name__
 
 
-def load_into(module: nn.Module, path: Path, model_name: str) -> None:
-    """Load a checkpoint into a network in place; tensors of an auxiliary head are left out.
+def load_into(module: nn.Module, path: Path, model_name: str, labels: LabelSet = VOC) -> None:
+    """Load a checkpoint into a network for some classes, in place; tensors of an auxiliary head are left out.
 
     Raises:
         ModelError: keys, shapes, types or the number of classes do not fit, or a value is NaN or infinite; the message
@@ -146,7 +146,7 @@ def load_into(module: nn.Module, path: Path, model_name: str) -> None:
     wanted = module.state_dict()
     most = _MAX_OVERHEAD * sum(tensor.nbytes for tensor in wanted.values()) + _MAX_OTHER
     state = {name: t for name, t in read_state(path, most).items() if not name.startswith(AUXILIARY_HEAD)}
-    problems = differences(wanted, state)
+    problems = differences(wanted, state, labels)
     if not problems:
         module.load_state_dict(state)
         problems = not_finite(module.state_dict().items())
@@ -182,8 +182,8 @@ def not_finite(tensors: Iterable[tuple[str, torch.Tensor]]) -> list[str]:
     return [f"{len(names)} tensors hold NaN or infinity ({_some(names)})"] if names else []
 
 
-def differences(wanted: State, found: State) -> list[str]:
-    """Describe how two state dicts differ in keys, types and shapes; empty if they fit."""
+def differences(wanted: State, found: State, labels: LabelSet = VOC) -> list[str]:
+    """Describe how two state dicts differ in keys, types, classes and shapes; empty if they fit."""
     problems = []
     if missing := sorted(set(wanted) - set(found)):
         problems.append(f"{len(missing)} of {len(wanted)} tensors are missing ({_some(missing)})")
@@ -196,8 +196,8 @@ def differences(wanted: State, found: State) -> list[str]:
     shapes = [n for n in wanted if n in found and n not in kinds and wanted[n].shape != found[n].shape]
     for name in shapes[:_MAX_NAMED]:
         here, there = tuple(wanted[name].shape), tuple(found[name].shape)
-        if here[1:] == there[1:] and here[0] == NUM_CLASSES:
-            problems.append(f"{name} has {there[0]} classes, wanted {NUM_CLASSES}")
+        if here[1:] == there[1:] and here[0] == len(labels):
+            problems.append(f"{name} has {there[0]} classes, wanted {len(labels)}")
         else:
             problems.append(f"{name} has shape {there}, wanted {here}")
     if len(shapes) > _MAX_NAMED:

@@ -121,7 +121,7 @@ def open_session(
 
     Args:
         runtime: a name of `RUNTIMES`.
-        network: maps (B, 3, H, W) to logits (B, 21, H, W); stays as it is.
+        network: maps (B, 3, H, W) to logits (B, classes, H, W); stays as it is.
         device: where it runs.
         precision: ``fp32``, ``bf16``, ``fp16`` or ``int8``.
         settings: the cache for artifacts; from the environment if None.

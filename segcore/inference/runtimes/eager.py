@@ -48,7 +48,7 @@ class EagerSession:
         return {"threads": str(self._threads), "layout": str(self._layout).removeprefix("torch.")}
 
     def forward(self, batch: torch.Tensor) -> torch.Tensor:
-        """Return logits (B, 21, h, w), float32, for a batch (B, 3, H, W)."""
+        """Return logits (B, classes, h, w), float32, for a batch (B, 3, H, W)."""
         with torch.inference_mode():
             return self._network(batch.to(self._dtype, memory_format=self._layout)).float().contiguous()
 

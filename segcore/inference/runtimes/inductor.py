@@ -40,7 +40,7 @@ class InductorSession(eager.EagerSession):
         return {**super().options, "backend": "inductor", "mode": "default"}
 
     def forward(self, batch: torch.Tensor) -> torch.Tensor:
-        """Return logits (B, 21, h, w), float32; the first batch of a shape counts as building."""
+        """Return logits (B, classes, h, w), float32; the first batch of a shape counts as building."""
         if batch.shape in self._shapes:
             return super().forward(batch)
         start = time.perf_counter()

@@ -74,7 +74,7 @@ class OrtSession:
         return {"threads": str(threads), "provider": self._setup.provider, **chosen}
 
     def forward(self, batch: torch.Tensor) -> torch.Tensor:
-        """Return logits (B, 21, h, w), float32, for a batch (B, 3, H, W)."""
+        """Return logits (B, classes, h, w), float32, for a batch (B, 3, H, W)."""
         array = np.ascontiguousarray(batch.cpu().numpy(), dtype=self._dtype)
         logits = np.asarray(self._session.run(None, {INPUT: array})[0], dtype=np.float32)
         return torch.from_numpy(logits).to(self._setup.device.torch_device)

@@ -68,7 +68,7 @@ class OpenVinoSession:
         return [model.create_infer_request() for _ in range(self._threads)]
 
     def forward(self, batch: torch.Tensor) -> torch.Tensor:
-        """Return logits (B, 21, h, w), float32, for a batch (B, 3, H, W)."""
+        """Return logits (B, classes, h, w), float32, for a batch (B, 3, H, W)."""
         array = np.ascontiguousarray(batch.numpy())
         if len(array) == 1 or self._threads == 1:
             return torch.from_numpy(np.asarray(self._model(array, share_inputs=True)[0], dtype=np.float32))
@@ -103,7 +103,7 @@ class ProfiledOpenVino(OpenVinoSession):
         self._passes: list[tuple[OperatorTime, ...]] = []
 
     def forward(self, batch: torch.Tensor) -> torch.Tensor:
-        """Return logits (B, 21, h, w), float32, for a batch (B, 3, H, W)."""
+        """Return logits (B, classes, h, w), float32, for a batch (B, 3, H, W)."""
         found = self._request.infer([np.ascontiguousarray(batch.numpy())], share_inputs=True)
         self._passes.append(operators(self._request.get_profiling_info()))
         return torch.from_numpy(np.array(found[0], dtype=np.float32))

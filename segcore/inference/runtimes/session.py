@@ -34,7 +34,7 @@ class Session(Protocol):
         """Settings that affect speed or results, as recorded."""
 
     def forward(self, batch: torch.Tensor) -> torch.Tensor:
-        """Return logits, float32 (B, 21, h, w), for a batch (B, 3, H, W) that is on the device.
+        """Return logits, float32 (B, classes, h, w), for a batch (B, 3, H, W) that is on the device.
 
         If the network ends in an upsampling, they are at its own scale (see `without_upsampling`), else h = H and
         w = W; `segcore.inference.decode.enlarge` brings them to (H, W).
@@ -83,7 +83,7 @@ class BuildRequest:
     """A network, and how to run it."""
 
     network: nn.Module
-    """Maps (B, 3, H, W) to logits (B, 21, h, w); an `inference_copy`, which the session may move and convert."""
+    """Maps (B, 3, H, W) to logits (B, classes, h, w); an `inference_copy`, which the session may move and convert."""
     device: Device
     precision: str
     cache_dir: Path

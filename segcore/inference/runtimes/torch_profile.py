@@ -38,7 +38,7 @@ class ProfiledTorch:
         return self._session.options
 
     def forward(self, batch: torch.Tensor) -> torch.Tensor:
-        """Return logits (B, 21, h, w), float32, for a batch (B, 3, H, W)."""
+        """Return logits (B, classes, h, w), float32, for a batch (B, 3, H, W)."""
         with record_function(FORWARD):
             logits = self._session.forward(batch)
             self._device.synchronize()

@@ -55,7 +55,7 @@ class PassThrough(nn.Module):
         self.network = network
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Return logits (B, 21, H, W), whether the network returns them alone or under ``"out"``.
+        """Return logits (B, classes, H, W), whether the network returns them alone or under ``"out"``.
 
         Raises:
             ModelError: it returns something else than a floating-point tensor of four dimensions.
