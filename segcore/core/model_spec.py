@@ -24,6 +24,10 @@ Colour = Literal["rgb", "bgr", "grey"]
 Layout = Literal["nchw", "nhwc"]
 InputType = Literal["float32", "float16", "uint8"]
 OutputKind = Literal["logits", "probabilities", "sigmoid", "classes"]
+PhotoFormat = Literal["png", "ppm"]
+
+PHOTO, MASK = "{photo}", "{mask}"
+"""What stands for the paths of a photo and its mask among the arguments of a program."""
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -104,6 +108,12 @@ class Source:
     """Absolute path or https URL of the weights; None for those of the source itself."""
     sha256: str | None = None
     """SHA-256 of the weights, which is checked."""
+    serve: bool = False
+    """Whether a program is started once, and gets photos and answers with masks as lines."""
+    timeout_s: float = 60.0
+    """Longest time that a program may take for a photo, the start included."""
+    photos: PhotoFormat = "png"
+    """Format of the photos that a program gets."""
 
 
 @dataclass(frozen=True)
@@ -131,6 +141,8 @@ class ModelSpec:
     """What nobody has said and was assumed, each in a sentence."""
     said: frozenset[str] = field(default=frozenset(), compare=False)
     """What the file says, such as ``input.mean``; the rest are defaults, and a source's own description goes first."""
+    reference: str | None = None
+    """Name of the model whose masks this one is held against in parity; None for itself on torch in fp32."""
     root: Path = field(default=Path(), compare=False)
     """Directory that modules of ``python:`` are imported from too, and in which a program runs."""
     file: Path | None = field(default=None, compare=False)

@@ -15,7 +15,9 @@ import numpy as np
 import pytest
 
 from segcore.core.errors import ProgramError
-from segcore.inference.programs import MASK, PHOTO, Program, ProgramSpec
+from segcore.core.model_spec import MASK, PHOTO
+from segcore.inference.programs import Program, ProgramSpec
+from segcore.inputs.model_files import check_model_file
 
 if os.name != "posix":
     pytest.skip("programs as models need process groups", allow_module_level=True)
@@ -213,21 +215,6 @@ def test_masks_of_16_bits_and_more_than_256_classes(make: Make) -> None:
         assert found.dtype == dtype
 
 
-@pytest.mark.parametrize(
-    ("spec", "words"),
-    [
-        ({"command": ()}, "wanted a program"),
-        ({"command": ("a", PHOTO)}, "wanted {mask}"),
-        ({"command": ("a", f"--in={PHOTO}", f"--out={MASK}")}, ""),
-        ({"command": ("a",), "serve": True}, ""),
-        ({"command": ("a", PHOTO), "serve": True}, "omit {photo}"),
-    ],
-)
-def test_commands_that_cannot_work(spec: dict[str, Any], words: str) -> None:
-    wrong = ProgramSpec(**spec, directory=Path()).wrong()
-    assert wrong.startswith(words) if not words else words in wrong
-
-
 def test_a_program_that_is_not_there(make: Make) -> None:
     with pytest.raises(ProgramError, match=r"^\./segment .*cannot be started in .*: No such file"):
         make("./segment", PHOTO, MASK).segment(noise())
@@ -271,3 +258,29 @@ def test_a_program_ends_with_us_however_we_end(tmp_path: Path, end: signal.Signa
     while alive(str(tmp_path / "stubborn.py")) and time.monotonic() < until:
         time.sleep(0.02)
     assert not alive(str(tmp_path / "stubborn.py"))
+
+
+@pytest.mark.parametrize(
+    ("source", "problems"),
+    [
+        ('command: [a, "{photo}"]', ["wanted {mask} among the arguments, or `serve: true`"]),
+        ("command: [a]", ["wanted {photo} and {mask} among the arguments"]),
+        ('{command: [a, "{photo}"], serve: true}', ["omit {photo}"]),
+        ("{onnx: a.onnx, serve: true, photos: ppm}", ["photos needs command", "serve needs command"]),
+        ('{command: [a, "--in={photo}", "{mask}"], timeout: 0, photos: bmp}', ["photos", "timeout"]),
+        ('{command: [a, "--in={photo}", "{mask}"], timeout: 2.5, photos: ppm}', []),
+        ("{command: [a, b], serve: true}", []),
+    ],
+)
+def test_model_files_of_programs(tmp_path: Path, source: str, problems: list[str]) -> None:
+    file = tmp_path / "shipped.yaml"
+    file.write_text(f"source: {source}\n" if source[0] == "{" else f"source:\n  {source}\n")
+    spec, found = check_model_file(file)
+    assert len(found) == len(problems)
+    for problem, words in zip(sorted(found, key=lambda each: each.what), problems, strict=True):
+        assert words in problem.what
+        assert problem.line == 1 + (source[0] != "{")
+    assert (spec is None) == bool(problems)
+    if spec is not None:
+        assert (spec.source.location, spec.source.kind) == ("a", "command")
+        assert spec.source.serve == ("serve" in source)

@@ -20,7 +20,6 @@ import weakref
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -28,10 +27,9 @@ from PIL import Image
 
 from segcore.core.errors import ImageError, ProgramError
 from segcore.core.image_files import open_image
+from segcore.core.model_spec import MASK, PHOTO, PhotoFormat
 from segcore.inference.programs.child import Child, Watchdog, shown
 
-PHOTO, MASK = "{photo}", "{mask}"
-TIMEOUT_S = 60.0
 _CLOCK_S = 2.0
 """Coarsest time of a file: FAT keeps every second one."""
 _ANSWER = re.compile(r"(?P<mask>.+\.png)(?:[ \t]+(?P<ms>[0-9]+(?:\.[0-9]*)?))?", re.IGNORECASE)
@@ -49,22 +47,10 @@ class ProgramSpec:
     directory: Path
     """Its working directory."""
     serve: bool = False
-    timeout_s: float = TIMEOUT_S
+    timeout_s: float = 60.0
     """Longest time for one photo, the start of the program included."""
-    photos: Literal["png", "ppm"] = "png"
+    photos: PhotoFormat = "png"
     """Format of the photos it gets, 8-bit RGB: PPM (``P6``) can be read without a library."""
-
-    def wrong(self) -> str:
-        """Return what is wrong with it, or an empty string."""
-        if not self.command or not self.command[0]:
-            return "wanted a program and its arguments, found none"
-        named = [word for word in (PHOTO, MASK) if any(word in part for part in self.command)]
-        if self.serve and named:
-            return f"a program that serves gets its photos on standard input: omit {' and '.join(named)}"
-        if not self.serve and len(named) < 2:
-            missing = [word for word in (PHOTO, MASK) if word not in named]
-            return f"wanted {' and '.join(missing)} among the arguments, or serve: true"
-        return ""
 
     def sha256(self) -> str:
         """Return a hash of the command and of all files that it names: another build is another model."""

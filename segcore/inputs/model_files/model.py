@@ -11,7 +11,7 @@ from pydantic import model_validator as check
 from pydantic_core import PydanticCustomError
 
 from segcore.core.labels import LABEL_SETS, MAX_CLASSES
-from segcore.core.model_spec import Colour, InputType, Interpolation, Layout, OutputKind
+from segcore.core.model_spec import MASK, PHOTO, Colour, InputType, Interpolation, Layout, OutputKind, PhotoFormat
 from segcore.inputs.cases.model import SHA256, CaseModel, Conflict, Identifier, Share, Text, refuse, web_address
 
 SCHEMA_COMMAND = "segcore models --schema > models/model.schema.json"
@@ -121,18 +121,39 @@ class SourceEntry(CaseModel):
     transformers: Text | None = None
     """Directory of a Hugging Face model for semantic segmentation."""
     command: Annotated[tuple[Text, ...], Field(min_length=1)] | None = None
-    """Program and arguments; {photo} and {mask} stand for the paths."""
+    """Program and arguments; {photo} and {mask} stand for the paths of a photo and of the mask that it writes."""
+    serve: bool = False
+    """The program is started once; it reads the path of a photo as a line, and answers with the path of its mask."""
+    timeout: Annotated[float, Strict(), Field(gt=0, le=86_400)] = 60.0
+    """Longest time that the program may take for a photo, seconds."""
+    photos: PhotoFormat = "png"
+    """Format of the photos that the program gets; ppm can be read without a library."""
 
     @check(mode="after")
     def _one_kind(self) -> Self:
         conflicts = list(_one_of(self, KINDS, ""))
         if self.arguments and self.python is None:
             conflicts.append((("arguments",), "arguments need python, found another source"))
+        if self.command is None:
+            beside = sorted(self.model_fields_set & OF_PROGRAMS)
+            conflicts += [((name,), f"{name} needs command, found another source") for name in beside]
+        else:
+            conflicts += _about_command(self.command, self.serve)
         refuse(conflicts)
         return self
 
 
-KINDS = tuple(name for name in SourceEntry.model_fields if name != "arguments")
+def _about_command(command: tuple[str, ...], serve: bool) -> Iterable[Conflict]:
+    named = [word for word in (PHOTO, MASK) if any(word in part for part in command)]
+    if serve and named:
+        yield ("command",), f"a program that serves gets photos on its standard input: omit {' and '.join(named)}"
+    if not serve and len(named) < 2:
+        missing = " and ".join(word for word in (PHOTO, MASK) if word not in named)
+        yield ("command",), f"wanted {missing} among the arguments, or `serve: true`"
+
+
+OF_PROGRAMS = {"serve", "timeout", "photos"}
+KINDS = tuple(name for name in SourceEntry.model_fields if name not in {"arguments", *OF_PROGRAMS})
 
 
 class WeightsEntry(CaseModel):
@@ -317,10 +338,12 @@ class ModelEntry(CaseModel):
     """How a photo becomes the input."""
     output: OutputEntry = OutputEntry()
     """What the output means."""
+    reference: Identifier | None = None
+    """Name of the model whose masks this one should have: parity is held against it."""
 
     @check(mode="after")
     def _weights_fit(self) -> Self:
-        kind = next(iter(self.source.model_fields_set - {"arguments"}))
+        kind = next(name for name in KINDS if name in self.source.model_fields_set)
         if self.weights is not None and kind not in WITH_WEIGHTS:
             refuse([(("weights",), f"weights are for {' and '.join(WITH_WEIGHTS)}; {kind} holds its own")])
         return self

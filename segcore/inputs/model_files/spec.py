@@ -14,7 +14,7 @@ from segcore.core.model_spec import InputSpec, ModelSpec, OutputSpec, Resize, So
 from segcore.inputs.cases.model import IDENTIFIER, PATTERNS
 from segcore.inputs.cases.problems import problems_of
 from segcore.inputs.cases.yaml_source import Located, Problem, read_yaml
-from segcore.inputs.model_files.model import InputEntry, LabelsEntry, ModelEntry, ResizeEntry, labels_form
+from segcore.inputs.model_files.model import KINDS, InputEntry, LabelsEntry, ModelEntry, ResizeEntry, labels_form
 
 FILES = ("onnx", "openvino", "litert", "exported", "torchscript", "transformers")
 """Sources that are the path of a file or directory."""
@@ -42,6 +42,7 @@ def spec_of(entry: ModelEntry, node: Located, file: Path) -> tuple[ModelSpec | N
         input=input_spec(entry.input),
         output=OutputSpec(**dict(entry.output)),
         said=frozenset(said),
+        reference=entry.reference,
         root=_root(file.absolute().parent),
         file=file.absolute(),
     )
@@ -55,7 +56,7 @@ def _root(directory: Path) -> Path:
 
 
 def _source(entry: ModelEntry, directory: Path) -> Source:
-    kind = cast(SourceKind, next(iter(entry.source.model_fields_set - {"arguments"})))
+    kind = cast(SourceKind, next(name for name in KINDS if name in entry.source.model_fields_set))
     value = getattr(entry.source, kind)
     location, *arguments = value if isinstance(value, tuple) else (value,)
     weights = entry.weights
@@ -66,6 +67,9 @@ def _source(entry: ModelEntry, directory: Path) -> Source:
         keywords=tuple(entry.source.arguments.items()),
         weights=None if weights is None else weights.url or str(directory / str(weights.path)),
         sha256=weights.sha256.lower() if weights and weights.sha256 else None,
+        serve=entry.source.serve,
+        timeout_s=entry.source.timeout,
+        photos=entry.source.photos,
     )
 
 
