@@ -13,6 +13,7 @@ import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
 from segcore.core.errors import SegcoreError
+from segcore.core.system import explained
 from segcore.plugin.arguments import NAMELESS, ArgumentHooks
 from segcore.plugin.load_options import SCENARIOS
 from segcore.plugin.options import add_options, read_choices
@@ -40,6 +41,7 @@ UNPLANNED = object()
 
 _COLLECTOR = pytest.StashKey["Collector"]()
 _ERROR = pytest.StashKey[SegcoreError]()
+_REFUSED = pytest.StashKey[bool]()
 _DESELECTED = pytest.StashKey[list[str]]()
 
 
@@ -63,7 +65,8 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         if _is_ours(metafunc, fixture):
             items: tuple[PlanItem, ...] = ()
             try:
-                items = _collector(metafunc.config).items(kind)
+                with explained():
+                    items = _collector(metafunc.config).items(kind)
             except SegcoreError as error:
                 metafunc.config.stash[_ERROR] = error  # raised here, it would be shown as a traceback per module
             if items or kind != "load":
@@ -127,6 +130,7 @@ def pytest_deselected(items: list[pytest.Item]) -> None:
 
 def _refuse(config: pytest.Config, items: list[pytest.Item], error: str) -> None:
     """Raise a usage error; a worker of pytest-xdist would crash with it, so it hands the error to its controller."""
+    config.stash[_REFUSED] = True
     output: dict[str, str] | None = getattr(config, "workeroutput", None)
     if output is None:
         raise pytest.UsageError(error)
@@ -146,6 +150,8 @@ def pytest_testnodedown(node: Any) -> None:
 def pytest_collection_finish(session: pytest.Session) -> None:
     """Prepare the run before its first item: photos, weights, calibration, where to write."""
     config, items = session.config, session.items
+    if _REFUSED in config.stash:  # pytest comes here all the same, and would show a second error in place of the first
+        return
     plans = _plans(items)
     if not plans:
         if config.getoption("benchmark_save", None) is NAMELESS:
@@ -172,7 +178,8 @@ def pytest_collection_finish(session: pytest.Session) -> None:
         try:
             by_node = {item.nodeid: plan for item, plan in plans.items()}
             deselected = config.stash.get(_DESELECTED, [])
-            hooks = BenchHooks(config, _collector(config).choices, by_node, baseline, deselected)
+            with explained():
+                hooks = BenchHooks(config, _collector(config).choices, by_node, baseline, deselected)
         except SegcoreError as error:
             raise pytest.UsageError(str(error)) from error
     config.pluginmanager.register(hooks, HOOKS)

@@ -85,6 +85,10 @@ class RecordError(SegcoreError):
     """A run file cannot be read or understood."""
 
 
+class EnvironmentFaultError(SegcoreError):
+    """The system withholds memory, files, processes or the like; the message says what to set."""
+
+
 class OutputError(SegcoreError):
     """A file or stream cannot be written."""
 

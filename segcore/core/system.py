@@ -6,10 +6,11 @@ import contextlib
 import errno
 import re
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-import psutil
+from segcore.core.errors import EnvironmentFaultError, SegcoreError
 
 _MEMORY: Final = "choose a smaller size, close other programs, or raise the memory limit (ulimit -v, the container's)"
 _FILES: Final = "raise the limit of open files (ulimit -n)"
@@ -27,6 +28,7 @@ _REMEDIES: Final[tuple[tuple[type[Exception], str, str], ...]] = (
     (ImportError, "Too many open files", _FILES),
     (RuntimeError, "can't start new thread|Resource temporarily unavailable", _PROCESSES),
     (RuntimeError, "initialize cpuinfo", "torch needs /proc: mount it"),
+    (RuntimeError, "Unable to open /dev/urandom", "torch needs /dev/urandom: mount /dev"),
     (OSError, "No usable temporary directory", "set TMPDIR to a directory that can be written"),
     # os.getcwd() names no file.
     (FileNotFoundError, r"^\[Errno 2\] No such file or directory$", "the working directory is gone: cd to another"),
@@ -35,19 +37,71 @@ _REMEDIES: Final[tuple[tuple[type[Exception], str, str], ...]] = (
 
 
 def available_memory(root: Path = Path("/")) -> int:
-    """Return the bytes that this process can still use: free on the machine, and within the limit of its container.
+    """Return the bytes that this process can still use: free on the machine, and within its limits.
+
+    Limits are those of its control groups (a container's, a service's) and of its address space (``ulimit -v``).
 
     Args:
-        root: directory that contains ``sys``.
+        root: directory that contains ``proc`` and ``sys``.
     """
+    import psutil  # not with this module, which pytest loads in every repository
+
     left = [sys.maxsize]
     with contextlib.suppress(OSError):
         left.append(psutil.virtual_memory().available)
-        used = psutil.Process().memory_info().rss
-        for name in ("memory.max", "memory/memory.limit_in_bytes"):  # control groups, versions 2 and 1
-            with contextlib.suppress(OSError, ValueError):  # no such file; "max"
-                left.append(int((root / "sys/fs/cgroup" / name).read_text(encoding="ascii")) - used)
+        used = psutil.Process().memory_info()
+        for directory in control_groups("memory", root):
+            for name in ("memory.max", "memory.limit_in_bytes"):  # versions 2 and 1
+                with contextlib.suppress(OSError, ValueError):  # no such file; "max"
+                    left.append(int((directory / name).read_text(encoding="ascii")) - used.rss)
+        if (limit := _address_space()) is not None:
+            left.append(limit - used.vms)
     return max(0, min(left))
+
+
+def _address_space() -> int | None:
+    """Return the limit of ``ulimit -v`` in bytes, None if there is none."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        return None
+    limit = resource.getrlimit(resource.RLIMIT_AS)[0]
+    return None if limit == resource.RLIM_INFINITY else limit
+
+
+def control_groups(controller: str, root: Path = Path("/")) -> Iterator[Path]:
+    """Yield the directories of the control groups that limit this process, of both versions, innermost first.
+
+    See the kernel's admin-guide/cgroup-v2 and cgroup-v1.
+
+    Args:
+        controller: ``cpu`` or ``memory``.
+        root: directory that contains ``proc`` and ``sys``.
+    """
+    for mount, group in _hierarchies(controller, root):
+        for directory in (mount / group, *(mount / group).parents):
+            yield directory
+            if directory == mount:
+                break
+
+
+def _hierarchies(controller: str, root: Path) -> list[tuple[Path, str]]:
+    """Return mount point and group of each hierarchy with a controller."""
+    mount = root / "sys/fs/cgroup"
+    try:
+        text = (root / "proc/self/cgroup").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return [(mount, ""), (mount / controller, "")]
+    found = []
+    for line in text.splitlines():
+        _, controllers, group = [*line.split(":", 2), "", ""][:3]
+        # In a container the path may be the host's, and only the root of the mount can be read.
+        group = group.lstrip("/").replace("../", "")
+        if not controllers:
+            found.append((mount, group))
+        elif controller in controllers.split(","):
+            found += [(mount / name, group) for name in (controller, controllers)]
+    return found
 
 
 def out_of_memory(error: Exception) -> bool:
@@ -60,6 +114,20 @@ def explain(error: Exception) -> str | None:
     remedy = _remedy(error)
     what = str(error).partition("\n")[0] or ("out of memory" if remedy is _MEMORY else type(error).__name__)
     return remedy and f"{what}; {remedy}"
+
+
+@contextlib.contextmanager
+def explained() -> Iterator[None]:
+    """Turn an exception in the body that `explain` knows into an `EnvironmentFaultError`."""
+    try:
+        yield
+    except SegcoreError:
+        raise
+    except Exception as error:
+        line = explain(error)
+        if line is None:
+            raise
+        raise EnvironmentFaultError(line) from error
 
 
 def _remedy(error: Exception) -> str | None:

@@ -19,6 +19,7 @@ import psutil
 from segcore.core.errors import UsageError
 from segcore.core.git import git
 from segcore.core.records import GitRecord, GpuRecord, MachineRecord
+from segcore.core.system import control_groups
 
 INSTRUCTION_SETS = (
     "avx",
@@ -112,15 +113,13 @@ def fingerprint(root: Path = Path("/")) -> MachineRecord:
 
     cpu = _cpu_fields(root)
     flags = set((cpu.get("flags") or cpu.get("features") or "").lower().split())
-    gib = 1 << 30
     return MachineRecord(
         cpu=cpu_model(root),
         cores_physical=psutil.cpu_count(logical=False),
         cores_usable=usable_cores(),
         cgroup_cpus=cgroup_cpus(root),
         instruction_sets=tuple(name for name in INSTRUCTION_SETS if name in flags),
-        # Rounded, because the kernel reserves a few MB more or less from boot to boot.
-        memory_bytes=round(psutil.virtual_memory().total / gib) * gib,
+        memory_bytes=_memory_bytes(),
         system=f"{platform.system()} {platform.machine()}",
         gpus=_gpus(),
         python=f"{platform.python_implementation()} {'.'.join(platform.python_version_tuple()[:2])}",
@@ -130,6 +129,15 @@ def fingerprint(root: Path = Path("/")) -> MachineRecord:
         inter_op_threads=torch.get_num_interop_threads(),
         thread_settings={name: os.environ[name] for name in THREAD_VARIABLES if name in os.environ},
     )
+
+
+def _memory_bytes() -> int:
+    """Return the memory of the machine in whole GiB: the kernel reserves a few MB more or less from boot to boot."""
+    gib = 1 << 30
+    try:
+        return round(psutil.virtual_memory().total / gib) * gib
+    except OSError:  # no /proc
+        return 0
 
 
 def usable_cores() -> int:
@@ -154,7 +162,8 @@ def cpu_model(root: Path = Path("/")) -> str:
 def _output(*command: str) -> str:
     """Return what a command prints; nothing if it fails."""
     with contextlib.suppress(OSError, subprocess.SubprocessError):
-        return subprocess.run(command, capture_output=True, text=True, timeout=20, check=True).stdout.strip()
+        done = subprocess.run(command, capture_output=True, timeout=20, check=True)
+        return done.stdout.decode(errors="replace").strip()
     return ""
 
 
@@ -171,42 +180,17 @@ def _cpu_fields(root: Path) -> dict[str, str]:
 def cgroup_cpus(root: Path = Path("/")) -> float | None:
     """Return the lowest CPU quota of this process's control groups, in processors; None if there is none.
 
-    Reads both versions, each from the process's own group up to the root: ``cpu.max`` (version 2) and
-    ``cpu.cfs_quota_us`` over ``cpu.cfs_period_us`` (version 1); see the kernel's admin-guide/cgroup-v2 and
-    scheduler/sched-bwc.
+    Read are ``cpu.max`` (version 2) and ``cpu.cfs_quota_us`` over ``cpu.cfs_period_us`` (version 1); see the kernel's
+    admin-guide/cgroup-v2 and scheduler/sched-bwc.
     """
-    quotas = []
-    for mount, group in _cgroups(root):
-        for directory in (mount / group, *(mount / group).parents):
-            quotas += _quota(directory)
-            if directory == mount:
-                break
-    return min(quotas, default=None)
-
-
-def _cgroups(root: Path) -> list[tuple[Path, str]]:
-    """Return mount point and group of each hierarchy that may limit CPU time."""
-    mount = root / "sys/fs/cgroup"
-    try:
-        lines = (root / "proc/self/cgroup").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return [(mount, ""), (mount / "cpu", "")]
-    found = []
-    for line in lines:
-        _, controllers, group = line.split(":", 2)
-        if not controllers:
-            found.append((mount, group.lstrip("/")))
-        elif "cpu" in controllers.split(","):
-            # In a container the path is the host's, and only the root of the mount can be read.
-            found += [(mount / name, group.lstrip("/")) for name in ("cpu", controllers)]
-    return found
+    return min((quota for directory in control_groups("cpu", root) for quota in _quota(directory)), default=None)
 
 
 def _quota(directory: Path) -> list[float]:
-    with contextlib.suppress(OSError, ValueError):
+    with contextlib.suppress(OSError, ValueError, ZeroDivisionError):
         quota, period = (directory / "cpu.max").read_text(encoding="utf-8").split()
         return [int(quota) / int(period)] if quota != "max" else []
-    with contextlib.suppress(OSError, ValueError):
+    with contextlib.suppress(OSError, ValueError, ZeroDivisionError):
         quota = (directory / "cpu.cfs_quota_us").read_text(encoding="utf-8")
         period = (directory / "cpu.cfs_period_us").read_text(encoding="utf-8")
         return [int(quota) / int(period)] if int(quota) > 0 else []

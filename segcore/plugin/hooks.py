@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import threading
 from collections.abc import Generator, Mapping, Sequence
 from typing import Any
 
@@ -43,8 +44,9 @@ class BenchHooks:
         baseline: tuple[Run, ...],
         deselected: Sequence[str],
     ) -> None:
-        # SIGTERM, with which CI cancels a job, ends a run like Ctrl-C.
-        self._sigterm = signal.signal(signal.SIGTERM, signal.default_int_handler)
+        # SIGTERM, with which CI cancels a job, ends a run like Ctrl-C. Only the main thread can handle signals.
+        self._is_main = threading.current_thread() is threading.main_thread()
+        self._sigterm = signal.signal(signal.SIGTERM, signal.default_int_handler) if self._is_main else None
         self.session = BenchSession(config, choices, plan, deselected)
         self._reporter = reporter = config.pluginmanager.getplugin("terminalreporter")
         if reporter:
@@ -76,7 +78,8 @@ class BenchHooks:
 
     def pytest_unconfigure(self) -> None:
         """Restore the signal handler."""
-        signal.signal(signal.SIGTERM, self._sigterm)
+        if self._is_main:
+            signal.signal(signal.SIGTERM, self._sigterm)
 
     def pytest_report_collectionfinish(self) -> list[str]:
         """Report what will run, for how long, and what is skipped and why."""

@@ -73,12 +73,13 @@ def test_what_needs_none_of_it_works(name: str, tmp_path: Path, monkeypatch: pyt
 
 
 def test_a_sandbox_that_withholds_everything_is_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("cpu_times", "getloadavg", "sensors_battery"):
+    for name in ("cpu_times", "getloadavg", "sensors_battery", "virtual_memory"):
         monkeypatch.setattr(psutil, name, refuse, raising=False)
     monkeypatch.setattr("platform.node", lambda: "")
     state = read_state(tmp_path)
     assert describe(state, read_state(tmp_path))["other load"] == "unknown"
     assert (cgroup_cpus(tmp_path), git_commit(tmp_path)) == (None, None)
+    assert fingerprint(tmp_path).memory_bytes == 0
     assert cpu_model(tmp_path)
     assert run_name(tmp_path) == "machine-unversioned"
 

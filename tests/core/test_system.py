@@ -7,9 +7,11 @@ import os
 import sys
 from pathlib import Path
 
+import psutil
 import pytest
 
-from segcore.core.system import available_memory, explain, out_of_memory
+from segcore.core.errors import EnvironmentFaultError, UsageError
+from segcore.core.system import available_memory, explain, explained, out_of_memory
 
 
 @pytest.mark.parametrize(
@@ -21,6 +23,9 @@ from segcore.core.system import available_memory, explain, out_of_memory
         ({"memory.max": f"{1 << 60}\n"}, False),
         ({"memory.max": "1000\n"}, True),
         ({"memory/memory.limit_in_bytes": "1000\n"}, True),
+        ({"memory.max": "max\n", "a/b/memory.max": "1000\n", "a/memory.max": "max\n"}, True),
+        ({"memory.max": "max\n", "a/memory.max": "1000\n"}, True),
+        ({"c/memory.max": "1000\n"}, False),
     ],
 )
 def test_memory_is_that_of_the_machine_within_the_limit_of_the_container(
@@ -28,10 +33,24 @@ def test_memory_is_that_of_the_machine_within_the_limit_of_the_container(
 ) -> None:
     for name, text in files.items():
         path = tmp_path / "sys/fs/cgroup" / name
-        path.parent.mkdir(parents=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
+    if len(files) > 1:
+        (tmp_path / "proc/self").mkdir(parents=True)
+        (tmp_path / "proc/self/cgroup").write_text("0::/a/b\n")
     found = available_memory(tmp_path)
     assert found == 0 if limited else 0 < found < 1 << 50
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no limits of address space")
+def test_memory_is_within_the_limit_of_the_address_space(monkeypatch: pytest.MonkeyPatch) -> None:
+    import resource
+
+    used = psutil.Process().memory_info().vms
+    monkeypatch.setattr(resource, "getrlimit", lambda which: (used + (1 << 20), resource.RLIM_INFINITY))
+    assert 0 <= available_memory() <= 1 << 20
+    monkeypatch.setattr(resource, "getrlimit", lambda which: (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+    assert available_memory() > 1 << 20
 
 
 def test_a_machine_that_does_not_say_has_enough(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -59,6 +78,7 @@ REFUSALS: list[tuple[Exception, str]] = [
     (BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN)), "ulimit -u"),
     (RuntimeError("can't start new thread"), "ulimit -u"),
     (RuntimeError("Failed to initialize cpuinfo!"), "/proc"),
+    (RuntimeError("Unable to open /dev/urandom"), "/dev"),
     (FileNotFoundError(errno.ENOENT, "No usable temporary directory found in ['/tmp']"), "TMPDIR"),
     (FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT)), "cd "),
 ]
@@ -71,6 +91,16 @@ def test_a_refusal_is_one_line_with_its_remedy(error: Exception, remedy: str) ->
     assert remedy in line
     assert "\n" not in line
     assert out_of_memory(error) == (remedy == "ulimit -v")
+
+
+@pytest.mark.parametrize("error", [error for error, _ in REFUSALS[:3]])
+def test_a_refusal_becomes_an_expected_error(error: Exception) -> None:
+    with pytest.raises(EnvironmentFaultError, match="ulimit -v"), explained():
+        raise error
+    with pytest.raises(ZeroDivisionError), explained():
+        raise ZeroDivisionError
+    with pytest.raises(UsageError), explained():
+        raise UsageError("out of memory")
 
 
 @pytest.mark.parametrize(

@@ -86,6 +86,10 @@ def test_cpu_model_of_arm_and_without_cpuinfo(tmp_path: Path) -> None:
             None,
         ),
         ({"proc/self/cgroup": "0::/\n", "sys/fs/cgroup/cpu.max": "nonsense"}, None),
+        ({"proc/self/cgroup": "0::/\n", "sys/fs/cgroup/cpu.max": "100000 0\n"}, None),
+        ({"proc/self/cgroup": "nonsense\n\n:\n", "sys/fs/cgroup/cpu.max": "100000 100000\n"}, 1.0),
+        ({"proc/self/cgroup": "0::/../../x\n", "sys/fs/cgroup/cpu.max": "100000 100000\n"}, 1.0),
+        ({"sys/fs/cgroup/cpu.max": "100000 100000\n"}, 1.0),
     ],
 )
 def test_cgroup_quota(tmp_path: Path, files: dict[str, str], cpus: float | None) -> None:

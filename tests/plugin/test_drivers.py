@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -158,6 +159,36 @@ def test_parametrised_tests_of_one_item_are_not_repetitions(where: Path, pyteste
     done = pytester.runpytest_inprocess(*LATENCY)
     assert done.ret == pytest.ExitCode.USAGE_ERROR
     assert "would be measured twice" in done.stderr.str()
+
+
+@pytest.mark.parametrize("target", ["collect.Collector.items", "session.fingerprint"])
+@pytest.mark.parametrize("save", [(), ("--segcore-baseline=none?",)])
+def test_what_the_system_refuses_is_a_usage_error_before_anything_runs(
+    where: Path, pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, target: str, save: tuple[str, ...]
+) -> None:
+    def refuse(*_: Any) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(f"segcore.plugin.{target}", refuse)
+    done = pytester.runpytest_inprocess(*LATENCY, *save)
+    assert done.ret == pytest.ExitCode.USAGE_ERROR
+    assert "ulimit -v" in done.stderr.str()
+    assert "Traceback" not in done.stderr.str()
+    assert files(where) == set()
+
+
+def test_a_bad_case_is_named_also_if_there_is_a_baseline(where: Path, pytester: pytest.Pytester) -> None:
+    (where / "cases" / "all.yaml").write_text("nonsense: 1")
+    done = pytester.runpytest_inprocess(*LATENCY, "--segcore-baseline=x")
+    assert done.ret == pytest.ExitCode.USAGE_ERROR
+    assert "all.yaml" in done.stderr.str()
+
+
+@pytest.mark.slow
+def test_pytest_runs_in_another_thread(where: Path, pytester: pytest.Pytester) -> None:
+    with ThreadPoolExecutor(1) as threads:
+        assert threads.submit(pytest.main, [*LATENCY, "--benchmark-save=x"]).result() == 0
+    assert only_run(where).record.complete
 
 
 @needs("xdist")
