@@ -8,7 +8,7 @@ orientation is applied, and greyscale of more than 8 bits is scaled, where ``con
 from __future__ import annotations
 
 import glob
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -24,6 +24,8 @@ from segcore.core.image_files import PHOTO_FORMATS, exif_orientation, image_erro
 Pixels = npt.NDArray[np.uint8]
 Pair = tuple[Pixels, Pixels]
 """Photo, uint8 RGB (H, W, 3), and class mask, uint8 (H, W): 0 to 20, and 255 for pixels that are not scored."""
+MaskReader = Callable[[Path], tuple[Pixels, int]]
+"""Returns the class indices in a file, (H, W), as stored, and its EXIF orientation; can be pickled."""
 
 RESOURCE_PREFIX = "skimage:"
 RESOURCE_SUFFIXES = (".jpg", ".png")
@@ -84,8 +86,8 @@ def as_rgb_image(image: str | Path | Image.Image | npt.NDArray[Any]) -> Image.Im
         return _rgb_image(file)
 
 
-def load_pair(photo: Path, mask: Path, upright: bool = False) -> Pair:
-    """Return a photo and its class mask, an indexed PNG, so that they lie on each other.
+def load_pair(photo: Path, mask: Path, upright: bool = False, read_mask: MaskReader = load_indices) -> Pair:
+    """Return a photo and its class mask, so that they lie on each other.
 
     If EXIF turns the photo by 90 degrees, the size of the mask says whether it lies on the photo as stored or upright.
     A mask with an EXIF orientation of its own is turned upright with its photo.
@@ -94,13 +96,14 @@ def load_pair(photo: Path, mask: Path, upright: bool = False) -> Pair:
         photo: file of the photo.
         mask: file of the mask.
         upright: turn both upright, also if the mask lies on the photo as stored.
+        read_mask: by default takes the indices in a PNG.
 
     Raises:
         ImageError: one of the files cannot be read.
         DatasetError: photo and mask differ in size, or the mask has the size of the photo both as stored and upright.
     """
     pixels, orientation = load_stored(photo)
-    labels, own = load_indices(mask)
+    labels, own = read_mask(mask)
     if own != 1:
         pixels, labels, orientation = turned(pixels, orientation), turned(labels, own), 1
     if lies_upright(mask, pixels, orientation, labels.shape):

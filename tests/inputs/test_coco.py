@@ -17,7 +17,7 @@ from PIL import Image
 from segcore.core.errors import DatasetError
 from segcore.core.labels import VOC_CLASSES
 from segcore.inputs.datasets import Dataset, open_dataset
-from segcore.inputs.datasets.geometry import Instance, draw_mask
+from segcore.inputs.datasets.geometry import Instance, Palette, draw_mask
 
 coco_mask = pytest.importorskip("pycocotools.mask", reason="COCO is an extra: pip install segcore[coco]")
 # pycocotools 2.0.11 is not ready for numpy 2 to the last line
@@ -25,6 +25,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation doesn't
 
 H, W = 30, 40
 CAT = VOC_CLASSES.index("cat")
+PALETTE = Palette(0, tuple(range(21)), 255)
 SQUARE = [[5.0, 5.0, 15.0, 5.0, 15.0, 15.0, 5.0, 15.0]]
 SHIFTED = [[20.0, 5.0, 30.0, 5.0, 30.0, 15.0, 20.0, 15.0]]
 
@@ -223,7 +224,7 @@ BAD: dict[str, Any] = {
 def test_damaged_geometry_is_refused_by_image_and_annotation(drawn: Any) -> None:
     tracemalloc.start()
     with pytest.raises(DatasetError, match=r"a\.jpg: annotation 7 cannot be drawn: ") as caught:
-        draw_mask("a.jpg", [Instance(7, CAT, drawn)], H, W)
+        draw_mask("a.jpg", [Instance(7, CAT, drawn)], H, W, PALETTE)
     assert tracemalloc.get_traced_memory()[1] < 10e6
     tracemalloc.stop()
     assert len(str(caught.value)) < 300
@@ -249,7 +250,7 @@ def test_polygons_equal_those_of_pycocotools() -> None:
         sizes = rng.integers(3, 9, 1 + count % 3)
         polygons = [rng.uniform(-50, 90, 2 * points).round(count % 2).tolist() for points in sizes]
         wanted = coco_mask.decode(coco_mask.merge(coco_mask.frPyObjects(polygons, H, W)))
-        np.testing.assert_array_equal(draw_mask("a", [Instance(1, 1, polygons)], H, W), wanted)
+        np.testing.assert_array_equal(draw_mask("a", [Instance(1, 1, polygons)], H, W, PALETTE), wanted)
 
 
 @given(st.integers(0, 2**32 - 1), st.integers(1, 60), st.integers(1, 60), st.floats(0, 1))
@@ -260,4 +261,4 @@ def test_run_lengths_equal_those_of_pycocotools(seed: int, height: int, width: i
     ends = np.flatnonzero(np.diff(wanted.T.ravel(), prepend=False, append=not wanted.T.ravel()[-1]))
     as_list = {"size": [height, width], "counts": np.diff(ends, prepend=0).tolist()}
     for drawn in (as_text, as_list):
-        np.testing.assert_array_equal(draw_mask("a", [Instance("1", 1, drawn)], height, width), wanted)
+        np.testing.assert_array_equal(draw_mask("a", [Instance("1", 1, drawn)], height, width, PALETTE), wanted)

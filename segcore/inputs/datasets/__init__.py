@@ -3,28 +3,46 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 from segcore.core.errors import DatasetError, UsageError, nearest_hint
-from segcore.inputs.datasets.coco import open_coco
-from segcore.inputs.datasets.pairs import Dataset, Reader, open_folder, open_voc
+from segcore.core.labels import LabelSet
+from segcore.inputs.datasets.cityscapes import CITYSCAPES_IDS, KNOWN_MAPS, open_cityscapes
+from segcore.inputs.datasets.coco import CocoReader, open_coco
+from segcore.inputs.datasets.label_map import LabelMap, default_map, read_label_map
+from segcore.inputs.datasets.masks import MASKS, mask_reader
+from segcore.inputs.datasets.pairs import Dataset, FileReader, MappedReader, Reader, open_folder, open_voc
+from segcore.inputs.model_files import read_labels_of
 
-__all__ = ["LAYOUTS", "Dataset", "Reader", "open_dataset"]
+__all__ = ["LAYOUTS", "MASKS", "Dataset", "LabelMap", "Reader", "fit", "open_dataset"]
 
-LAYOUTS = {"voc": open_voc, "coco": open_coco, "folder": open_folder}
+LAYOUTS = {"voc": open_voc, "coco": open_coco, "cityscapes": open_cityscapes, "folder": open_folder}
 
 
-def open_dataset(layout: str, root: str | Path, split: str | None = None) -> Dataset:
+def open_dataset(
+    layout: str,
+    root: str | Path,
+    split: str | None = None,
+    *,
+    labels: LabelSet | str | None = None,
+    masks: str = "indices",
+    label_map: str | Path | None = None,
+) -> Dataset:
     """List the pairs of a dataset on disk.
 
     Args:
-        layout: ``voc`` (VOCdevkit/VOC2012), ``coco`` (images and ``annotations/instances_*.json``) or ``folder``
-            (``images/`` and ``masks/`` with files of equal stems).
+        layout: ``voc`` (VOCdevkit/VOC2012), ``coco`` (images and ``annotations/instances_*.json``), ``cityscapes``
+            (``leftImg8bit/`` and ``gtFine/``) or ``folder`` (``images/`` and ``masks/`` with files of equal stems).
         root: its directory.
         split: ``val`` if None; for ``folder`` a subdirectory of the root, or the root itself if None.
+        labels: classes of the masks: a label set, its name (also ``cityscapes-ids``) or a file of labels. None for
+            those of the layout, and for ``folder`` those of the model.
+        masks: how ``voc`` and ``folder`` store them: as ``indices``, as ``colours`` of the labels, or ``binary``.
+        label_map: file that says what the classes count as for a model with others.
 
     Raises:
-        UsageError: there is no such layout.
+        UsageError: there is no such layout, or an option does not go with it.
         DatasetError: the root cannot be read or does not have this layout, or the split is empty or names an image
             twice.
     """
@@ -41,4 +59,45 @@ def open_dataset(layout: str, root: str | Path, split: str | None = None) -> Dat
     name, count = Counter(dataset.names).most_common(1)[0]
     if count > 1:
         raise DatasetError(f"{root}: {dataset.name} lists {name} more than once: wanted each image once")
-    return dataset
+    dataset = replace(dataset, map_file=None if label_map is None else Path(label_map))
+    return _with_masks(dataset, layout, labels, masks)
+
+
+def _with_masks(dataset: Dataset, layout: str, labels: LabelSet | str | None, masks: str) -> Dataset:
+    """Return the dataset with what a user says of its masks."""
+    if labels is None and masks == "indices":
+        return dataset
+    if layout in ("coco", "cityscapes"):
+        what = "--labels" if labels is not None else "--masks"
+        raise UsageError(f"{what} does not go with the layout {layout}, whose files say what their masks are")
+    if isinstance(labels, str):
+        labels = CITYSCAPES_IDS if labels == CITYSCAPES_IDS.name else read_labels_of(labels)
+    labels = labels or dataset.labels
+    assert isinstance(dataset.reader, FileReader)
+    return replace(dataset, labels=labels, reader=replace(dataset.reader, read_mask=mask_reader(masks, labels)))
+
+
+def fit(dataset: Dataset, target: LabelSet) -> Dataset:
+    """Return the dataset with its masks in the classes of a model.
+
+    Args:
+        dataset: as opened.
+        target: the model's classes.
+
+    Raises:
+        UsageError: the classes differ, and neither their names nor a file say what they count as; or the file is
+            invalid.
+    """
+    found = dataset.label_map
+    if dataset.map_file is None and found is not None and found.target.digest == target.digest:
+        return dataset
+    source = dataset.labels or target
+    if dataset.map_file is not None:
+        label_map = read_label_map(dataset.map_file, source, target)
+    else:
+        label_map = default_map(source, target, KNOWN_MAPS)
+        if found is None and label_map.is_identity:
+            return dataset
+    reader = dataset.reader.reader if isinstance(dataset.reader, MappedReader) else dataset.reader
+    mapped = reader.mapped(label_map) if isinstance(reader, CocoReader) else MappedReader(reader, label_map)
+    return replace(dataset, label_map=label_map, map_file=None, reader=mapped)

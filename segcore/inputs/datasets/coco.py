@@ -1,9 +1,9 @@
-"""COCO instances as VOC class masks, drawn as torchvision's segmentation references do (``coco_utils.py`` there).
+"""COCO instances as class masks, drawn as torchvision's segmentation references do (``coco_utils.py`` there).
 
-The instances of the 20 VOC categories are drawn, the rest is background, and 255 marks where two instances overlap,
-whatever their classes. Images without any of the categories are kept. A category is what its name says, whatever its
-number. Annotations lie on the photo as stored, whatever its EXIF orientation, unless only the upright photo has the
-size that is stated for it.
+For the classes of VOC, the instances of its 20 categories are drawn, the rest is background, and 255 marks where two
+instances overlap, whatever their classes. Images without any of the categories are kept. A category is what its name
+says, whatever its number. For other classes a map says what is drawn. Annotations lie on the photo as stored, whatever
+its EXIF orientation, unless only the upright photo has the size that is stated for it.
 """
 
 from __future__ import annotations
@@ -11,15 +11,17 @@ from __future__ import annotations
 import glob
 import json
 from collections import defaultdict
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from segcore.core.errors import DatasetError, NotInstalledError
 from segcore.core.files import read_file
-from segcore.core.labels import VOC_CLASSES
-from segcore.inputs.datasets.geometry import Instance, draw_mask, shown
+from segcore.core.labels import IGNORE_INDEX, MAX_CLASSES, MAX_NAME, VOC, VOC_CLASSES, LabelSet
+from segcore.inputs.datasets.geometry import Instance, Palette, draw_mask, shown
+from segcore.inputs.datasets.label_map import LabelMap
 from segcore.inputs.datasets.pairs import Dataset, one_spelling
 from segcore.inputs.images import Pair, lies_upright, load_stored, turned
 
@@ -52,6 +54,7 @@ class CocoReader:
     directory: Path
     images: dict[str, CocoImage] = field(repr=False)
     """By file name."""
+    palette: Palette = field(repr=False)
 
     def read(self, name: str) -> Pair:
         """Return one pair.
@@ -66,7 +69,16 @@ class CocoReader:
             if lies_upright(name, photo, orientation, image.size):
                 photo = turned(photo, orientation)
             size = photo.shape[:2]
-        return photo, draw_mask(name, image.instances, *size)
+        return photo, draw_mask(name, image.instances, size[0], size[1], self.palette)
+
+    def mapped(self, label_map: LabelMap) -> CocoReader:
+        """Return a reader that draws the classes of a model: all categories but those that count as the background."""
+        void = label_map.target.ignore
+        assert void is not None or None not in label_map.indices  # see LabelMap
+        overlap = 255 if void is None else void
+        drawn = [overlap if index is None else index for index in label_map.indices]
+        values = tuple(None if value == drawn[0] else value for value in drawn)
+        return replace(self, palette=Palette(drawn[0], values, overlap))
 
 
 def open_coco(root: Path, split: str | None) -> Dataset:
@@ -88,44 +100,73 @@ def open_coco(root: Path, split: str | None) -> Dataset:
     try:
         # In UTF-8, UTF-16 or UTF-32, with or without a byte order mark.
         document = json.loads(read_file(found[0], MAX_ANNOTATION_BYTES))
-        names, images = _images_of(document)
+        names, images, labels = _images_of(document, f"coco-{split}")
     except DatasetError as error:
         raise DatasetError(f"{found[0]}: {error}") from None
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise DatasetError(f"{found[0]}: not COCO instances: {type(error).__name__} {error}") from error
-    return Dataset(f"coco-{split}", names, CocoReader(root / found[0].stem.removeprefix("instances_"), images))
+    directory = root / found[0].stem.removeprefix("instances_")
+    label_map = LabelMap(labels, VOC, tuple(_voc_class(name) or 0 for name in labels.names))
+    reader = CocoReader(directory, images, Palette(0, (), IGNORE_INDEX)).mapped(label_map)
+    return Dataset(f"coco-{split}", names, reader, labels, label_map)
 
 
-def _images_of(document: Any) -> tuple[tuple[str, ...], dict[str, CocoImage]]:
-    """Return the names of the images in the order of their ids, and what the annotations say of each."""
-    classes: dict[Any, int | None] = {}
+def _images_of(document: Any, name: str) -> tuple[tuple[str, ...], dict[str, CocoImage], LabelSet]:
+    """Return the names of the images in the order of their ids, what the annotations say of each, and the categories.
+
+    The categories are classes from 1 on, in the order of the file; 0 is the background. An id stands for its name.
+    """
+    categories: dict[Any, str] = {}
     for category in document["categories"]:
-        key, voc_class = category["id"], _voc_class(category["name"])
-        if classes.setdefault(key, voc_class) != voc_class:
+        key, spelled = category["id"], _spelled(category["name"])
+        if _class_key(categories.setdefault(key, spelled)) != _class_key(spelled):
             raise DatasetError(
                 f"category id {shown(key)} is that of two categories, one of them {shown(category['name'])}"
             )
+    labels = _labels_of(name, categories)
     images: dict[Any, Any] = {}
     for image in document["images"]:
         if images.setdefault(image["id"], image) is not image:
             raise DatasetError(f"image id {shown(image['id'])} is that of two images: wanted another for each")
+    indices = {key: labels.index(text) for key, text in categories.items()}
     instances: dict[Any, list[Instance]] = defaultdict(list)
     for number, annotation in enumerate(document["annotations"], start=1):
         image_id, category_id = annotation["image_id"], annotation["category_id"]
-        name = annotation.get("id", f"number {number}")
-        if image_id not in images or category_id not in classes:
+        title = annotation.get("id", f"number {number}")
+        if image_id not in images or category_id not in categories:
             kind, key = ("image", image_id) if image_id not in images else ("category", category_id)
-            raise DatasetError(f"annotation {shown(name)}: there is no {kind} of id {shown(key)}")
-        voc_class = classes[category_id]
-        if voc_class is not None:
-            instances[image_id].append(Instance(name, voc_class, annotation.get("segmentation")))
+            raise DatasetError(f"annotation {shown(title)}: there is no {kind} of id {shown(key)}")
+        instances[image_id].append(Instance(title, indices[category_id], annotation.get("segmentation")))
     # Windows separates directories by backslashes.
     names = {key: one_spelling(images[key]["file_name"]).replace("\\", "/") for key in sorted(images)}
     found = {
         name: CocoImage((images[key].get("height"), images[key].get("width")), tuple(instances[key]))
         for key, name in names.items()
     }
-    return tuple(names.values()), found
+    return tuple(names.values()), found, labels
+
+
+def _spelled(name: str) -> str:
+    """Return the name of a category as that of a class: printable, and not longer than a class may be named."""
+    printable = "".join(c if c.isprintable() else " " for c in name.replace("_", " ")).strip()
+    return printable[:MAX_NAME].strip() or "nameless"
+
+
+def _class_key(name: str) -> object:
+    """Return what two names of one category share: the VOC class if it is one, else how it is spelled."""
+    known = _voc_class(name)
+    return name.lower() if known is None else known
+
+
+def _labels_of(name: str, categories: Mapping[Any, str]) -> LabelSet:
+    spelled = {text.lower(): text for text in ("background", *categories.values())}
+    names = tuple(spelled.values())
+    ids = {
+        str(key): spelled[text.lower()]
+        for key, text in categories.items()
+        if type(key) is int and str(key) not in spelled
+    }
+    return LabelSet(name, names, aliases=ids, background=0, ignore=MAX_CLASSES if len(names) > 255 else 255)
 
 
 def _voc_class(name: str) -> int | None:

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from segcore.core.errors import DatasetError
-from segcore.core.labels import IGNORE_INDEX
+from segcore.core.labels import ClassMap
 
 MAX_OUTLINE = 1_000_000
 """Limit of coordinates, and of the length of an annotation's outline, pixels: pycocotools takes 100 bytes for each."""
@@ -28,27 +28,44 @@ Region = npt.NDArray[np.bool_]
 
 @dataclass(frozen=True)
 class Instance:
-    """One object: its VOC class, and its outline in COCO's format (polygons or run lengths), not checked yet."""
+    """One object: its category, and its outline in COCO's format (polygons or run lengths), not checked yet."""
 
     id: Any
-    voc_class: int
+    category: int
+    """Index of the dataset's classes."""
     segmentation: Any
 
 
-def draw_mask(name: str, instances: Iterable[Instance], height: int, width: int) -> npt.NDArray[np.uint8]:
-    """Return the class mask of one image, uint8 (height, width): 0, the classes, and 255 where instances overlap.
+@dataclass(frozen=True)
+class Palette:
+    """What is drawn: values of a mask, uint8 or uint16."""
+
+    background: int
+    """Where there is no instance."""
+    values: tuple[int | None, ...]
+    """Of each category; None for one that is not drawn."""
+    overlap: int
+    """Where two instances that are drawn overlap, whatever their categories."""
+
+
+def draw_mask(name: str, instances: Iterable[Instance], height: int, width: int, palette: Palette) -> ClassMap:
+    """Return the class mask of one image, uint8 (height, width), or uint16 if a value needs it.
 
     Raises:
         DatasetError: an annotation cannot be drawn; the message names the image and the annotation.
     """
-    mask = np.zeros((height, width), dtype=np.uint8)
+    largest = max(palette.background, palette.overlap, *(value or 0 for value in palette.values))
+    mask = np.full((height, width), palette.background, dtype=np.uint8 if largest < 256 else np.uint16)
     covered = np.zeros((height, width), dtype=bool)
     for instance in instances:
+        value = palette.values[instance.category]
+        if value is None:
+            continue
         try:
             inside = _region(instance.segmentation, height, width)
         except ValueError as error:
             raise DatasetError(f"{name}: annotation {shown(instance.id)} cannot be drawn: {error}") from None
-        mask[inside] = np.where(covered[inside], IGNORE_INDEX, instance.voc_class)
+        mask[inside] = np.where(covered[inside], palette.overlap, value)
         covered |= inside
     return mask
 

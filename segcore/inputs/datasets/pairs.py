@@ -11,8 +11,11 @@ from typing import Protocol
 
 from segcore.core.errors import DatasetError
 from segcore.core.files import read_file
+from segcore.core.image_files import load_indices
+from segcore.core.labels import VOC, LabelSet
 from segcore.core.text import decoded
-from segcore.inputs.images import Pair, is_photo, load_pair
+from segcore.inputs.datasets.label_map import LabelMap
+from segcore.inputs.images import MaskReader, Pair, is_photo, load_pair
 
 MAX_LIST_BYTES = 64 << 20
 """Of a split: millions of names."""
@@ -34,6 +37,12 @@ class Dataset:
     names: tuple[str, ...]
     """One per pair, without duplicates."""
     reader: Reader
+    labels: LabelSet | None = None
+    """Classes that are annotated; None for those of whatever model is scored."""
+    label_map: LabelMap | None = None
+    """How they become those of the model, in the masks that are read; None if they stay as they are."""
+    map_file: Path | None = None
+    """The file that says how; None if the names do."""
 
     def __len__(self) -> int:
         return len(self.names)
@@ -62,17 +71,39 @@ class Dataset:
 
 @dataclass(frozen=True)
 class FileReader:
-    """Reads a photo, and the mask of the same stem from an indexed PNG."""
+    """Reads a photo and its mask from a file each."""
 
     photos: Path
     masks: Path
     suffix: str = ""
     """Appended to a name to form the name of the photo."""
+    mask_suffix: str | None = None
+    """Appended to a name to form the name of the mask; None for ``.png`` instead of the photo's own."""
+    read_mask: MaskReader = load_indices
 
     def read(self, name: str) -> Pair:
         """Return one pair."""
         file = name + self.suffix
-        return load_pair(self.photos / file, (self.masks / file).with_suffix(".png"))
+        mask = (self.masks / file).with_suffix(".png")
+        if self.mask_suffix is not None:
+            mask = self.masks / (name + self.mask_suffix)
+        return load_pair(self.photos / file, mask, read_mask=self.read_mask)
+
+
+@dataclass(frozen=True)
+class MappedReader:
+    """Reads the pairs of another reader, with their masks in the classes of a model."""
+
+    reader: Reader
+    label_map: LabelMap
+
+    def read(self, name: str) -> Pair:
+        """Return one pair."""
+        photo, mask = self.reader.read(name)
+        try:
+            return photo, self.label_map.apply(mask)
+        except DatasetError as error:
+            raise DatasetError(f"{name}: {error}") from None
 
 
 def open_voc(root: Path, split: str | None) -> Dataset:
@@ -89,7 +120,8 @@ def open_voc(root: Path, split: str | None) -> Dataset:
     except (OSError, ValueError) as error:
         others = ", ".join(sorted(other.stem for other in path.parent.glob("[!.]*.txt"))) or "none"
         raise DatasetError(f"{path}: no list of images ({error}); splits there are: {others}") from None
-    return Dataset(f"voc-{path.stem}", names, FileReader(root / "JPEGImages", root / "SegmentationClass", ".jpg"))
+    reader = FileReader(root / "JPEGImages", root / "SegmentationClass", ".jpg")
+    return Dataset(f"voc-{path.stem}", names, reader, VOC)
 
 
 def _text_of(data: bytes) -> str:

@@ -17,7 +17,7 @@ from segcore.core.model_spec import ModelSpec, Source, SourceKind
 from segcore.inputs.cases.problems import problems_of
 from segcore.inputs.cases.yaml_source import Problem, read_yaml
 from segcore.inputs.model_files.model import SCHEMA_COMMAND, ModelEntry, json_schema
-from segcore.inputs.model_files.spec import spec_of
+from segcore.inputs.model_files.spec import read_labels_of, spec_of
 
 __all__ = [
     "DIRECTORY",
@@ -28,6 +28,7 @@ __all__ = [
     "is_path",
     "json_schema",
     "open_model_files",
+    "read_labels_of",
     "read_model_file",
     "spec_of_path",
 ]

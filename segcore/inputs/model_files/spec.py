@@ -9,7 +9,7 @@ from typing import Any, cast
 from pydantic import ValidationError
 
 from segcore.core.errors import UsageError
-from segcore.core.labels import LABEL_SETS, LabelSet
+from segcore.core.labels import LABEL_SETS, LabelSet, label_set
 from segcore.core.model_spec import InputSpec, ModelSpec, OutputSpec, Resize, Source, SourceKind
 from segcore.inputs.cases.model import IDENTIFIER, PATTERNS
 from segcore.inputs.cases.problems import problems_of
@@ -108,6 +108,23 @@ def read_labels(entry: LabelsEntry, file: Path, position: tuple[int, int], probl
     except UsageError as error:
         problems.append(Problem(file, *position, f"labels: {error}"))
         return None
+
+
+def read_labels_of(name: str) -> LabelSet:
+    """Return the labels that a user named: a known set, or a file of labels.
+
+    Raises:
+        UsageError: there is no such set, or the file is invalid; the message lists every problem.
+    """
+    form = labels_form(name)
+    assert isinstance(form, dict)
+    if "set" in form:
+        return label_set(name)
+    problems: list[Problem] = []
+    found = read_labels(LabelsEntry(file=name), Path.cwd() / "labels", (1, 1), problems)
+    if found is None or problems:
+        raise UsageError("\n  ".join([f"{name}: not a file of labels", *map(str, problems)]))
+    return found
 
 
 def _read_label_file(path: Path, problems: list[Problem]) -> LabelsEntry | None:

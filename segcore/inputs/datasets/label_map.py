@@ -1,0 +1,234 @@
+"""From the classes of a dataset to those of a model, so that a set with other labels can score it.
+
+A map is written in YAML: ``classes`` names a class of the model, or ``ignore``, for classes of the dataset; with
+``by_name`` the others count as their namesakes, and ``others`` is for all that are left. Names, aliases and indices
+will do, and every problem is reported at once.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+from pydantic import Field, Strict, ValidationError
+
+from segcore.core.errors import DatasetError, UsageError
+from segcore.core.labels import ClassMap, LabelSet
+from segcore.inputs.cases.model import CaseModel
+from segcore.inputs.cases.problems import problems_of
+from segcore.inputs.cases.yaml_source import Located, Problem, read_yaml
+
+IGNORE = "ignore"
+"""What a map says of classes whose pixels are not scored."""
+_MOST_NAMED = 12
+
+KnownMaps = Mapping[tuple[str, str], tuple[int | None, ...]]
+"""Indices, as in `LabelMap`, by the digests of two label sets."""
+Class = Annotated[str, Strict(), Field(min_length=1)] | Annotated[int, Strict(), Field(ge=0)]
+
+
+@dataclass(frozen=True)
+class LabelMap:
+    """What each class of a dataset counts as when a model with other classes is scored."""
+
+    source: LabelSet
+    """The dataset's classes."""
+    target: LabelSet
+    """The model's."""
+    indices: tuple[int | None, ...]
+    """For each class of the dataset, the index of a class of the model, or None for pixels that are not scored."""
+
+    def __post_init__(self) -> None:
+        if None in self.indices and self.target.ignore is None:
+            raise UsageError(
+                f"the labels {self.target.name!r} have no value for pixels that are not scored, which the map to them "
+                "needs: give the model's labels an `ignore`"
+            )
+
+    @property
+    def scored(self) -> frozenset[int]:
+        """Return the classes of the model that a mask can have: the others are not judged."""
+        return frozenset(index for index in self.indices if index is not None)
+
+    @property
+    def is_identity(self) -> bool:
+        """Return whether masks stay as they are."""
+        return self.source.digest == self.target.digest and self.indices == tuple(range(len(self.source)))
+
+    @property
+    def names(self) -> dict[str, str]:
+        """Return the map in words, for a record."""
+        return {
+            name: IGNORE if index is None else self.target.names[index]
+            for name, index in zip(self.source.names, self.indices, strict=True)
+        }
+
+    @cached_property
+    def digest(self) -> str:
+        """Return a hash of the map: figures of different maps are not comparable."""
+        return hashlib.sha256(json.dumps([self.names, self.source.ignore]).encode()).hexdigest()
+
+    @cached_property
+    def _table(self) -> np.ndarray[tuple[int], np.dtype[np.int32]]:
+        """Value in a mask of the model for each value in a mask of the dataset; -1 if there is no such class."""
+        void = -1 if self.target.ignore is None else self.target.ignore
+        table = np.full(65_536, -1, dtype=np.int32)
+        table[: len(self.indices)] = [void if index is None else index for index in self.indices]
+        if self.source.ignore is not None:
+            table[self.source.ignore] = void
+        return table
+
+    def apply(self, mask: ClassMap) -> ClassMap:
+        """Return a mask of the dataset in the classes of the model.
+
+        Raises:
+            DatasetError: it holds a value that is no class of the dataset.
+        """
+        found = np.flatnonzero(np.bincount(mask.ravel()))
+        unknown = found[self._table[found] < 0]
+        if unknown.size:
+            listed = ", ".join(map(str, unknown[:_MOST_NAMED])) + ", ..." * (unknown.size > _MOST_NAMED)
+            void = "" if self.source.ignore is None else f" or {self.source.ignore}"
+            raise DatasetError(
+                f"the mask has values that are no class of {self.source.name}: {listed}; wanted 0 to "
+                f"{len(self.source) - 1}{void}"
+            )
+        ignore = self.target.ignore or 0
+        mapped = self._table.take(mask)
+        return mapped.astype(np.uint8) if self.target.dtype is np.uint8 and ignore < 256 else mapped.astype(np.uint16)
+
+    def __getstate__(self) -> dict[str, object]:
+        """Return the fields alone: the table is made again where it is needed."""
+        return {name: self.__dict__[name] for name in self.__dataclass_fields__}
+
+
+class MapEntry(CaseModel):
+    """A file that maps classes, as it is written."""
+
+    classes: dict[str, Class] = Field(default={})
+    """Class of the model, or `ignore`, by class of the dataset."""
+    by_name: bool = False
+    """Whether classes that `classes` does not name count as the class of the model with their name or alias, if any."""
+    others: Class | None = None
+    """What all other classes of the dataset count as; there must be none if omitted."""
+
+
+def read_label_map(file: Path, source: LabelSet, target: LabelSet) -> LabelMap:
+    """Return the map in a file from the classes of a dataset to those of a model.
+
+    Raises:
+        UsageError: it is invalid; the message lists every problem.
+    """
+    node, found = read_yaml(file)
+    problems = list(found)
+    indices: dict[int, int | None] = {}
+    if node is None or node.value is None:
+        problems = problems or [Problem(file, 1, 1, "is empty: wanted `classes:`, `others:` or both")]
+    else:
+        try:
+            entry = MapEntry.model_validate(node.value)
+        except ValidationError as error:
+            problems += problems_of(error, node, file, MapEntry)
+        else:
+            problems += _resolve(entry, node, file, (source, target), indices)
+    if problems:
+        problems.sort(key=lambda problem: (problem.line, problem.column))
+        count = f"{len(problems)} problem{'s' * (len(problems) > 1)}"
+        raise UsageError("\n  ".join([f"{count} in the map {file}", *map(str, problems)]))
+    return LabelMap(source, target, tuple(indices[index] for index in range(len(source))))
+
+
+def _resolve(
+    entry: MapEntry, node: Located, file: Path, sets: tuple[LabelSet, LabelSet], indices: dict[int, int | None]
+) -> Iterator[Problem]:
+    """Fill in the index for each class of the dataset; yield what is wrong with the names."""
+    source, target = sets
+    yield from _resolve_classes(entry, node, file, sets, indices)
+    if entry.by_name:
+        found = {index: _namesake(source, index, target) for index in range(len(source)) if index not in indices}
+        indices |= {index: other for index, other in found.items() if other is not None}
+    missing = [index for index in range(len(source)) if index not in indices]
+    if entry.others is not None:
+        try:
+            indices |= dict.fromkeys(missing, _class_of(entry.others, target))
+        except UsageError as error:
+            yield Problem(file, *node.children["others"].position, f"others: the model's {error}")
+    elif missing:
+        what = f"says nothing of {len(missing)} classes of the dataset: {_listed(source, missing)}"
+        yield Problem(file, *node.position, what, "name them, or add `others: ignore`")
+
+
+def _resolve_classes(
+    entry: MapEntry, node: Located, file: Path, sets: tuple[LabelSet, LabelSet], indices: dict[int, int | None]
+) -> Iterator[Problem]:
+    source, target = sets
+    first: dict[int, str] = {}
+    for key, value in entry.classes.items():
+        listed = node.children["classes"]
+        index, counted = source.find(key), None
+        try:
+            source.index(key)
+        except UsageError as error:
+            yield Problem(file, *listed.keys[key], f"classes: the dataset's {error}")
+        try:
+            counted = _class_of(value, target)
+        except UsageError as error:
+            yield Problem(file, *listed.children[key].position, f"classes.{key}: the model's {error}")
+        if index in first:
+            same = first[index]
+            what = f"classes: {key!r} is the same class as {same!r} in line {listed.keys[same][0]}"
+            yield Problem(file, *listed.keys[key], what, "remove one of them")
+        if index is not None:
+            first.setdefault(index, key)
+            indices[index] = counted
+
+
+def _listed(labels: LabelSet, indices: Sequence[int]) -> str:
+    """Return the names of classes, not too many."""
+    return ", ".join(labels.names[index] for index in indices[:_MOST_NAMED]) + ", ..." * (len(indices) > _MOST_NAMED)
+
+
+def _class_of(value: str | int, target: LabelSet) -> int | None:
+    return None if value == IGNORE else target.index(value)
+
+
+def default_map(
+    source: LabelSet, target: LabelSet, known: Mapping[tuple[str, str], tuple[int | None, ...]]
+) -> LabelMap:
+    """Return the map that needs no file: equal sets, a known pair, or a class of the model for every name.
+
+    Args:
+        source: the dataset's classes.
+        target: the model's.
+        known: pairs of sets that need no names.
+
+    Raises:
+        UsageError: the sets differ, and some class of the dataset has no namesake among the model's.
+    """
+    if source.digest == target.digest:
+        return LabelMap(source, target, tuple(range(len(source))))
+    if indices := known.get((source.digest, target.digest)):
+        return LabelMap(source, target, indices)
+    found = tuple(_namesake(source, index, target) for index in range(len(source)))
+    missing = [index for index, other in enumerate(found) if other is None]
+    if not missing:
+        return LabelMap(source, target, found)
+    raise UsageError(
+        f"the dataset has the classes of {source.name}, the model those of {target.name}, which lack "
+        f"{_listed(source, missing)}: say by --map FILE what they count as (`classes: {{...}}`, `by_name: true`, "
+        "`others: ignore`)"
+    )
+
+
+def _namesake(source: LabelSet, index: int, target: LabelSet) -> int | None:
+    """Return the class of the model with the name or an alias of a class of the dataset."""
+    names = [source.names[index]]
+    names += [alias for alias, name in source.aliases.items() if name.lower() == names[0].lower()]
+    found = (target.find(name) for name in names if not name.isdecimal())
+    return next((other for other in found if other is not None), None)

@@ -1,0 +1,144 @@
+"""Masks in files: as indices of classes, as their colours, or as black and white."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from segcore.core.errors import ImageError, UsageError, nearest_hint
+from segcore.core.image_files import exif_orientation, load_indices, open_image
+from segcore.core.labels import VOID_COLOR, ClassMap, LabelSet
+from segcore.inputs.images import MaskReader
+
+_MOST_NAMED = 5
+_WHITE = 255
+
+
+def mask_reader(kind: str, labels: LabelSet | None) -> MaskReader:
+    """Return what reads masks of a kind of `MASKS`.
+
+    Args:
+        kind: ``indices``, ``colours`` or ``binary``.
+        labels: the classes of the dataset; needed for all but indices.
+
+    Raises:
+        UsageError: there is no such kind, or the labels do not fit it.
+    """
+    if kind not in MASKS:
+        raise UsageError(f"unknown kind of masks {kind!r}{nearest_hint(kind, MASKS)}; known: {', '.join(MASKS)}")
+    if kind == "indices":
+        return load_indices
+    if labels is None:
+        raise UsageError(f"masks as {kind} need the labels of the dataset: --labels NAME or FILE")
+    return ColourMasks(labels) if kind == "colours" else BinaryMasks(labels)
+
+
+MASKS = ("indices", "colours", "binary")
+
+
+@dataclass(frozen=True)
+class ColourMasks:
+    """Reads masks whose pixels have the colours of a label set; `VOID_COLOR` is not scored.
+
+    Raises:
+        UsageError: two classes have the same colour.
+    """
+
+    labels: LabelSet
+
+    def __post_init__(self) -> None:
+        first: dict[tuple[int, int, int], str] = {}
+        for name, color in zip(self.labels.names, self.labels.colors, strict=True):
+            if first.setdefault(color, name) != name:
+                raise UsageError(
+                    f"labels {self.labels.name!r}: {first[color]} and {name} both have the colour {_hex(color)}, "
+                    "which cannot be told apart in masks of colours: give one another colour"
+                )
+
+    def __call__(self, path: Path) -> tuple[ClassMap, int]:
+        """Return the class indices and the orientation.
+
+        Raises:
+            ImageError: the file cannot be read, is no PNG, or has colours that no class has; they are named.
+        """
+        with open_image(path, ("PNG",)) as image:
+            pixels = np.asarray(image.convert("RGB"))
+            orientation = exif_orientation(image)
+        codes = (pixels.astype(np.uint32) << np.array([16, 8, 0], dtype=np.uint32)).sum(axis=2, dtype=np.uint32)
+        known, values = self._table()
+        places = np.minimum(np.searchsorted(known, codes), len(known) - 1)
+        fits = known[places] == codes
+        if not fits.all():
+            raise ImageError(f"{path}: {self._unknown(codes[~fits])}")
+        return values[places], orientation
+
+    def _table(self) -> tuple[npt.NDArray[np.uint32], ClassMap]:
+        """Return the codes of the known colours, ascending, and the value of each."""
+        table = {} if self.labels.ignore is None else {_code(VOID_COLOR): self.labels.ignore}
+        table |= {_code(color): index for index, color in enumerate(self.labels.colors)}
+        codes = sorted(table)
+        dtype = np.uint8 if max(table.values()) < 256 else np.uint16
+        return np.array(codes, dtype=np.uint32), np.array([table[code] for code in codes], dtype=dtype)
+
+    def _unknown(self, codes: npt.NDArray[np.uint32]) -> str:
+        found, counts = np.unique(codes, return_counts=True)
+        order = np.argsort(-counts, kind="stable")[:_MOST_NAMED]
+        named = [f"{_hex(_color(int(found[i])))} ({counts[i]} pixels, {self._nearest(int(found[i]))})" for i in order]
+        more = f" and {len(found) - len(named)} others" * (len(found) > len(named))
+        return f"has {len(found)} colours that no class of {self.labels.name} has: {', '.join(named)}{more}"
+
+    def _nearest(self, code: int) -> str:
+        distances = np.abs(np.array(self.labels.colors) - np.array(_color(code))).sum(axis=1)
+        index = int(distances.argmin())
+        return f"the nearest is {self.labels.names[index]}, {_hex(self.labels.colors[index])}"
+
+
+@dataclass(frozen=True)
+class BinaryMasks:
+    """Reads masks of two classes: 0 is the first, 255 the second.
+
+    Raises:
+        UsageError: the labels are not two.
+    """
+
+    labels: LabelSet
+
+    def __post_init__(self) -> None:
+        if len(self.labels) != 2:
+            raise UsageError(
+                f"binary masks are of two classes, the labels {self.labels.name!r} have {len(self.labels)}: name the "
+                "two by --labels, and what they count as by --map"
+            )
+
+    def __call__(self, path: Path) -> tuple[ClassMap, int]:
+        """Return the class indices and the orientation.
+
+        Raises:
+            ImageError: the file cannot be read, is no PNG of grey, or has other values.
+        """
+        with open_image(path, ("PNG",)) as image:
+            if image.mode not in ("1", "L"):
+                raise ImageError(f"wanted a black and white PNG, found mode {image.mode}")
+            pixels, orientation = np.array(image.convert("L")), exif_orientation(image)
+        white = pixels == _WHITE
+        others = np.unique(pixels[(pixels != 0) & ~white])
+        if others.size:
+            listed = ", ".join(map(str, others[:_MOST_NAMED])) + ", ..." * (others.size > _MOST_NAMED)
+            raise ImageError(f"{path}: a binary mask has the values 0 and {_WHITE}, found also {listed}")
+        return white.astype(np.uint8), orientation
+
+
+def _code(color: tuple[int, int, int]) -> int:
+    red, green, blue = color
+    return red << 16 | green << 8 | blue
+
+
+def _color(code: int) -> tuple[int, int, int]:
+    return code >> 16, code >> 8 & 255, code & 255
+
+
+def _hex(color: tuple[int, int, int]) -> str:
+    return "#" + bytes(color).hex()
