@@ -1,0 +1,153 @@
+"""What a model's file says about itself: tensors, the operators that end it, and its metadata."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from segcore.core.errors import ModelError
+from segcore.core.model_spec import Layout
+
+FileKind = Literal["onnx", "openvino", "litert"]
+
+PASSED_THROUGH = frozenset(
+    (
+        "cast",
+        "convert",
+        "dequantize",
+        "dequantizelinear",
+        "identity",
+        "interpolate",
+        "pad",
+        "quantize",
+        "quantizelinear",
+        "reshape",
+        "resize",
+        "resize_bilinear",
+        "resize_nearest_neighbor",
+        "slice",
+        "squeeze",
+        "strided_slice",
+        "transpose",
+        "unsqueeze",
+        "upsample",
+    )
+)
+"""Operators, in lower case, that leave it open what values mean: what counts is the one before."""
+
+
+@dataclass(frozen=True)
+class TensorHeader:
+    """An input or output of a file."""
+
+    name: str
+    dtype: str
+    """Name of numpy's type, such as ``float32``."""
+    shape: tuple[int | None, ...] | None
+    """None for a length that is free; None as a whole if even their number is."""
+    scale: float = 0.0
+    """Of a quantised tensor: a stored q means ``(q - zero_point) * scale``; 0 if it is not quantised."""
+    zero_point: int = 0
+    layout: Layout | None = None
+    """Order of the dimensions if the file names it."""
+    operator: str = ""
+    """Of an output: the operator that computes its values (`PASSED_THROUGH` are left out), in lower case."""
+    choices: int | None = None
+    """Of an output of an argmax: the classes that it chooses from."""
+
+    def __str__(self) -> str:
+        """Return for example ``float32 (?, 3, 256, 256)``."""
+        lengths = "(of any shape)" if self.shape is None else f"({', '.join(str(n or '?') for n in self.shape)})"
+        quantised = f", quantised: scale {self.scale:.6g}, zero point {self.zero_point}" if self.scale else ""
+        return f"{self.dtype} {lengths}{quantised}"
+
+
+@dataclass(frozen=True)
+class ModelHeader:
+    """What a reader found in a file."""
+
+    kind: FileKind
+    path: Path
+    inputs: tuple[TensorHeader, ...]
+    outputs: tuple[TensorHeader, ...]
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    """Text by key, as in the file."""
+    others: tuple[Path, ...] = ()
+    """Files beside it that belong to the model, such as weights."""
+
+    def output(self, name: str | None) -> TensorHeader | None:
+        """Return the output with a name, the only one if None, None if there is no telling.
+
+        Raises:
+            ModelError: there is no output of that name.
+        """
+        if name is None:
+            return self.outputs[0] if len(self.outputs) == 1 else None
+        for each in self.outputs:
+            if each.name == name:
+                return each
+        names = ", ".join(each.name for each in self.outputs)
+        raise ModelError(f"{self.path} has no output {name!r}; it has {names}: correct output.name")
+
+    def sha256(self) -> str:
+        """Return the SHA-256 of the file, together with those beside it if it has any, as hex digits.
+
+        Raises:
+            ModelError: one of them cannot be read.
+        """
+        digest = hashlib.sha256()
+        for path in (self.path, *self.others):
+            try:
+                with path.open("rb") as file:
+                    while chunk := file.read(1 << 20):
+                        digest.update(chunk)
+            except OSError as error:
+                raise ModelError(f"{path}, which {self.path.name} needs, cannot be read: {error.strerror}") from error
+        return digest.hexdigest()
+
+
+@dataclass(frozen=True)
+class Producer:
+    """The operator that computes a tensor."""
+
+    operator: str
+    source: str | None
+    """Name of its first input that is no constant."""
+    axis: int | None = None
+    """Of an argmax."""
+
+
+ARGMAX = ("argmax", "arg_max", "topk")
+
+
+def ending(
+    tensor: str, producers: Mapping[str, Producer], shapes: Mapping[str, tuple[int | None, ...]]
+) -> tuple[str, int | None]:
+    """Return the operator that gives an output its meaning, in lower case, and for an argmax its number of choices."""
+    seen: set[str] = set()
+    while (producer := producers.get(tensor)) is not None and tensor not in seen:
+        seen.add(tensor)
+        operator = producer.operator.lower()
+        if operator in ARGMAX:
+            shape = shapes.get(producer.source or "", ())
+            axis = producer.axis
+            known = axis is not None and -len(shape) <= axis < len(shape)
+            return "argmax", shape[axis] if known and axis is not None else None
+        if operator not in PASSED_THROUGH or producer.source is None:
+            return operator, None
+        tensor = producer.source
+    return "", None
+
+
+def lengths(values: Iterable[int]) -> tuple[int | None, ...]:
+    """Return a shape with None for lengths that are free, which are written as -1 or 0."""
+    return tuple(int(value) if value > 0 else None for value in values)
+
+
+def unreadable(path: Path, what: str, reason: object) -> ModelError:
+    """Return the error for a file that is not what its suffix says."""
+    first = next(iter(str(reason).strip().splitlines()), "") or type(reason).__name__
+    return ModelError(f"{path} cannot be read as {what}: {first}; export the model again")
