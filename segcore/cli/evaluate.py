@@ -124,7 +124,7 @@ def evaluate(
         )
     run, problems = saved[0].run, saved[0].problems
     if as_json:
-        show_json([result.model_dump(mode="json") for result in evaluation.results])
+        show_json([result.model_dump(mode="json", exclude={"counts"}) for result in evaluation.results])
     else:
         _print(evaluation, run, in_process=cluster.engine == "local")
     failures = list(evaluation.failed.values())

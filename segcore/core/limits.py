@@ -106,7 +106,7 @@ class Limits(BaseModel):
                 found[name] = others if mine is None else mine
             else:
                 found[name] = max(mine, others) if name in _MINIMA else min(mine, others)
-        return Limits.model_construct(**found)
+        return Limits.model_construct(self.model_fields_set | other.model_fields_set, **found)
 
     def looser_than(self, other: Limits, names: Collection[str]) -> tuple[str, ...]:
         """Return, in words, each limit of the given names that is looser here, or not set."""

@@ -78,6 +78,13 @@ Share = Annotated[float, Field(ge=0, le=1 + 1e-9, allow_inf_nan=False)]
 """Of a whole, 0 to 1; a mean of shares may be rounded up."""
 Count = Annotated[int, Field(ge=0, lt=2**63)]
 PositiveCount = Annotated[int, Field(ge=1, le=10**9)]
+Pixels = Annotated[int, Field(ge=0, le=10**10)]
+"""Of one image; sums over images fit into 64 bits."""
+ClassPixels = tuple[Annotated[int, Field(ge=0, lt=21)], Pixels, Pixels, Pixels, Pixels, Pixels, Pixels]
+"""One class in one image: its number, its pixels that are right, in the mask and predicted, and the same three of the
+bands along contours."""
+MAX_COUNTED = 50_000
+"""Most images whose counts are kept in a run file."""
 
 
 class Record(BaseModel):
@@ -190,7 +197,7 @@ class DatasetRecord(Record):
     """Accuracy over a dataset under one protocol, in addition to its `AccuracyRecord`.
 
     All figures are shares (0 to 1), by name: ``miou``, ``dice``, ``iou cat`` and so on
-    (`segcore.evaluation.metrics.SCORES`); undefined figures (a class in neither masks nor predictions) are omitted.
+    (`segcore.core.scores.SCORES`); undefined figures (a class in neither masks nor predictions) are omitted.
     """
 
     name: Text
@@ -209,6 +216,9 @@ class DatasetRecord(Record):
     """Scores that the publisher of the weights reports for the same dataset and protocol."""
     matrix: tuple[tuple[Count, ...], ...] | None = None
     """Pixels by target class and predicted class; None if the scores are means over images."""
+    counts: dict[Text, tuple[ClassPixels, ...]] = {}
+    """Pixels by class of each scored image, by name, from which two runs are compared image by image; none in older
+    runs, and with more than `MAX_COUNTED` images."""
     worst: tuple[WorstRecord, ...] = ()
 
     @model_validator(mode="after")

@@ -13,8 +13,8 @@ import numpy as np
 
 from segcore.core.errors import UsageError
 from segcore.core.records import DatasetRecord, WorstRecord
+from segcore.core.scores import SCORES
 from segcore.evaluation.journal import Journal
-from segcore.evaluation.metrics import SCORES
 from segcore.evaluation.protocols import ScoringProtocol, choose
 from segcore.evaluation.scoring import ImageScore, Predictor, ScoringTask, score_chunks
 from segcore.evaluation.tally import Sums, Tally
@@ -188,6 +188,7 @@ def _result(segmenter: Predictor, dataset: Dataset, tally: Tally, sums: Sums) ->
         intervals={name: (low, high) for name, (_, (low, high)) in known.items()},
         published=published_figures(segmenter, dataset, sums.protocol),
         matrix=sums.matrix(),
+        counts=tally.counts_at(sums.protocol.scale),
         worst=tuple(WorstRecord(name=name, miou=miou) for miou, name in tally.worst),
     )
 

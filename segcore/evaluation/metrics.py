@@ -7,24 +7,18 @@ Everingham et al. 2015, section 3.4, with absent classes left out rather than co
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import numpy.typing as npt
 
 from segcore.core.errors import DatasetError
-from segcore.core.labels import IGNORE_INDEX, NUM_CLASSES, VOC_CLASSES
+from segcore.core.labels import IGNORE_INDEX, NUM_CLASSES
+from segcore.core.scores import MEANS, SCORES, Floats, class_scores
 
 METRIC_VOC = "voc: one confusion matrix, 255 ignored, mean over classes present"
 
 ClassMap = npt.NDArray[np.uint8]
 ConfusionMatrix = npt.NDArray[np.int64]
 BoundaryCounts = npt.NDArray[np.int64]
-Floats = npt.NDArray[np.float64]
-
-MEANS = ("miou", "pixel_accuracy", "mean_accuracy", "frequency_weighted_iou", "dice", "boundary_iou")
-SCORES: tuple[str, ...] = (*MEANS, *(f"iou {name}" for name in VOC_CLASSES))
-"""Names of what `scores` returns, in its order; all are shares from 0 to 1."""
 
 BOUNDARY_WIDTH = 0.02
 """Width of the boundary band as a share of the image diagonal (Cheng et al. 2021, section 4.2)."""
@@ -118,45 +112,19 @@ def _any_in_window(flags: npt.NDArray[np.bool_], length: int) -> npt.NDArray[np.
 
 
 def scores(matrix: ConfusionMatrix, boundary: BoundaryCounts | None = None) -> Floats:
-    """Return all figures, float64 (..., 27), in the order of `SCORES`; NaN where undefined.
-
-    Means are over the classes present: in target or prediction for IoU, Dice and boundary IoU, in the target for
-    accuracy. Frequency-weighted IoU is that of Long et al. 2015; Dice is 2 TP / (2 TP + FP + FN).
+    """Return all figures, float64 (..., 27), in the order of `SCORES`; NaN where undefined: see `class_scores`.
 
     Args:
         matrix: int64 (..., 21, 21), any number of leading axes.
         boundary: int64 (..., 21, 3) of `boundary_counts`; boundary IoU is NaN without it.
     """
-    hits = np.diagonal(matrix, axis1=-2, axis2=-1).astype(np.float64)
-    wanted, found = matrix.sum(axis=-1), matrix.sum(axis=-2)
-    iou = _share(hits, wanted + found - hits)
-    total = wanted.sum(axis=-1)
-    boundary_iou = np.full(total.shape, np.nan)
-    if boundary is not None:
-        both, of_target, of_prediction = np.moveaxis(boundary, -1, 0)
-        boundary_iou = _mean(_share(both, of_target + of_prediction - both))
-    means = (
-        _mean(iou),
-        _share(hits.sum(axis=-1), total),
-        _mean(_share(hits, wanted)),
-        _share((wanted * np.nan_to_num(iou)).sum(axis=-1), total),
-        _mean(_share(2 * hits, wanted + found)),
-        boundary_iou,
-    )
-    return np.concatenate([np.stack(means, axis=-1), iou], axis=-1)
+    return class_scores(class_counts(matrix), boundary)
 
 
-def _share(part: npt.NDArray[Any], whole: npt.NDArray[Any]) -> Floats:
-    """Return part / whole; NaN where whole is 0."""
-    share = np.full(np.shape(whole), np.nan)
-    np.divide(part, whole, out=share, where=whole > 0)
-    return share
-
-
-def _mean(values: Floats) -> Floats:
-    """Return the mean over the last axis without NaNs; NaN if all are."""
-    present = ~np.isnan(values)
-    return _share(np.where(present, values, 0).sum(axis=-1), present.sum(axis=-1))
+def class_counts(matrix: ConfusionMatrix) -> npt.NDArray[np.int64]:
+    """Return pixels by class that are right, in the target and predicted, int64 (..., 21, 3)."""
+    hits = np.diagonal(matrix, axis1=-2, axis2=-1)
+    return np.stack([hits, matrix.sum(axis=-1), matrix.sum(axis=-2)], axis=-1)
 
 
 def iou_per_class(matrix: ConfusionMatrix) -> Floats:

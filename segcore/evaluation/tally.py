@@ -1,4 +1,4 @@
-"""Sums over the images of a dataset, with confidence intervals, in memory that does not grow with their number.
+"""Sums over the images of a dataset with confidence intervals, and the counts of each image by class.
 
 Intervals are those of the Poisson bootstrap (Hanley and MacGibbon 2006; Chamandy et al. 2012, "Estimating Uncertainty
 for Massive Data Streams"): in each replicate an image counts k times, k drawn from Poisson(1), which for many images
@@ -15,8 +15,10 @@ import numpy as np
 import numpy.typing as npt
 
 from segcore.core.labels import NUM_CLASSES, VOC_CLASSES
-from segcore.evaluation.metrics import SCORES, Floats, scores
-from segcore.evaluation.protocols import ScoringProtocol
+from segcore.core.records import MAX_COUNTED, ClassPixels
+from segcore.core.scores import SCORES, Floats
+from segcore.evaluation.metrics import class_counts, scores
+from segcore.evaluation.protocols import Scale, ScoringProtocol
 from segcore.evaluation.scoring import COUNT_CELLS, Counts, ImageScore, split_counts
 
 REPLICATES = 1000
@@ -89,6 +91,7 @@ class Tally:
         self.worst: list[tuple[float, str]] = []
         """mIoU and name of the worst images, lowest first; images without a scored pixel are left out."""
         self._keep = worst
+        self._counts: dict[Scale, dict[str, tuple[ClassPixels, ...]]] = {sums.protocol.scale: {} for sums in self.sums}
 
     @property
     def seen(self) -> int:
@@ -105,11 +108,18 @@ class Tally:
         weights = np.random.default_rng(zlib.crc32(score.name.encode(errors="surrogatepass"))).poisson(1, REPLICATES)
         for sums in self.sums:
             sums.add(score.counts[sums.protocol.scale], weights)
+        if self.images <= MAX_COUNTED:
+            for scale, counts in self._counts.items():
+                counts[score.name] = class_pixels(score.counts[scale])
         matrix, boundary = split_counts(score.counts[self.sums[0].protocol.scale])
         self._predicted += matrix.sum(axis=0)
         miou = float(scores(matrix, boundary)[SCORES.index("miou")])
         if not np.isnan(miou):
             self.worst = sorted([*self.worst, (miou, score.name)])[: self._keep]
+
+    def counts_at(self, scale: Scale) -> dict[str, tuple[ClassPixels, ...]]:
+        """Return the counts of each image by name, in order; none if there were more than `MAX_COUNTED` images."""
+        return dict(sorted(self._counts[scale].items())) if self.images <= MAX_COUNTED else {}
 
     def fractions(self) -> dict[str, float]:
         """Return shares of the scored pixels by predicted class, largest first, at the scale of the first protocol."""
@@ -120,3 +130,11 @@ class Tally:
     def running_miou(self) -> float:
         """Running mIoU of the first protocol over the images so far; NaN before the first image."""
         return float(self.sums[0].scores()[SCORES.index("miou")])
+
+
+def class_pixels(counts: Counts) -> tuple[ClassPixels, ...]:
+    """Return the counts of one image, int64 (504,), by class that is in its mask, its prediction or a contour."""
+    matrix, boundary = split_counts(counts)
+    rows = np.concatenate([class_counts(matrix), boundary], axis=-1)
+    present = np.flatnonzero(rows.any(axis=-1))
+    return tuple((int(label), *rows[label].tolist()) for label in present)

@@ -41,11 +41,16 @@ def value_text(value: float | None, unit: Unit) -> str:
 
 
 def change_text(change: Interval | None, unit: Unit) -> str:
-    """Return ``+3.1% [+1.0%, +5.2%]``, ``-1.23 pp`` (percentage points) for a difference of shares, or nothing."""
+    """Return ``+3.1% [+1.0%, +5.2%]``, ``-1.23 pp [-2.04, -0.42]`` for a difference of shares, or nothing.
+
+    A difference of shares is in percentage points, and has no interval if it is exact or there is none.
+    """
     if change is None:
         return ""
     if unit == "share":
-        return f"{100 * change.value:+.2f} pp"
+        bounded = change.low < change.high and math.isfinite(change.high - change.low)
+        interval = f" [{100 * change.low:+.2f}, {100 * change.high:+.2f}]" if bounded else ""
+        return f"{100 * change.value:+.2f} pp{interval}"
     low, high = (f"{bound:+.1%}" if abs(bound) < MAX_CHANGE else "?" for bound in (change.low, change.high))
     return f"{change.value:+.1%} [{low}, {high}]"
 

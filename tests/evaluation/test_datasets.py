@@ -24,8 +24,9 @@ from torchvision.transforms import functional as TF  # its usual name
 
 from segcore.core.errors import OutputError, RecordError, SegcoreError, UsageError
 from segcore.core.records import DatasetRecord
+from segcore.core.scores import SCORES
 from segcore.evaluation.datasets import Evaluation, ScoringOptions, evaluate, published_figures
-from segcore.evaluation.metrics import SCORES, confusion_matrix, mean_iou, scores
+from segcore.evaluation.metrics import confusion_matrix, mean_iou, scores
 from segcore.evaluation.protocols import PROTOCOLS, choose
 from segcore.evaluation.scoring import ImageScore, ScoringTask, score_chunks, score_pair, split_counts
 from segcore.evaluation.tally import REPLICATES, Tally

@@ -12,10 +12,9 @@ from torchmetrics.classification import MulticlassConfusionMatrix, MulticlassJac
 
 from segcore.core.errors import DatasetError
 from segcore.core.labels import IGNORE_INDEX, NUM_CLASSES
+from segcore.core.scores import MEANS, SCORES
 from segcore.evaluation.metrics import (
     BOUNDARY_WIDTH,
-    MEANS,
-    SCORES,
     boundary_counts,
     confusion_matrix,
     iou_per_class,

@@ -15,6 +15,7 @@ from segcore.core.records import TIMED, Benchmark, BenchmarkRecord, OutcomeRecor
 from segcore.judgement.drift import Drift
 from segcore.judgement.gate.accuracy import judge_dominant, judge_drift, judge_expectations, judge_scores
 from segcore.judgement.gate.comparable import changes, item_differences, machine_differences, other_weights
+from segcore.judgement.gate.images import ImageVerdicts, counts_problem, has_counts, judge_images
 from segcore.judgement.gate.plausible import implausible_rate
 from segcore.judgement.gate.rules import ACCEPT, is_dropped, judge_loosened, limits_of, loosened
 from segcore.judgement.gate.speed import judge_absolute, judge_change
@@ -56,6 +57,7 @@ def judge(
     moved = _moved(old, new)
     added = [key for key in new if key not in old and key not in moved.values()]
     judging = _Judging(baseline, current, defaults, noise or {}, drift or {}, accept_changed_limits)
+    images = judging.image_verdicts(old, new)
     absent = [key for key in old if key not in new and key not in moved]
     left_out = [key for key in absent if all(run.leaves_out(old[key][0].info) for run in current)]
     if len(left_out) == len(old):  # nothing would be judged
@@ -64,7 +66,7 @@ def judge(
     rows: list[Row] = []
     for key, before in old.items():
         if key not in (*left_out, *accepted):
-            rows += judging.known_item(key, before, new.get(moved.get(key, key), ()))
+            rows += judging.known_item(key, before, new.get(moved.get(key, key), ()), images.get(key, ()))
     if not rows:
         rows.append(Row("run", "item", "incomparable", "no item of a baseline is left to judge"))
     for key in added:
@@ -76,6 +78,7 @@ def judge(
     notes = (
         *changes(baseline[0], current[0], pairs),
         *_unjudged_drift(pairs, judging.drift),
+        *_untold(images),
         *_listed("new, not in the baseline", added),
         *_listed("not selected in the current run, and so not judged", left_out),
         *_listed("dropped or skipped by the change, which was accepted", accepted),
@@ -96,8 +99,20 @@ class _Judging:
     drift: Mapping[str, Drift | str]
     accept: bool
 
-    def known_item(self, key: str, before: Item, after: Item) -> Iterator[Row]:
-        """Yield the rows of an item in the baseline."""
+    def image_verdicts(self, old: Mapping[str, Item], new: Mapping[str, Item]) -> dict[str, tuple[ImageVerdicts, ...]]:
+        """Return, by key, the verdicts on each process of the items that can be compared image by image."""
+        found: dict[str, tuple[ImageVerdicts, ...]] = {}
+        for key in old.keys() & new.keys():
+            before, after = old[key], new[key]
+            dataset = before[0].info.dataset
+            counted = all(has_counts(b.info) and not counts_problem(b.info) for b in (*before, *after))
+            if dataset and counted and not self._differences(before, after):
+                limits = self._limits(before, after)
+                found[key] = tuple(judge_images(dataset, b.info, limits) for b in after)
+        return found
+
+    def known_item(self, key: str, before: Item, after: Item, images: Sequence[ImageVerdicts] = ()) -> Iterator[Row]:
+        """Yield the rows of an item in the baseline; `images` are its verdicts from `image_verdicts`."""
         if not after:
             problem: str | None = _why_missing(before[0].info, self.current)
         else:
@@ -111,6 +126,8 @@ class _Judging:
         elif before[0].info.kind in TIMED:
             info, limits, noise = after[0].info, self._limits(before, after), self._noise(after)
             yield from judge_change(_samples(before), _samples(after), info, limits, noise)
+        elif images:
+            yield from _worst_by_aspect(row for verdicts in images for row in verdicts.rows)
         else:
             limits = self._limits(before, after)
             yield from _worst_by_aspect(row for b in after for row in self._accuracy(before[0].info, b.info, limits))
@@ -201,6 +218,8 @@ def _problem(item: Item, runs: Sequence[Run], which: str) -> str | None:
             return f"the {which} has impossible times: {problem}"
         if benchmark.info.kind not in TIMED and benchmark.info.accuracy is None:
             return f"the {which} has no accuracy for it"
+        if problem := counts_problem(benchmark.info):
+            return f"the {which} contradicts itself: {problem}"
     return None
 
 
@@ -250,6 +269,16 @@ def _unjudged_drift(
     ]
     if shown:
         yield f"changed pixels, not judged between different weights: {', '.join(shown)}"
+
+
+def _untold(images: Mapping[str, Sequence[ImageVerdicts]]) -> Iterator[str]:
+    for key, verdicts in sorted(images.items()):
+        classes = dict.fromkeys(words for each in verdicts for words in each.untold)
+        if classes:
+            yield (
+                f"{key}: too few images to judge these classes, which have no max_iou_drop of their own; "
+                f"change in points: {', '.join(classes)}"
+            )
 
 
 def _loosened(pairs: Mapping[str, tuple[Benchmark, Benchmark]], defaults: Limits) -> Iterator[str]:

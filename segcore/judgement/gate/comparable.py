@@ -11,6 +11,8 @@ from collections.abc import Iterator, Mapping
 from pydantic import BaseModel
 
 from segcore.core.records import Benchmark, BenchmarkRecord, DatasetRecord, MachineRecord, Run
+from segcore.judgement.gate.images import has_counts
+from segcore.judgement.paired_accuracy import image_differences
 
 _COMMON_FIELDS = ("runtime", "precision", "device", "preprocess")
 _SPEED_FIELDS = ("batch", "threads", "input_shape", "runtime_options")
@@ -38,11 +40,17 @@ def item_differences(old: BenchmarkRecord, new: BenchmarkRecord, *, speed: bool)
         found += _differences(old.load, new.load, ("rate",))
     if speed:
         return found
-    if old.accuracy and new.accuracy:
+    images = _dataset_differences(old, new) if old.dataset or new.dataset else ()
+    if old.accuracy and new.accuracy and not images:  # the metric of a dataset names its images
         found += _differences(old.accuracy, new.accuracy, ("metric",))
-    if old.dataset or new.dataset:
-        found += _differences(old.dataset or _NO_DATASET, new.dataset or _NO_DATASET, _DATASET_FIELDS)
-    return found
+    return (*found, *images)
+
+
+def _dataset_differences(old: BenchmarkRecord, new: BenchmarkRecord) -> tuple[str, ...]:
+    before, after = old.dataset or _NO_DATASET, new.dataset or _NO_DATASET
+    if not (has_counts(old) and has_counts(new)):
+        return _differences(before, after, _DATASET_FIELDS)
+    return (*_differences(before, after, ("name", "protocol")), *image_differences(before.counts, after.counts))
 
 
 def changes(baseline: Run, current: Run, pairs: Mapping[str, tuple[Benchmark, Benchmark]]) -> Iterator[str]:
