@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from segcore.cli.options import PATH, POSITIVE, ModelOptions, json_option, option, option_group
-from segcore.core.errors import DatasetError
+from segcore.cli.options import PATH, POSITIVE, DropLimits, ModelOptions, json_option, option, option_group
+from segcore.core.errors import DatasetError, UsageError
 
 if TYPE_CHECKING:
+    from segcore.cli.against import Against
     from segcore.core.records import Run
     from segcore.evaluation.datasets import Engine, Evaluation
     from segcore.inference.pipeline import Segmenter
@@ -83,6 +84,8 @@ class EngineOptions:
 @click.option("--out", type=click.Path(path_type=Path, dir_okay=False), help=f"Run file (default: in {DIRECTORY}/).")
 @click.option("--resume", is_flag=True, help="Continue an interrupted evaluation with the same --out.")
 @option_group(EngineOptions, "cluster")
+@click.option("--against", "baseline", metavar="RUN", help="Judge against this run image by image; stop once decided.")
+@option_group(DropLimits, "drops")
 @json_option
 def evaluate(
     source: DatasetOptions,
@@ -90,6 +93,8 @@ def evaluate(
     protocols: tuple[str, ...],
     out: Path | None,
     cluster: EngineOptions,
+    baseline: str | None,
+    drops: DropLimits,
     as_json: bool,
     **scoring: Any,
 ) -> None:
@@ -98,7 +103,11 @@ def evaluate(
     Writes a run file (for `segcore gate`, `report` and `compare`) and, beside it, a journal that --resume continues
     from and pictures of the worst images. Images that cannot be read are reported at the end, the others are scored,
     and the exit code is 2.
+
+    With --against, images are scored in random order until each score is judged, and the exit codes are those of
+    `segcore gate`.
     """
+    from segcore.cli.gate import publish
     from segcore.cli.output import exit_if_any, show_json
     from segcore.core.files import is_replaced
     from segcore.evaluation.datasets import ScoringOptions
@@ -106,11 +115,14 @@ def evaluate(
     from segcore.evaluation.protocols import choose
 
     choose(protocols, options.size)  # fails before a long download
+    if drops != DropLimits() and baseline is None:
+        raise UsageError("--max-miou-drop and --max-iou-drop judge against a run: add --against RUN")
     started = datetime.now(UTC).isoformat(timespec="seconds")
     dataset = source.open()
     make = options.segmenter_factory()
     segmenter = make()
     out = out or DIRECTORY / f"{dataset.name}-{options.model}-{options.size}.json"
+    judged = _against(baseline, out, dataset, protocols, options.size, drops) if baseline else None
     saved: list[Saved] = []
     with _progress(len(dataset)) as progress:
         evaluation = run_evaluation(
@@ -121,16 +133,35 @@ def evaluate(
             engine=cluster.open(make),
             progress=progress,
             save=lambda evaluation: saved.append(_save(evaluation, segmenter, dataset, out, started)),
+            enough=judged.enough if judged else None,
         )
     run, problems = saved[0].run, saved[0].problems
-    if as_json:
+    if as_json and not judged:
         show_json([result.model_dump(mode="json", exclude={"counts"}) for result in evaluation.results])
-    else:
+    elif not as_json:
         _print(evaluation, run, in_process=cluster.engine == "local")
     failures = list(evaluation.failed.values())
     if failures:
         problems = [*problems, *failures, f"{len(failures)} of {len(dataset)} images could not be scored"]
+    verdict = judged.result(run) if judged else None
+    if verdict:
+        publish(verdict, as_json)
     exit_if_any(problems)
+    if verdict:
+        click.get_current_context().exit(verdict.exit_code)
+
+
+def _against(
+    baseline: str, out: Path, dataset: Dataset, protocols: tuple[str, ...], size: int, drops: DropLimits
+) -> Against:
+    """Return what judges the scores; refuse to replace the baseline."""
+    from segcore.cli.against import against
+    from segcore.results.store import load_run, resolve_run
+
+    run = load_run(resolve_run(baseline, DIRECTORY))
+    if out.exists() and out.samefile(run.path):
+        raise UsageError(f"--out {out}: this is the baseline, which would be replaced; choose another --out")
+    return against(run, dataset, protocols, size, drops.limits())
 
 
 @contextmanager

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import click
 
 from segcore.cli import StdoutError
-from segcore.cli.options import POSITIVE, FiniteFloat, json_option, option, option_group, storage_option
+from segcore.cli.options import POSITIVE, DropLimits, FiniteFloat, json_option, option, option_group, storage_option
 from segcore.core.errors import UsageError
 
 if TYPE_CHECKING:
@@ -50,6 +50,7 @@ class Turns:
 @click.option("--self-audit", is_flag=True, help="Measure how often the gate is wrong on this machine.")
 @click.option("--gates", type=POSITIVE, default=3, help="Gates per slowdown in the self-audit.")
 @click.option("--max-slowdown", type=FiniteFloat(min=0), help="Limit for items whose case has none [0.05].")
+@option_group(DropLimits, "drops")
 @click.option("--process-noise", type=FiniteFloat(min=0), help="Standard deviation between processes, 0.02 for 2 %.")
 @click.option(
     "--accept-changed-limits", is_flag=True, help="Judge by the limits, checks and cases of CURRENT, also if looser."
@@ -63,6 +64,7 @@ def gate(
     self_audit: bool,
     gates: int,
     max_slowdown: float | None,
+    drops: DropLimits,
     process_noise: float | None,
     accept_changed_limits: bool,
     storage: Path,
@@ -76,12 +78,11 @@ def gate(
 
     Exit codes: 0 pass, 1 regressed or missing, 2 bad input, 3 inconclusive or incomparable.
     """
-    from segcore.core.limits import Limits
     from segcore.judgement.gate.files import judge_runs, load_baseline, load_runs
 
     if sum((baseline is not None, turns.requested, self_audit)) != 1 or (baseline is not None and current is None):
         raise UsageError(USAGE)
-    limits = Limits() if max_slowdown is None else Limits(max_slowdown={"p50": max_slowdown})
+    limits = drops.limits(**({} if max_slowdown is None else {"max_slowdown": {"p50": max_slowdown}}))
     if self_audit:
         _audit(turns, limits.slowdowns[0.5], gates, as_json)
         return

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from segcore.core.errors import UsageError
+from segcore.core.limits import Limits
 from segcore.results.naming import DEFAULT_DIRECTORY
 
 if TYPE_CHECKING:
@@ -85,6 +86,23 @@ def fetch_settings(offline: bool) -> FetchSettings:
 
     settings = FetchSettings.from_env()
     return replace(settings, offline=True) if offline else settings
+
+
+@dataclass(frozen=True)
+class DropLimits:
+    """Limits on the drop of scores, of items whose case has none."""
+
+    max_miou_drop: float | None = option(
+        type=FiniteFloat(min=0, max=1), help="Limit on the drop of mIoU and boundary IoU, 0.01 for a point [0.01]."
+    )
+    max_iou_drop: float | None = option(
+        type=FiniteFloat(min=0, max=1), help="Limit on the drop of the IoU of each class, and of pixel accuracy [0.01]."
+    )
+
+    def limits(self, **others: object) -> Limits:
+        """Return the limits that were given, and others."""
+        given = {name: value for name, value in vars(self).items() if value is not None}
+        return Limits.model_validate({**given, **others})
 
 
 @dataclass(frozen=True)

@@ -80,9 +80,8 @@ Count = Annotated[int, Field(ge=0, lt=2**63)]
 PositiveCount = Annotated[int, Field(ge=1, le=10**9)]
 Pixels = Annotated[int, Field(ge=0, le=10**10)]
 """Of one image; sums over images fit into 64 bits."""
-ClassPixels = tuple[Annotated[int, Field(ge=0, lt=21)], Pixels, Pixels, Pixels, Pixels, Pixels, Pixels]
-"""One class in one image: its number, its pixels that are right, in the mask and predicted, and the same three of the
-bands along contours."""
+ClassPixels = tuple[Pixels, Pixels, Pixels, Pixels, Pixels, Pixels]
+"""Of one class in one image: pixels that are right, in the mask and predicted, and the same of bands along contours."""
 MAX_COUNTED = 50_000
 """Most images whose counts are kept in a run file."""
 
@@ -216,9 +215,9 @@ class DatasetRecord(Record):
     """Scores that the publisher of the weights reports for the same dataset and protocol."""
     matrix: tuple[tuple[Count, ...], ...] | None = None
     """Pixels by target class and predicted class; None if the scores are means over images."""
-    counts: dict[Text, tuple[ClassPixels, ...]] = {}
-    """Pixels by class of each scored image, by name, from which two runs are compared image by image; none in older
-    runs, and with more than `MAX_COUNTED` images."""
+    counts: dict[Text, dict[Text, ClassPixels]] = {}
+    """Pixels of each scored image, by its name and by class, from which two runs are compared image by image; none in
+    older runs, and with more than `MAX_COUNTED` images."""
     worst: tuple[WorstRecord, ...] = ()
 
     @model_validator(mode="after")

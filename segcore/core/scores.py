@@ -13,18 +13,18 @@ Floats = npt.NDArray[np.float64]
 
 MEANS = ("miou", "pixel_accuracy", "mean_accuracy", "frequency_weighted_iou", "dice", "boundary_iou")
 SCORES: tuple[str, ...] = (*MEANS, *(f"iou {name}" for name in VOC_CLASSES))
-"""Names of what `class_scores` returns, in its order; all are shares from 0 to 1."""
+"""Names of what `class_scores` returns for the classes of VOC, in its order; all are shares from 0 to 1."""
 
 
 def class_scores(counts: npt.NDArray[Any], boundary: npt.NDArray[Any] | None = None) -> Floats:
-    """Return all figures, float64 (..., 27), in the order of `SCORES`; NaN where undefined.
+    """Return all figures, float64 (..., 6 + C): those of `MEANS`, then the IoU of each class; NaN where undefined.
 
     Means are over the classes present: in target or prediction for IoU, Dice and boundary IoU, in the target for
     accuracy. Frequency-weighted IoU is that of Long et al. 2015; Dice is 2 TP / (2 TP + FP + FN).
 
     Args:
-        counts: (..., 21, 3), any number of leading axes: pixels by class that are right, in the target, predicted.
-        boundary: (..., 21, 3), the same in bands along contours (Cheng et al. 2021); boundary IoU is NaN without it.
+        counts: (..., C, 3), any number of leading axes: pixels by class that are right, in the target, predicted.
+        boundary: (..., C, 3), the same in bands along contours (Cheng et al. 2021); boundary IoU is NaN without it.
     """
     hits, wanted, found = np.moveaxis(counts, -1, 0)
     iou = _share(hits, wanted + found - hits)

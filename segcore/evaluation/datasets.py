@@ -15,7 +15,7 @@ from segcore.core.errors import UsageError
 from segcore.core.records import DatasetRecord, WorstRecord
 from segcore.core.scores import SCORES
 from segcore.evaluation.journal import Journal
-from segcore.evaluation.protocols import ScoringProtocol, choose
+from segcore.evaluation.protocols import Scale, ScoringProtocol, choose
 from segcore.evaluation.scoring import ImageScore, Predictor, ScoringTask, score_chunks
 from segcore.evaluation.tally import Sums, Tally
 from segcore.inference import models
@@ -101,6 +101,7 @@ def evaluate(
     engine: Engine | None = None,
     progress: Callable[[int, float], None] | None = None,
     save: Callable[[Evaluation], None] | None = None,
+    enough: Callable[[ImageScore], bool] | None = None,
 ) -> Evaluation:
     """Score a model on a dataset.
 
@@ -113,6 +114,8 @@ def evaluate(
         progress: called after each image with the number of images done and the running mIoU of the first protocol.
         save: called with the result before the journal is marked as finished; if it fails, the evaluation can be
             resumed.
+        enough: called with each score; if it returns True, no more images are scored. Images are then scored in random
+            order (`Dataset.shuffled`), and the result is of those that were.
 
     Raises:
         UsageError: a protocol is unknown, or requires another size.
@@ -122,18 +125,22 @@ def evaluate(
     start = time.perf_counter()
     chosen = choose(protocols, segmenter.size)
     scales = tuple(dict.fromkeys(protocol.scale for protocol in chosen))
-    task = ScoringTask(dataset, scales, options.batch, options.workers)
+    task = ScoringTask(dataset.shuffled() if enough else dataset, scales, options.batch, options.workers)
     tally, resumed = Tally(chosen, options.worst), 0
     with ExitStack() as stack:
         journal = None
         if options.journal is not None:
-            journal = stack.enter_context(closing(Journal(options.journal, _identity(segmenter, task), options.resume)))
+            identity = _identity(segmenter, dataset, scales)
+            journal = stack.enter_context(closing(Journal(options.journal, identity, options.resume)))
         with closing(_scores(task, journal, engine or partial(score_chunks, segmenter))) as scores:
             for score, is_new in scores:
                 tally.add(score)
                 resumed += not is_new
                 if progress and is_new:
                     progress(tally.seen, tally.running_miou)
+                if enough and enough(score):
+                    dataset = dataset.only(tally.names)
+                    break
         if tally.seen != len(dataset):
             raise RuntimeError(f"{len(dataset)} images asked for, {tally.images} + {len(tally.failed)} came back")
         evaluation = Evaluation(
@@ -166,13 +173,13 @@ def _scores(
             yield score, True
 
 
-def _identity(segmenter: Predictor, task: ScoringTask) -> Mapping[str, object]:
+def _identity(segmenter: Predictor, dataset: Dataset, scales: Sequence[Scale]) -> Mapping[str, object]:
     """Return what determines the scores of an image, up to rounding."""
     model: dict[str, object] = {"model": type(segmenter).__name__, "size": segmenter.size}
     if isinstance(segmenter, Segmenter):
         model |= {"model": segmenter.model_name, "weights": segmenter.weights.sha256}
         model |= {"runtime": segmenter.runtime, "precision": segmenter.precision}
-    return {**model, "dataset": task.dataset.name, "images": task.dataset.sha256, "scales": list(task.scales)}
+    return {**model, "dataset": dataset.name, "images": dataset.sha256, "scales": list(scales)}
 
 
 def _result(segmenter: Predictor, dataset: Dataset, tally: Tally, sums: Sums) -> DatasetRecord:

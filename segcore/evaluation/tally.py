@@ -84,6 +84,8 @@ class Tally:
 
     def __init__(self, protocols: Sequence[ScoringProtocol], worst: int) -> None:
         self.sums = tuple(Sums(protocol) for protocol in protocols)
+        self.names: set[str] = set()
+        """Of all images, scored or failed."""
         self.images = 0
         self.forward_s = 0.0
         self._predicted = np.zeros(NUM_CLASSES, dtype=np.int64)
@@ -91,7 +93,7 @@ class Tally:
         self.worst: list[tuple[float, str]] = []
         """mIoU and name of the worst images, lowest first; images without a scored pixel are left out."""
         self._keep = worst
-        self._counts: dict[Scale, dict[str, tuple[ClassPixels, ...]]] = {sums.protocol.scale: {} for sums in self.sums}
+        self._counts: dict[Scale, dict[str, dict[str, ClassPixels]]] = {sums.protocol.scale: {} for sums in self.sums}
 
     @property
     def seen(self) -> int:
@@ -100,6 +102,7 @@ class Tally:
 
     def add(self, score: ImageScore) -> None:
         """Add one image, or one failure."""
+        self.names.add(score.name)
         if score.error is not None:
             self.failed[score.name] = score.error
             return
@@ -117,7 +120,7 @@ class Tally:
         if not np.isnan(miou):
             self.worst = sorted([*self.worst, (miou, score.name)])[: self._keep]
 
-    def counts_at(self, scale: Scale) -> dict[str, tuple[ClassPixels, ...]]:
+    def counts_at(self, scale: Scale) -> dict[str, dict[str, ClassPixels]]:
         """Return the counts of each image by name, in order; none if there were more than `MAX_COUNTED` images."""
         return dict(sorted(self._counts[scale].items())) if self.images <= MAX_COUNTED else {}
 
@@ -132,9 +135,9 @@ class Tally:
         return float(self.sums[0].scores()[SCORES.index("miou")])
 
 
-def class_pixels(counts: Counts) -> tuple[ClassPixels, ...]:
+def class_pixels(counts: Counts) -> dict[str, ClassPixels]:
     """Return the counts of one image, int64 (504,), by class that is in its mask, its prediction or a contour."""
     matrix, boundary = split_counts(counts)
     rows = np.concatenate([class_counts(matrix), boundary], axis=-1)
     present = np.flatnonzero(rows.any(axis=-1))
-    return tuple((int(label), *rows[label].tolist()) for label in present)
+    return {VOC_CLASSES[label]: tuple(rows[label].tolist()) for label in present}

@@ -8,8 +8,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from segcore.core.errors import UsageError, nearest_hint
-from segcore.core.records import TIMED, Benchmark, BenchmarkRecord, Run, thread_words
-from segcore.judgement.statistics import log_quantile, usable
+from segcore.core.records import TIMED, Benchmark, BenchmarkRecord, DatasetRecord, Run, thread_words
+from segcore.judgement.paired_accuracy import image_differences, image_pairs, score_changes
+from segcore.judgement.statistics import CONFIDENCE, Interval, log_quantile, usable
 
 LineKey = tuple[str, str, str, int, int]
 """Kind, model, runtime, size and batch: the first fields of `Line`."""
@@ -79,6 +80,9 @@ class ScoreCell:
     """From the reference column; None if that does not have the line."""
     best: bool
     """Whether no other column scored higher."""
+    difference_low: float | None = None
+    """95 % interval of the difference, image by image; None if one of the runs has no counts of its images."""
+    difference_high: float | None = None
 
 
 @dataclass(frozen=True)
@@ -183,6 +187,7 @@ def _line(key: LineKey, found: Mapping[str, Mapping[str, tuple[Run, Benchmark]]]
 
 def _score_lines(key: DatasetKey, found: Mapping[str, BenchmarkRecord], reference: str) -> Iterator[ScoreLine]:
     records = {label: (_what(info), info.dataset) for label, info in found.items() if info.dataset}
+    changes = _changes({label: record for label, (_, record) in records.items()}, reference)
     for name in dict.fromkeys(name for _, record in records.values() for name in record.scores):
         shares = {label: record.scores[name] for label, (_, record) in records.items() if name in record.scores}
         most, before = max(shares.values()), shares.get(reference)
@@ -193,10 +198,26 @@ def _score_lines(key: DatasetKey, found: Mapping[str, BenchmarkRecord], referenc
                 *records[label][1].intervals[name],
                 difference=None if before is None else share - before,
                 best=share == most and len(shares) > 1,
+                **_bounds(changes.get(label, {}).get(name)),
             )
             for label, share in shares.items()
         }
         yield ScoreLine(*key, score=name, cells=cells)
+
+
+def _changes(records: Mapping[str, DatasetRecord], reference: str) -> dict[str, dict[str, Interval]]:
+    """Return the differences of each column to the reference, by score, where both have the counts of their images."""
+    first = records.get(reference)
+    return {
+        label: score_changes(image_pairs(first, record), (1 - CONFIDENCE) / 2)
+        for label, record in records.items()
+        if first and label != reference and first.counts and not image_differences(first.counts, record.counts)
+    }
+
+
+def _bounds(change: Interval | None) -> dict[str, float]:
+    bounded = change and change.high - change.low < 1
+    return {"difference_low": change.low, "difference_high": change.high} if change and bounded else {}
 
 
 def _geometric(values: Iterable[float]) -> float:

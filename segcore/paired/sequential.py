@@ -5,12 +5,9 @@ is the median log ratio of its alternations. Blocks are independent because each
 between pairs of processes (allocator, page layout, scheduling) are noise between blocks, which more alternations
 within one pair cannot reveal.
 
-After each number of blocks in `LOOKS`, the interval of the mean is compared with the limit. Repeated looks at a 95 %
-interval would err far more often than 5 %, so the permitted error is spent over the looks: alpha * t^1.5 of it by the
-time a share t of the largest number of blocks is measured (Lan and DeMets 1983, Biometrika 70:659, with the power
-family of Kim and DeMets 1987, Biometrika 74:149). Each look gets a t interval at the error that it newly spends, so the
-sum bounds the total error (Bonferroni). This assumes nothing about the correlation between looks and widens the
-intervals a little. A last look that comes early, because time ran out, spends its share only, and the bound holds.
+After each number of blocks in `LOOKS`, the interval of the mean is compared with the limit, at the error that the look
+newly spends: see `segcore.judgement.sequential`. A last look that comes early, because time ran out, spends its share
+only, and the bound holds.
 """
 
 from __future__ import annotations
@@ -22,6 +19,7 @@ from typing import Literal
 
 import numpy as np
 
+from segcore.judgement.sequential import spent_error
 from segcore.judgement.statistics import Floats, Interval, trimmed_interval
 
 LOOKS = (4, 6, 9, 13, 18, 24)
@@ -85,4 +83,4 @@ def smallest_visible(state: Look) -> float:
 
 
 def _spent(blocks: int) -> float:
-    return ALPHA * float(min(1.0, blocks / MAX_BLOCKS) ** 1.5)
+    return spent_error(blocks / MAX_BLOCKS, ALPHA, 1.5)

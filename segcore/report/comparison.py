@@ -10,7 +10,7 @@ from segcore.report.wording import milliseconds, number, score_words
 
 _WORK = ("kind", "model", "runtime", "size", "batch", "cases", "dataset", "images", "protocol", "score")
 _FIGURES = ("seconds", "images_per_s", "ratio", "gmacs_per_s", "efficiency")
-_SCORES = ("what", "share", "low", "high", "difference", "best")
+_SCORES = ("what", "share", "low", "high", "difference", "difference_low", "difference_high", "best")
 
 
 def comparison_table(comparison: Comparison) -> Table:
@@ -41,7 +41,7 @@ def comparison_table(comparison: Comparison) -> Table:
     if scored:
         notes.append(
             f"Scores with 95% confidence intervals over images, and the difference to {comparison.reference} in "
-            "percentage points; *: best."
+            "percentage points [with its interval, image by image]; *: best."
         )
     return Table(("work", *labels), (*timed, *scored), notes=tuple(notes), right=tuple(labels))
 
@@ -95,6 +95,8 @@ def _score(cell: ScoreCell | None) -> str | None:
     if cell is None:
         return None
     difference = "" if cell.difference is None else f" {100 * cell.difference:+.2f}"
+    if cell.difference_low is not None and cell.difference_high is not None:
+        difference += f" [{100 * cell.difference_low:+.2f}, {100 * cell.difference_high:+.2f}]"
     return (
         f"{cell.what}: {cell.share:.2%} ({100 * cell.low:.1f} to {100 * cell.high:.1f}){difference}{' *' * cell.best}"
     )

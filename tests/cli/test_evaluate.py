@@ -182,18 +182,61 @@ def evaluated(root: Path, out: Path, *arguments: str) -> Run:
     return load_run(out)
 
 
-def test_the_gate_judges_miou_and_classes(root: Path, tmp_path: Path) -> None:
+def test_the_gate_compares_the_images(root: Path, tmp_path: Path) -> None:
     before = evaluated(root, tmp_path / "a.json")
+    assert before.benchmarks[0].info.dataset
+    assert len(before.benchmarks[0].info.dataset.counts) == 6
     assert judge([before], [before], Limits()).exit_code == 0
-    benchmark = before.benchmarks[0]
-    accuracy = benchmark.info.accuracy
-    assert accuracy is not None
-    assert accuracy.miou is not None
-    worse = accuracy.model_copy(update={"miou": accuracy.miou - 0.03})
-    info = benchmark.info.model_copy(update={"accuracy": worse})
-    after = before.model_copy(update={"benchmarks": (benchmark.model_copy(update={"info": info}),)})
-    assert judge([before], [after], Limits(max_miou_drop=0.02)).exit_code == 1
-    assert judge([before], [after], Limits(max_miou_drop=0.04)).exit_code == 0
+
+
+def against(root: Path, baseline: Path, out: Path, *arguments: object) -> Result:
+    words = ("--dataset", "voc", "--root", root, *MODEL, "--out", out, "--against", baseline, "--worst", 0)
+    return run(*words, *arguments)
+
+
+def test_against_a_run_stops_as_soon_as_it_is_decided(tmp_path: Path) -> None:
+    make_voc(tmp_path / "voc", 80)
+    evaluated(tmp_path / "voc", tmp_path / "a.json")
+    result = against(tmp_path / "voc", tmp_path / "a.json", tmp_path / "b.json", "--json")
+    assert result.exit_code == 0, result.output
+    gate = json.loads(result.stdout)
+    assert (gate["verdict"], gate["baseline"], gate["current"]) == ("pass", "a", "b")
+    assert gate["notes"] == ["decided after 20 of 80 images, the others were not scored"]
+    found = load_run(tmp_path / "b.json").benchmarks[0].info.dataset
+    assert found is not None
+    assert (found.images, len(found.counts)) == (20, 20)
+    assert against(tmp_path / "voc", tmp_path / "a.json", tmp_path / "b.json", "--resume").exit_code == 0
+    assert judge([load_run(tmp_path / "a.json")], [load_run(tmp_path / "b.json")], Limits()).exit_code == 3
+
+
+def test_against_a_run_of_another_model_is_judged_by_limits(tmp_path: Path) -> None:
+    make_voc(tmp_path / "voc", 40)
+    evaluated(tmp_path / "voc", tmp_path / "a.json")
+    other = ("--size", 48, "--max-iou-drop", 1, "--max-miou-drop", 1)
+    assert against(tmp_path / "voc", tmp_path / "a.json", tmp_path / "b.json", *other).exit_code == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--out", "a.json"), "this is the baseline, which would be replaced"),
+        (("--against", "nothing"), "no such file"),
+        (("--protocol", "per-image"), "no scores of voc-val under per-image"),
+        (("--limit", 6), "1 of 6 images are not in it: 2007_000005"),
+    ],
+)
+def test_a_baseline_that_cannot_be_compared_is_refused_at_once(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: tuple[object, ...], message: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    evaluated(root, tmp_path / "a.json", "--limit", "5")
+    result = against(root, tmp_path / "a.json", tmp_path / "b.json", *arguments)
+    assert (result.exit_code, result.stderr.count("\n")) == (2, 1)
+    assert message in result.stderr
+
+
+def test_limits_without_a_baseline_are_refused(root: Path) -> None:
+    assert "add --against RUN" in run("--dataset", "voc", "--root", root, *MODEL, "--max-miou-drop", 0.1).stderr
 
 
 @pytest.mark.parametrize("other", [("--protocol", "per-image"), ("--limit", "3")])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import unicodedata
 from collections import Counter
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
@@ -55,6 +56,18 @@ class Dataset:
     def first(self, count: int | None) -> Dataset:
         """Return the first `count` pairs, or all if it is None."""
         return self if count is None else replace(self, names=self.names[:count])
+
+    def only(self, names: Collection[str]) -> Dataset:
+        """Return the pairs with these names, in the same order."""
+        return replace(self, names=tuple(name for name in self.names if name in names))
+
+    def shuffled(self) -> Dataset:
+        """Return the pairs in the order of the hashes of their names: the first ones are a random sample of all."""
+
+        def position(name: str) -> bytes:
+            return hashlib.sha256(name.encode(errors="surrogatepass")).digest()
+
+        return replace(self, names=tuple(sorted(self.names, key=position)))
 
     def load(self, index: int) -> Pair:
         """Return one pair.

@@ -15,7 +15,7 @@ from segcore.core.records import TIMED, Benchmark, BenchmarkRecord, OutcomeRecor
 from segcore.judgement.drift import Drift
 from segcore.judgement.gate.accuracy import judge_dominant, judge_drift, judge_expectations, judge_scores
 from segcore.judgement.gate.comparable import changes, item_differences, machine_differences, other_weights
-from segcore.judgement.gate.images import ImageVerdicts, counts_problem, has_counts, judge_images
+from segcore.judgement.gate.images import ImageVerdicts, counts_problem, has_counts, judge_images, untold_note
 from segcore.judgement.gate.plausible import implausible_rate
 from segcore.judgement.gate.rules import ACCEPT, is_dropped, judge_loosened, limits_of, loosened
 from segcore.judgement.gate.speed import judge_absolute, judge_change
@@ -273,12 +273,7 @@ def _unjudged_drift(
 
 def _untold(images: Mapping[str, Sequence[ImageVerdicts]]) -> Iterator[str]:
     for key, verdicts in sorted(images.items()):
-        classes = dict.fromkeys(words for each in verdicts for words in each.untold)
-        if classes:
-            yield (
-                f"{key}: too few images to judge these classes, which have no max_iou_drop of their own; "
-                f"change in points: {', '.join(classes)}"
-            )
+        yield from (f"{key}: {note}" for note in untold_note(verdicts))
 
 
 def _loosened(pairs: Mapping[str, tuple[Benchmark, Benchmark]], defaults: Limits) -> Iterator[str]:

@@ -9,27 +9,36 @@ named in a note, and does not leave the gate undecided.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from segcore.core.limits import Limits
 from segcore.core.records import BenchmarkRecord, DatasetRecord
-from segcore.core.scores import SCORES
+from segcore.core.scores import MEANS
 from segcore.judgement.gate.verdict import Row, Verdict
 from segcore.judgement.paired_accuracy import (
+    MIN_CLASS_IMAGES,
     MIN_IMAGES,
     ImagePairs,
     dense,
     image_pairs,
     images_by_class,
     score_changes,
+    score_names,
     total_scores,
 )
+from segcore.judgement.sequential import spent_error
 from segcore.judgement.statistics import CONFIDENCE, Interval
 
 ERROR = (1 - CONFIDENCE) / 2
+LOOKS = (0.25, 0.5, 0.75, 1.0)
+"""Shares of the images after which `segcore evaluate --against` may decide."""
+POWER = 3.0
+"""Of the spent error: the early looks, which cost the last one some width, find large changes only."""
 _ASPECTS = {"miou": "mIoU", "pixel_accuracy": "pixel accuracy", "boundary_iou": "boundary IoU"}
 """Judged scores besides the IoU of the classes, and what reports call them."""
 _ROUNDING = 1e-6
+_SHOWN = 5
 
 
 @dataclass(frozen=True)
@@ -38,7 +47,7 @@ class ImageVerdicts:
 
     rows: tuple[Row, ...]
     untold: tuple[str, ...] = ()
-    """Classes without a limit of their own whose drop the images can neither confirm nor rule out."""
+    """Classes without a limit of their own whose drop the images can neither confirm nor rule out, worst first."""
 
 
 def has_counts(record: BenchmarkRecord) -> bool:
@@ -52,8 +61,9 @@ def counts_problem(record: BenchmarkRecord) -> str:
     dataset, accuracy = record.dataset, record.accuracy
     if dataset is None or accuracy is None or not has_counts(record):
         return ""
-    counts = dense(list(dataset.counts.values()))
-    summed = dict(zip(SCORES, total_scores(counts, per_image=dataset.matrix is None).tolist(), strict=True))
+    classes = tuple(dict.fromkeys(name for image in dataset.counts.values() for name in image))
+    totals = total_scores(dense(list(dataset.counts.values()), classes), per_image=dataset.matrix is None)
+    summed = dict(zip(score_names(classes), totals.tolist(), strict=True))
     said = [(name, share, summed.get(name, math.nan)) for name, share in dataset.scores.items()]
     said += [
         (name, accuracy.scores.get(aspect(name), math.nan), share)
@@ -91,25 +101,23 @@ def judge_pairs(item: str, pairs: ImagePairs, limits: Limits, error: float) -> I
         limits: on the drop.
         error: bound on the probability of each wrong verdict.
     """
+    if not pairs.names:
+        return ImageVerdicts((Row(item, "item", "missing", "no image was scored"),))
     totals = (total_scores(counts, per_image=pairs.per_image).tolist() for counts in (pairs.before, pairs.after))
-    before, after = (dict(zip(SCORES, shares, strict=True)) for shares in totals)
+    names = score_names(pairs.classes)
+    before, after = (dict(zip(names, shares, strict=True)) for shares in totals)
     changes, images = score_changes(pairs, error), images_by_class(pairs)
     rows, untold = [], []
-    for name in SCORES:
-        if not (name in _ASPECTS or name.startswith("iou ")) or math.isnan(before[name]):
+    for name, change in changes.items():  # a class that one of them lacks is not in the masks
+        if name in MEANS and name not in _ASPECTS:
             continue
-        change = changes.get(name)
-        if change is None:
-            rows.append(Row(item, aspect(name), "missing", "not in the current run", "share", before[name]))
-            continue
-        row = _row(
-            item, name, change, images.get(name, len(pairs.names)), _allowed(name, limits), (before[name], after[name])
-        )
-        if row.verdict == "inconclusive" and name.startswith("iou ") and "max_iou_drop" not in limits.model_fields_set:
-            untold.append(f"{row.aspect} {_points(change)}")
+        enough = (images[name], MIN_CLASS_IMAGES) if name in images else (len(pairs.names), MIN_IMAGES)
+        row = _row(item, name, change, enough, _allowed(name, limits), (before[name], after[name]))
+        if row.verdict == "inconclusive" and name not in MEANS and "max_iou_drop" not in limits.model_fields_set:
+            untold.append((change.value, f"{row.aspect} {_points(change)}"))
         else:
             rows.append(row)
-    return ImageVerdicts(tuple(rows), tuple(untold))
+    return ImageVerdicts(tuple(rows), tuple(words for _, words in sorted(untold)))
 
 
 def _allowed(name: str, limits: Limits) -> float:
@@ -125,12 +133,18 @@ def decide_drop(change: Interval, allowed: float) -> Verdict:
     return "inconclusive"
 
 
-def _row(item: str, name: str, change: Interval, images: int, allowed: float, shares: tuple[float, float]) -> Row:
+def _row(
+    item: str, name: str, change: Interval, enough: tuple[int, int], allowed: float, shares: tuple[float, float]
+) -> Row:
+    images, least = enough  # for a class, those with it in the mask
     half = change.high - change.value
     verdict = decide_drop(change, allowed)
-    if half and images < MIN_IMAGES:  # of a class, those that it is in
+    if half and images < least:
         verdict, change = "inconclusive", Interval(-math.inf, change.value, math.inf)
-        reason = f"too early: {images} of at least {MIN_IMAGES} images"
+        reason = f"too early: {images} of at least {least} images"
+    elif half > 1:
+        verdict, change = "inconclusive", Interval(-math.inf, change.value, math.inf)
+        reason = f"{images} images differ too much to tell"
     else:
         reason = f"{images:,} images, paired: they can show a drop of {100 * half:.2g} points"
         if verdict == "inconclusive":
@@ -148,5 +162,30 @@ def images_needed(change: Interval, allowed: float, images: int) -> int | None:
     return math.ceil(needed) if needed < 1e6 else None
 
 
+def untold_note(verdicts: Sequence[ImageVerdicts]) -> Iterator[str]:
+    """Yield a note on the classes that are not judged, with the largest drops."""
+    classes = list(dict.fromkeys(words for each in verdicts for words in each.untold))
+    if classes:
+        more = f" and {len(classes) - _SHOWN} more" if len(classes) > _SHOWN else ""
+        yield (
+            f"too few images to judge {len(classes)} classes, which have no max_iou_drop of their own; "
+            f"change in points: {', '.join(classes[:_SHOWN])}{more}"
+        )
+
+
 def _points(change: Interval) -> str:
+    if change.high - change.low > 1:  # says nothing
+        return f"{100 * change.value:+.1f}"
     return f"{100 * change.value:+.1f} [{100 * change.low:+.1f}, {100 * change.high:+.1f}]"
+
+
+def look_sizes(images: int) -> tuple[int, ...]:
+    """Return the numbers of images after which to look, the last of them all."""
+    sizes = (math.ceil(share * images) for share in LOOKS)
+    return tuple(dict.fromkeys(size for size in sizes if size >= min(MIN_IMAGES, images)))
+
+
+def error_of_look(size: int, images: int) -> float:
+    """Return the error that one of `look_sizes` may add, so that all looks together err at most `ERROR`."""
+    earlier = max((each for each in look_sizes(images) if each < size), default=0)
+    return spent_error(size / images, ERROR, POWER) - spent_error(earlier / images, ERROR, POWER)

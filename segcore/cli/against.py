@@ -1,0 +1,121 @@
+"""``segcore evaluate --against``: judge scores image by image while they come, and stop once that is decided."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from segcore.core.errors import RecordError
+from segcore.core.limits import Limits
+from segcore.core.records import BenchmarkRecord, Run
+from segcore.evaluation.protocols import PROTOCOLS, choose
+from segcore.evaluation.tally import class_pixels
+from segcore.judgement.gate.images import (
+    ImageVerdicts,
+    error_of_look,
+    has_counts,
+    judge_pairs,
+    look_sizes,
+    untold_note,
+)
+from segcore.judgement.gate.verdict import EXIT_CODES, GateResult, Row
+from segcore.judgement.paired_accuracy import ImageCounts, ImagePairs, dense, image_differences
+
+if TYPE_CHECKING:
+    from segcore.evaluation.scoring import ImageScore
+    from segcore.inputs.datasets import Dataset
+
+
+@dataclass
+class Against:
+    """The scores of one run, held against those of another image by image."""
+
+    baseline: Run
+    items: dict[str, BenchmarkRecord]
+    """Of the baseline, by protocol."""
+    limits: Limits
+    """On the drop, where an item has none."""
+    names: tuple[str, ...]
+    """Images to be scored, in the order of the looks."""
+    scores: dict[str, ImageScore] = field(default_factory=dict)
+    looked: int = 0
+    """Images at the latest look."""
+    verdicts: dict[str, ImageVerdicts] = field(default_factory=dict)
+    """At the latest look, by protocol."""
+
+    def enough(self, score: ImageScore) -> bool:
+        """Take a score in; return whether the verdict is clear, whatever the images still to come."""
+        self.scores[score.name] = score
+        sizes = look_sizes(len(self.names))
+        due = [size for size in sizes if size > self.looked]
+        if not due or any(name not in self.scores for name in self.names[: due[0]]):
+            return False
+        self.looked = due[0]
+        self.verdicts = {protocol: self._look(protocol) for protocol in self.items}
+        codes = {EXIT_CODES[row.verdict] for verdicts in self.verdicts.values() for row in verdicts.rows}
+        return 1 in codes or codes == {0}
+
+    def _look(self, protocol: str) -> ImageVerdicts:
+        item = self.items[protocol]
+        assert item.dataset
+        scale, before = PROTOCOLS[protocol].scale, item.dataset.counts
+        scored = [self.scores[name] for name in self.names[: self.looked]]
+        after: dict[str, ImageCounts] = {s.name: class_pixels(s.counts[scale]) for s in scored if s.error is None}
+        before = {name: before[name] for name in after}
+        if differences := image_differences(before, after):
+            return ImageVerdicts((Row(item.key, "item", "incomparable", "; ".join(differences)),))
+        names = tuple(after)
+        classes = tuple(dict.fromkeys(name for each in (before, after) for image in each.values() for name in image))
+        old, new = (dense([each[name] for name in names], classes) for each in (before, after))
+        pairs = ImagePairs(names, classes, old, new, PROTOCOLS[protocol].per_image)
+        return judge_pairs(item.key, pairs, item.limits.over(self.limits), error_of_look(self.looked, len(self.names)))
+
+    def result(self, current: Run) -> GateResult:
+        """Return the verdicts of the latest look."""
+        rows = tuple(row for verdicts in self.verdicts.values() for row in verdicts.rows)
+        early = f"decided after {self.looked} of {len(self.names)} images, the others were not scored"
+        notes = (
+            *([early] if self.looked < len(self.names) else []),
+            *untold_note(tuple(self.verdicts.values())),
+        )
+        return GateResult(self.baseline.name, current.name, rows, notes)
+
+
+def against(baseline: Run, dataset: Dataset, protocols: Sequence[str], size: int, limits: Limits) -> Against:
+    """Return what holds the scores of a dataset against those of a run.
+
+    Args:
+        baseline: a run of `segcore evaluate` on at least these images.
+        dataset: the images.
+        protocols: names, as for `segcore.evaluation.protocols.choose`.
+        size: shorter side of the model's input, pixels.
+        limits: on the drop, where the baseline has none.
+
+    Raises:
+        RecordError: the baseline has no scores under a protocol, or not of all images.
+    """
+    items = {protocol.name: _item(baseline, dataset, protocol.name) for protocol in choose(protocols, size)}
+    return Against(baseline, items, limits, dataset.shuffled().names)
+
+
+def _item(baseline: Run, dataset: Dataset, protocol: str) -> BenchmarkRecord:
+    found = [
+        benchmark.info
+        for benchmark in baseline.benchmarks
+        if benchmark.info.dataset
+        and (benchmark.info.dataset.name, benchmark.info.dataset.protocol) == (dataset.name, protocol)
+    ]
+    if not found or found[0].dataset is None:
+        raise RecordError(
+            f"{baseline.path}: no scores of {dataset.name} under {protocol}; record them with the same options"
+        )
+    if not has_counts(found[0]):
+        raise RecordError(f"{baseline.path}: no counts of single images, as of older versions; record it again")
+    absent = [name for name in dataset.names if name not in found[0].dataset.counts]
+    if absent:
+        raise RecordError(
+            f"{baseline.path}: {len(absent)} of {len(dataset)} images are not in it: {', '.join(absent[:3])}"
+            f"{', ...' * (len(absent) > 3)}; score the same images (--split, --limit)"
+        )
+    return found[0]
