@@ -72,7 +72,12 @@ def reference(network: nn.Module, batch: torch.Tensor) -> torch.Tensor:
     ],
 )
 def test_every_runtime_gives_the_logits_of_eager(
-    runtime: str, precision: str, tolerance: float, settings: FetchSettings, monkeypatch: pytest.MonkeyPatch
+    runtime: str,
+    precision: str,
+    tolerance: float,
+    settings: FetchSettings,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     if reason := why_not(runtime, CPU, precision):
         pytest.skip(reason)
@@ -87,6 +92,7 @@ def test_every_runtime_gives_the_logits_of_eager(
         assert found.shape == expected.shape
         assert (found - expected).abs().max() <= tolerance * expected.abs().max()
     assert session.options["threads"] == str(torch.get_num_threads())
+    assert capsys.readouterr().out == ""
 
 
 def processor_ns() -> dict[str, int]:

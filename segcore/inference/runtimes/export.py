@@ -8,18 +8,19 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import io
 import os
-import warnings
+import threading
 from collections.abc import Iterator, Sequence
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import rich
 import torch
 
 from segcore.core.errors import DeviceError, ModelError
+from segcore.core.quiet import quiet
 from segcore.inference.runtimes.artifacts import Artifact, artifact
 from segcore.inference.runtimes.session import BuildRequest
 from segcore.inference.runtimes.upsampling import inference_copy
@@ -28,6 +29,7 @@ INPUT, OUTPUT = "photo", "logits"
 OPSET = 20
 EXAMPLE_SHAPE = (2, 3, 192, 160)
 """Shape of the tensor that is traced; a dimension of 1 would be taken for a constant."""
+_console = threading.Lock()
 
 
 def onnx_artifact(request: BuildRequest) -> Artifact:
@@ -57,7 +59,7 @@ def onnx_artifact(request: BuildRequest) -> Artifact:
 
 def _export(request: BuildRequest, dtype: torch.dtype, path: Path) -> None:
     free = torch.export.Dim.DYNAMIC
-    with _quiet():
+    with quiet():  # the exporter warns of its own deprecations
         try:
             program = torch.onnx.export(
                 inference_copy(request.network).cpu().to(dtype),
@@ -98,7 +100,7 @@ def _quantise(fp32: Path, tensors: Sequence[torch.Tensor], path: Path) -> None:
     if not tensors:
         raise DeviceError("int8 needs photos to take its ranges from: calibration is empty")
     os.environ.setdefault("NNCF_CI", "1")  # disables its telemetry
-    with _quiet():
+    with quiet(), _without_progress_bars():
         import nncf
         import onnx
 
@@ -109,9 +111,12 @@ def _quantise(fp32: Path, tensors: Sequence[torch.Tensor], path: Path) -> None:
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Suppress the exporters' progress bars and deprecation warnings."""
-    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
-        for category in (DeprecationWarning, FutureWarning):
-            warnings.simplefilter("ignore", category)
-        yield
+def _without_progress_bars() -> Iterator[None]:
+    """Silence rich's console, on which NNCF draws progress bars; other output of the process stays as it is."""
+    console = rich.get_console()
+    with _console:
+        before, console.quiet = console.quiet, True
+        try:
+            yield
+        finally:
+            console.quiet = before

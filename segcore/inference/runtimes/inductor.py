@@ -28,8 +28,6 @@ class InductorSession(eager.EagerSession):
 
     def __init__(self, request: BuildRequest) -> None:
         super().__init__(request)
-        # Inductor caches its kernels by content itself; only the directory is ours.
-        os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(request.cache_dir / "artifacts" / "inductor"))
         self._network = torch.compile(self._network, dynamic=True)
         self._shapes: set[torch.Size] = set()
         self.build_s = 0.0
