@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import os
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +16,12 @@ from tests.support.http_server import MisbehavingServer
 from tests.support.repositories import repository
 
 __all__ = ["repository"]
+
+# Photos are so small in tests that threads would wait for each other most of the time. Before torch is imported;
+# processes that tests start inherit it.
+os.environ["OMP_NUM_THREADS"] = "1"
+# What tests run is no worker of pytest-xdist, even if they run in one: pytest-benchmark would measure nothing there.
+os.environ.pop("PYTEST_XDIST_WORKER", None)
 
 # The suite draws the same examples every time; `make fuzz` explores. How long an example takes depends on the machine.
 settings.register_profile("segcore", deadline=None, derandomize=True, database=None, max_examples=100)
@@ -33,6 +41,12 @@ def rules(tmp_path: Path) -> FetchSettings:
     return FetchSettings(tmp_path / "cache", allowed_hosts=frozenset({"127.0.0.1"}), backoff=0.0, retries=3)
 
 
+def pytest_collection_finish() -> None:
+    """Exempt what has been imported from garbage collection, which bench sessions run in full after each model."""
+    gc.collect()
+    gc.freeze()
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _can_be_interrupted() -> None:
     """Undo what a suite started in the background inherits, and would hand on to the processes that it interrupts."""
@@ -41,11 +55,10 @@ def _can_be_interrupted() -> None:
 
 
 @pytest.fixture
-def one_thread() -> Iterator[None]:
-    """Photos are so small in tests that threads would wait for each other most of the time."""
+def torch_threads() -> Iterator[None]:
+    """Set the number of threads back that a test sets."""
     import torch  # many modules run without it
 
     threads = torch.get_num_threads()
-    torch.set_num_threads(1)
     yield
     torch.set_num_threads(threads)

@@ -299,7 +299,7 @@ def segcore(*arguments: object, stdout: int | IO[bytes] = subprocess.PIPE) -> su
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("arguments", [["--help"], ["devices"], ["devices", "--json"]], ids=" ".join)
+@pytest.mark.parametrize("arguments", [["--help"], ["cases", str(SHIPPED)], ["cases", str(SHIPPED), "--json"]])
 def test_standard_output_that_cannot_be_written_is_one_line_and_exit_code_2(arguments: list[str]) -> None:
     with Path("/dev/full").open("wb") as full:
         on_full_disk = segcore(*arguments, stdout=full)

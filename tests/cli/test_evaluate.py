@@ -16,8 +16,6 @@ from segcore.judgement.gate import judge
 from segcore.results.store import load_run
 from tests.support.pairs import make_coco, make_voc
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 MODEL = ("--model", "lraspp_mobilenet_v3_large", "--weights", "random", "--size", "64", "--device", "cpu")
 
 

@@ -36,8 +36,6 @@ from segcore.inputs.datasets.pairs import FileReader
 from tests.support.networks import TinyNet
 from tests.support.pairs import PaletteNet, make_mask, make_voc, save_mask
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 BOTH = ("voc-original", "per-image")
 
 
@@ -373,7 +371,6 @@ def test_an_image_that_is_in_the_journal_twice_counts_once(voc: Dataset, tmp_pat
 KILLED = """
 import os, sys, time
 from pathlib import Path
-import torch
 from segcore.inputs.datasets import open_dataset
 from segcore.evaluation.datasets import ScoringOptions, evaluate
 from segcore.inference.pipeline import Segmenter
@@ -387,7 +384,6 @@ class Counted(TinyNet):
             time.sleep(0.01)  # waits to be killed
         return super().forward(x)
 
-torch.set_num_threads(1)
 dataset = open_dataset("voc", sys.argv[1])
 segmenter = Segmenter(Counted(), device="cpu", size=32)
 found = evaluate(segmenter, dataset, options=ScoringOptions(journal=Path(sys.argv[3]), resume=True))

@@ -104,7 +104,7 @@ def processor_ns() -> dict[str, int]:
 @pytest.mark.parametrize("threads", [1, 2])
 @pytest.mark.parametrize("runtime", ["torch", "onnxruntime", "openvino"])
 def test_every_runtime_uses_as_many_threads_as_torch(
-    runtime: str, threads: int, settings: FetchSettings, one_thread: None
+    runtime: str, threads: int, settings: FetchSettings, torch_threads: None
 ) -> None:
     if reason := why_not(runtime, CPU):
         pytest.skip(reason)

@@ -18,8 +18,6 @@ from segcore.inputs.download import FetchSettings
 from segcore.measurement.profiling import operator_costs, profile
 from tests.support.networks import TinyNet
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 CPU = Device("cpu")
 PHOTO = np.random.default_rng(0).integers(0, 256, (48, 64, 3)).astype(np.uint8)
 

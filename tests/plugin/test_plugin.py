@@ -625,7 +625,7 @@ def test_latency_items_are_profiled_after_they_were_measured(where: Path, pytest
 
 @pytest.mark.slow
 def test_threads_are_swept_and_set_back(
-    where: Path, pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, one_thread: None
+    where: Path, pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, torch_threads: None
 ) -> None:
     import torch
 

@@ -38,8 +38,6 @@ from training.recipe import Recipe
 from training.teacher import DeepLabTflite
 from training.train import Checkpoints, Training, main, run
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 EARLY = Augmentation(batch=2, crop=64, scales=(0.5, 2.0))
 LATE = replace(EARLY, batch=1, crop=96)
 LAST = replace(EARLY, crop=96, recolour=1.0)
