@@ -96,8 +96,12 @@ def _params(item: pytest.Item) -> dict[str, Any]:
 
 def _plans(items: list[pytest.Item]) -> dict[pytest.Item, PlanItem]:
     """Return what was planned for those of pytest's items that use one of our fixtures."""
-    values = {item: [value for name, value in _params(item).items() if name in FIXTURES] for item in items}
-    return {item: value for item, found in values.items() for value in found if hasattr(value, "model_key")}
+    return {item: plan for item in items for plan in _planned(item)}
+
+
+def _planned(item: pytest.Item) -> list[PlanItem]:
+    values = [value for name, value in _params(item).items() if name in FIXTURES]
+    return [value for value in values if hasattr(value, "model_key")]
 
 
 def _test_name(item: pytest.Item) -> str:
@@ -162,9 +166,11 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     from segcore.plugin.plan import find_duplicate
     from segcore.plugin.storage import save_nothing
 
-    duplicate = find_duplicate((_test_name(item), plan) for item, plan in plans.items())
-    if duplicate or hasattr(config, "workerinput"):
-        _refuse(config, items, duplicate or XDIST)
+    problem = find_duplicate((_test_name(item), plan) for item, plan in plans.items())
+    if crowded := next((item for item in plans if len(_planned(item)) > 1), None):
+        problem = f"{crowded.nodeid}: wanted one fixture in a test, found several of {', '.join(FIXTURES)}"
+    if problem or hasattr(config, "workerinput"):
+        _refuse(config, items, problem or XDIST)
         return
     if config.option.collectonly or config.option.setuponly:  # --setup-plan implies --setup-only
         save_nothing(config)

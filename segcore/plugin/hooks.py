@@ -54,6 +54,7 @@ class BenchHooks:
         self._line = LiveLine(reporter, self.session.estimates)
         self._baseline = baseline
         self._gate: GateResult | None = None
+        self._all_missing = False
         self._open: BenchItem | None = None
 
     def open(self, plan: PlanItem, node: pytest.Item, benchmark: BenchmarkFixture | None) -> BenchItem:
@@ -168,26 +169,23 @@ class BenchHooks:
 
     @pytest.hookimpl(trylast=True)
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
-        """Write the run and judge it.
-
-        Failed tests keep exit code 1 and an interruption its 2; any other code but 0 gives way to a regression.
-        """
+        """Write the run and judge it; see `_exit_status`."""
         self._line.close()
         self.session.finish()
-        if self.session.write_error:
-            session.exitstatus = EXIT_BAD_INPUT
-        elif self._baseline and self.session.run and session.exitstatus != pytest.ExitCode.INTERRUPTED:
-            self._gate = judge_runs(
-                self._baseline,
-                [self.session.run],
-                Limits(),
-                self.session.file.directory,
-                accept_changed_limits=command_line(session.config).segcore_accept_changed_limits,
-            )
-            if session.exitstatus == pytest.ExitCode.OK or self._gate.exit_code == 1:
-                session.exitstatus = self._gate.exit_code
-        elif self.session.unwritten and session.exitstatus == pytest.ExitCode.OK:
-            session.exitstatus = EXIT_BAD_INPUT
+        if session.exitstatus != pytest.ExitCode.INTERRUPTED:
+            if self._baseline and self.session.run:
+                self._gate = judge_runs(
+                    self._baseline,
+                    [self.session.run],
+                    Limits(),
+                    self.session.file.directory,
+                    accept_changed_limits=command_line(session.config).segcore_accept_changed_limits,
+                )
+            elif self._baseline and session.exitstatus == pytest.ExitCode.OK and not self.session.write_error:
+                self._all_missing = True
+                session.exitstatus = pytest.ExitCode.TESTS_FAILED
+            all_written = not (self.session.write_error or self.session.unwritten)
+            session.exitstatus = _exit_status(session.exitstatus, self._gate, all_written)
         if not self._reporter:  # no `pytest_terminal_summary` will follow
             self._write_page()
 
@@ -197,6 +195,8 @@ class BenchHooks:
         print_run(self.session, terminalreporter)
         if self._gate:
             print_gate(self._gate, terminalreporter)
+        elif self._all_missing:
+            terminalreporter.write_line("segcore gate FAILED: no item was executed, every item is missing", red=True)
         elif self.session.file.first and self.session.run:
             first = self.session.file.first
             terminalreporter.write_line(
@@ -207,7 +207,7 @@ class BenchHooks:
 
     def _write_page(self) -> list[str]:
         run = self.session.run
-        if run is None or self.session.write_error:
+        if run is None:
             return []
         return list(write_page(run, self._baseline[0] if self._gate else None, self._gate))
 
@@ -218,7 +218,32 @@ def _outcome(report: pytest.TestReport, call: pytest.CallInfo[None]) -> tuple[Ou
     if report.skipped:
         longrepr = report.longrepr
         return "skipped", longrepr[2].removeprefix("Skipped: ") if isinstance(longrepr, tuple) else str(longrepr)
-    reason = str(call.excinfo.value) if call.excinfo else str(report.longrepr)
+    reason = _words(call.excinfo.value) if call.excinfo else str(report.longrepr)
     expected = (AssertionError, pytest.fail.Exception)
     failed = call.when == "call" and call.excinfo is not None and call.excinfo.errisinstance(expected)
     return "failed" if failed else "error", reason
+
+
+def _words(error: BaseException) -> str:
+    """Return the message of an exception, its type if the exception cannot say it."""
+    try:
+        return str(error)
+    except Exception:  # of its own __str__
+        return type(error).__name__
+
+
+def _exit_status(status: int, gate: GateResult | None, all_written: bool) -> int:
+    """Return the exit code of a run that was not interrupted.
+
+    Failed tests keep exit code 1; any other code but 0 gives way to a regression. If something could not be written,
+    what the gate missed may have been among it: then only a regression is a verdict.
+
+    Args:
+        status: pytest's exit code.
+        gate: the verdicts, None without a baseline.
+        all_written: whether the run, its copies and its pictures were written.
+    """
+    verdict = gate.exit_code if gate else pytest.ExitCode.OK
+    if not all_written and not (gate and any(row.verdict == "regressed" for row in gate.rows)):
+        verdict = EXIT_BAD_INPUT
+    return verdict if status == pytest.ExitCode.OK or verdict == 1 else status

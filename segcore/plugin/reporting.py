@@ -52,7 +52,7 @@ def print_run(session: BenchSession, reporter: pytest.TerminalReporter) -> None:
     elif session.run is None:
         reporter.write_line("segcore: no item has finished, no run was written")
     else:
-        for path in (session.file.path, *session.file.copies):
+        for path in (session.file.path, *session.file.copies, *session.file.streams):
             reporter.write_line(f"run: {_shown(path)}")
         if session.file.pictures.is_dir() and any(session.file.pictures.iterdir()):
             reporter.write_line(f"class maps and overlays: {_shown(session.file.pictures)}{os.sep}")

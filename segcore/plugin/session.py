@@ -67,7 +67,8 @@ class BenchSession:
         )
         self.choices = choices
         self.run: Run | None = None
-        """The run as it was written last."""
+        """The run as it was when it was written last, or could not be written."""
+        self._saved = False
         self.write_error = ""
         self.unwritten: list[str] = []
         """Why pictures and traces could not be written."""
@@ -155,8 +156,9 @@ class BenchSession:
 
         The first item writes the run file; later ones are appended to its journal, at the same cost for each.
         """
-        if self.run is None:
-            self.write()
+        if not self._saved:
+            if not self.write_error:  # else it is tried again at the end
+                self.write()
             return
         key = self.items[node].key
         entries = [self._own[key]] if key in self._own else []
@@ -176,23 +178,27 @@ class BenchSession:
         if self.calibration and self._complete:
             first = self.calibration[0]
             self._calibration_change = matmul_rate(open_device(first.device)) / first.matmul_gmacs_per_s - 1
-        self.write()
+        self.write(last=True)
 
     @property
     def _complete(self) -> bool:
         return len(self.outcomes) == len(self.order)
 
-    def write(self) -> None:
+    def write(self, *, last: bool = False) -> None:
         """Write the run so far; a failure is kept in `write_error`, so that measuring goes on."""
         _ = self.pictures  # deletes those of the run that this one replaces
+        self.write_error = ""
         try:
             document = self._document()
+            self.run = parse_run(document, self.file.path)
+            save_document(self.file.path, document)
+            journal_path(self.file.path).unlink(missing_ok=True)
+            self._saved = True
             for path in self.file.copies:
                 save_document(path, document)
                 self._copy_pictures(path.parent / self.file.pictures.name)
-            save_document(self.file.path, document)
-            journal_path(self.file.path).unlink(missing_ok=True)
-            self.run = parse_run(document, self.file.path)
+            for path in self.file.streams if last else ():
+                save_document(path, document)
         except (OutputError, RecordError) as error:
             self.write_error = str(error)
 

@@ -13,6 +13,7 @@ from pytest_benchmark.session import BenchmarkSession
 from pytest_benchmark.storage.file import FileStorage
 
 from segcore.core.errors import OutputError
+from segcore.core.files import is_replaced
 from segcore.measurement.machine import run_name
 from segcore.plugin.arguments import NAMELESS
 from segcore.results.naming import DEFAULT_DIRECTORY, UNSAVED, next_run_path
@@ -33,6 +34,8 @@ class RunFile:
     path: Path
     copies: tuple[Path, ...]
     """Further copies, as ``--benchmark-json`` asks for."""
+    streams: tuple[Path, ...]
+    """Devices and pipes that get the whole run, once, at its end."""
     directory: Path
     """Where runs are stored."""
     first: str = ""
@@ -109,8 +112,12 @@ def take_over_saving(config: pytest.Config) -> RunFile:
     elif first not in ("", "latest", name) and stored:
         paths.append(_claim(session.storage.get("x").parent, first))
         name = name or first
-    path, *copies = paths or [directory / f"{UNSAVED}.json"]
-    return RunFile(name or path.stem, path, tuple(copies), directory, first)
+    for path in paths:
+        if path.is_dir():
+            raise OutputError(f"{path}: is a directory: wanted the path of a file to write")
+    path, *copies = [path for path in paths if is_replaced(path)] or [directory / f"{UNSAVED}.json"]
+    streams = tuple(path for path in paths if not is_replaced(path))
+    return RunFile(name or path.stem, path, tuple(copies), streams, directory, first)
 
 
 def is_path(reference: str) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import os
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -14,9 +15,11 @@ import pytest
 import segcore.plugin.hooks
 import segcore.report.html
 import segcore.results.store
+from segcore.core.errors import OutputError
 from segcore.core.records import Run
 from segcore.results.store import journal_path, load_run
 from tests.support.bench_project import QUICK, fake_calibration
+from tests.support.factories import make_run
 
 pytest_plugins = ["pytester"]
 
@@ -189,6 +192,70 @@ def test_pytest_runs_in_another_thread(where: Path, pytester: pytest.Pytester) -
     with ThreadPoolExecutor(1) as threads:
         assert threads.submit(pytest.main, [*LATENCY, "--benchmark-save=x"]).result() == 0
     assert only_run(where).record.complete
+
+
+@pytest.mark.parametrize("hook", ["runtestloop(session)", "runtest_protocol(item)"])
+def test_a_run_that_executes_none_of_its_items_is_no_pass(where: Path, pytester: pytest.Pytester, hook: str) -> None:
+    make_run(where, "base", models=("embedded",))
+    pytester.makeconftest(f"def pytest_{hook}: return True")
+    done = pytester.runpytest_inprocess(*LATENCY, "--segcore-baseline=base.json")
+    assert done.ret == 1
+    assert "FAILED" in done.stdout.str()
+
+
+def test_two_fixtures_in_one_test_are_refused(where: Path, pytester: pytest.Pytester) -> None:
+    (where / "bench" / "test_latency.py").write_text("def test_latency(latency_item, accuracy_item): pass")
+    done = pytester.runpytest_inprocess(*LATENCY)
+    assert done.ret == pytest.ExitCode.USAGE_ERROR
+    assert "test_latency" in done.stderr.str()
+
+
+def test_an_error_that_cannot_say_what_it_is_is_that_of_its_item(where: Path, pytester: pytest.Pytester) -> None:
+    (where / "bench" / "test_latency.py").write_text(
+        "class Odd(Exception):\n"
+        "    def __str__(self): return 1 / 0\n"
+        "def test_latency(latency_item, benchmark):\n"
+        "    benchmark(latency_item)\n"
+        "    raise Odd\n"
+    )
+    assert pytester.runpytest_inprocess(*LATENCY, "--benchmark-save=x").ret == 1
+    assert {(o.outcome, o.reason) for o in only_run(where).record.outcomes} == {("error", "Odd")}
+
+
+@pytest.mark.parametrize(
+    ("path", "code"), [("/dev/null", 0), ("/dev/full", 2), ("/dev/stdout", 0), ("pipe", 0), ("bench", 4)]
+)
+@pytest.mark.parametrize("save", [(), ("--benchmark-save=x",)])
+def test_a_copy_of_the_run_may_be_a_stream(
+    where: Path, pytester: pytest.Pytester, path: str, code: int, save: tuple[str, ...]
+) -> None:
+    os.mkfifo(where / "pipe")
+    reader = os.open(where / "pipe", os.O_RDONLY | os.O_NONBLOCK)
+    options = (f"--benchmark-json={path}", "-k", "not throughput and not load", *save)
+    try:
+        assert pytester.runpytest_inprocess("bench", "--segcore-size=32", *options, *QUICK).ret == code
+        if path == "pipe":
+            assert json.loads(os.read(reader, 1 << 20))["segcore"]["complete"]  # once
+    finally:
+        os.close(reader)
+    kept = [load_run(path) for path in where.glob("reports/runs/**/*.json")]
+    assert [run.record.complete for run in kept] == [True] * (code != 4)
+    assert not list(Path("/dev").glob("*.json*"))
+
+
+def test_a_run_that_cannot_be_written_is_shown_and_judged(
+    where: Path, pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(path: Path, document: object) -> None:
+        raise OutputError(f"{path}: cannot be written: No space left on device")
+
+    make_run(where, "base", models=("embedded",))
+    monkeypatch.setattr("segcore.plugin.session.save_document", full)
+    for options, code in (((), 2), (("--segcore-baseline=base.json",), 2)):
+        done = pytester.runpytest_inprocess(*LATENCY, *options)
+        assert done.ret == code
+        done.stdout.fnmatch_lines(["Latency, ms*", "*NOT written*No space*"])
+    assert "segcore gate" in done.stdout.str()
 
 
 @needs("xdist")
