@@ -37,16 +37,24 @@ class Saved:
 class DatasetOptions:
     """The images to score."""
 
-    layout: str = option(flag="--dataset", required=True, help="Layout of the dataset: voc, coco or folder.")
+    layout: str = option(flag="--dataset", required=True, help="Layout: voc, coco, cityscapes or folder.")
     root: Path = option(required=True, type=PATH, help="Directory of the dataset.")  # noqa: RUF009  # a field
     split: str | None = option(help="Split (default: val); for a folder, a subdirectory.")
     limit: int | None = option(type=POSITIVE, help="Score only the first LIMIT images.")
+    labels: str | None = option(help="Classes of the masks: a known set or a file (default: those of the layout).")
+    masks: str = option(default="indices", help="What masks hold: indices, colours (those of --labels) or binary.")
+    map_file: Path | None = option(  # noqa: RUF009  # a field
+        flag="--map", type=PATH, help="YAML file: what the dataset's classes count as for a model with others."
+    )
 
     def open(self) -> Dataset:
         """Open the dataset."""
         from segcore.inputs.datasets import open_dataset
 
-        return open_dataset(self.layout, self.root, self.split).first(self.limit)
+        found = open_dataset(
+            self.layout, self.root, self.split, labels=self.labels, masks=self.masks, label_map=self.map_file
+        )
+        return found.first(self.limit)
 
 
 @dataclass(frozen=True)
@@ -113,6 +121,7 @@ def evaluate(
     from segcore.evaluation.datasets import ScoringOptions
     from segcore.evaluation.datasets import evaluate as run_evaluation
     from segcore.evaluation.protocols import choose
+    from segcore.inputs.datasets import fit
 
     choose(protocols, options.size)  # fails before a long download
     if drops != DropLimits() and baseline is None:
@@ -121,6 +130,7 @@ def evaluate(
     dataset = source.open()
     make = options.segmenter_factory()
     segmenter = make()
+    dataset = fit(dataset, segmenter.labels)
     out = out or DIRECTORY / f"{dataset.name}-{options.model}-{options.size}.json"
     judged = _against(baseline, out, dataset, protocols, options.size, drops) if baseline else None
     saved: list[Saved] = []

@@ -203,6 +203,8 @@ class DatasetRecord(Record):
     """For example ``voc-val``."""
     sha256: Text
     """Of the names of the requested images, in order."""
+    label_map: dict[Text, Text] = {}
+    """What the dataset's classes count as: a class of the model or ``ignore``, by name, if a file says so."""
     images: Count
     """Number of scored images."""
     failed: dict[Text, Text] = {}

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from segcore.core.errors import UsageError
+from segcore.core.labels import VOC, LabelSet
 from segcore.core.records import DatasetRecord, WorstRecord
 from segcore.core.scores import SCORES
 from segcore.evaluation.journal import Journal
@@ -20,7 +21,7 @@ from segcore.evaluation.scoring import ImageScore, Predictor, ScoringTask, score
 from segcore.evaluation.tally import Sums, Tally
 from segcore.inference import models
 from segcore.inference.pipeline import Segmenter
-from segcore.inputs.datasets import Dataset
+from segcore.inputs.datasets import Dataset, fit
 
 Engine = Callable[[ScoringTask, Sequence[Sequence[int]]], Generator[ImageScore, None, None]]
 """Scores the pairs in chunks of indices, each once, in any order."""
@@ -118,12 +119,14 @@ def evaluate(
             order (`Dataset.shuffled`), and the result is of those that were.
 
     Raises:
-        UsageError: a protocol is unknown, or requires another size.
+        UsageError: a protocol is unknown, or requires another size; or the dataset has classes that are not the
+            model's, and nothing says what they count as.
         RecordError: the journal cannot be used.
         OutputError: the journal cannot be written.
     """
     start = time.perf_counter()
     chosen = choose(protocols, segmenter.size)
+    dataset = fit(dataset, labels_of(segmenter))
     scales = tuple(dict.fromkeys(protocol.scale for protocol in chosen))
     task = ScoringTask(dataset.shuffled() if enough else dataset, scales, options.batch, options.workers)
     tally, resumed = Tally(chosen, options.worst), 0
@@ -157,6 +160,11 @@ def evaluate(
     return evaluation
 
 
+def labels_of(segmenter: Predictor) -> LabelSet:
+    """Return the classes of a model; VOC's if it is no `Segmenter` and does not say."""
+    return getattr(segmenter, "labels", VOC)
+
+
 def _scores(
     task: ScoringTask, journal: Journal | None, engine: Engine
 ) -> Generator[tuple[ImageScore, bool], None, None]:
@@ -179,15 +187,19 @@ def _identity(segmenter: Predictor, dataset: Dataset, scales: Sequence[Scale]) -
     if isinstance(segmenter, Segmenter):
         model |= {"model": segmenter.model_name, "weights": segmenter.weights.sha256}
         model |= {"runtime": segmenter.runtime, "precision": segmenter.precision}
+    if label_map := dataset.label_map:
+        model |= {"map": label_map.digest} if label_map.origin == "file" else {}
     return {**model, "dataset": dataset.name, "images": dataset.sha256, "scales": list(scales)}
 
 
 def _result(segmenter: Predictor, dataset: Dataset, tally: Tally, sums: Sums) -> DatasetRecord:
+    label_map = dataset.label_map
     figures = zip(SCORES, sums.scores().tolist(), sums.intervals().T.tolist(), strict=True)
     known = {name: (value, ends) for name, value, ends in figures if not np.isnan(value)}
     return DatasetRecord(
         name=dataset.name,
         sha256=dataset.sha256,
+        label_map=label_map.names if label_map and label_map.origin == "file" else {},
         images=tally.images,
         failed=tally.failed,
         protocol=sums.protocol.name,

@@ -50,7 +50,7 @@ def test_a_map_by_names_aliases_and_indices(tmp_path: Path) -> None:
     assert found.names["rider"] == "person"
     assert found.names["truck"] == "ignore"
     assert found.names["sky"] == "background"
-    assert found.scored == {0, 15, 7, 14, 2, 6, 19}
+    assert found.judged == {0, 15, 7, 14, 2, 6, 19}
     with pytest.raises(DatasetError, match=r"no class of cityscapes-ids: 34, 99; wanted 0 to 33 or 255"):
         found.apply(np.array([[34, 99, 255, 7]], dtype=np.uint8))
 

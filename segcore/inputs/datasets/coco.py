@@ -106,7 +106,7 @@ def open_coco(root: Path, split: str | None) -> Dataset:
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise DatasetError(f"{found[0]}: not COCO instances: {type(error).__name__} {error}") from error
     directory = root / found[0].stem.removeprefix("instances_")
-    label_map = LabelMap(labels, VOC, tuple(_voc_class(name) or 0 for name in labels.names))
+    label_map = LabelMap(labels, VOC, tuple(_voc_class(name) or 0 for name in labels.names), "layout")
     reader = CocoReader(directory, images, Palette(0, (), IGNORE_INDEX)).mapped(label_map)
     return Dataset(f"coco-{split}", names, reader, labels, label_map)
 

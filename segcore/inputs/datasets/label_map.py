@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import numpy as np
 from pydantic import Field, Strict, ValidationError
@@ -43,6 +43,8 @@ class LabelMap:
     """The model's."""
     indices: tuple[int | None, ...]
     """For each class of the dataset, the index of a class of the model, or None for pixels that are not scored."""
+    origin: Literal["file", "names", "layout"] = "names"
+    """What says so: a file of the user's, names that are equal, or what the layout is known for."""
 
     def __post_init__(self) -> None:
         if None in self.indices and self.target.ignore is None:
@@ -52,8 +54,8 @@ class LabelMap:
             )
 
     @property
-    def scored(self) -> frozenset[int]:
-        """Return the classes of the model that a mask can have: the others are not judged."""
+    def judged(self) -> frozenset[int]:
+        """Return the classes of the model that a mask can have; nothing can be said of the others."""
         return frozenset(index for index in self.indices if index is not None)
 
     @property
@@ -141,7 +143,7 @@ def read_label_map(file: Path, source: LabelSet, target: LabelSet) -> LabelMap:
         problems.sort(key=lambda problem: (problem.line, problem.column))
         count = f"{len(problems)} problem{'s' * (len(problems) > 1)}"
         raise UsageError("\n  ".join([f"{count} in the map {file}", *map(str, problems)]))
-    return LabelMap(source, target, tuple(indices[index] for index in range(len(source))))
+    return LabelMap(source, target, tuple(indices[index] for index in range(len(source))), "file")
 
 
 def _resolve(
@@ -214,7 +216,7 @@ def default_map(
     if source.digest == target.digest:
         return LabelMap(source, target, tuple(range(len(source))))
     if indices := known.get((source.digest, target.digest)):
-        return LabelMap(source, target, indices)
+        return LabelMap(source, target, indices, "layout")
     found = tuple(_namesake(source, index, target) for index in range(len(source)))
     missing = [index for index, other in enumerate(found) if other is None]
     if not missing:

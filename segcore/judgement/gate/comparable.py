@@ -16,7 +16,7 @@ from segcore.judgement.paired_accuracy import image_differences
 
 _COMMON_FIELDS = ("runtime", "precision", "device", "preprocess")
 _SPEED_FIELDS = ("batch", "threads", "input_shape", "runtime_options")
-_DATASET_FIELDS = ("name", "protocol", "sha256", "images")
+_DATASET_FIELDS = ("name", "protocol", "sha256", "images", "label_map")
 _NO_DATASET = DatasetRecord(name="none", sha256="none", images=0, protocol="none", scores={}, intervals={})
 _LISTS = ("instruction_sets", "torch_build")
 """Fields with many parts, of which only those that changed are shown."""
