@@ -49,7 +49,7 @@ class Candidate:
 
     def keeps_masks(self, max_miou_drop: float) -> bool:
         """Return whether the mIoU against the reference drops by at most this; never for logits that are not finite."""
-        return self.parity.miou_drop <= max_miou_drop and self.parity.largest_error < float("inf")
+        return self.parity.miou_drop <= max_miou_drop and self.parity.finite
 
 
 def available_backends(

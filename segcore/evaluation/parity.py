@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from segcore.core.records import CheckRecord
-from segcore.evaluation.metrics import ConfusionMatrix, confusion_matrix, mean_iou
+from segcore.evaluation.metrics import ConfusionMatrix, mean_iou
 from segcore.inference.decode import argmax_classes, margin_map
 from segcore.inference.pipeline import Segmenter
 from segcore.inference.preprocess import Photo
@@ -27,12 +27,14 @@ class Parity:
     """Pixel counts at model scale and the largest error of a logit, over one photo or several."""
 
     matrix: ConfusionMatrix
-    """Pixels by the reference's class and the class found, int64 (21, 21)."""
+    """Pixels by the reference's class and the class found, int64 (classes, classes)."""
     unlike: int
-    """Pixels of another class although the reference was sure of its own (`CLEAR_MARGIN`), or not finite."""
-    largest_error: float
-    """Of any logit; infinite if one is not finite."""
-    largest_logit: float
+    """Pixels of another class although the reference was sure of its own (`CLEAR_MARGIN`), or not finite. If the
+    reference returns class maps, nothing says where it was sure, and every pixel of another class counts."""
+    largest_error: float | None
+    """Of any logit; infinite if one is not finite; None if one of the two returns class maps, without logits."""
+    largest_logit: float | None
+    """Of the reference; None if it has none."""
 
     @property
     def equal_share(self) -> float:
@@ -45,8 +47,10 @@ class Parity:
         return float(self.unlike / self.matrix.sum())
 
     @property
-    def relative_error(self) -> float:
-        """Largest error of a logit as a share of the reference's largest logit."""
+    def relative_error(self) -> float | None:
+        """Largest error of a logit as a share of the reference's largest logit; None without logits."""
+        if self.largest_error is None:
+            return None
         return self.largest_error / self.largest_logit if self.largest_logit else self.largest_error
 
     @property
@@ -54,27 +58,50 @@ class Parity:
         """1 minus the mean IoU with the reference's class maps as the truth."""
         return 1 - mean_iou(self.matrix)
 
-    def check(self, limit: float) -> CheckRecord:
+    @property
+    def finite(self) -> bool:
+        """Whether all logits, if there are any, are finite."""
+        return self.largest_error is None or math.isfinite(self.largest_error)
+
+    def check(self, limit: float, reference: str = " ".join(REFERENCE)) -> CheckRecord:
         """Return the check of `unlike_share` against a limit."""
+        if self.relative_error is not None:
+            logits = f"logits are off by {self.relative_error:.2%} of the largest"
+        else:
+            logits = "no logits" + ("" if self.largest_logit is not None else " to tell where the reference was sure")
         return CheckRecord(
-            name="pixels unlike torch fp32",
+            name=f"pixels unlike {reference}",
             wanted=f"at most {limit:.3%}",
-            found=f"{self.unlike_share:.3%} ({self.equal_share:.3%} are equal; logits are off by "
-            f"{self.relative_error:.2%} of the largest)",
-            passed=self.unlike_share <= limit and math.isfinite(self.largest_error),
+            found=f"{self.unlike_share:.3%} ({self.equal_share:.3%} are equal; {logits})",
+            passed=self.unlike_share <= limit and self.finite,
             most=limit,
         )
 
 
-def logits_parity(reference: torch.Tensor, found: torch.Tensor) -> Parity:
-    """Compare the logits of one photo, float32 (21, H, W), with the reference's."""
-    wanted, classes = (argmax_classes(logits[None])[0].cpu().numpy() for logits in (reference, found))
-    largest = float(reference.abs().max())
-    sure = margin_map(reference) > CLEAR_MARGIN * largest
-    broken = ~torch.isfinite(found).all(dim=0).cpu().numpy()
-    error = math.inf if broken.any() else float((reference - found).abs().max())
-    unlike = int(((wanted != classes) & sure | broken).sum())
-    return Parity(confusion_matrix(wanted, classes), unlike, error, largest)
+def logits_parity(reference: torch.Tensor, found: torch.Tensor, classes: int | None = None) -> Parity:
+    """Compare the logits of one photo, float32 (classes, H, W), or its class map (H, W), with the reference's.
+
+    Args:
+        reference: what the reference returned for the photo.
+        found: what the other one did, of the same height and width.
+        classes: how many there are; may be None if one of the two has logits.
+    """
+    wanted, seen = (argmax_classes(output[None])[0].cpu().numpy() for output in (reference, found))
+    with_logits = [output for output in (reference, found) if output.is_floating_point()]
+    count = classes or with_logits[0].shape[0]
+    differing = wanted != seen
+    largest, error = None, None
+    if reference.is_floating_point():
+        largest = float(reference.abs().max())
+        differing &= margin_map(reference) > CLEAR_MARGIN * largest
+    if found.is_floating_point():
+        broken = ~torch.isfinite(found).all(dim=0).cpu().numpy()
+        differing |= broken
+        error = math.inf if broken.any() else None
+    if len(with_logits) == 2 and error is None:
+        error = float((reference - found).abs().max())
+    pairs = np.bincount(wanted.ravel().astype(np.int64) * count + seen.ravel(), minlength=count * count)
+    return Parity(pairs.reshape(count, count), int(differing.sum()), error, largest)
 
 
 def pooled(parities: Iterable[Parity]) -> Parity:
@@ -83,9 +110,13 @@ def pooled(parities: Iterable[Parity]) -> Parity:
     return Parity(
         np.sum([parity.matrix for parity in found], axis=0),
         sum(parity.unlike for parity in found),
-        max(parity.largest_error for parity in found),
-        max(parity.largest_logit for parity in found),
+        _largest(parity.largest_error for parity in found),
+        _largest(parity.largest_logit for parity in found),
     )
+
+
+def _largest(values: Iterable[float | None]) -> float | None:
+    return max((value for value in values if value is not None), default=None)
 
 
 def is_reference(segmenter: Segmenter) -> bool:

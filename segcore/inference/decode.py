@@ -1,4 +1,8 @@
-"""From logits to class maps and colours: argmax, margins, the photo's own resolution, palette and overlay."""
+"""From logits to class maps and colours: argmax, margins, the photo's own resolution, palette and overlay.
+
+A model may return a class map, integers, in place of logits: then there is no argmax and no margin, and it is enlarged
+to the nearest pixel.
+"""
 
 from __future__ import annotations
 
@@ -84,8 +88,11 @@ def _not_logits(output: object, batch: Sequence[int], labels: LabelSet | None) -
 def argmax_classes(logits: torch.Tensor) -> torch.Tensor:
     """Return the class of each pixel: logits float (B, C, H, W) to `class_map_dtype` (B, H, W), on the same device.
 
-    Equal to ``logits.argmax(dim=1)``, with ties resolved to the lower class and NaN as the largest.
+    Equal to ``logits.argmax(dim=1)``, with ties resolved to the lower class and NaN as the largest. A class map
+    (B, H, W) is returned as it is.
     """
+    if not logits.is_floating_point():
+        return logits
     dtype = class_map_dtype(logits.shape[1])
     narrow = torch.uint8 if dtype is np.uint8 else torch.uint16
     if logits.device.type != "cpu" or logits.dtype != torch.float32:
@@ -103,10 +110,25 @@ def argmax_classes(logits: torch.Tensor) -> torch.Tensor:
 
 
 def enlarge(logits: torch.Tensor, height: int, width: int) -> torch.Tensor:
-    """Return logits (B, C, height, width) from (B, C, h, w) by bilinear interpolation (``align_corners=False``)."""
+    """Return logits (B, C, height, width) from (B, C, h, w) by bilinear interpolation (``align_corners=False``).
+
+    A class map (..., h, w) becomes one (..., height, width), to the nearest pixel.
+    """
     if logits.shape[-2:] == (height, width):
         return logits
+    if not logits.is_floating_point():
+        return nearest(logits, height, width)
     return F.interpolate(logits, size=(height, width), mode="bilinear", align_corners=False)
+
+
+def nearest(classes: torch.Tensor, height: int, width: int) -> torch.Tensor:
+    """Return a class map (..., height, width) from (..., h, w): each pixel has the class of the one at its centre."""
+    positions = (
+        torch.from_numpy((2 * np.arange(target) + 1) * source // (2 * target)).to(classes.device)
+        for target, source in zip((height, width), classes.shape[-2:], strict=True)
+    )
+    rows, columns = positions
+    return classes.index_select(-2, rows).index_select(-1, columns)
 
 
 def enlarged_classes(logits: torch.Tensor, height: int, width: int) -> torch.Tensor:
@@ -162,8 +184,11 @@ def upsample_class_map(logits: torch.Tensor, height: int, width: int) -> ClassMa
 
     Equal to bilinear interpolation (``align_corners=False``) of all logits followed by argmax, up to ties within
     rounding, but most pixels need no arithmetic: where the four surrounding pixels have one class, any convex
-    combination of their logits has it too, so only the cells with mixed corners are interpolated.
+    combination of their logits has it too, so only the cells with mixed corners are interpolated. A class map (h, w)
+    becomes one (height, width), to the nearest pixel.
     """
+    if not logits.is_floating_point():
+        return np.asarray(enlarge(logits, height, width).cpu().numpy())
     if logits.device.type == "cpu":
         classes = argmax_classes(logits[None])[0].numpy()
         if classes.shape == (height, width):

@@ -85,6 +85,22 @@ def test_the_reference_is_the_same_network_in_fp32() -> None:
     assert not is_reference(half)
     assert reference.size == 32
     parity = logits_parity(photo_logits(reference, photo), photo_logits(half, photo))
+    assert parity.relative_error is not None
     assert 0 < parity.relative_error < 0.02
     assert parity.matrix.sum() == 32 * 40
     assert parity.check(0.001).passed
+
+
+def test_class_maps_have_no_logits_to_compare() -> None:
+    logits = torch.zeros(3, 2, 2)
+    logits[1, 0], logits[2, 1] = 5.0, 0.01  # the reference is sure of the upper row alone
+    maps = torch.tensor([[1, 0], [0, 2]], dtype=torch.uint8)
+    found = logits_parity(logits, maps)
+    assert (found.unlike, found.equal_share, found.largest_error) == (1, 0.5, None)
+    assert found.check(0.25).passed
+    assert "no logits" in found.check(0.2).found
+    assert not found.check(0.2).passed
+    blind = logits_parity(torch.tensor([[1, 1], [2, 2]]), maps, 3)  # nothing says where this one is sure
+    assert (blind.unlike, blind.relative_error, blind.largest_logit) == (2, None, None)
+    assert pooled([found, blind]).unlike == 3
+    assert pooled([found, blind]).largest_error is None

@@ -1,7 +1,7 @@
 """Runtimes: one file per method of executing a model, all behind the `Session` protocol.
 
 Each file has ``refusal(device, precision)``, which returns why it cannot run, and ``open_session(request)``. It is
-imported on use, because its packages may not be installed.
+imported on use, because its packages may not be installed. Those that run model files have ``open_file(request)``.
 """
 
 from __future__ import annotations
@@ -16,9 +16,11 @@ import torch
 from torch import nn
 
 from segcore.core.errors import DeviceError, nearest_hint
+from segcore.core.model_spec import SourceKind
 from segcore.inference.devices import Device
 from segcore.inference.models.checkpoint import check_weights
 from segcore.inference.runtimes.eager import DTYPES
+from segcore.inference.runtimes.file_model import FileModel, FileRequest
 from segcore.inference.runtimes.session import (
     BuildRequest,
     OperatorTime,
@@ -29,9 +31,11 @@ from segcore.inference.runtimes.session import (
 )
 from segcore.inference.runtimes.upsampling import without_upsampling
 from segcore.inputs.download import FetchSettings
+from segcore.inputs.self_description import FileKind
 
 __all__ = [
     "RUNTIMES",
+    "FileModel",
     "OperatorTime",
     "Profilable",
     "ProfiledSession",
@@ -39,6 +43,7 @@ __all__ = [
     "RuntimeProfile",
     "Session",
     "open_session",
+    "own_runtime",
     "why_not",
 ]
 
@@ -57,6 +62,12 @@ class Runtime:
     packages: tuple[str, ...] = ()
     int8_packages: tuple[str, ...] = ()
     extra: str | None = None
+    opens: tuple[FileKind, ...] = ()
+    """Kinds of model files that it runs as they are, by its ``open_file(request)``."""
+    file_precisions: tuple[str, ...] = ("fp32",)
+    """In which it runs them; ``fp32`` leaves the arithmetic to the file."""
+    networks: bool = True
+    """Whether it runs networks of torch."""
 
     @property
     def on_torch(self) -> bool:
@@ -76,7 +87,9 @@ _ORT = (("fp32", "fp16", "int8"), (*_ONNX, "onnxruntime"), ("nncf",))
 RUNTIMES: dict[str, Runtime] = {
     "torch": Runtime("eager", "torch, operator by operator: the reference in fp32", _FLOATS),
     "torch-compile": Runtime("inductor", "torch.compile, inductor backend", _FLOATS),
-    "onnxruntime": Runtime("onnx_runtime", "ONNX Runtime: CPU, CUDA and CoreML providers", *_ORT, "onnxruntime"),
+    "onnxruntime": Runtime(
+        "onnx_runtime", "ONNX Runtime: CPU, CUDA and CoreML providers", *_ORT, "onnxruntime", ("onnx",)
+    ),
     "openvino": Runtime(
         "openvino",
         "OpenVINO on the CPU",
@@ -84,14 +97,40 @@ RUNTIMES: dict[str, Runtime] = {
         (*_ONNX, "openvino"),
         ("nncf", "onnxruntime"),
         "openvino",
+        ("openvino", "onnx", "litert"),
+        _FLOATS,
+    ),
+    "litert": Runtime(
+        "litert",
+        "LiteRT on the CPU: .tflite files",
+        ("fp32",),
+        ("ai_edge_litert",),
+        extra="litert",
+        opens=("litert",),
+        networks=False,
     ),
     "tensorrt": Runtime("tensorrt", "TensorRT, through ONNX Runtime's provider", *_ORT, "tensorrt"),
 }
 """Every runtime by the name that ``--runtime`` takes."""
 
 
-def why_not(name: str, device: Device, precision: str = "fp32") -> str | None:
+OWN: dict[str, str] = {"onnx": "onnxruntime", "openvino": "openvino", "litert": "litert"}
+"""The runtime of each kind of model file; everything else is a network of torch."""
+
+
+def own_runtime(kind: SourceKind) -> str:
+    """Return the runtime that a model runs on, in fp32, if nobody names one: the reference for the others."""
+    return OWN.get(kind, "torch")
+
+
+def why_not(name: str, device: Device, precision: str = "fp32", kind: SourceKind | None = None) -> str | None:
     """Return why a runtime cannot run in a precision on a device, with the remedy; None if it can.
+
+    Args:
+        name: of `RUNTIMES`.
+        device: where it is to run.
+        precision: of the arithmetic.
+        kind: of the model's source; None for the first that the runtime can run.
 
     Raises:
         DeviceError: there is no such runtime.
@@ -99,8 +138,15 @@ def why_not(name: str, device: Device, precision: str = "fp32") -> str | None:
     if name not in RUNTIMES:
         raise DeviceError(f"unknown runtime {name!r}{nearest_hint(name, RUNTIMES)}; known: {', '.join(RUNTIMES)}")
     runtime = RUNTIMES[name]
-    if precision not in runtime.precisions:
-        return f"it has no precision {precision!r}, only {', '.join(runtime.precisions)}"
+    is_file = kind in OWN
+    if is_file and kind not in runtime.opens:
+        others = ", ".join(other for other, each in RUNTIMES.items() if kind in each.opens)
+        return f"it runs no {kind} files, which run on {others}"
+    if not is_file and kind is not None and not runtime.networks:
+        return f"it runs {', '.join(runtime.opens)} files only, not networks of torch"
+    precisions = runtime.file_precisions if is_file else runtime.precisions
+    if precision not in precisions:
+        return f"it has no precision {precision!r}{' for files' * is_file}, only {', '.join(precisions)}"
     packages = runtime.packages + (runtime.int8_packages if precision == "int8" else ())
     if missing := [package for package in packages if importlib.util.find_spec(package) is None]:
         return f"not installed: {', '.join(missing)}; pip install 'segcore[{runtime.extra}]'"
@@ -110,14 +156,14 @@ def why_not(name: str, device: Device, precision: str = "fp32") -> str | None:
 
 def open_session(
     runtime: str,
-    network: nn.Module,
+    network: nn.Module | FileModel,
     device: Device,
     precision: str = "fp32",
     *,
     settings: FetchSettings | None = None,
     calibration: Callable[[], Sequence[torch.Tensor]] = tuple,
 ) -> Session:
-    """Return a session that runs a copy of the network, without the upsampling at its end.
+    """Return a session that runs a copy of the network, without the upsampling at its end, or a file as it is.
 
     Args:
         runtime: a name of `RUNTIMES`.
@@ -129,10 +175,15 @@ def open_session(
 
     Raises:
         DeviceError: the runtime is unknown or not installed, or the device has no such precision.
-        ModelError: the network cannot be copied, or one of its weights is no finite number in that precision.
+        ModelError: the network cannot be copied, one of its weights is no finite number in that precision, or the
+            runtime does not know an operator of the file.
     """
-    if reason := why_not(runtime, device, precision):
+    kind: SourceKind = network.header.kind if isinstance(network, FileModel) else "python"
+    if reason := why_not(runtime, device, precision, kind):
         raise DeviceError(f"runtime {runtime} in {precision} on {device.name}: {reason}; see `segcore runtimes`")
+    if isinstance(network, FileModel):
+        opened: Session = RUNTIMES[runtime].module.open_file(FileRequest(network, device, precision, network.boundary))
+        return opened
     check_weights(network, DTYPES.get(precision, torch.float32))
     cache_dir = (settings or FetchSettings.from_env()).cache_dir
     request = BuildRequest(without_upsampling(network), device, precision, cache_dir, calibration)

@@ -15,6 +15,7 @@ import torch
 
 from segcore.inference.devices import Device
 from segcore.inference.runtimes.export import INPUT, onnx_artifact
+from segcore.inference.runtimes.file_model import Array, Boundary, FileRequest, cannot_run
 from segcore.inference.runtimes.session import BuildRequest, OperatorTime, RuntimeProfile
 
 PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider", "mps": "CoreMLExecutionProvider"}
@@ -44,6 +45,8 @@ class Setup:
     threads: int
     provider: str
     provider_options: dict[str, str] = field(default_factory=dict)
+    boundary: Boundary | None = None
+    """Of a file that was not exported here."""
 
     def open(self, profile_prefix: str = "") -> ort.InferenceSession:
         """Return a new session, with onnxruntime's profiler on if a prefix for its file is given."""
@@ -64,6 +67,7 @@ class OrtSession:
         self.artifact = setup.model
         self._setup = setup
         self._session = setup.open(profile_prefix)
+        self._boundary = setup.boundary
         self._dtype = np.float16 if self._session.get_inputs()[0].type == "tensor(float16)" else np.float32
 
     @property
@@ -74,10 +78,16 @@ class OrtSession:
         return {"threads": str(threads), "provider": self._setup.provider, **chosen}
 
     def forward(self, batch: torch.Tensor) -> torch.Tensor:
-        """Return logits (B, classes, h, w), float32, for a batch (B, 3, H, W)."""
+        """Return logits (B, classes, h, w), float32, for a batch (B, 3, H, W); of a file, see `Boundary.leave`."""
+        if self._boundary:
+            return self._boundary.run(batch, self._call).to(self._setup.device.torch_device)
         array = np.ascontiguousarray(batch.cpu().numpy(), dtype=self._dtype)
         logits = np.asarray(self._session.run(None, {INPUT: array})[0], dtype=np.float32)
         return torch.from_numpy(logits).to(self._setup.device.torch_device)
+
+    def _call(self, array: Array) -> Array:
+        assert self._boundary
+        return np.asarray(self._session.run([self._boundary.output.name], {self._boundary.input.name: array})[0])
 
     def profiled(self) -> ProfiledOrt:
         """Return a second session on the same file, with onnxruntime's profiler on."""
@@ -120,3 +130,17 @@ def open_session(
     provider = provider or PROVIDERS[request.device.torch_device.type]
     device, threads = request.device, request.threads
     return OrtSession(Setup(exported.path, exported.build_s, device, threads, provider, provider_options or {}))
+
+
+def open_file(request: FileRequest) -> OrtSession:
+    """Return a file, ready to run, in the provider for the request's device.
+
+    Raises:
+        ModelError: onnxruntime cannot run it.
+    """
+    device, path = request.device, request.model.path
+    setup = Setup(path, 0.0, device, request.threads, PROVIDERS[device.torch_device.type], boundary=request.boundary)
+    try:
+        return OrtSession(setup)
+    except Exception as error:  # onnxruntime's errors have no other common base
+        raise cannot_run("onnxruntime", path, error) from error

@@ -14,6 +14,7 @@ from openvino import properties
 
 from segcore.inference.devices import Device
 from segcore.inference.runtimes.export import onnx_artifact
+from segcore.inference.runtimes.file_model import Array, Boundary, FileRequest, cannot_run
 from segcore.inference.runtimes.session import BuildRequest, OperatorTime, RuntimeProfile
 
 PLUGIN = "CPU"
@@ -44,10 +45,14 @@ def refusal(device: Device, precision: str) -> str | None:
 class OpenVinoSession:
     """A compiled model; one for all shapes."""
 
-    def __init__(self, path: Path, build_s: float, settings: dict[str, str | int]) -> None:
+    def __init__(
+        self, path: Path, build_s: float, settings: dict[str, str | int], boundary: Boundary | None = None
+    ) -> None:
         self.build_s = build_s
         self.artifact = path
         self._settings = settings
+        self._boundary = boundary
+        self._index = boundary.index if boundary else 0
         self._model = self._compile()
         # OpenVINO takes no more threads than there are cores.
         self._threads: int = self._model.get_property(properties.inference_num_threads())
@@ -69,14 +74,14 @@ class OpenVinoSession:
 
     def forward(self, batch: torch.Tensor) -> torch.Tensor:
         """Return logits (B, classes, h, w), float32, for a batch (B, 3, H, W)."""
-        array = np.ascontiguousarray(batch.numpy())
-        if len(array) == 1 or self._threads == 1:
-            return torch.from_numpy(np.asarray(self._model(array, share_inputs=True)[0], dtype=np.float32))
+        array = self._boundary.enter(batch) if self._boundary else np.ascontiguousarray(batch.numpy())
+        if len(array) == 1 or (self._threads == 1 and not (self._boundary and self._boundary.one_by_one)):
+            return self._leave(np.asarray(self._model(array, share_inputs=True)[self._index]))
         logits: list[np.ndarray] = []
 
         def collect(request: openvino.InferRequest) -> None:
             request.wait()
-            logits.append(np.array(request.get_output_tensor().data, dtype=np.float32))
+            logits.append(np.array(request.get_output_tensor(self._index).data))
 
         running: deque[openvino.InferRequest] = deque()
         for index in range(len(array)):
@@ -87,26 +92,39 @@ class OpenVinoSession:
             running.append(request)
         for request in running:
             collect(request)
-        return torch.from_numpy(np.concatenate(logits))
+        return self._leave(np.concatenate(logits))
+
+    def _leave(self, output: Array) -> torch.Tensor:
+        """Return what left the network as a tensor: logits, float32; of a file, see `Boundary.leave`."""
+        if self._boundary:
+            return self._boundary.leave(output)
+        return torch.from_numpy(np.asarray(output, dtype=np.float32))
 
     def profiled(self) -> ProfiledOpenVino:
         """Return the same network compiled with OpenVINO's counters on."""
-        return ProfiledOpenVino(self.artifact, self.build_s, self._settings)
+        return ProfiledOpenVino(self.artifact, self.build_s, self._settings, self._boundary)
 
 
 class ProfiledOpenVino(OpenVinoSession):
     """A session that reads OpenVINO's counters: how long each node took, but not when it began, hence no trace."""
 
-    def __init__(self, path: Path, build_s: float, settings: dict[str, str | int]) -> None:
-        super().__init__(path, build_s, {**settings, "PERF_COUNT": True})
+    def __init__(
+        self, path: Path, build_s: float, settings: dict[str, str | int], boundary: Boundary | None = None
+    ) -> None:
+        super().__init__(path, build_s, {**settings, "PERF_COUNT": True}, boundary)
         self._request = self._model.create_infer_request()
         self._passes: list[tuple[OperatorTime, ...]] = []
 
     def forward(self, batch: torch.Tensor) -> torch.Tensor:
         """Return logits (B, classes, h, w), float32, for a batch (B, 3, H, W)."""
-        found = self._request.infer([np.ascontiguousarray(batch.numpy())], share_inputs=True)
+        if self._boundary:
+            return self._boundary.run(batch, self._infer)
+        return self._leave(self._infer(np.ascontiguousarray(batch.numpy())))
+
+    def _infer(self, array: Array) -> Array:
+        found = self._request.infer([array], share_inputs=True)
         self._passes.append(operators(self._request.get_profiling_info()))
-        return torch.from_numpy(np.array(found[0], dtype=np.float32))
+        return np.array(found[self._index])
 
     def finish(self) -> RuntimeProfile:
         """Return the profile."""
@@ -122,12 +140,28 @@ def operators(nodes: Sequence[openvino.ProfilingInfo]) -> tuple[OperatorTime, ..
     )
 
 
+def _settings(threads: int, precision: str) -> dict[str, str | int]:
+    return {
+        "INFERENCE_NUM_THREADS": threads,
+        "PERFORMANCE_HINT": "LATENCY",
+        "INFERENCE_PRECISION_HINT": HINTS[precision],
+    }
+
+
 def open_session(request: BuildRequest) -> OpenVinoSession:
     """Return the network, ready to run."""
     exported = onnx_artifact(request)
-    settings: dict[str, str | int] = {
-        "INFERENCE_NUM_THREADS": request.threads,
-        "PERFORMANCE_HINT": "LATENCY",
-        "INFERENCE_PRECISION_HINT": HINTS[request.precision],
-    }
-    return OpenVinoSession(exported.path, exported.build_s, settings)
+    return OpenVinoSession(exported.path, exported.build_s, _settings(request.threads, request.precision))
+
+
+def open_file(request: FileRequest) -> OpenVinoSession:
+    """Return a file, ready to run; OpenVINO also reads those of ONNX and TFLite.
+
+    Raises:
+        ModelError: OpenVINO cannot run it.
+    """
+    path = request.model.path
+    try:
+        return OpenVinoSession(path, 0.0, _settings(request.threads, request.precision), request.boundary)
+    except RuntimeError as error:
+        raise cannot_run("openvino", path, error) from error

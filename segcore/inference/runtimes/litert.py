@@ -1,0 +1,56 @@
+"""LiteRT (TensorFlow Lite) on the CPU: runs .tflite files as they are."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from ai_edge_litert.interpreter import Interpreter
+
+from segcore.inference.devices import Device
+from segcore.inference.runtimes.file_model import Array, FileRequest, cannot_run
+
+
+def refusal(device: Device, precision: str) -> str | None:
+    """Return why LiteRT does not run in that precision on that device, None if it does."""
+    return None if device.torch_device.type == "cpu" else "segcore runs LiteRT on the CPU only"
+
+
+class LiteRtSession:
+    """An interpreter; inputs of another shape than the last make it plan its memory again."""
+
+    build_s = 0.0
+
+    def __init__(self, request: FileRequest) -> None:
+        self.artifact: Path | None = request.model.path
+        self._boundary = request.boundary
+        self._threads = request.threads
+        try:
+            self._interpreter = Interpreter(model_path=str(request.model.path), num_threads=request.threads)
+            self._interpreter.allocate_tensors()
+        except (ValueError, RuntimeError) as error:
+            raise cannot_run("litert", request.model.path, error) from error
+        self._input: int = self._interpreter.get_input_details()[0]["index"]
+        self._output: int = self._interpreter.get_output_details()[self._boundary.index]["index"]
+
+    @property
+    def options(self) -> dict[str, str]:
+        """Threads, and what the arithmetic is left to."""
+        return {"threads": str(self._threads), "delegate": "xnnpack"}
+
+    def forward(self, batch: torch.Tensor) -> torch.Tensor:
+        """Return the output for a batch (B, C, H, W): scores or a class map; see `Boundary.leave`."""
+        return self._boundary.run(batch, self._call)
+
+    def _call(self, array: Array) -> Array:
+        details = self._interpreter.get_input_details()[0]
+        if tuple(details["shape"]) != array.shape:
+            self._interpreter.resize_tensor_input(self._input, array.shape)
+            self._interpreter.allocate_tensors()
+        self._interpreter.set_tensor(self._input, array)
+        self._interpreter.invoke()
+        return np.asarray(self._interpreter.get_tensor(self._output))
+
+
+open_file = LiteRtSession
