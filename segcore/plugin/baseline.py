@@ -12,13 +12,14 @@ from segcore.core.records import Run
 from segcore.judgement.gate import files
 from segcore.plugin.storage import DEFAULT_STORAGE, FIRST_RUN, benchmark_session
 from segcore.results.naming import DEFAULT_DIRECTORY
-from segcore.results.store import find_run
+from segcore.results.store import was_never_finished
 
 
 def load_baseline(config: pytest.Config) -> tuple[Run, ...]:
     """Return the runs of ``--segcore-baseline``; exit with code 2 if there are none, or one of them is incomplete.
 
-    If the option ends in a question mark and there is no such run, this run becomes it and is not judged.
+    If the option ends in a question mark and there is no such run, or none that was not interrupted, this run becomes
+    it and is not judged.
     """
     option = config.option.segcore_baseline
     if option is None:
@@ -30,7 +31,7 @@ def load_baseline(config: pytest.Config) -> tuple[Run, ...]:
     try:
         if not reference:
             raise RecordError("wanted a run, found an empty value: is its variable set?")
-        if reference != option and not os.path.isdir(reference) and find_run(reference, directory) is None:  # noqa: PTH112
+        if reference != option and not os.path.isdir(reference) and was_never_finished(reference, directory):  # noqa: PTH112
             if set(reference) & set('\\:*?<>|"') or reference.isdecimal():
                 raise RecordError(f"{reference!r} cannot be recorded: wanted a name, a path or `latest`")
             config.stash[FIRST_RUN] = reference

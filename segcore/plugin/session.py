@@ -30,7 +30,8 @@ from segcore.plugin.plan import PlanItem, estimate_seconds
 from segcore.plugin.resources import Resources, gmacs_per_pixel
 from segcore.plugin.selection import command_line, deselects_tests, selected_values
 from segcore.plugin.storage import benchmark_session, take_over_saving
-from segcore.results.store import append_journal, benchmark_entry, journal_path, parse_run, save_document
+from segcore.results.journal import Journal
+from segcore.results.store import benchmark_entry, parse_run, save_document
 
 EXPECTED_EFFICIENCY = 0.4
 """Assumed rate of a network relative to the calibrated convolution rate, for the forecast."""
@@ -84,6 +85,7 @@ class BenchSession:
         self._calibration_change: float | None = None
         self._counters: dict[str, EnergyCounter | None] = {}
         self.file = take_over_saving(config)
+        self._journal = Journal(self.file.path, self._started)
         try:
             self._prepare()
         except BaseException:  # also an interruption
@@ -165,7 +167,7 @@ class BenchSession:
         last = benchmark_session(self.config).benchmarks[-1:]
         entries += [b.as_dict() for b in last if b and b.fullname == node and not b.has_error]
         try:
-            append_journal(self.file.path, self._started, entries, self.outcomes[key])
+            self._journal.append(entries, self.outcomes[key])
         except OutputError as error:
             self.write_error = str(error)
 
@@ -192,7 +194,7 @@ class BenchSession:
             document = self._document()
             self.run = parse_run(document, self.file.path)
             save_document(self.file.path, document)
-            journal_path(self.file.path).unlink(missing_ok=True)
+            self._journal.discard()
             self._saved = True
             for path in self.file.copies:
                 save_document(path, document)

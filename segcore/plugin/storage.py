@@ -16,6 +16,7 @@ from segcore.core.errors import OutputError
 from segcore.core.files import is_replaced
 from segcore.measurement.machine import run_name
 from segcore.plugin.arguments import NAMELESS
+from segcore.results.journal import fold_journals
 from segcore.results.naming import DEFAULT_DIRECTORY, UNSAVED, next_run_path
 
 FIRST_RUN = pytest.StashKey[str]()
@@ -117,6 +118,7 @@ def take_over_saving(config: pytest.Config) -> RunFile:
             raise OutputError(f"{path}: is a directory: wanted the path of a file to write")
     path, *copies = [path for path in paths if is_replaced(path)] or [directory / f"{UNSAVED}.json"]
     streams = tuple(path for path in paths if not is_replaced(path))
+    fold_journals(path.parent)
     return RunFile(name or path.stem, path, tuple(copies), streams, directory, first)
 
 

@@ -11,7 +11,7 @@ import math
 import os
 import reprlib
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -21,7 +21,7 @@ import pydantic
 from pytest_benchmark import __version__ as pytest_benchmark_version
 from pytest_benchmark.stats import Stats
 
-from segcore.core.errors import OutputError, RecordError, nearest_hint
+from segcore.core.errors import RecordError, nearest_hint
 from segcore.core.files import read_file, write_file
 from segcore.core.records import (
     MOST,
@@ -49,10 +49,15 @@ def load_run(path: str | Path) -> Run:
         RecordError: the file cannot be read, is not a run file, or has an unknown schema version.
     """
     path = Path(path)
-    return _with_journal(parse_run(_read_document(path), path))
+    return _with_journal(parse_run(read_document(path), path))
 
 
-def _read_document(path: Path) -> object:
+def read_document(path: Path) -> object:
+    """Return the JSON in a run file.
+
+    Raises:
+        RecordError: it cannot be read.
+    """
     try:
         return json.loads(read_file(path, MAX_BYTES))
     except OSError as error:
@@ -83,20 +88,27 @@ def parse_run(document: object, path: Path) -> Run:
     entries = document.get("benchmarks")
     if not isinstance(entries, list):
         raise RecordError(f"{path}: benchmarks: wanted a list, found {type(entries).__name__}; record the run again")
-    benchmarks = [_benchmark(entry, f"{path}: benchmarks[{i}]") for i, entry in enumerate(entries) if _is_ours(entry)]
+    benchmarks = [
+        parse_benchmark(entry, f"{path}: benchmarks[{i}]") for i, entry in enumerate(entries) if is_ours(entry)
+    ]
     for key, times in Counter(benchmark.info.key for benchmark in benchmarks).items():
         if times > 1:
             raise RecordError(f"{path}: {key[:200]} is in the run {times} times: wanted once; record the run again")
     return Run(path=path, record=record, benchmarks=tuple(benchmarks))
 
 
-def _is_ours(entry: object) -> bool:
+def is_ours(entry: object) -> bool:
     """Return whether an entry carries a segcore record; malformed entries count, so that they are refused."""
     extra = entry.get("extra_info") if isinstance(entry, dict) else None
     return not isinstance(entry, dict) or (isinstance(extra, dict) and "segcore" in extra)
 
 
-def _benchmark(entry: object, where: str) -> Benchmark:
+def parse_benchmark(entry: object, where: str) -> Benchmark:
+    """Return the item in an entry with our record; `where` is named in errors.
+
+    Raises:
+        RecordError: it is not valid.
+    """
     if not isinstance(entry, dict):
         raise RecordError(f"{where}: wanted an object, found {type(entry).__name__}; record the run again")
     name = str(entry.get("name"))
@@ -138,53 +150,45 @@ def journal_path(path: Path) -> Path:
     return path.with_suffix(".partial.jsonl")
 
 
-def append_journal(path: Path, started: str, entries: Sequence[Mapping[str, Any]], outcome: OutcomeRecord) -> None:
-    """Append an item to the journal of a run file.
+class JournalLine(Record):
+    """One item that ended."""
 
-    Args:
-        path: of the run file.
-        started: `RunRecord.started` of the run; lines of other runs are ignored.
-        entries: the item's benchmarks in pytest-benchmark's format; none if it was skipped or failed early.
-        outcome: of the item; replaces an earlier one with the same key.
-
-    Raises:
-        OutputError: the journal cannot be written.
-    """
-    line = {"started": started, "benchmarks": entries, "outcome": outcome.model_dump(mode="json")}
-    journal = journal_path(path)
-    try:
-        with journal.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(line, default=str) + "\n")
-    except OSError as error:
-        raise OutputError(f"{journal}: cannot be written: {error.strerror}; choose another path") from error
-
-
-class _JournalLine(Record):
     started: str
     benchmarks: tuple[Any, ...]
     outcome: OutcomeRecord
 
 
-def _with_journal(run: Run) -> Run:
+def journal_lines(run: Run) -> Iterator[JournalLine]:
+    """Yield the lines of a run's journal, of a run that was read without it.
+
+    Raises:
+        RecordError: the journal cannot be read.
+    """
     journal = journal_path(run.path)
     try:
         lines = read_file(journal, MAX_BYTES).splitlines()
     except OSError as error:
         if error.errno in (errno.ENOENT, errno.ENAMETOOLONG):
-            return run
+            return
         raise RecordError(f"{journal}: cannot be read: {error.strerror}; delete it to use the run without it") from None
-    benchmarks = {benchmark.info.key: benchmark for benchmark in run.benchmarks}
-    outcomes = {outcome.key or outcome.item: outcome for outcome in run.record.outcomes}
     for line in lines:
         try:
             document = json.loads(line)
         except (ValueError, RecursionError):  # the process was killed while it wrote this line
-            break
-        item = _validated(_JournalLine, document, str(journal))
+            return
+        item = _validated(JournalLine, document, str(journal))
         if item.started == run.record.started:
-            outcomes[item.outcome.key or item.outcome.item] = item.outcome
-            benchmarks.pop(item.outcome.key or "", None)
-            benchmarks |= {b.info.key: b for b in (_benchmark(entry, str(journal)) for entry in item.benchmarks)}
+            yield item
+
+
+def _with_journal(run: Run) -> Run:
+    benchmarks = {benchmark.info.key: benchmark for benchmark in run.benchmarks}
+    outcomes = {outcome.key or outcome.item: outcome for outcome in run.record.outcomes}
+    for item in journal_lines(run):
+        outcomes[item.outcome.key or item.outcome.item] = item.outcome
+        benchmarks.pop(item.outcome.key or "", None)
+        where = str(journal_path(run.path))
+        benchmarks |= {b.info.key: b for b in (parse_benchmark(entry, where) for entry in item.benchmarks)}
     record = run.record.model_copy(update={"outcomes": tuple(outcomes.values())})
     return run.model_copy(update={"record": record, "benchmarks": tuple(benchmarks.values())})
 
@@ -205,7 +209,7 @@ class _Found:
 
 def _look(path: Path) -> _Found:
     try:
-        document = _read_document(path)
+        document = read_document(path)
     except RecordError:
         return _Found(path, None)
     head = document.get("segcore") if isinstance(document, dict) else None
@@ -263,6 +267,23 @@ def find_run(reference: str, directory: str | Path = DEFAULT_DIRECTORY) -> Path 
     """
     if os.path.isfile(reference):  # noqa: PTH113 - Path.is_file() raises if the name is too long
         return Path(reference)
+    files = _files_of(reference, directory)
+    unreadable = [file for file in files if not file.started and not _is_followed(file, files)]
+    return (unreadable or files)[-1].path if files else None
+
+
+def was_never_finished(reference: str, directory: str | Path = DEFAULT_DIRECTORY) -> bool:
+    """Return whether every run that a user may refer to can be read and was interrupted; see `find_run`."""
+    is_path = os.path.isfile(reference)  # noqa: PTH113
+    paths = [Path(reference)] if is_path else [file.path for file in _files_of(reference, directory)]
+    try:
+        return not any(load_run(path).record.complete for path in reversed(paths))
+    except RecordError:
+        return False
+
+
+def _files_of(reference: str, directory: str | Path) -> list[_Found]:
+    """Return the files that a name, a number or ``latest`` may stand for, oldest first."""
     files = _files(directory)
     if reference == "latest":
         files = [
@@ -279,8 +300,7 @@ def find_run(reference: str, directory: str | Path = DEFAULT_DIRECTORY) -> Path 
             if wanted in (file.path.stem, saved_name(file.path))
             or (number is not None and run_number(file.path) == number)
         ]
-    unreadable = [file for file in files if not file.started and not _is_followed(file, files)]
-    return (unreadable or files)[-1].path if files else None
+    return files
 
 
 def _is_followed(file: _Found, others: Sequence[_Found]) -> bool:

@@ -136,6 +136,20 @@ def test_without_a_baseline_the_first_run_becomes_it_once(
     assert "no baseline" not in done.stdout.str()
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("reference", ["main", "base/main.json"])
+def test_an_interrupted_first_run_is_recorded_again(where: Path, pytester: pytest.Pytester, reference: str) -> None:
+    both = ("bench/test_accuracy.py", "--segcore-size=32", *QUICK, f"--segcore-baseline={reference}?")
+    stop = "def pytest_runtest_logfinish(): raise KeyboardInterrupt"
+    (where / "conftest.py").write_text(stop)
+    assert pytester.runpytest_inprocess(*both, no_reraise_ctrlc=True).ret == pytest.ExitCode.INTERRUPTED
+    (where / "conftest.py").unlink()
+    for line in ("*no baseline*", "gate passed*"):
+        done = pytester.runpytest_inprocess(*both)
+        assert done.ret == 0
+        done.stdout.fnmatch_lines([line])
+
+
 @pytest.mark.parametrize("reference", ["?", "a:b?", "17?", "??"])
 def test_a_baseline_that_cannot_be_recorded_is_exit_code_2(
     where: Path, pytester: pytest.Pytester, reference: str
