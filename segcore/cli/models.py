@@ -8,10 +8,20 @@ from segcore.cli.options import fetch_settings, json_option, offline_option
 
 
 @click.command()
+@click.option("--inspect", "path", metavar="FILE", help="Print what the file of a model says about itself.")
 @json_option
 @offline_option
-def models(as_json: bool, offline: bool) -> None:
-    """List every model: parameters, multiply-accumulates of one 520x520 photo, and whether its weights are here."""
+def models(path: str | None, as_json: bool, offline: bool) -> None:
+    """List every model: parameters, multiply-accumulates of one 520x520 photo, and whether its weights are here.
+
+    With --inspect, read an ONNX, OpenVINO or TFLite file (.onnx, .xml, .tflite), or a model file that names one. Prints
+    what it says about itself, what is assumed where it says nothing, and the model file that says both.
+    """
+    if path is not None:
+        from segcore.cli.inspection import inspect
+
+        inspect(path, as_json)
+        return
     from segcore.cli.output import NO, YES, show, show_json
     from segcore.inference.models import LISTED_SIZE, listed_cost, model_names, weights_status
     from segcore.report.table import Table
