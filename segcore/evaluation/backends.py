@@ -64,7 +64,7 @@ def available_backends(
         (runtime, precision)
         for runtime in runtimes or RUNTIMES
         for precision in (precisions or ("fp32", "bf16", "fp16", "int8"))
-        if why_not(runtime, device, precision) is None
+        if why_not(runtime, device, precision, "python") is None
     ]
     return (REFERENCE, *(backend for backend in others if backend != REFERENCE))
 

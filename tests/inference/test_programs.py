@@ -13,10 +13,16 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
-from segcore.core.errors import ProgramError
-from segcore.core.model_spec import MASK, PHOTO
+from segcore.core.errors import DeviceError, ModelError, ProgramError
+from segcore.core.labels import LabelSet
+from segcore.core.model_spec import MASK, PHOTO, ModelSpec, Source
+from segcore.evaluation.backends import available_backends
+from segcore.inference.devices import Device
 from segcore.inference.programs import Program, ProgramSpec
+from segcore.inference.runtimes import ProgramModel, open_session
+from segcore.inference.runtimes.program import ProgramSession
 from segcore.inputs.model_files import check_model_file
 
 if os.name != "posix":
@@ -284,3 +290,28 @@ def test_model_files_of_programs(tmp_path: Path, source: str, problems: list[str
     if spec is not None:
         assert (spec.source.location, spec.source.kind) == ("a", "command")
         assert spec.source.serve == ("serve" in source)
+
+
+def test_a_session_runs_photos_one_by_one_and_refuses_what_does_not_apply(tmp_path: Path) -> None:
+    source = Source("command", PYTHON[0], (*PYTHON[1:], "serve", "own-time"), serve=True, photos="ppm")
+    labels = LabelSet("two", ("dark", "bright"))
+    model = ProgramModel(ModelSpec("shipped", source, labels, root=tmp_path))
+    session = open_session("program", model, Device("cpu"))
+    batch = torch.from_numpy(np.stack([noise(1), noise(2)])).permute(0, 3, 1, 2)
+    np.testing.assert_array_equal(session.forward(batch).numpy(), np.stack([truth(noise(1)), truth(noise(2))]))
+    assert isinstance(session, ProgramSession)
+    assert session.own_seconds == 2e-5
+    assert session.options == {"start": "once", "photos": "ppm"}
+    session.close()
+    for runtime, device, precision, words in (
+        ("onnxruntime", "cpu", "fp32", "it runs no command models, which run on program"),
+        ("program", "cpu", "int8", "only fp32"),
+        ("program", "cuda", "fp32", "--device cpu"),
+    ):
+        with pytest.raises(DeviceError, match=words):
+            open_session(runtime, model, Device(device), precision)
+    with pytest.raises(DeviceError, match="it runs command models only"):
+        open_session("program", torch.nn.Identity(), Device("cpu"))
+    assert "program" not in {runtime for runtime, _ in available_backends(Device("cpu"))}
+    with pytest.raises(ModelError, match="add `labels:`"):
+        open_session("program", ProgramModel(ModelSpec("shipped", source, root=tmp_path)), Device("cpu"))

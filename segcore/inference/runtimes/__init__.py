@@ -21,6 +21,7 @@ from segcore.inference.devices import Device
 from segcore.inference.models.checkpoint import check_weights
 from segcore.inference.runtimes.eager import DTYPES
 from segcore.inference.runtimes.file_model import FileModel, FileRequest
+from segcore.inference.runtimes.program import ProgramModel, open_program
 from segcore.inference.runtimes.session import (
     BuildRequest,
     OperatorTime,
@@ -31,7 +32,6 @@ from segcore.inference.runtimes.session import (
 )
 from segcore.inference.runtimes.upsampling import without_upsampling
 from segcore.inputs.download import FetchSettings
-from segcore.inputs.self_description import FileKind
 
 __all__ = [
     "RUNTIMES",
@@ -39,6 +39,7 @@ __all__ = [
     "OperatorTime",
     "Profilable",
     "ProfiledSession",
+    "ProgramModel",
     "Runtime",
     "RuntimeProfile",
     "Session",
@@ -62,17 +63,19 @@ class Runtime:
     packages: tuple[str, ...] = ()
     int8_packages: tuple[str, ...] = ()
     extra: str | None = None
-    opens: tuple[FileKind, ...] = ()
-    """Kinds of model files that it runs as they are, by its ``open_file(request)``."""
+    opens: tuple[SourceKind, ...] = ()
+    """Kinds of sources that it runs as they are: files by its ``open_file(request)``, or programs."""
     file_precisions: tuple[str, ...] = ("fp32",)
     """In which it runs them; ``fp32`` leaves the arithmetic to the file."""
     networks: bool = True
     """Whether it runs networks of torch."""
+    in_process: bool = True
+    """Whether its memory is that of our process."""
 
     @property
     def on_torch(self) -> bool:
         """Whether torch's allocator holds its memory, and so knows the high-water mark on a GPU."""
-        return not self.packages
+        return not self.packages and self.in_process
 
     @property
     def module(self) -> ModuleType:
@@ -110,12 +113,20 @@ RUNTIMES: dict[str, Runtime] = {
         networks=False,
     ),
     "tensorrt": Runtime("tensorrt", "TensorRT, through ONNX Runtime's provider", *_ORT, "tensorrt"),
+    "program": Runtime(
+        "program",
+        "the program that a model file names, for each photo or serving",
+        ("fp32",),
+        opens=("command",),
+        networks=False,
+        in_process=False,
+    ),
 }
 """Every runtime by the name that ``--runtime`` takes."""
 
 
-OWN: dict[str, str] = {"onnx": "onnxruntime", "openvino": "openvino", "litert": "litert"}
-"""The runtime of each kind of model file; everything else is a network of torch."""
+OWN: dict[str, str] = {"onnx": "onnxruntime", "openvino": "openvino", "litert": "litert", "command": "program"}
+"""The runtime of each kind of source that is run as it is; everything else is a network of torch."""
 
 
 def own_runtime(kind: SourceKind) -> str:
@@ -141,9 +152,9 @@ def why_not(name: str, device: Device, precision: str = "fp32", kind: SourceKind
     is_file = kind in OWN
     if is_file and kind not in runtime.opens:
         others = ", ".join(other for other, each in RUNTIMES.items() if kind in each.opens)
-        return f"it runs no {kind} files, which run on {others}"
+        return f"it runs no {kind} models, which run on {others}"
     if not is_file and kind is not None and not runtime.networks:
-        return f"it runs {', '.join(runtime.opens)} files only, not networks of torch"
+        return f"it runs {', '.join(runtime.opens)} models only, not networks of torch"
     precisions = runtime.file_precisions if is_file else runtime.precisions
     if precision not in precisions:
         return f"it has no precision {precision!r}{' for files' * is_file}, only {', '.join(precisions)}"
@@ -156,14 +167,14 @@ def why_not(name: str, device: Device, precision: str = "fp32", kind: SourceKind
 
 def open_session(
     runtime: str,
-    network: nn.Module | FileModel,
+    network: nn.Module | FileModel | ProgramModel,
     device: Device,
     precision: str = "fp32",
     *,
     settings: FetchSettings | None = None,
     calibration: Callable[[], Sequence[torch.Tensor]] = tuple,
 ) -> Session:
-    """Return a session that runs a copy of the network, without the upsampling at its end, or a file as it is.
+    """Return a session: of a copy of a network, without the upsampling at its end, or of a file or program as it is.
 
     Args:
         runtime: a name of `RUNTIMES`.
@@ -178,9 +189,13 @@ def open_session(
         ModelError: the network cannot be copied, one of its weights is no finite number in that precision, or the
             runtime does not know an operator of the file.
     """
-    kind: SourceKind = network.header.kind if isinstance(network, FileModel) else "python"
+    kind: SourceKind = "python"
+    if not isinstance(network, nn.Module):
+        kind = network.header.kind if isinstance(network, FileModel) else "command"
     if reason := why_not(runtime, device, precision, kind):
         raise DeviceError(f"runtime {runtime} in {precision} on {device.name}: {reason}; see `segcore runtimes`")
+    if isinstance(network, ProgramModel):
+        return open_program(network)
     if isinstance(network, FileModel):
         opened: Session = RUNTIMES[runtime].module.open_file(FileRequest(network, device, precision, network.boundary))
         return opened

@@ -1,0 +1,84 @@
+"""Programs of model files: each photo is handed to a program of any language, which hands back its class map.
+
+The arithmetic is the program's own: precision fp32 says nothing of it, and there is nothing to profile.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from segcore.core.errors import ModelError
+from segcore.core.model_spec import ModelSpec
+from segcore.inference.devices import Device
+from segcore.inference.programs import Program, ProgramSpec
+
+
+def refusal(device: Device, precision: str) -> str | None:
+    """Return why programs are not run for that device, None if they are: segcore's own work is on the CPU."""
+    return None if device.torch_device.type == "cpu" else "a program decides itself where it runs: --device cpu"
+
+
+@dataclass(frozen=True)
+class ProgramModel:
+    """A program, with what its model file says."""
+
+    spec: ModelSpec
+    program: ProgramSpec = field(init=False)
+
+    def __post_init__(self) -> None:
+        source = self.spec.source
+        found = ProgramSpec(
+            (source.location, *source.arguments), self.spec.root, source.serve, source.timeout_s, source.photos
+        )
+        object.__setattr__(self, "program", found)  # in no other way in a frozen dataclass
+
+
+class ProgramSession:
+    """A program that is started for each photo, or one that serves."""
+
+    build_s = 0.0
+    artifact: Path | None = None
+
+    def __init__(self, model: ProgramModel) -> None:
+        labels = model.spec.labels
+        if labels is None:
+            raise ModelError(
+                f"{model.spec.file or model.spec.name}: a program does not say what its classes are: add `labels:`"
+            )
+        self.own_seconds: float | None = None
+        """What the program says that the last batch took it; None if it says nothing."""
+        self._spec = model.program
+        self._program = Program(model.program, len(labels))
+        self.close = self._program.close
+        """End the program; also called when the session goes."""
+
+    @property
+    def options(self) -> dict[str, str]:
+        """How the program is run."""
+        return {"start": "once" if self._spec.serve else "for each photo", "photos": self._spec.photos}
+
+    def forward(self, batch: torch.Tensor) -> torch.Tensor:
+        """Return class maps (B, H, W) for 8-bit RGB photos (B, 3, H, W), one after the other.
+
+        Raises:
+            ProgramError: the program failed on one of them.
+        """
+        photos = batch.to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
+        answers = [self._program.segment(photo) for photo in photos]
+        own = [answer.own_seconds for answer in answers if answer.own_seconds is not None]
+        self.own_seconds = sum(own) if len(own) == len(answers) else None
+        return torch.from_numpy(np.stack([answer.class_map for answer in answers]))
+
+
+def open_program(model: ProgramModel) -> ProgramSession:
+    """Return a program, ready for photos; it is started with the first.
+
+    Raises:
+        ModelError: its labels are not known.
+        ProgramError: this system has no process groups.
+    """
+    return ProgramSession(model)
