@@ -15,7 +15,7 @@ import numpy.typing as npt
 import torch
 from PIL import Image
 
-from segcore.core.errors import SegcoreError
+from segcore.core.errors import ProgramError, SegcoreError
 from segcore.core.labels import NUM_CLASSES, ClassMap
 from segcore.evaluation.metrics import BoundaryCounts, ConfusionMatrix, boundary_counts, confusion_matrix
 from segcore.evaluation.protocols import Scale
@@ -167,21 +167,28 @@ def _load(predictor: Predictor, task: ScoringTask, index: int) -> _Loaded | Imag
         return ImageScore(name, error=str(error))
 
 
-def _forward(predictor: Predictor, batch: list[_Loaded]) -> tuple[torch.Tensor, float]:
+def _forward(predictor: Predictor, batch: list[_Loaded]) -> tuple[list[torch.Tensor | ProgramError], float]:
+    """Return the output of each image, or the error of a program that failed on it, and the seconds of each."""
     start = time.perf_counter()
     inputs = torch.stack([loaded.input for loaded in batch])
-    logits = predictor.forward(inputs)
-    seconds = (time.perf_counter() - start) / len(batch)
-    return logits if isinstance(predictor, Segmenter) else check_logits(logits, inputs.shape), seconds
+    outputs: list[torch.Tensor | ProgramError]
+    try:
+        logits = predictor.forward(inputs)
+        outputs = list(logits if isinstance(predictor, Segmenter) else check_logits(logits, inputs.shape))
+    except ProgramError as error:
+        outputs = [error] if len(batch) == 1 else [_forward(predictor, [loaded])[0][0] for loaded in batch]
+    return outputs, (time.perf_counter() - start) / len(batch)
 
 
 def _score_batch(
-    batch: list[_Loaded], run: Future[tuple[torch.Tensor, float]], scales: tuple[Scale, ...]
+    batch: list[_Loaded], run: Future[tuple[list[torch.Tensor | ProgramError], float]], scales: tuple[Scale, ...]
 ) -> list[ImageScore]:
-    logits, seconds = run.result()
+    outputs, seconds = run.result()
     scores = []
-    for loaded, row in zip(batch, logits, strict=True):
+    for loaded, row in zip(batch, outputs, strict=True):
         try:
+            if isinstance(row, ProgramError):
+                raise row
             counts = {scale: score_pair(loaded.target, row, scale) for scale in scales}
             scores.append(ImageScore(loaded.name, counts, seconds))
         except SegcoreError as error:
