@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
-from segcore.core.scores import MEANS
+from segcore.core.scores import MEANS, score_names
 from segcore.judgement.gate.images import ERROR, aspect, decide_drop, error_of_look, look_sizes
 from segcore.judgement.paired_accuracy import (
     MIN_CLASS_IMAGES,
@@ -25,7 +25,6 @@ from segcore.judgement.paired_accuracy import (
     image_pairs,
     images_by_class,
     score_changes,
-    score_names,
     total_scores,
 )
 from segcore.judgement.statistics import share_interval

@@ -13,6 +13,7 @@ from PIL import Image
 from torch import Tensor
 
 from segcore.core.errors import ModelError
+from segcore.core.labels import VOC
 from training.data import Photo
 
 
@@ -28,6 +29,7 @@ class DeepLabTflite:
     """
 
     size = 257
+    labels = VOC
 
     def __init__(self, path: Path, threads: int = 2) -> None:
         try:

@@ -14,8 +14,8 @@ import numpy as np
 import torch
 from torchmetrics.classification import MulticlassConfusionMatrix
 
-from segcore.core.labels import IGNORE_INDEX, NUM_CLASSES
-from segcore.evaluation.metrics import ClassMap, confusion_matrix
+from segcore.core.labels import IGNORE_INDEX, NUM_CLASSES, ClassMap
+from segcore.evaluation.metrics import confusion_matrix
 
 HEIGHT, WIDTH = 375, 500
 

@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from segcore.core.errors import RecordError
+from segcore.core.labels import VOC, LabelSet
 from segcore.core.limits import Limits
-from segcore.core.records import BenchmarkRecord, Run
+from segcore.core.records import BenchmarkRecord, LabelsRef, Run
 from segcore.evaluation.protocols import PROTOCOLS, choose
 from segcore.evaluation.tally import class_pixels
 from segcore.judgement.gate.images import (
@@ -38,6 +39,8 @@ class Against:
     """On the drop, where an item has none."""
     names: tuple[str, ...]
     """Images to be scored, in the order of the looks."""
+    labels: LabelSet = VOC
+    """The classes of both runs."""
     scores: dict[str, ImageScore] = field(default_factory=dict)
     looked: int = 0
     """Images at the latest look."""
@@ -61,7 +64,9 @@ class Against:
         assert item.dataset
         scale, before = PROTOCOLS[protocol].scale, item.dataset.counts
         scored = [self.scores[name] for name in self.names[: self.looked]]
-        after: dict[str, ImageCounts] = {s.name: class_pixels(s.counts[scale]) for s in scored if s.error is None}
+        after: dict[str, ImageCounts] = {
+            s.name: class_pixels(s.counts[scale], self.labels) for s in scored if s.error is None
+        }
         before = {name: before[name] for name in after}
         if differences := image_differences(before, after):
             return ImageVerdicts((Row(item.key, "item", "incomparable", "; ".join(differences)),))
@@ -82,7 +87,9 @@ class Against:
         return GateResult(self.baseline.name, current.name, rows, notes)
 
 
-def against(baseline: Run, dataset: Dataset, protocols: Sequence[str], size: int, limits: Limits) -> Against:
+def against(
+    baseline: Run, dataset: Dataset, protocols: Sequence[str], size: int, limits: Limits, labels: LabelSet = VOC
+) -> Against:
     """Return what holds the scores of a dataset against those of a run.
 
     Args:
@@ -91,12 +98,17 @@ def against(baseline: Run, dataset: Dataset, protocols: Sequence[str], size: int
         protocols: names, as for `segcore.evaluation.protocols.choose`.
         size: shorter side of the model's input, pixels.
         limits: on the drop, where the baseline has none.
+        labels: the classes of the model that is scored.
 
     Raises:
-        RecordError: the baseline has no scores under a protocol, or not of all images.
+        RecordError: the baseline has no scores under a protocol, or not of all images, or is of other classes.
     """
     items = {protocol.name: _item(baseline, dataset, protocol.name) for protocol in choose(protocols, size)}
-    return Against(baseline, items, limits, dataset.shuffled().names)
+    for item in items.values():
+        if item.labels.sha256 != labels.digest:
+            found = f"its labels are {item.labels}, those of the model {LabelsRef.of(labels)}"
+            raise RecordError(f"{baseline.path}: {found}: figures of different classes are not comparable")
+    return Against(baseline, items, limits, dataset.shuffled().names, labels)
 
 
 def _item(baseline: Run, dataset: Dataset, protocol: str) -> BenchmarkRecord:

@@ -132,7 +132,7 @@ def evaluate(
     segmenter = make()
     dataset = fit(dataset, segmenter.labels)
     out = out or DIRECTORY / f"{dataset.name}-{options.model}-{options.size}.json"
-    judged = _against(baseline, out, dataset, protocols, options.size, drops) if baseline else None
+    judged = _against(baseline, out, dataset, protocols, segmenter, drops) if baseline else None
     saved: list[Saved] = []
     with _progress(len(dataset)) as progress:
         evaluation = run_evaluation(
@@ -162,7 +162,7 @@ def evaluate(
 
 
 def _against(
-    baseline: str, out: Path, dataset: Dataset, protocols: tuple[str, ...], size: int, drops: DropLimits
+    baseline: str, out: Path, dataset: Dataset, protocols: tuple[str, ...], segmenter: Segmenter, drops: DropLimits
 ) -> Against:
     """Return what judges the scores; refuse to replace the baseline."""
     from segcore.cli.against import against
@@ -171,7 +171,7 @@ def _against(
     run = load_run(resolve_run(baseline, DIRECTORY))
     if out.exists() and out.samefile(run.path):
         raise UsageError(f"--out {out}: this is the baseline, which would be replaced; choose another --out")
-    return against(run, dataset, protocols, size, drops.limits())
+    return against(run, dataset, protocols, segmenter.size, drops.limits(), segmenter.labels)
 
 
 @contextmanager
@@ -197,7 +197,7 @@ def _progress(total: int) -> Iterator[Callable[[int, float], None]]:
 def _save(evaluation: Evaluation, segmenter: Segmenter, dataset: Dataset, path: Path, started: str) -> Saved:
     """Write the run file and, unless it is a pipe or a device, pictures of the worst images beside it."""
     from segcore.core.files import is_replaced
-    from segcore.core.records import Benchmark, OutcomeRecord, Run, RunRecord
+    from segcore.core.records import Benchmark, LabelsRecord, OutcomeRecord, Run, RunRecord
     from segcore.evaluation.pictures import save_worst
     from segcore.evaluation.recording import records_of
     from segcore.measurement import machine
@@ -227,6 +227,7 @@ def _save(evaluation: Evaluation, segmenter: Segmenter, dataset: Dataset, path: 
             versions=machine.package_versions(),
             git=machine.git_commit(),
             outcomes=(*passed, *failed),
+            labels=(LabelsRecord.of(segmenter.labels),),
         ),
         benchmarks=tuple(Benchmark(name=info.key, samples=(seconds,), info=info) for info in infos),
     )

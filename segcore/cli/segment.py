@@ -129,11 +129,11 @@ def _segment_photo(segmenter: Segmenter, photo: Path, target: Path, overlay: boo
         seconds=sum(result.timings.values()),
     )
     try:
-        save_indexed_png(result.class_map, mask)
+        save_indexed_png(result.class_map, mask, result.labels)
         found = replace(found, mask=str(mask))
         if overlay:
             data = io.BytesIO()
-            with_legend(result.overlay(), result.fractions).save(data, format="PNG")
+            with_legend(result.overlay(), result.fractions, result.labels).save(data, format="PNG")
             write_file(overlay_path, data.getvalue())
             found = replace(found, overlay=str(overlay_path))
     except OutputError as error:

@@ -8,12 +8,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 from PIL import ExifTags, Image, UnidentifiedImageError
 
 from segcore.core.errors import ImageError
 from segcore.core.files import find_file, write_file
-from segcore.core.labels import IGNORE_INDEX, voc_colormap
+from segcore.core.labels import VOC, ClassMap, LabelSet, voc_colormap
 from segcore.core.quiet import quiet
 from segcore.core.system import explain
 
@@ -77,8 +76,10 @@ def exif_orientation(image: Image.Image) -> int:
     return int(orientation) if orientation in range(1, 9) else 1
 
 
-def load_indexed_png(path: str | Path, max_pixels: int | None = None) -> npt.NDArray[np.uint8]:
-    """Return the indices in a paletted or 8-bit greyscale PNG (a class map or a margin map), uint8, shape (H, W).
+def load_indexed_png(path: str | Path, max_pixels: int | None = None) -> ClassMap:
+    """Return the indices in a paletted or greyscale PNG (a class map or a margin map), (H, W).
+
+    They are uint8, or uint16 if the PNG has 16 bits and a value above 255.
 
     Raises:
         ImageError: the file cannot be read or is not such a PNG. Colour images and lossy formats hold no indices, and
@@ -87,29 +88,39 @@ def load_indexed_png(path: str | Path, max_pixels: int | None = None) -> npt.NDA
     return load_indices(path, max_pixels)[0]
 
 
-def load_indices(path: str | Path, max_pixels: int | None = None) -> tuple[npt.NDArray[np.uint8], int]:
+def load_indices(path: str | Path, max_pixels: int | None = None) -> tuple[ClassMap, int]:
     """Return what `load_indexed_png` returns, as stored, and how it must be turned (`exif_orientation`)."""
     with open_image(Path(path), ("PNG",), max_pixels) as image:
         packed = image.mode == "L" and any(tile.args != "L" for tile in getattr(image, "tile", ()))
-        if image.mode not in {"P", "L"} or packed:
+        if image.mode not in {"P", "L", "I;16"} or packed:
             found = f"mode {image.mode}" + (" with less than 8 bits" if packed else "")
-            raise ImageError(f"wanted a paletted or 8-bit greyscale PNG of indices, found {found}")
-        return np.array(image), exif_orientation(image)
+            raise ImageError(f"wanted a paletted PNG of indices, or one in 8 or 16 bits of grey, found {found}")
+        indices = np.array(image)
+        narrow = indices.dtype == np.uint16 and indices.max() < 256
+        return indices.astype(np.uint8) if narrow else indices, exif_orientation(image)
 
 
-def save_indexed_png(class_map: npt.NDArray[np.uint8], path: str | Path) -> None:
-    """Write a class map, uint8 (H, W), atomically as a PNG with the VOC palette and white for 255.
+def save_indexed_png(class_map: ClassMap, path: str | Path, labels: LabelSet = VOC) -> None:
+    """Write a class map atomically as a PNG: uint8 (H, W) with a palette, uint16 (H, W) in 16 bits of grey.
+
+    Args:
+        class_map: indices of `labels`.
+        path: of the file.
+        labels: whose colours make the palette; white stands for its `ignore`, and other values have VOC's colours.
 
     Raises:
         ImageError: ``class_map`` has another dtype or shape.
         OutputError: the file cannot be written.
     """
-    if class_map.dtype != np.uint8 or class_map.ndim != 2 or class_map.size == 0:
-        raise ImageError(f"class map of {class_map.dtype} {class_map.shape}: wanted uint8 of shape (H, W)")
-    palette = voc_colormap(256)
-    palette[IGNORE_INDEX] = 255
+    if class_map.dtype not in (np.uint8, np.uint16) or class_map.ndim != 2 or class_map.size == 0:
+        raise ImageError(f"class map of {class_map.dtype} {class_map.shape}: wanted uint8 or uint16 of shape (H, W)")
     image = Image.fromarray(class_map)
-    image.putpalette(palette.tobytes())  # changes mode L to P and keeps the indices
+    if class_map.dtype == np.uint8:
+        palette = voc_colormap(256)
+        palette[: len(labels)] = labels.palette[:256]
+        if labels.ignore is not None and labels.ignore < 256:
+            palette[labels.ignore] = 255
+        image.putpalette(palette.tobytes())  # changes mode L to P and keeps the indices
     data = io.BytesIO()
     image.save(data, format="PNG")
     write_file(Path(path), data.getvalue())

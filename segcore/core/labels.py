@@ -41,9 +41,9 @@ ClassMap = npt.NDArray[np.unsignedinteger[Any]]
 """Indices of classes, uint8 or uint16 (H, W)."""
 
 
-def class_map_dtype(count: int) -> type[np.uint8] | type[np.uint16]:
+def class_map_dtype(count: int) -> np.dtype[np.unsignedinteger[Any]]:
     """Return the type of maps of so many classes: uint8 up to 256, else uint16."""
-    return np.uint8 if count <= 256 else np.uint16
+    return np.dtype(np.uint8 if count <= 256 else np.uint16)
 
 
 def voc_colormap(n: int = 256) -> npt.NDArray[np.uint8]:
@@ -143,7 +143,7 @@ class LabelSet:
         return None if self.background is None else self.names[self.background]
 
     @property
-    def dtype(self) -> type[np.uint8] | type[np.uint16]:
+    def dtype(self) -> np.dtype[np.unsignedinteger[Any]]:
         """Type of class maps: see `class_map_dtype`."""
         return class_map_dtype(len(self.names))
 
@@ -157,7 +157,7 @@ class LabelSet:
     @cached_property
     def lookup(self) -> npt.NDArray[np.uint8]:
         """RGB by value of a class map, uint8 (256, 3) or (65536, 3), read-only: classes, `VOID_COLOR`, else black."""
-        narrow = self.dtype is np.uint8 and (self.ignore is None or self.ignore < 256)
+        narrow = self.dtype == np.uint8 and (self.ignore is None or self.ignore < 256)
         colours = np.zeros((256 if narrow else 65_536, 3), dtype=np.uint8)
         colours[: len(self.names)] = self.palette
         if self.ignore is not None:

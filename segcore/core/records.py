@@ -12,12 +12,15 @@ and has a length (`Text`), and what can be a choice is one.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
 
+from segcore.core.errors import UsageError
+from segcore.core.labels import LABEL_SETS, VOC, LabelSet
 from segcore.core.limits import Limits
 from segcore.core.text import bounded
 
@@ -120,6 +123,56 @@ class WeightsRecord(Record):
         return " (random weights)" if self.kind == "random" else ""
 
 
+class LabelsRef(Record):
+    """Which label set an item has; `RunRecord.labels` has its classes."""
+
+    name: Text
+    classes: PositiveCount
+    sha256: Text
+    """`segcore.core.labels.LabelSet.digest`: of what figures depend on."""
+
+    @classmethod
+    def of(cls, labels: LabelSet) -> Self:
+        """Return the reference to a label set."""
+        return cls(name=labels.name, classes=len(labels), sha256=labels.digest)
+
+    def __str__(self) -> str:
+        """Return for example ``voc (21 classes, sha256 c602f59c0b5e)``."""
+        return f"{self.name} ({self.classes} classes, sha256 {self.sha256[:12]})"
+
+
+class LabelsRecord(Record):
+    """A label set: see `segcore.core.labels.LabelSet`."""
+
+    name: Text
+    names: tuple[Text, ...]
+    colors: tuple[Annotated[str, Field(pattern=r"^#[0-9a-f]{6}$")], ...]
+    """``#rrggbb`` of each class."""
+    background: Count | None = None
+    ignore: Count | None = None
+
+    @classmethod
+    def of(cls, labels: LabelSet) -> Self:
+        """Return the record of a label set."""
+        colors = tuple("#{:02x}{:02x}{:02x}".format(*color) for color in labels.colors)
+        kept = {"background": labels.background, "ignore": labels.ignore}
+        return cls(name=labels.name, names=labels.names, colors=colors, **kept)
+
+    @cached_property
+    def labels(self) -> LabelSet:
+        """The label set, without aliases."""
+        colors = tuple((*bytes.fromhex(color[1:]),) for color in self.colors)
+        return LabelSet(self.name, self.names, colors, {}, self.background, self.ignore)
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        try:
+            _ = self.labels
+        except UsageError as error:
+            raise PydanticCustomError("labels", "{problem}", {"problem": str(error)}) from None
+        return self
+
+
 class CheckRecord(Record):
     """Result of one expectation of a case."""
 
@@ -196,7 +249,7 @@ class DatasetRecord(Record):
     """Accuracy over a dataset under one protocol, in addition to its `AccuracyRecord`.
 
     All figures are shares (0 to 1), by name: ``miou``, ``dice``, ``iou cat`` and so on
-    (`segcore.core.scores.SCORES`); undefined figures (a class in neither masks nor predictions) are omitted.
+    (`segcore.core.scores.score_names`); undefined figures (a class in neither masks nor predictions) are omitted.
     """
 
     name: Text
@@ -216,11 +269,17 @@ class DatasetRecord(Record):
     published: dict[Text, Share] = {}
     """Scores that the publisher of the weights reports for the same dataset and protocol."""
     matrix: tuple[tuple[Count, ...], ...] | None = None
-    """Pixels by target class and predicted class; None if the scores are means over images."""
+    """Pixels by target class and predicted class; None if the scores are means over images,
+    and for more than 256 classes."""
     counts: dict[Text, dict[Text, ClassPixels]] = {}
     """Pixels of each scored image, by its name and by class, from which two runs are compared image by image; none in
     older runs, and with more than `MAX_COUNTED` images."""
     worst: tuple[WorstRecord, ...] = ()
+
+    @property
+    def per_image(self) -> bool:
+        """Whether the scores are means over images, rather than of all pixels together."""
+        return self.protocol == "per-image"
 
     @model_validator(mode="after")
     def _every_score_has_an_interval(self) -> Self:
@@ -302,6 +361,8 @@ class BenchmarkRecord(Record):
     """Of a load item."""
     input_shape: tuple[PositiveCount, PositiveCount, PositiveCount, PositiveCount]
     """(B, 3, H, W) of the model's input."""
+    labels: LabelsRef = LabelsRef.of(VOC)
+    """VOC in files that name none: those of schema version 1 and 2, and early ones of 3."""
     preprocess: Text
     """Name of the preprocessing convention; a change makes runs incomparable."""
     photo_sha256: Text | None = None
@@ -461,6 +522,8 @@ class RunRecord(Record):
     """`BenchmarkRecord.key` of the items that the command line deselected by name, keyword or marker."""
     outcomes: tuple[OutcomeRecord, ...] = ()
     warnings: tuple[WarningRecord, ...] = ()
+    labels: tuple[LabelsRecord, ...] = ()
+    """The label sets of the items, each once."""
 
 
 class Benchmark(Record):
@@ -487,6 +550,11 @@ class Run(Record):
     def leaves_out(self, info: BenchmarkRecord) -> bool:
         """Return whether the command line left an item out of the run."""
         return info.key in self.record.deselected or not info.fits(self.record.selection)
+
+    def labels_of(self, info: BenchmarkRecord) -> LabelSet | None:
+        """Return the label set of an item, None if neither the run nor segcore knows it."""
+        known = (*(record.labels for record in self.record.labels), *LABEL_SETS.values())
+        return next((labels for labels in known if labels.digest == info.labels.sha256), None)
 
     @property
     def name(self) -> str:

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from segcore.core.labels import VOC_CLASSES
-
 Floats = npt.NDArray[np.float64]
 
 MEANS = ("miou", "pixel_accuracy", "mean_accuracy", "frequency_weighted_iou", "dice", "boundary_iou")
-SCORES: tuple[str, ...] = (*MEANS, *(f"iou {name}" for name in VOC_CLASSES))
-"""Names of what `class_scores` returns for the classes of VOC, in its order; all are shares from 0 to 1."""
+
+
+def score_names(classes: Iterable[str]) -> tuple[str, ...]:
+    """Return the names of what `class_scores` returns, in its order: the means, then the IoU of each class."""
+    return (*MEANS, *(f"iou {name}" for name in classes))
 
 
 def class_scores(counts: npt.NDArray[Any], boundary: npt.NDArray[Any] | None = None) -> Floats:

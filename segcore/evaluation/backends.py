@@ -105,7 +105,7 @@ def benchmark_backends(
     Raises:
         DeviceError: a backend is not available.
         ImageError: a photo cannot be read.
-        ModelError: the reference's logits are not finite, or no logits of the 21 classes.
+        ModelError: the reference's logits are not finite, or no logits of its classes.
     """
     segmenters: dict[Backend, Segmenter] = {}
     parities: dict[Backend, Parity] = {}
@@ -122,7 +122,8 @@ def benchmark_backends(
             continue
         segmenters[backend] = segmenter
         wanted = wanted or logits
-        parities[backend] = pooled(map(logits_parity, wanted, logits))
+        pairs = zip(wanted, logits, strict=True)
+        parities[backend] = pooled(logits_parity(*pair, len(segmenter.labels)) for pair in pairs)
         segmenter(photos[0])
     progress(f"{rounds} rounds")
     seconds = interleave({backend: partial(s.run, [photos[0]]) for backend, s in segmenters.items()}, rounds)

@@ -12,12 +12,11 @@ from pathlib import Path
 import numpy as np
 
 from segcore.core.errors import UsageError
-from segcore.core.labels import VOC, LabelSet
 from segcore.core.records import DatasetRecord, WorstRecord
-from segcore.core.scores import SCORES
+from segcore.core.scores import score_names
 from segcore.evaluation.journal import Journal
 from segcore.evaluation.protocols import Scale, ScoringProtocol, choose
-from segcore.evaluation.scoring import ImageScore, Predictor, ScoringTask, score_chunks
+from segcore.evaluation.scoring import ImageScore, Predictor, ScoringTask, count_cells, score_chunks
 from segcore.evaluation.tally import Sums, Tally
 from segcore.inference import models
 from segcore.inference.pipeline import Segmenter
@@ -26,6 +25,8 @@ from segcore.inputs.datasets import Dataset, fit
 Engine = Callable[[ScoringTask, Sequence[Sequence[int]]], Generator[ImageScore, None, None]]
 """Scores the pairs in chunks of indices, each once, in any order."""
 
+MOST_CLASSES = 4096
+"""Of a dataset's scores: the sums for the confidence intervals take 48 kB for each class."""
 _PUBLISHED = ("coco-val", 5000, "torchvision-references")
 """Dataset, number of images and protocol of torchvision's published figures ("COCO-val2017-VOC-labels")."""
 
@@ -119,22 +120,28 @@ def evaluate(
             order (`Dataset.shuffled`), and the result is of those that were.
 
     Raises:
-        UsageError: a protocol is unknown, or requires another size; or the dataset has classes that are not the
-            model's, and nothing says what they count as.
+        UsageError: a protocol is unknown, or requires another size; there are too many classes; or the dataset has
+            classes that are not the model's, and nothing says what they count as.
         RecordError: the journal cannot be used.
         OutputError: the journal cannot be written.
     """
     start = time.perf_counter()
     chosen = choose(protocols, segmenter.size)
-    dataset = fit(dataset, labels_of(segmenter))
+    labels = segmenter.labels
+    dataset = fit(dataset, labels)
     scales = tuple(dict.fromkeys(protocol.scale for protocol in chosen))
+    if len(labels) > MOST_CLASSES:
+        raise UsageError(
+            f"datasets are scored with at most {MOST_CLASSES:,} classes, {labels.name} has {len(labels):,}: merge some"
+        )
     task = ScoringTask(dataset.shuffled() if enough else dataset, scales, options.batch, options.workers)
-    tally, resumed = Tally(chosen, options.worst), 0
+    tally, resumed = Tally(chosen, options.worst, labels), 0
     with ExitStack() as stack:
         journal = None
         if options.journal is not None:
             identity = _identity(segmenter, dataset, scales)
-            journal = stack.enter_context(closing(Journal(options.journal, identity, options.resume)))
+            opened = Journal(options.journal, identity, options.resume, count_cells(labels))
+            journal = stack.enter_context(closing(opened))
         with closing(_scores(task, journal, engine or partial(score_chunks, segmenter))) as scores:
             for score, is_new in scores:
                 tally.add(score)
@@ -160,11 +167,6 @@ def evaluate(
     return evaluation
 
 
-def labels_of(segmenter: Predictor) -> LabelSet:
-    """Return the classes of a model; VOC's if it is no `Segmenter` and does not say."""
-    return getattr(segmenter, "labels", VOC)
-
-
 def _scores(
     task: ScoringTask, journal: Journal | None, engine: Engine
 ) -> Generator[tuple[ImageScore, bool], None, None]:
@@ -183,7 +185,11 @@ def _scores(
 
 def _identity(segmenter: Predictor, dataset: Dataset, scales: Sequence[Scale]) -> Mapping[str, object]:
     """Return what determines the scores of an image, up to rounding."""
-    model: dict[str, object] = {"model": type(segmenter).__name__, "size": segmenter.size}
+    model: dict[str, object] = {
+        "model": type(segmenter).__name__,
+        "size": segmenter.size,
+        "labels": segmenter.labels.digest,
+    }
     if isinstance(segmenter, Segmenter):
         model |= {"model": segmenter.model_name, "weights": segmenter.weights.sha256}
         model |= {"runtime": segmenter.runtime, "precision": segmenter.precision}
@@ -194,7 +200,7 @@ def _identity(segmenter: Predictor, dataset: Dataset, scales: Sequence[Scale]) -
 
 def _result(segmenter: Predictor, dataset: Dataset, tally: Tally, sums: Sums) -> DatasetRecord:
     label_map = dataset.label_map
-    figures = zip(SCORES, sums.scores().tolist(), sums.intervals().T.tolist(), strict=True)
+    figures = zip(score_names(segmenter.labels.names), sums.scores().tolist(), sums.intervals().T.tolist(), strict=True)
     known = {name: (value, ends) for name, value, ends in figures if not np.isnan(value)}
     return DatasetRecord(
         name=dataset.name,
@@ -213,7 +219,7 @@ def _result(segmenter: Predictor, dataset: Dataset, tally: Tally, sums: Sums) ->
 
 
 def published_figures(segmenter: Predictor, dataset: Dataset, protocol: ScoringProtocol) -> dict[str, float]:
-    """Return torchvision's published figures by name of `SCORES`, or none if they do not apply.
+    """Return torchvision's published figures by name of `score_names`, or none if they do not apply.
 
     They apply to the pretrained weights on all of COCO val2017 under torchvision's own protocol.
     """

@@ -7,11 +7,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from segcore.core.labels import VOC_CLASSES, ClassMap
+from segcore.core.labels import ClassMap, LabelSet
 from segcore.core.records import AccuracyRecord, CheckRecord
-from segcore.evaluation.metrics import METRIC_VOC, confusion_matrix, iou_per_class, mean_iou, pixel_accuracy
+from segcore.core.scores import MEANS, class_scores
+from segcore.evaluation.metrics import class_totals, metric_name
 from segcore.inference.pipeline import SegmentationResult
-from segcore.inputs.cases import Case
+from segcore.inputs.cases import Case, Expectations
 
 SHOWN_CLASSES = 5
 
@@ -20,31 +21,31 @@ def check_expectations(case: Case, result: SegmentationResult, target: ClassMap 
     """Return what was seen in the photo of a case, with a check for each of its expectations.
 
     Args:
-        case: with its expectations.
+        case: with its expectations, of classes that the model has (`segcore.inputs.cases.reason_against`).
         result: of its photo.
-        target: its ground truth, upright, uint8 (H, W), if any (`segcore.inputs.images.load_pair`).
+        target: its ground truth, upright, (H, W), if any (`segcore.inputs.images.load_pair`).
 
     Raises:
         DatasetError: ground truth and photo differ in size.
     """
-    scores = _scores(target, result.class_map) if target is not None else {}
+    scores = _scores(target, result.class_map, result.labels) if target is not None else {}
     record = AccuracyRecord(dominant=result.dominant, fractions=result.fractions, **scores)
-    return record.model_copy(update={"checks": tuple(_checks(case, record))})
+    return record.model_copy(update={"checks": tuple(_checks(case.expect.in_labels(result.labels), record))})
 
 
-def _scores(target: ClassMap, prediction: ClassMap) -> dict[str, Any]:
-    matrix = confusion_matrix(target, prediction)
-    iou = zip(VOC_CLASSES, iou_per_class(matrix).tolist(), strict=True)
+def _scores(target: ClassMap, prediction: ClassMap, labels: LabelSet) -> dict[str, Any]:
+    figures = class_scores(class_totals(target, prediction, labels)).tolist()
+    means = dict(zip(MEANS, figures, strict=False))
+    iou = zip(labels.names, figures[len(MEANS) :], strict=True)
     return {
         "iou": {name: value for name, value in iou if not math.isnan(value)},
-        "miou": mean_iou(matrix),
-        "pixel_accuracy": pixel_accuracy(matrix),
-        "metric": METRIC_VOC,
+        "miou": means["miou"],
+        "pixel_accuracy": means["pixel_accuracy"],
+        "metric": metric_name(labels),
     }
 
 
-def _checks(case: Case, record: AccuracyRecord) -> Iterator[CheckRecord]:
-    expect = case.expect
+def _checks(expect: Expectations, record: AccuracyRecord) -> Iterator[CheckRecord]:
     if expect.dominant is not None:
         passed = record.dominant == expect.dominant
         yield CheckRecord(name="dominant class", wanted=expect.dominant, found=record.dominant, passed=passed)

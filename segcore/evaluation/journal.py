@@ -21,7 +21,7 @@ from filelock import FileLock, Timeout
 
 from segcore.core.errors import OutputError, RecordError
 from segcore.core.files import is_replaced
-from segcore.evaluation.scoring import COUNT_CELLS, Counts, ImageScore
+from segcore.evaluation.scoring import Counts, ImageScore
 
 _FORMAT = 2
 _SYNC_S = 1.0
@@ -37,6 +37,7 @@ class Journal:
         path: JSON lines.
         identity: what determines the scores; must be equal when resuming.
         resume: keep the existing journal instead of starting a new one.
+        cells: length of a row of counts (`segcore.evaluation.scoring.count_cells`).
 
     Raises:
         RecordError: another process has the journal open, or it is that of another evaluation, or of one that did not
@@ -44,8 +45,9 @@ class Journal:
         OutputError: the file cannot be written.
     """
 
-    def __init__(self, path: Path, identity: Mapping[str, object], resume: bool) -> None:
+    def __init__(self, path: Path, identity: Mapping[str, object], resume: bool, cells: int) -> None:
         self._path = path
+        self._cells = cells
         self._synced = time.monotonic()
         self._head = json.dumps({"segcore journal": _FORMAT, **identity}, sort_keys=True).encode()[:-1]
         with ExitStack() as stack, self._writing("choose another --out"):
@@ -120,7 +122,7 @@ class Journal:
                 entry = json.loads(line)
                 if entry.pop("crc") != _checksum(entry):
                     raise ValueError("its checksum differs")
-                counts = {scale: _dense(*cells) for scale, cells in entry["counts"].items()}
+                counts = {scale: _dense(self._cells, *cells) for scale, cells in entry["counts"].items()}
                 yield ImageScore(entry["name"], counts, float(entry["forward_s"]))
             except (ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
                 raise RecordError(
@@ -171,7 +173,7 @@ def _sparse(row: Counts) -> tuple[list[int], list[int]]:
     return cells.tolist(), row[cells].tolist()
 
 
-def _dense(cells: list[int], values: list[int]) -> Counts:
-    row = np.zeros(COUNT_CELLS, dtype=np.int64)
+def _dense(length: int, cells: list[int], values: list[int]) -> Counts:
+    row = np.zeros(length, dtype=np.int64)
     row[cells] = values
     return row

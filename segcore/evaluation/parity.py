@@ -10,7 +10,8 @@ import numpy as np
 import torch
 
 from segcore.core.records import CheckRecord
-from segcore.evaluation.metrics import ConfusionMatrix, mean_iou
+from segcore.core.scores import MEANS, class_scores
+from segcore.evaluation.metrics import Totals
 from segcore.inference.decode import argmax_classes, margin_map
 from segcore.inference.pipeline import Segmenter
 from segcore.inference.preprocess import Photo
@@ -26,8 +27,8 @@ Float32 kernels differ by some 1e-6 of that logit, bfloat16 ones by some 1e-3, i
 class Parity:
     """Pixel counts at model scale and the largest error of a logit, over one photo or several."""
 
-    matrix: ConfusionMatrix
-    """Pixels by the reference's class and the class found, int64 (classes, classes)."""
+    totals: Totals
+    """Pixels per class, int64 (n, 3): of the reference's class and found to be it, of the reference's class, found."""
     unlike: int
     """Pixels of another class although the reference was sure of its own (`CLEAR_MARGIN`), or not finite. If the
     reference returns class maps, nothing says where it was sure, and every pixel of another class counts."""
@@ -37,14 +38,18 @@ class Parity:
     """Of the reference; None if it has none."""
 
     @property
+    def _pixels(self) -> int:
+        return int(self.totals[:, 1].sum())
+
+    @property
     def equal_share(self) -> float:
         """Share of pixels with the reference's class."""
-        return float(np.trace(self.matrix) / self.matrix.sum())
+        return float(self.totals[:, 0].sum() / self._pixels)
 
     @property
     def unlike_share(self) -> float:
         """Share of pixels that differ although the reference was sure."""
-        return float(self.unlike / self.matrix.sum())
+        return float(self.unlike / self._pixels)
 
     @property
     def relative_error(self) -> float | None:
@@ -56,7 +61,7 @@ class Parity:
     @property
     def miou_drop(self) -> float:
         """1 minus the mean IoU with the reference's class maps as the truth."""
-        return 1 - mean_iou(self.matrix)
+        return float(1 - class_scores(self.totals)[MEANS.index("miou")])
 
     @property
     def finite(self) -> bool:
@@ -100,15 +105,16 @@ def logits_parity(reference: torch.Tensor, found: torch.Tensor, classes: int | N
         error = math.inf if broken.any() else None
     if len(with_logits) == 2 and error is None:
         error = float((reference - found).abs().max())
-    pairs = np.bincount(wanted.ravel().astype(np.int64) * count + seen.ravel(), minlength=count * count)
-    return Parity(pairs.reshape(count, count), int(differing.sum()), error, largest)
+    parts = (wanted[wanted == seen], wanted.ravel(), seen.ravel())
+    totals = np.stack([np.bincount(part, minlength=count) for part in parts], axis=1)
+    return Parity(totals, int(differing.sum()), error, largest)
 
 
 def pooled(parities: Iterable[Parity]) -> Parity:
     """Return the parity over several photos: counts are added, errors and logits are the largest."""
     found = list(parities)
     return Parity(
-        np.sum([parity.matrix for parity in found], axis=0),
+        np.sum([parity.totals for parity in found], axis=0),
         sum(parity.unlike for parity in found),
         _largest(parity.largest_error for parity in found),
         _largest(parity.largest_logit for parity in found),
@@ -128,12 +134,22 @@ def reference_of(segmenter: Segmenter) -> Segmenter:
     """Return the same network on the reference backend and the same device."""
     runtime, precision = REFERENCE
     return Segmenter(
-        segmenter.model, device=segmenter.device, size=segmenter.size, runtime=runtime, precision=precision
+        segmenter.model,
+        device=segmenter.device,
+        size=segmenter.size,
+        runtime=runtime,
+        precision=precision,
+        labels=segmenter.labels,
     )
 
 
 def photo_logits(segmenter: Segmenter, photo: Photo, size: int | None = None) -> torch.Tensor:
-    """Return the logits of a photo at model scale, float32 (21, h, w) with min(h, w) = size (the segmenter's if None).
+    """Return the logits of a photo at model scale, float32 (classes, h, w) with min(h, w) = size.
+
+    Args:
+        segmenter: the model.
+        photo: to run it on.
+        size: shorter side at model scale; that of the segmenter if None.
 
     Raises:
         ImageError: the photo cannot be read.

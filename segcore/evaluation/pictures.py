@@ -37,7 +37,7 @@ def save_pictures(result: SegmentationResult, record: AccuracyRecord, directory:
         OutputError: a file cannot be written.
     """
     names = {"class_map": f"{name}.classes.png", "photo": f"{name}.photo.jpg", "overlay": f"{name}.overlay.jpg"}
-    save_indexed_png(result.class_map, directory / names["class_map"])
+    save_indexed_png(result.class_map, directory / names["class_map"], result.labels)
     if result.margins is not None:
         names["margin_map"] = f"{name}.margin.png"
         grey = np.clip(np.rint(result.margins / MARGIN_PNG_STEP), 0, 255).astype(np.uint8)
@@ -71,7 +71,8 @@ def save_worst(
             with torch.inference_mode():
                 logits = segmenter.forward(segmenter.prepare(photo)[None])[0]
             prediction = upsample_class_map(logits, *target.shape)
-            row = side_by_side(photo, blend(photo, target, 0.7), blend(photo, prediction, 0.7))
+            painted = (blend(photo, classes, 0.7, segmenter.labels) for classes in (target, prediction))
+            row = side_by_side(photo, *painted)
             _save(Image.fromarray(row), path, "JPEG")
         except SegcoreError as error:
             problems.append(str(error))

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from segcore.core.errors import UsageError, nearest_hint
+from segcore.core.labels import LabelSet
+from segcore.evaluation.metrics import ignored
 
 Scale = Literal["photo", "model"]
 
@@ -20,8 +22,8 @@ class ScoringProtocol:
     """A method of turning predictions into figures."""
 
     name: str
-    description: str
-    """Stored in records: figures with different descriptions are not comparable."""
+    steps: str
+    """What is done, with a gap for the pixels that are ignored."""
     scale: Scale = "photo"
     """Score at the photo's own size, or at the size the model saw with the target resized to it."""
     per_image: bool = False
@@ -29,22 +31,26 @@ class ScoringProtocol:
     size: int | None = None
     """Shorter side at model scale that the protocol requires, if any."""
 
+    def description(self, labels: LabelSet) -> str:
+        """Return what is stored in records: figures with different descriptions are not comparable."""
+        return self.steps.format(ignored=ignored(labels))
+
 
 _ALL = (
     ScoringProtocol(
         "voc-original",
-        "logits interpolated to the photo's own size, 255 ignored, one confusion matrix, mean over classes present",
+        "logits interpolated to the photo's own size, {ignored}, one confusion matrix, mean over classes present",
     ),
     ScoringProtocol(
         # pytorch/vision references/segmentation: presets.py (RandomResize of both, the mask by nearest), train.py
         "torchvision-references",
-        "shorter side 520, target resized by nearest, 255 ignored, one confusion matrix, mean over classes present",
+        "shorter side 520, target resized by nearest, {ignored}, one confusion matrix, mean over classes present",
         scale="model",
         size=520,
     ),
     ScoringProtocol(
         "per-image",
-        "logits interpolated to the photo's own size, 255 ignored, mean over images of each image's figures",
+        "logits interpolated to the photo's own size, {ignored}, mean over images of each image's figures",
         per_image=True,
     ),
 )

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from segcore.core.labels import VOC_CLASSES
 from segcore.core.records import AccuracyRecord, BenchmarkRecord, WorstRecord
 from segcore.evaluation.datasets import Evaluation
 from segcore.evaluation.protocols import PROTOCOLS
-from segcore.inference.pipeline import Segmenter
+from segcore.inference.pipeline import Segmenter, dominant_class
 from segcore.inference.recording import record_of
 
 
@@ -20,7 +19,7 @@ def records_of(
         segmenter: the model that was scored.
         worst: the worst images, with their pictures.
     """
-    objects = [name for name in evaluation.fractions if name != VOC_CLASSES[0]]
+    labels = segmenter.labels
     return tuple(
         record_of(
             segmenter,
@@ -28,13 +27,13 @@ def records_of(
             case=f"{result.name}.{result.protocol}",
             input_shape=(1, 3, segmenter.size, segmenter.size),  # at least: photos differ in their longer side
             accuracy=AccuracyRecord(
-                dominant=objects[0] if objects else VOC_CLASSES[0],
+                dominant=dominant_class(evaluation.fractions, labels),
                 fractions=evaluation.fractions,
-                iou={name: result.scores[f"iou {name}"] for name in VOC_CLASSES if f"iou {name}" in result.scores},
+                iou={name: result.scores[f"iou {name}"] for name in labels.names if f"iou {name}" in result.scores},
                 miou=result.scores.get("miou"),
                 pixel_accuracy=result.scores.get("pixel_accuracy"),
                 metric=f"{result.protocol} on {result.images + len(result.failed)} images of {result.name} "
-                f"(names {result.sha256[:12]}): {PROTOCOLS[result.protocol].description}",
+                f"(names {result.sha256[:12]}): {PROTOCOLS[result.protocol].description(labels)}",
             ),
             dataset=result.model_copy(update={"worst": worst}),
             order=order,

@@ -16,25 +16,46 @@ import torch
 from PIL import Image
 
 from segcore.core.errors import ProgramError, SegcoreError
-from segcore.core.labels import NUM_CLASSES, ClassMap
-from segcore.evaluation.metrics import BoundaryCounts, ConfusionMatrix, boundary_counts, confusion_matrix
+from segcore.core.labels import VOC, ClassMap, LabelSet
+from segcore.evaluation.metrics import (
+    MATRIX_CLASSES,
+    BoundaryCounts,
+    ConfusionMatrix,
+    Totals,
+    boundary_counts,
+    class_counts,
+    class_totals,
+    confusion_matrix,
+)
 from segcore.evaluation.protocols import Scale
 from segcore.inference.decode import RgbImage, argmax_classes, check_logits, upsample_class_map
 from segcore.inference.pipeline import Segmenter
 from segcore.inputs.datasets import Dataset
 
 Counts = npt.NDArray[np.int64]
-"""Confusion matrix and boundary counts of one image in one row, int64 (504,): see `split_counts`."""
-
-_MATRIX_CELLS = NUM_CLASSES * NUM_CLASSES
-COUNT_CELLS = _MATRIX_CELLS + NUM_CLASSES * 3
+"""Confusion matrix (above `MATRIX_CLASSES` classes: totals) and boundary counts of one image, one row of int64."""
 
 
-def split_counts(counts: Counts) -> tuple[ConfusionMatrix, BoundaryCounts]:
-    """Return matrix (..., 21, 21) and boundary counts (..., 21, 3) of rows of counts, int64 (..., 504)."""
-    matrix, boundary = counts[..., :_MATRIX_CELLS], counts[..., _MATRIX_CELLS:]
-    lead = counts.shape[:-1]
-    return matrix.reshape(*lead, NUM_CLASSES, NUM_CLASSES), boundary.reshape(*lead, NUM_CLASSES, 3)
+def count_cells(labels: LabelSet) -> int:
+    """Return the length of a row of counts: 504 for VOC."""
+    return len(labels) * (_wide(labels) + 3)
+
+
+def _wide(labels: LabelSet) -> int:
+    return len(labels) if len(labels) <= MATRIX_CLASSES else 3
+
+
+def split_counts(counts: Counts, labels: LabelSet = VOC) -> tuple[ConfusionMatrix | Totals, BoundaryCounts]:
+    """Return matrix (..., n, n) or totals (..., n, 3), and boundary counts (..., n, 3), of rows of counts."""
+    cells, lead = len(labels) * _wide(labels), counts.shape[:-1]
+    first, boundary = counts[..., :cells], counts[..., cells:]
+    return first.reshape(*lead, len(labels), _wide(labels)), boundary.reshape(*lead, len(labels), 3)
+
+
+def split_totals(counts: Counts, labels: LabelSet) -> tuple[Totals, BoundaryCounts]:
+    """Return totals (..., n, 3) and boundary counts (..., n, 3) of rows of counts, from which all figures follow."""
+    first, boundary = split_counts(counts, labels)
+    return (class_counts(first) if len(labels) <= MATRIX_CLASSES else first), boundary
 
 
 class Predictor(Protocol):
@@ -42,12 +63,14 @@ class Predictor(Protocol):
 
     size: int
     """Shorter side of the model's input, pixels."""
+    labels: LabelSet
+    """The classes, which are also those of the masks."""
 
     def prepare(self, photo: RgbImage) -> torch.Tensor:
         """Return the input (3, h, w) for a photo, uint8 RGB (H, W, 3); called from several threads."""
 
     def forward(self, batch: torch.Tensor) -> torch.Tensor:
-        """Return logits (B, 21, h, w) for inputs (B, 3, h, w) of one shape; called from one thread."""
+        """Return logits (B, classes, h, w) for inputs (B, 3, h, w) of one shape; called from one thread."""
 
 
 @dataclass(frozen=True)
@@ -90,13 +113,14 @@ class _Loaded:
     input: torch.Tensor
 
 
-def score_pair(target: ClassMap, logits: torch.Tensor, scale: Scale) -> Counts:
-    """Return the counts of one image, int64 (504,).
+def score_pair(target: ClassMap, logits: torch.Tensor, scale: Scale, labels: LabelSet = VOC) -> Counts:
+    """Return the counts of one image, int64 (`count_cells`,).
 
     Args:
-        target: uint8 (H, W).
-        logits: float (21, h, w).
+        target: uint8 or uint16 (H, W).
+        logits: float (classes, h, w).
         scale: ``photo`` interpolates the logits to (H, W), ``model`` resizes the target to (h, w) by nearest (Pillow).
+        labels: the classes.
     """
     if scale == "photo":
         prediction = upsample_class_map(logits, *target.shape)
@@ -105,8 +129,9 @@ def score_pair(target: ClassMap, logits: torch.Tensor, scale: Scale) -> Counts:
         if prediction.shape != target.shape:
             width_height = prediction.shape[::-1]
             target = np.asarray(Image.fromarray(target).resize(width_height, Image.Resampling.NEAREST))
-    matrix = confusion_matrix(target, prediction)
-    return np.concatenate([matrix.ravel(), boundary_counts(target, prediction).ravel()])
+    count = confusion_matrix if len(labels) <= MATRIX_CLASSES else class_totals
+    boundary = boundary_counts(target, prediction, labels)
+    return np.concatenate([count(target, prediction, labels).ravel(), boundary.ravel()])
 
 
 def score_chunks(
@@ -125,7 +150,7 @@ def score_chunks(
                     yield batch
                     continue
                 logits = runner.submit(_forward, predictor, batch)
-                waiting.append(scorer.submit(_score_batch, batch, logits, task.scales))
+                waiting.append(scorer.submit(_score_batch, batch, logits, task.scales, predictor.labels))
                 while len(waiting) > 2:
                     yield from waiting.popleft().result()
             while waiting:
@@ -174,14 +199,19 @@ def _forward(predictor: Predictor, batch: list[_Loaded]) -> tuple[list[torch.Ten
     outputs: list[torch.Tensor | ProgramError]
     try:
         logits = predictor.forward(inputs)
-        outputs = list(logits if isinstance(predictor, Segmenter) else check_logits(logits, inputs.shape))
+        outputs = list(
+            logits if isinstance(predictor, Segmenter) else check_logits(logits, inputs.shape, labels=predictor.labels)
+        )
     except ProgramError as error:
         outputs = [error] if len(batch) == 1 else [_forward(predictor, [loaded])[0][0] for loaded in batch]
     return outputs, (time.perf_counter() - start) / len(batch)
 
 
 def _score_batch(
-    batch: list[_Loaded], run: Future[tuple[list[torch.Tensor | ProgramError], float]], scales: tuple[Scale, ...]
+    batch: list[_Loaded],
+    run: Future[tuple[list[torch.Tensor | ProgramError], float]],
+    scales: tuple[Scale, ...],
+    labels: LabelSet,
 ) -> list[ImageScore]:
     outputs, seconds = run.result()
     scores = []
@@ -189,7 +219,7 @@ def _score_batch(
         try:
             if isinstance(row, ProgramError):
                 raise row
-            counts = {scale: score_pair(loaded.target, row, scale) for scale in scales}
+            counts = {scale: score_pair(loaded.target, row, scale, labels) for scale in scales}
             scores.append(ImageScore(loaded.name, counts, seconds))
         except SegcoreError as error:
             scores.append(ImageScore(loaded.name, error=f"{loaded.name}: {error}"))

@@ -14,12 +14,12 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from segcore.core.labels import NUM_CLASSES, VOC_CLASSES
+from segcore.core.labels import VOC, LabelSet
 from segcore.core.records import MAX_COUNTED, ClassPixels
-from segcore.core.scores import SCORES, Floats
-from segcore.evaluation.metrics import class_counts, scores
+from segcore.core.scores import MEANS, Floats, class_scores, score_names
+from segcore.evaluation.metrics import MATRIX_CLASSES
 from segcore.evaluation.protocols import Scale, ScoringProtocol
-from segcore.evaluation.scoring import COUNT_CELLS, Counts, ImageScore, split_counts
+from segcore.evaluation.scoring import Counts, ImageScore, count_cells, split_counts, split_totals
 
 REPLICATES = 1000
 CONFIDENCE = 0.95
@@ -30,42 +30,51 @@ _ONE = 1 << 40
 class Sums:
     """Running sums of one protocol, and of its bootstrap replicates."""
 
-    def __init__(self, protocol: ScoringProtocol) -> None:
+    def __init__(self, protocol: ScoringProtocol, labels: LabelSet = VOC) -> None:
         self.protocol = protocol
-        cells = 2 * len(SCORES) if protocol.per_image else COUNT_CELLS
+        self._labels = labels
+        self._figures = len(score_names(labels.names))
+        cells = 2 * self._figures if protocol.per_image else 2 * 3 * len(labels)
         self._total = np.zeros(cells, dtype=np.int64)
         self._replicates = np.zeros((cells, REPLICATES), dtype=np.int64)
+        self._counts = np.zeros(count_cells(labels), dtype=np.int64)
 
     def add(self, counts: Counts, weights: npt.NDArray[np.int64]) -> None:
-        """Add the counts of one image, int64 (504,), with its weight in each replicate, int64 (1000,)."""
-        row = _fixed_point(scores(*split_counts(counts))) if self.protocol.per_image else counts
-        cells = np.flatnonzero(row)  # an image has a few classes, hence a few of the 504 cells
+        """Add the counts of one image, int64 (`count_cells`,), with its weight in each replicate, int64 (1000,)."""
+        self._counts += counts
+        totals, boundary = split_totals(counts, self._labels)
+        if self.protocol.per_image:
+            row = _fixed_point(class_scores(totals, boundary))
+        else:
+            row = np.concatenate([totals.ravel(), boundary.ravel()])
+        cells = np.flatnonzero(row)  # an image has a few of the classes
         self._total[cells] += row[cells]
         self._replicates[cells] += row[cells, None] * weights
 
     def scores(self) -> Floats:
-        """Return the current figures, float64 (27,), in the order of `SCORES`."""
+        """Return the current figures, float64 (n + 6,), in the order of `score_names`."""
         return self._scores(self._total)
 
     def intervals(self) -> Floats:
-        """Return the lower and upper ends of the percentile intervals, float64 (2, 27); NaN where undefined."""
+        """Return the lower and upper ends of the percentile intervals, float64 (2, n + 6); NaN where undefined."""
         replicates = self._scores(self._replicates.T)
-        ends = np.full((2, len(SCORES)), np.nan)
+        ends = np.full((2, self._figures), np.nan)
         known = ~np.isnan(replicates).all(axis=0)
         tail = 100 * (1 - CONFIDENCE) / 2
         ends[:, known] = np.nanpercentile(replicates[:, known], [tail, 100 - tail], axis=0)
         return ends
 
     def matrix(self) -> tuple[tuple[int, ...], ...] | None:
-        """Return the confusion matrix as rows of integers, or None if the figures are means over images."""
-        if self.protocol.per_image:
+        """Return the confusion matrix as rows of integers; None for means over images, and for too many classes."""
+        if self.protocol.per_image or len(self._labels) > MATRIX_CLASSES:
             return None
-        return tuple(tuple(row) for row in split_counts(self._total)[0].tolist())
+        return tuple(tuple(row) for row in split_counts(self._counts, self._labels)[0].tolist())
 
     def _scores(self, rows: npt.NDArray[np.int64]) -> Floats:
         if not self.protocol.per_image:
-            return scores(*split_counts(rows))
-        sums, images = rows[..., : len(SCORES)], rows[..., len(SCORES) :]
+            parts = rows.reshape(*rows.shape[:-1], 2, len(self._labels), 3)
+            return class_scores(parts[..., 0, :, :], parts[..., 1, :, :])
+        sums, images = rows[..., : self._figures], rows[..., self._figures :]
         return np.where(images > 0, sums / np.maximum(images, 1) / _ONE, np.nan)
 
 
@@ -80,15 +89,17 @@ class Tally:
     Args:
         protocols: at least one; progress shows the figures of the first, and its scale ranks the images.
         worst: number of worst images to keep.
+        labels: the classes.
     """
 
-    def __init__(self, protocols: Sequence[ScoringProtocol], worst: int) -> None:
-        self.sums = tuple(Sums(protocol) for protocol in protocols)
+    def __init__(self, protocols: Sequence[ScoringProtocol], worst: int, labels: LabelSet = VOC) -> None:
+        self.labels = labels
+        self.sums = tuple(Sums(protocol, labels) for protocol in protocols)
         self.names: set[str] = set()
         """Of all images, scored or failed."""
         self.images = 0
         self.forward_s = 0.0
-        self._predicted = np.zeros(NUM_CLASSES, dtype=np.int64)
+        self._predicted = np.zeros(len(labels), dtype=np.int64)
         self.failed: dict[str, str] = {}
         self.worst: list[tuple[float, str]] = []
         """mIoU and name of the worst images, lowest first; images without a scored pixel are left out."""
@@ -113,10 +124,10 @@ class Tally:
             sums.add(score.counts[sums.protocol.scale], weights)
         if self.images <= MAX_COUNTED:
             for scale, counts in self._counts.items():
-                counts[score.name] = class_pixels(score.counts[scale])
-        matrix, boundary = split_counts(score.counts[self.sums[0].protocol.scale])
-        self._predicted += matrix.sum(axis=0)
-        miou = float(scores(matrix, boundary)[SCORES.index("miou")])
+                counts[score.name] = class_pixels(score.counts[scale], self.labels)
+        totals, boundary = split_totals(score.counts[self.sums[0].protocol.scale], self.labels)
+        self._predicted += totals[:, 2]
+        miou = float(class_scores(totals, boundary)[MEANS.index("miou")])
         if not np.isnan(miou):
             self.worst = sorted([*self.worst, (miou, score.name)])[: self._keep]
 
@@ -127,17 +138,16 @@ class Tally:
     def fractions(self) -> dict[str, float]:
         """Return shares of the scored pixels by predicted class, largest first, at the scale of the first protocol."""
         shares = self._predicted / max(1, self._predicted.sum())
-        return {VOC_CLASSES[i]: float(shares[i]) for i in np.argsort(-shares, kind="stable") if shares[i] > 0}
+        return {self.labels.names[i]: float(shares[i]) for i in np.argsort(-shares, kind="stable") if shares[i] > 0}
 
     @property
     def running_miou(self) -> float:
         """Running mIoU of the first protocol over the images so far; NaN before the first image."""
-        return float(self.sums[0].scores()[SCORES.index("miou")])
+        return float(self.sums[0].scores()[MEANS.index("miou")])
 
 
-def class_pixels(counts: Counts) -> dict[str, ClassPixels]:
-    """Return the counts of one image, int64 (504,), by class that is in its mask, its prediction or a contour."""
-    matrix, boundary = split_counts(counts)
-    rows = np.concatenate([class_counts(matrix), boundary], axis=-1)
+def class_pixels(counts: Counts, labels: LabelSet) -> dict[str, ClassPixels]:
+    """Return the counts of one image, int64 (`count_cells`,), by class in its mask, its prediction or a contour."""
+    rows = np.concatenate(split_totals(counts, labels), axis=-1)
     present = np.flatnonzero(rows.any(axis=-1))
-    return {VOC_CLASSES[label]: tuple(rows[label].tolist()) for label in present}
+    return {labels.names[index]: tuple(rows[index].tolist()) for index in present}

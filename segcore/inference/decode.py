@@ -94,7 +94,7 @@ def argmax_classes(logits: torch.Tensor) -> torch.Tensor:
     if not logits.is_floating_point():
         return logits
     dtype = class_map_dtype(logits.shape[1])
-    narrow = torch.uint8 if dtype is np.uint8 else torch.uint16
+    narrow = torch.uint8 if dtype == np.uint8 else torch.uint16
     if logits.device.type != "cpu" or logits.dtype != torch.float32:
         return logits.argmax(dim=1).to(narrow)
     # torch reads the classes of one pixel at a time, a stride of H * W; plane by plane is 7 times as fast.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from segcore.core.records import BenchmarkRecord, Kind
+from segcore.core.records import BenchmarkRecord, Kind, LabelsRef
 from segcore.inference import models
 from segcore.inference.pipeline import Segmenter
 from segcore.inference.preprocess import PREPROCESS
@@ -50,6 +50,7 @@ def record_of(
         size=size or segmenter.size,
         batch=batch,
         input_shape=input_shape,
+        labels=LabelsRef.of(segmenter.labels),
         preprocess=PREPROCESS,
         **fields,
     )

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -20,12 +20,18 @@ from PIL import Image, ImageOps
 
 from segcore.core.errors import DatasetError, ImageError, NotInstalledError, nearest_hint
 from segcore.core.image_files import PHOTO_FORMATS, exif_orientation, image_errors, load_indices, open_image
+from segcore.core.labels import ClassMap
 
 Pixels = npt.NDArray[np.uint8]
-Pair = tuple[Pixels, Pixels]
-"""Photo, uint8 RGB (H, W, 3), and class mask, uint8 (H, W): 0 to 20, and 255 for pixels that are not scored."""
-MaskReader = Callable[[Path], tuple[Pixels, int]]
+Pair = tuple[Pixels, ClassMap]
+"""Photo, uint8 RGB (H, W, 3), and class mask, (H, W): indices of a label set, and its `ignore` for what is not scored.
+
+VOC's are 0 to 20, and 255."""
+
+MaskReader = Callable[[Path], tuple[ClassMap, int]]
 """Returns the class indices in a file, (H, W), as stored, and its EXIF orientation; can be pickled."""
+
+_Array = TypeVar("_Array", bound=npt.NDArray[Any])
 
 RESOURCE_PREFIX = "skimage:"
 RESOURCE_SUFFIXES = (".jpg", ".png")
@@ -160,12 +166,12 @@ _SIDEWAYS = 5
 """The first of the EXIF orientations that exchange height and width."""
 
 
-def turned(pixels: Pixels, orientation: int) -> Pixels:
+def turned(pixels: _Array, orientation: int) -> _Array:
     """Return stored pixels, (H, W) or (H, W, 3), turned upright according to their EXIF orientation."""
     if orientation >= _SIDEWAYS:
         pixels = pixels.swapaxes(0, 1)
     rows, columns = (-1 if orientation in flipped else 1 for flipped in ((3, 4, 7, 8), (2, 3, 6, 7)))
-    return np.ascontiguousarray(pixels[::rows, ::columns])
+    return np.ascontiguousarray(pixels[::rows, ::columns])  # type: ignore[return-value]  # of the same type
 
 
 def find_photos(locations: Iterable[str]) -> tuple[str, ...]:

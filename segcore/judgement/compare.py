@@ -120,14 +120,14 @@ def compare(runs: Sequence[Run], reference: str | None = None) -> Comparison:
         UsageError: there is no such column, or there is neither a time nor a score of a dataset.
     """
     columns: dict[str, Column] = {}
-    scored: dict[tuple[str, DatasetKey], dict[str, BenchmarkRecord]] = {}
+    scored: dict[tuple[str, str, DatasetKey], dict[str, BenchmarkRecord]] = {}
     timed: dict[LineKey, dict[str, dict[str, tuple[Run, Benchmark]]]] = {}
     for run, name in zip(runs, _distinct_names(runs), strict=True):
         for benchmark in run.benchmarks:
             info, label = benchmark.info, f"{name} {benchmark.info.device}"
             if info.dataset:
                 what = (info.dataset.name, info.dataset.images, info.dataset.protocol)
-                others = scored.setdefault((info.dataset.sha256, what), {})
+                others = scored.setdefault((info.dataset.sha256, info.labels.sha256, what), {})
                 label = f"{label} {_what(info)}" if label in others else label
                 others[label] = info
             if info.kind in TIMED and not info.load and usable(benchmark.samples):
@@ -141,7 +141,7 @@ def compare(runs: Sequence[Run], reference: str | None = None) -> Comparison:
         raise UsageError(f"nothing to compare: no times and no dataset scores in {files}")
     chosen = _reference(reference, columns)
     lines = tuple(_line(key, cells, chosen) for key, cells in sorted(timed.items()))
-    scores = tuple(line for key, cells in sorted(scored.items()) for line in _score_lines(key[1], cells, chosen))
+    scores = tuple(line for key, cells in sorted(scored.items()) for line in _score_lines(key[-1], cells, chosen))
     return Comparison(tuple(columns.values()), lines, scores, chosen)
 
 

@@ -10,18 +10,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 from PIL import Image
 
 from segcore.core.errors import RecordError
-from segcore.core.records import MARGIN_PNG_STEP, AccuracyRecord, Run
+from segcore.core.labels import ClassMap
+from segcore.core.records import MARGIN_PNG_STEP, AccuracyRecord, BenchmarkRecord, Run
 from segcore.results.pictures import load_indices, picture_path
 
 NOISE_MARGIN = 0.125
 """Logits. Float32 kernels of different libraries differ by some 1e-4 of the largest logit (about 20), bfloat16 ones by
 up to a hundred times that; four steps of the stored margin are well above the former and of the order of the latter."""
-
-Gray = npt.NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
@@ -33,12 +31,12 @@ class Drift:
     real: float
 
 
-def pixel_drift(old: Gray, new: Gray, old_margin: Gray | None, new_margin: Gray | None) -> Drift:
+def pixel_drift(old: ClassMap, new: ClassMap, old_margin: ClassMap | None, new_margin: ClassMap | None) -> Drift:
     """Return how two class maps differ.
 
     Args:
-        old: classes of the baseline, uint8 (H, W).
-        new: classes of the current run, of the same shape.
+        old: classes of the baseline, uint8 or uint16 (H, W).
+        new: classes of the current run, of the same shape and label set.
         old_margin: logit margins in steps of `MARGIN_PNG_STEP`, uint8 (h, w) at model scale, if stored.
         new_margin: the same of the current run; without both, every change counts as real.
 
@@ -61,17 +59,20 @@ def run_drift(baseline: Run, current: Run) -> dict[str, Drift | str]:
 
     A string is the reason why the drift is unknown.
     """
-    current_accuracy = {benchmark.info.key: benchmark.info.accuracy for benchmark in current.benchmarks}
+    after = {benchmark.info.key: benchmark.info for benchmark in current.benchmarks}
     found: dict[str, Drift | str] = {}
     for info in (benchmark.info for benchmark in baseline.benchmarks):
-        if info.accuracy and info.accuracy.class_map and info.key in current_accuracy:
-            found[info.key] = _item_drift(baseline, info.accuracy, current, current_accuracy[info.key])
+        if info.accuracy and info.accuracy.class_map and info.key in after:
+            found[info.key] = _item_drift(baseline, info, current, after[info.key])
     return found
 
 
-def _item_drift(baseline: Run, old: AccuracyRecord, current: Run, new: AccuracyRecord | None) -> Drift | str:
-    if old.class_map is None or new is None or new.class_map is None:
+def _item_drift(baseline: Run, before: BenchmarkRecord, current: Run, after: BenchmarkRecord) -> Drift | str:
+    old, new = before.accuracy, after.accuracy
+    if old is None or old.class_map is None or new is None or new.class_map is None:
         return "the baseline stored a class map, the current run did not"
+    if before.labels.sha256 != after.labels.sha256:
+        return f"the class maps are of different labels: {before.labels} and {after.labels}"
     try:
         if picture_path(baseline, old.class_map).samefile(picture_path(current, new.class_map)):
             return "the current run names the class map of the baseline as its own"
@@ -85,10 +86,10 @@ def _item_drift(baseline: Run, old: AccuracyRecord, current: Run, new: AccuracyR
         return f"the class maps cannot be compared: {error}"
 
 
-def _margin(run: Run, accuracy: AccuracyRecord) -> Gray | None:
+def _margin(run: Run, accuracy: AccuracyRecord) -> ClassMap | None:
     return load_indices(run, accuracy.margin_map) if accuracy.margin_map else None
 
 
-def _resized(margin: Gray, shape: tuple[int, ...]) -> Gray:
+def _resized(margin: ClassMap, shape: tuple[int, ...]) -> ClassMap:
     size = (shape[1], shape[0])
-    return np.asarray(Image.fromarray(margin).resize(size, Image.Resampling.NEAREST), dtype=np.uint8)
+    return np.asarray(Image.fromarray(margin).resize(size, Image.Resampling.NEAREST))

@@ -26,7 +26,7 @@ import numpy as np
 from scipy.special import ndtri, stdtrit
 
 from segcore.core.records import ClassPixels, DatasetRecord
-from segcore.core.scores import MEANS, Floats, class_scores
+from segcore.core.scores import MEANS, Floats, class_scores, score_names
 from segcore.judgement.statistics import Interval
 
 MIN_IMAGES = 20
@@ -63,7 +63,7 @@ def image_pairs(old: DatasetRecord, new: DatasetRecord) -> ImagePairs:
     names = tuple(sorted(old.counts.keys() & new.counts.keys()))
     classes = tuple(dict.fromkeys(name for record in (old, new) for image in record.counts.values() for name in image))
     before, after = (dense([record.counts[name] for name in names], classes) for record in (old, new))
-    return ImagePairs(names, classes, before, after, old.matrix is None)
+    return ImagePairs(names, classes, before, after, old.per_image)
 
 
 def dense(images: Sequence[ImageCounts], classes: Sequence[str]) -> Floats:
@@ -98,11 +98,6 @@ def _of_mask(counts: ImageCounts) -> dict[str, tuple[int, int]]:
 
 def _listed(names: Sequence[str], most: int = 3) -> str:
     return ", ".join(names[:most]) + ", ..." * (len(names) > most)
-
-
-def score_names(classes: Sequence[str]) -> tuple[str, ...]:
-    """Return the names of the scores: the means, then the IoU of each class."""
-    return (*MEANS, *(f"iou {name}" for name in classes))
 
 
 def total_scores(counts: Floats, *, per_image: bool) -> Floats:

@@ -46,6 +46,7 @@ class BenchItem:
     def __post_init__(self) -> None:
         self.started_s = self.session.elapsed_s
         self.segmenter: Segmenter = self.session.resources.segmenter(self.plan)
+        self.session.labels.setdefault(self.segmenter.labels.digest, self.segmenter.labels)
         self.photo: Path = self.session.resources.photo(self.plan.case)
 
     def new_record(self, result: SegmentationResult, **fields: Any) -> BenchmarkRecord:
@@ -96,7 +97,7 @@ class AccuracyItem(BenchItem):
             photo_logits(segmenter, self.photo, self.plan.size)
             for segmenter in (reference_of(self.segmenter), self.segmenter)
         )
-        return logits_parity(wanted, logits).check(self.plan.limits.max_parity_drift)
+        return logits_parity(wanted, logits, len(self.segmenter.labels)).check(self.plan.limits.max_parity_drift)
 
     def explain(self, found: AccuracyRecord) -> str:
         """Return which expectations do not hold, what was found instead, and the path of the overlay."""

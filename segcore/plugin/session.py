@@ -14,7 +14,8 @@ from typing import Any
 import pytest
 
 from segcore.core.errors import DeviceError, OutputError, RecordError
-from segcore.core.records import BenchmarkRecord, OutcomeRecord, Run, RunRecord, WarningRecord
+from segcore.core.labels import LabelSet
+from segcore.core.records import BenchmarkRecord, LabelsRecord, OutcomeRecord, Run, RunRecord, WarningRecord
 from segcore.inference.allocator import keep_freed_memory
 from segcore.inference.devices import open_device
 from segcore.inference.preprocess import calibration_photos
@@ -75,6 +76,8 @@ class BenchSession:
         """Why pictures and traces could not be written."""
         self.outcomes: dict[str, OutcomeRecord] = {}
         """Outcome of the last execution of each item, by key."""
+        self.labels: dict[str, LabelSet] = {}
+        """Label sets of the models loaded so far, by digest."""
         self._own: dict[str, dict[str, Any]] = {}
         """Results that pytest-benchmark does not keep, in its format, by key of the item."""
         self._start = time.monotonic()
@@ -156,9 +159,11 @@ class BenchSession:
     def save_item(self, node: str) -> None:
         """Save an item that has ended, so that its result survives if the process is killed.
 
-        The first item writes the run file; later ones are appended to its journal, at the same cost for each.
+        The first item writes the run file, and so does the first with another label set, which the file has; others are
+        appended to its journal, at the same cost for each.
         """
-        if not self._saved:
+        new_labels = self.run is not None and len(self.run.record.labels) < len(self.labels)
+        if not self._saved or new_labels:
             if not self.write_error:  # else it is tried again at the end
                 self.write()
             return
@@ -259,4 +264,5 @@ class BenchSession:
             deselected=self._deselected,
             outcomes=tuple(self.outcomes.values()),
             warnings=run_warnings(self._before, after, self._calibration_change),
+            labels=tuple(map(LabelsRecord.of, self.labels.values())),
         )

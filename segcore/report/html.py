@@ -153,7 +153,7 @@ def _card(case: CaseReport, side: int) -> Card:
         case=case,
         seen=seen,
         photo=photo_uri(seen.photo, size) if seen.photo is not None else "",
-        mask=mask_uri(seen.class_map, size) if seen.class_map is not None else "",
+        mask=mask_uri(seen.class_map, size, case.labels) if seen.class_map is not None else "",
         changed=changed_uri(seen.changed, size) if seen.changed is not None and seen.changed.any() else "",
         size=size,
         legend=legend,

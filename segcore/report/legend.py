@@ -8,26 +8,28 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFont
 
-from segcore.core.labels import VOC_CLASSES, VOC_PALETTE
+from segcore.core.labels import VOC, LabelSet
 
 _MIN_WIDTH = 240
 """Width in pixels of the canvas of narrower pictures, so that an entry of the legend fits."""
 
 
-def with_legend(picture: npt.NDArray[np.uint8], fractions: Mapping[str, float]) -> Image.Image:
+def with_legend(picture: npt.NDArray[np.uint8], fractions: Mapping[str, float], labels: LabelSet = VOC) -> Image.Image:
     """Return the picture above a legend of its classes, largest share first.
 
     Args:
         picture: uint8 RGB (H, W, 3).
-        fractions: share of all pixels (0 to 1) by VOC class name; background is left out.
+        fractions: share of all pixels (0 to 1) by class name; the background is left out.
+        labels: whose colours the picture has.
     """
     height, width = picture.shape[:2]
     canvas_width = max(width, _MIN_WIDTH)
     text_size = max(12, min(canvas_width, height) // 28)
     font = ImageFont.load_default(text_size)
     line, swatch, gap = round(text_size * 1.7), text_size, text_size // 2
-    entries = [(name, f"{name} {share:.1%}") for name, share in fractions.items() if name != VOC_CLASSES[0]]
-    entries = entries or [(VOC_CLASSES[0], "background only")]
+    background = labels.background_name
+    entries = [(name, f"{name} {share:.1%}") for name, share in fractions.items() if name != background]
+    entries = entries or [(name, f"{name} only") for name in fractions]
     rows: list[list[tuple[str, str, float]]] = [[]]
     x = float(gap)
     for name, text in entries:
@@ -43,7 +45,7 @@ def with_legend(picture: npt.NDArray[np.uint8], fractions: Mapping[str, float]) 
     for number, row in enumerate(rows):
         y = height + gap // 2 + number * line
         for name, text, left in row:
-            colour = tuple(int(value) for value in VOC_PALETTE[VOC_CLASSES.index(name)])
+            colour = labels.colors[labels.index(name)]
             draw.rectangle((left, y + (line - swatch) // 2, left + swatch, y + (line + swatch) // 2), colour, "black")
             draw.text((left + swatch + gap, y + line // 2), text, fill="black", font=font, anchor="lm")
     return canvas

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from segcore.core.errors import RecordError
-from segcore.core.labels import NUM_CLASSES, VOC_CLASSES, voc_colormap
+from segcore.core.labels import VOC, ClassMap, LabelSet
 from segcore.core.records import AccuracyRecord, Benchmark, OutcomeKind, OutcomeRecord, Run
 from segcore.judgement.drift import pixel_drift
 from segcore.judgement.gate.verdict import GateResult, Row
@@ -45,6 +45,8 @@ class CaseReport:
     subtitle: str
     shares: tuple[Share, ...]
     scores: tuple[tuple[str, str], ...]
+    labels: LabelSet
+    """Of the model, for the colours; VOC's if the run does not say which."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +55,7 @@ class Pictures:
 
     photo: npt.NDArray[np.uint8] | None = None
     """uint8 RGB (H, W, 3)."""
-    class_map: npt.NDArray[np.uint8] | None = None
+    class_map: ClassMap | None = None
     changed: npt.NDArray[np.bool_] | None = None
     """True where the class differs from the baseline's, (H, W)."""
     change: str = ""
@@ -163,13 +165,14 @@ def run_headline(run: Run) -> Headline:
 
 def _cases(run: Run, baseline: Run | None) -> tuple[CaseReport, ...]:
     """Return the items with accuracy, those of one photo together, photos that are not as expected first."""
-    old = {b.info.key: b.info.accuracy for b in baseline.benchmarks} if baseline else {}
+    old = {b.info.key: b.info for b in baseline.benchmarks} if baseline else {}
     found = []
     for benchmark in run.benchmarks:
         info = benchmark.info
         if info.accuracy is None or info.kind == "dataset":
             continue
-        before = old.get(info.key)
+        earlier, labels = old.get(info.key), run.labels_of(info) or VOC
+        before = earlier.accuracy if earlier and earlier.labels.sha256 == info.labels.sha256 else None
         weights = f", {info.weights.kind} weights" if info.weights.kind != "pretrained" else ""
         runtime = "" if (info.runtime, info.precision) == ("torch", "fp32") else f", {info.runtime} {info.precision}"
         found.append(
@@ -180,8 +183,9 @@ def _cases(run: Run, baseline: Run | None) -> tuple[CaseReport, ...]:
                 before=(baseline, before) if baseline and before else None,
                 title=info.case,
                 subtitle=f"{info.model} at {info.size}{runtime} on {info.device}{weights}",
-                shares=_shares(info.accuracy, before),
+                shares=_shares(info.accuracy, before, labels),
                 scores=_scores(info.accuracy),
+                labels=labels,
             )
         )
     failed = {case.title for case in found if not case.accuracy.passed}
@@ -207,7 +211,7 @@ def open_pictures(case: CaseReport) -> Pictures:
     return Pictures(photo, class_map, changed, change, notes)
 
 
-def _change(case: CaseReport, old: npt.NDArray[np.uint8], new: npt.NDArray[np.uint8]) -> str:
+def _change(case: CaseReport, old: ClassMap, new: ClassMap) -> str:
     sides = (*([case.before] if case.before else []), (case.run, case.accuracy))
     margins = [load_indices(run, a.margin_map) if a.margin_map else None for run, a in sides]
     try:
@@ -220,11 +224,11 @@ def _change(case: CaseReport, old: npt.NDArray[np.uint8], new: npt.NDArray[np.ui
     return f"{drift.changed:.2%} of the pixels changed class{split}."
 
 
-def _shares(accuracy: AccuracyRecord, before: AccuracyRecord | None) -> tuple[Share, ...]:
-    colours = voc_colormap(NUM_CLASSES)
+def _shares(accuracy: AccuracyRecord, before: AccuracyRecord | None, labels: LabelSet) -> tuple[Share, ...]:
     shares = []
     for name, share in sorted(accuracy.fractions.items(), key=lambda pair: -pair[1]):
-        colour = colours[VOC_CLASSES.index(name)].tolist() if name in VOC_CLASSES else (128, 128, 128)
+        index = labels.find(name)
+        colour = (128, 128, 128) if index is None else labels.colors[index]
         old = before.fractions.get(name, 0.0) if before else None
         shares.append(Share(name, "#{:02x}{:02x}{:02x}".format(*colour), share, old))
     return tuple(shares)

@@ -186,6 +186,7 @@ def facts(run: Run) -> tuple[tuple[str, str], ...]:
         ("threads", f"{machine.intra_op_threads} within, {machine.inter_op_threads} between operators"),
         *machine.thread_settings.items(),
         ("torch build", machine.torch_build),
+        *(("labels", f"{labels.name}: {len(labels.names)} classes") for labels in record.labels),
     ]
     for c in record.calibration:
         compute = f"matrix product {number(c.matmul_gmacs_per_s)}, convolution {number(c.conv_gmacs_per_s)} GMAC/s"

@@ -11,9 +11,10 @@ import numpy.typing as npt
 
 from segcore.core.errors import ImageError, RecordError
 from segcore.core.image_files import load_indexed_png, open_image
+from segcore.core.labels import ClassMap
 from segcore.core.records import Run
 
-Indices = npt.NDArray[np.uint8]
+Indices = ClassMap
 Colours = npt.NDArray[np.uint8]
 
 MAX_PIXELS = 100_000_000
@@ -51,7 +52,7 @@ def load_photo(run: Run, relative: str) -> Colours:
 
 
 def load_indices(run: Run, relative: str) -> Indices:
-    """Return a class map or margin map as uint8 (H, W).
+    """Return a class map or margin map, uint8 or uint16 (H, W).
 
     Raises:
         RecordError: as `load_photo`, or the picture is not an indexed PNG.

@@ -13,7 +13,7 @@ from PIL import Image
 
 from segcore.core.errors import ImageError, OutputError
 from segcore.core.image_files import load_indexed_png, save_indexed_png
-from segcore.core.labels import VOC_PALETTE
+from segcore.core.labels import VOC_PALETTE, LabelSet, numbered
 from tests.support.examples import examples
 from tests.support.images import MASK, RGB, encoded, photo, png, saved, with_alpha
 
@@ -37,6 +37,24 @@ def test_masks_show_the_voc_colours(tmp_path: Path) -> None:
     assert colours[21].tolist() == [255, 255, 255]
 
 
+def test_masks_show_the_colours_of_their_labels(tmp_path: Path) -> None:
+    labels = LabelSet("own", ("a", "b"), ((1, 2, 3), (4, 5, 6)), ignore=9)
+    save_indexed_png(np.array([[0, 1, 9]], np.uint8), tmp_path / "m.png", labels)
+    with Image.open(tmp_path / "m.png") as image:
+        assert np.array(image.convert("RGB"))[0].tolist() == [[1, 2, 3], [4, 5, 6], [255, 255, 255]]
+
+
+@pytest.mark.parametrize(("highest", "dtype"), [(255, np.uint8), (256, np.uint16), (65_535, np.uint16)])
+def test_maps_of_16_bits_survive_and_are_read_as_narrow_as_they_are(tmp_path: Path, highest: int, dtype: type) -> None:
+    class_map = np.array([[0, 7], [highest, 1]], np.uint16)
+    save_indexed_png(class_map, tmp_path / "m.png", numbered(300))
+    with Image.open(tmp_path / "m.png") as image:
+        assert image.mode == "I;16"
+    found = load_indexed_png(tmp_path / "m.png")
+    assert found.dtype == dtype
+    np.testing.assert_array_equal(found, class_map)
+
+
 def test_greyscale_masks(tmp_path: Path) -> None:
     np.testing.assert_array_equal(load_indexed_png(saved(tmp_path / "m.png", Image.fromarray(MASK))), MASK)
 
@@ -53,7 +71,6 @@ def test_packed_palettes_are_read(tmp_path: Path, bits: int) -> None:
     [
         (encoded("PNG"), "mode RGB"),
         (encoded("PNG", with_alpha("LA")), "mode LA"),
-        (encoded("PNG", Image.fromarray(MASK.astype(np.uint16))), "mode I;16"),
         (encoded("JPEG", photo("L")), "not an image of PNG: .*JFIF"),
         (
             encoded("GIF", photo("P")),
@@ -73,7 +90,7 @@ def test_other_files_are_refused(tmp_path: Path, data: bytes, found: str) -> Non
 
 @pytest.mark.parametrize("class_map", [MASK.astype(np.int64), RGB, MASK[:0], MASK > 3])
 def test_invalid_class_maps_are_refused(tmp_path: Path, class_map: Any) -> None:
-    with pytest.raises(ImageError, match=r"wanted uint8 of shape \(H, W\)"):
+    with pytest.raises(ImageError, match=r"wanted uint8 or uint16 of shape \(H, W\)"):
         save_indexed_png(class_map, tmp_path / "m.png")
     assert not list(tmp_path.iterdir())
 

@@ -142,7 +142,7 @@ def test_label_sets_are_found_by_name() -> None:
         (MAX_CLASSES, np.uint16, 65_535, 65_536),
     ],
 )
-def test_types_grow_where_needed(count: int, dtype: type, ignore: int, values: int) -> None:
+def test_types_grow_where_needed(count: int, dtype: Any, ignore: int, values: int) -> None:
     labels = numbered(count)
     assert (labels.dtype, labels.ignore, len(labels.lookup)) == (dtype, ignore, values)
     assert len(set(labels.colors)) == count

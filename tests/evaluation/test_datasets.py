@@ -23,10 +23,11 @@ from torchvision.transforms import InterpolationMode
 from torchvision.transforms import functional as TF  # its usual name
 
 from segcore.core.errors import OutputError, RecordError, SegcoreError, UsageError
+from segcore.core.labels import VOC, ClassMap, LabelSet, numbered
 from segcore.core.records import DatasetRecord
-from segcore.core.scores import SCORES
+from segcore.core.scores import MEANS, class_scores, score_names
 from segcore.evaluation.datasets import Evaluation, ScoringOptions, evaluate, published_figures
-from segcore.evaluation.metrics import confusion_matrix, mean_iou, scores
+from segcore.evaluation.metrics import class_totals, confusion_matrix, mean_iou, scores
 from segcore.evaluation.protocols import PROTOCOLS, choose
 from segcore.evaluation.scoring import ImageScore, ScoringTask, score_chunks, score_pair, split_counts
 from segcore.evaluation.tally import REPLICATES, Tally
@@ -133,6 +134,7 @@ class Recorder:
     """A model that records the shapes of its batches."""
 
     size = 32
+    labels: LabelSet = VOC
 
     def __init__(self) -> None:
         self.batches: list[tuple[int, ...]] = []
@@ -445,7 +447,7 @@ def test_intervals_agree_with_the_ordinary_bootstrap(protocol: str) -> None:
     tally = Tally(choose([protocol], 1), 0)
     for image in images:
         tally.add(image)
-    low, high = tally.sums[0].intervals()[:, SCORES.index("miou")]
+    low, high = tally.sums[0].intervals()[:, MEANS.index("miou")]
     counts = np.stack([image.counts["photo"] for image in images])
     rng, replicates = np.random.default_rng(5), []
     for _ in range(REPLICATES):
@@ -525,3 +527,67 @@ def test_published_figures_are_given_only_where_they_apply(
     dataset = Dataset("coco-val", tuple(map(str, range(count))), FileReader(Path(), Path()))
     found = published_figures(segmenter, dataset, PROTOCOLS[protocol])
     assert found == pytest.approx(expected)
+
+
+# Other label sets
+
+
+@pytest.mark.parametrize("count", [4, 300])
+def test_a_dataset_with_other_classes(tmp_path: Path, count: int) -> None:
+    labels = numbered(count)
+    rng = np.random.default_rng(count)
+    truth = rng.choice([*range(count), labels.ignore], (3, 32, 40)).astype(np.uint16)
+
+    class Known(Recorder):
+        """Sees the class that the red channel (and the green one, for the high byte) says."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.labels = labels
+
+        def prepare(self, photo: np.ndarray) -> torch.Tensor:
+            return torch.from_numpy(photo).permute(2, 0, 1).float()
+
+        def forward(self, batch: torch.Tensor) -> torch.Tensor:
+            return nn.functional.one_hot((batch[:, 0] + 256 * batch[:, 1]).long(), count).permute(0, 3, 1, 2).float()
+
+    class Read:
+        def read(self, name: str) -> tuple[np.ndarray, ClassMap]:
+            seen = rng_of(name).integers(0, count, (32, 40))
+            return np.stack([seen % 256, seen // 256, seen * 0], axis=-1).astype(np.uint8), truth[int(name)]
+
+    def rng_of(name: str) -> np.random.Generator:
+        return np.random.default_rng(int(name) + 100)
+
+    dataset = Dataset("own", ("0", "1", "2"), Read())
+    options = ScoringOptions(journal=tmp_path / "j.jsonl")
+    first = evaluate(Known(), dataset, protocols=BOTH, options=options)
+    again = evaluate(Known(), dataset, protocols=BOTH, options=replace(options, resume=True))
+    assert again.resumed == 3
+    assert [result.scores for result in again.results] == [result.scores for result in first.results]
+    seen = np.stack([rng_of(name).integers(0, count, (32, 40)) for name in dataset.names]).astype(np.uint16)
+    totals = class_totals(truth.reshape(96, 40), seen.reshape(96, 40), labels)
+    expected = dict(zip(score_names(labels.names), class_scores(totals), strict=True))
+    found = first["voc-original"]
+    assert {name: found.scores[name] for name in ("miou", "pixel_accuracy", "iou class 3")} == {
+        name: expected[name] for name in ("miou", "pixel_accuracy", "iou class 3")
+    }
+    assert (found.matrix is None) == (count > 256)
+    assert sum(first.fractions.values()) == pytest.approx(1)
+    assert set(first.fractions) <= set(labels.names)
+
+
+def test_too_many_classes_for_intervals_are_refused(voc: Dataset) -> None:
+    many = Recorder()
+    many.labels = numbered(4097)
+    with pytest.raises(UsageError, match="at most 4,096 classes, numbered-4097 has 4,097"):
+        evaluate(many, voc)
+
+
+def test_a_journal_of_other_classes_is_not_resumed(voc: Dataset, tmp_path: Path) -> None:
+    options = ScoringOptions(journal=tmp_path / "j.jsonl")
+    evaluate(Recorder(), voc, options=options)
+    other = Recorder()
+    other.labels = LabelSet("own", VOC.names)
+    with pytest.raises(RecordError, match=r"another evaluation \(labels differ\)"):
+        evaluate(other, voc, options=replace(options, resume=True))

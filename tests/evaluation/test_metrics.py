@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import numpy.typing as npt
 import pytest
@@ -11,20 +13,33 @@ from hypothesis import strategies as st
 from torchmetrics.classification import MulticlassConfusionMatrix, MulticlassJaccardIndex
 
 from segcore.core.errors import DatasetError
-from segcore.core.labels import IGNORE_INDEX, NUM_CLASSES
-from segcore.core.scores import MEANS, SCORES
+from segcore.core.labels import (
+    CITYSCAPES,
+    IGNORE_INDEX,
+    NUM_CLASSES,
+    VOC,
+    ClassMap,
+    LabelSet,
+    class_map_dtype,
+    numbered,
+)
+from segcore.core.scores import MEANS, class_scores, score_names
 from segcore.evaluation.metrics import (
     BOUNDARY_WIDTH,
     boundary_counts,
+    class_counts,
+    class_totals,
     confusion_matrix,
     iou_per_class,
     mean_iou,
+    metric_name,
     pixel_accuracy,
     scores,
 )
 from tests.support.examples import examples
 
 ByteMap = npt.NDArray[np.uint8]
+SCORES = score_names(VOC.names)
 EVERY_CLASS = list(range(NUM_CLASSES))
 
 
@@ -117,7 +132,7 @@ def test_absent_classes_are_left_out_of_the_mean() -> None:
     ("target", "prediction", "message"),
     [
         (np.zeros((4, 5), np.uint8), np.zeros((5, 4), np.uint8), r"\(4, 5\), prediction is \(5, 4\)"),
-        (np.zeros((4, 5), np.int64), np.zeros((4, 5), np.uint8), "must be uint8, found int64"),
+        (np.zeros((4, 5), np.int64), np.zeros((4, 5), np.uint8), "must be uint8 or uint16, found int64"),
         (np.zeros((0, 5), np.uint8), np.zeros((0, 5), np.uint8), "at least one pixel"),
         (np.zeros(5, np.uint8), np.zeros(5, np.uint8), r"must be \(H, W\)"),
         (np.full((4, 5), 21, np.uint8), np.zeros((4, 5), np.uint8), r"target has values that are not a class: \[21\]"),
@@ -147,12 +162,13 @@ def test_confusion_matrix_equals_counting_one_by_one(seed: int, height: int, wid
     np.testing.assert_array_equal(confusion_matrix(target, prediction), expected[:21, :21])
 
 
-def slow_boundary(target: ByteMap, prediction: ByteMap) -> npt.NDArray[np.int64]:
+def slow_boundary(target: ClassMap, prediction: ClassMap, labels: LabelSet = VOC) -> npt.NDArray[np.int64]:
     """Cheng et al.'s definition: each class's mask minus its erosion, d times by a 3x3 square, zero outside."""
     distance = max(1, round(BOUNDARY_WIDTH * float(np.sqrt(target.shape[0] ** 2 + target.shape[1] ** 2))))
-    prediction = np.where(target == 255, 255, prediction)
+    if labels.ignore is not None:
+        prediction = np.where(target == labels.ignore, target, prediction)
     rows = []
-    for index in EVERY_CLASS:
+    for index in range(len(labels)):
         bands = []
         for class_map in (target, prediction):
             mask = class_map == index
@@ -191,3 +207,69 @@ def test_scores_of_stacked_matrices_equal_those_of_each() -> None:
     assert together.shape == (len(PAIRS), len(MEANS) + NUM_CLASSES)
     for row, matrix, boundary in zip(together, matrices, boundaries, strict=True):
         np.testing.assert_array_equal(row, scores(matrix, boundary))
+
+
+# Other label sets
+
+OTHERS = [
+    numbered(2),
+    CITYSCAPES,
+    LabelSet("own", ("a", "b", "c"), ignore=None),
+    LabelSet("own", ("a", "b", "c"), ignore=3),
+    numbered(255),
+    numbered(256),
+    numbered(300),
+]
+
+
+def pair_of(labels: LabelSet, make: Callable[..., ByteMap]) -> tuple[ClassMap, ClassMap]:
+    """A target and a prediction with all classes and, in the target, pixels that are not scored."""
+    every = list(range(len(labels)))
+    dtype = class_map_dtype((labels.ignore or 0) + 1)
+    rng = np.random.default_rng(len(labels))
+    target = rng.choice([*every, *([labels.ignore] * 9 if labels.ignore else [])], (60, 50)).astype(dtype)
+    prediction = rng.choice(every, (60, 50)).astype(labels.dtype)
+    if make is blocks:
+        target, prediction = (each[:20, :20].repeat(4, axis=0).repeat(5, axis=1) for each in (target, prediction))
+    return target, prediction
+
+
+@pytest.mark.parametrize("make", [noise, blocks])
+@pytest.mark.parametrize("labels", OTHERS, ids=lambda labels: f"{len(labels)}-{labels.ignore}")
+def test_figures_of_other_label_sets(labels: LabelSet, make: Callable[..., ByteMap]) -> None:
+    target, prediction = pair_of(labels, make)
+    found = confusion_matrix(target, prediction, labels)
+    scored = target != labels.ignore if labels.ignore is not None else np.ones(target.shape, bool)
+    expected = sklearn.metrics.confusion_matrix(target[scored], prediction[scored], labels=list(range(len(labels))))
+    np.testing.assert_array_equal(found, expected)
+    np.testing.assert_array_equal(class_totals(target, prediction, labels), class_counts(found))
+    np.testing.assert_array_equal(class_scores(class_counts(found)), scores(found))
+    assert len(score_names(labels.names)) == len(scores(found))
+    np.testing.assert_array_equal(
+        boundary_counts(target, prediction, labels), slow_boundary(target, prediction, labels)
+    )
+
+
+def test_figures_of_the_most_classes() -> None:
+    target = np.array([[0, 65_534, 65_534, 65_535]], np.uint16)
+    totals = class_totals(target, np.array([[0, 65_534, 7, 9]], np.uint16), numbered(65_535))
+    assert [totals[index].tolist() for index in (0, 7, 9, 65_534)] == [[1, 1, 1], [0, 0, 1], [0, 0, 0], [1, 2, 1]]
+    assert class_scores(totals)[MEANS.index("miou")] == pytest.approx((1 + 0 + 0.5) / 3)
+
+
+@pytest.mark.parametrize("labels", [numbered(3), numbered(300)])
+def test_values_that_are_not_scored_are_those_of_the_label_set(labels: LabelSet) -> None:
+    assert labels.ignore is not None
+    bad = np.array([[0, len(labels)]], labels.dtype)
+    fine = np.array([[0, 1]], labels.dtype)
+    with pytest.raises(DatasetError, match=rf"target .*\[{len(labels)}\]; wanted 0 to .*, or {labels.ignore}"):
+        class_totals(bad, fine, labels)
+    with pytest.raises(DatasetError, match=rf"prediction .*\[{len(labels)}\]"):
+        class_totals(fine, bad, labels)
+    assert class_totals(np.array([[0, labels.ignore]], labels.dtype), bad, labels).sum() == 3
+
+
+def test_the_convention_names_what_is_ignored() -> None:
+    assert metric_name(VOC) == "voc: one confusion matrix, 255 ignored, mean over classes present"
+    assert "65535 ignored" in metric_name(numbered(300))
+    assert "nothing ignored" in metric_name(OTHERS[2])

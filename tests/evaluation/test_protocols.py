@@ -3,6 +3,7 @@ from __future__ import annotations
 import pytest
 
 from segcore.core.errors import UsageError
+from segcore.core.labels import VOC
 from segcore.evaluation.protocols import PROTOCOLS, choose
 
 
@@ -12,7 +13,7 @@ def test_protocols_are_returned_once_in_the_order_given() -> None:
 
 
 def test_descriptions_of_protocols_differ() -> None:
-    assert len({protocol.description for protocol in PROTOCOLS.values()}) == len(PROTOCOLS)
+    assert len({protocol.description(VOC) for protocol in PROTOCOLS.values()}) == len(PROTOCOLS)
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ import pytest
 import torch
 
 from segcore.core.errors import DeviceError, ModelError
+from segcore.core.labels import VOC, LabelSet
 from segcore.evaluation.datasets import ScoringOptions, evaluate
 from segcore.evaluation.ray_engine import MAX_ATTEMPTS, RayEngine
 from segcore.inference.pipeline import Segmenter
@@ -64,6 +65,7 @@ class Doomed:
     graves: Path
     deaths: int
     size: int = 32
+    labels: LabelSet = VOC
 
     def __post_init__(self) -> None:
         self._inner = make_tiny()

@@ -14,6 +14,7 @@ from torchvision.models.segmentation.fcn import FCNHead
 
 from segcore import Segmenter
 from segcore.core.errors import ModelError
+from segcore.core.labels import VOC
 from segcore.evaluation.datasets import evaluate
 from segcore.inference.decode import check_logits
 from segcore.inference.devices import Device
@@ -103,6 +104,7 @@ class Predicting:
     """A model of the user's own that is scored without a `Segmenter`."""
 
     size = 16
+    labels = VOC
 
     def __init__(self, change: Change) -> None:
         self._inner, self._change = Segmenter(TinyNet(), device="cpu", size=16), change

@@ -366,8 +366,6 @@ def test_the_schema_accepts_the_shipped_cases(file: Path) -> None:
         "unknown limit",
         "no name",
         "name",
-        "unknown class",
-        "class key no",
         "fraction above 1",
         "size too small",
         "no size",

@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from segcore.core.errors import UsageError
+from segcore.core.labels import VOC, LabelSet
 from segcore.core.limits import Limits
 from segcore.core.records import (
     AccuracyRecord,
@@ -20,6 +21,7 @@ from segcore.core.records import (
     DatasetRecord,
     GitRecord,
     GpuRecord,
+    LabelsRef,
     LoadRecord,
     OutcomeKind,
     OutcomeRecord,
@@ -708,3 +710,19 @@ def test_other_threads_are_incomparable() -> None:
     assert result.exit_code == 3
     assert any("threads was 1, is 2" in row.reason for row in result.rows)
     assert judge([one], [one], Limits()).rows[0].item.endswith("-b1-t1]")
+
+
+# Label sets
+
+
+@pytest.mark.parametrize("kind", ["latency", "accuracy"])
+def test_another_label_set_is_incomparable(kind: str) -> None:
+    own = LabelsRef.of(LabelSet("own", VOC.names))  # the same names, and no background
+    fields: dict[str, Any] = {"kind": kind, "accuracy": seen(miou=0.7) if kind == "accuracy" else None}
+    (row,) = gate(a_run(an_item(**fields)), a_run(an_item(labels=own, **fields))).rows
+    assert row.verdict == "incomparable"
+    assert f"labels were voc (21 classes, sha256 {VOC.digest[:12]}), are own (21 classes" in row.reason
+    same = LabelsRef.of(LabelSet("renamed", VOC.names, background=0))
+    assert all(
+        row.verdict == "pass" for row in gate(a_run(an_item(**fields)), a_run(an_item(labels=same, **fields))).rows
+    )

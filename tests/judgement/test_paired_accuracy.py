@@ -8,7 +8,7 @@ import pytest
 
 from segcore.core.limits import Limits
 from segcore.core.records import AccuracyRecord, DatasetRecord, Run
-from segcore.core.scores import MEANS
+from segcore.core.scores import MEANS, score_names
 from segcore.judgement.compare import compare
 from segcore.judgement.gate import GateResult, judge
 from segcore.judgement.gate.images import ERROR, error_of_look, judge_pairs, look_sizes
@@ -18,7 +18,6 @@ from segcore.judgement.paired_accuracy import (
     image_pairs,
     images_by_class,
     score_changes,
-    score_names,
     total_scores,
 )
 from tests.support.judged_runs import a_run, an_item

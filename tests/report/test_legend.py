@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from segcore.core.labels import VOC_CLASSES, VOC_PALETTE
+from segcore.core.labels import VOC_CLASSES, VOC_PALETTE, LabelSet
 from segcore.report.legend import with_legend
 
 
@@ -22,3 +22,12 @@ def test_the_picture_is_unchanged_above_its_legend(shape: tuple[int, int]) -> No
 def test_background_alone_has_a_legend() -> None:
     drawn = np.asarray(with_legend(np.full((50, 300, 3), 255, dtype=np.uint8), {"background": 1.0}))
     assert (drawn[50:] == 0).all(axis=2).any()
+
+
+def test_colours_are_those_of_the_labels() -> None:
+    labels = LabelSet("own", ("road", "sky"), ((11, 22, 33), (44, 55, 66)), background=1)
+    drawn = np.asarray(with_legend(np.full((50, 300, 3), 255, dtype=np.uint8), {"sky": 0.6, "road": 0.4}, labels))
+    assert (drawn[50:] == (11, 22, 33)).all(axis=2).any()
+    assert not (drawn[50:] == (44, 55, 66)).all(axis=2).any()
+    alone = np.asarray(with_legend(np.full((50, 300, 3), 255, dtype=np.uint8), {"sky": 1.0}, labels))
+    assert (alone[50:] == (44, 55, 66)).all(axis=2).any()

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from segcore.core.errors import RecordError
-from segcore.core.labels import VOC_PALETTE
+from segcore.core.labels import VOC_PALETTE, ClassMap, LabelSet, numbered
 from segcore.core.records import Run
 from segcore.report.halfblock import MAX_ROWS, half_blocks
 from segcore.report.pictures import changed_uri, fitted, mask_uri, photo_uri
@@ -89,6 +89,27 @@ def test_mask_keeps_its_colours_and_a_clear_background() -> None:
     assert tuple(pixels[33, 40]) == (*VOC_PALETTE[8], 255)
     assert pixels[0, 0, 3] == 0
     assert (pixels == (255, 255, 255, 255)).all(axis=-1).any()  # the line around the region
+
+
+@pytest.mark.parametrize(
+    ("labels", "dtype"),
+    [
+        (LabelSet("own", ("a", "b", "c"), ((9, 8, 7), (0, 99, 0), (0, 0, 99)), background=1), np.uint8),
+        (LabelSet("own", ("a", "b", "c"), ((9, 8, 7), (0, 99, 0), (0, 0, 99)), background=1, ignore=254), np.uint8),
+        (LabelSet("own", ("a", "b", "c"), ((9, 8, 7), (0, 99, 0), (0, 0, 99))), np.uint8),
+        (numbered(256), np.uint8),
+        (numbered(1000), np.uint16),
+    ],
+)
+def test_masks_of_other_labels_keep_their_colours(labels: LabelSet, dtype: type) -> None:
+    class_map: ClassMap = np.repeat(np.repeat(np.array([[0, 1], [2, len(labels) - 1]], dtype), 20, axis=0), 30, axis=1)
+    image = opened(mask_uri(class_map, (60, 40), labels)).convert("RGBA")
+    pixels = np.asarray(image)
+    for (row, column), index in (((10, 15), 0), ((10, 45), 1), ((30, 15), 2), ((30, 45), len(labels) - 1)):
+        assert pixels[row, column, 3] == (0 if index == labels.background else 255)
+        if index != labels.background:
+            assert tuple(pixels[row, column, :3]) == labels.colors[index]
+    assert (pixels == (255, 255, 255, 255)).all(axis=-1).any()
 
 
 def test_one_changed_pixel_stays_visible_when_made_small() -> None:

@@ -70,7 +70,7 @@ BAD: dict[str, tuple[str | bytes, str]] = {
         "3:20: expect.dominant: unknown class 'doog' (did you mean 'dog'?)",
     ),
     "class 21": (HEAD + "expect: {dominant: 21}", "3:20: expect.dominant: class 21 is not a class of voc"),
-    "class true": (HEAD + "expect: {dominant: True}", "3:20: expect.dominant: should be the name or index of a VOC"),
+    "class true": (HEAD + "expect: {dominant: True}", "3:20: expect.dominant: should be the name or index of a class"),
     "class 1.5": (HEAD + "expect: {dominant: 1.5}", "3:20: expect.dominant: should be the name or index"),
     "expect is null": (HEAD + "expect:", "3:8: expect: should be a mapping, found nothing"),
     "fraction above 1": (

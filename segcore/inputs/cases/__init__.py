@@ -6,7 +6,7 @@ share. Every problem of every file is reported at once.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
@@ -15,6 +15,7 @@ from pydantic import BaseModel, ValidationError
 
 from segcore.core.errors import CaseError, ImageError, NotInstalledError, nearest_hint
 from segcore.core.files import find_file, is_hidden
+from segcore.core.labels import VOC, LabelSet
 from segcore.inputs.cases.model import (
     SCHEMA_COMMAND,
     Case,
@@ -26,6 +27,7 @@ from segcore.inputs.cases.model import (
     LimitRule,
     When,
     json_schema,
+    labels_context,
 )
 from segcore.inputs.cases.problems import follow, problems_of
 from segcore.inputs.cases.yaml_source import Located, Problem, read_yaml
@@ -46,6 +48,7 @@ __all__ = [
     "check_cases",
     "json_schema",
     "load_cases",
+    "reason_against",
     "resolve_image",
     "resolve_mask",
 ]
@@ -53,23 +56,40 @@ __all__ = [
 DEFAULTS_FILE = "defaults.yaml"
 SUFFIXES = (".yaml", ".yml")
 M = TypeVar("M", bound=BaseModel)
+LabelsOf = Callable[[tuple[str, ...]], Sequence[LabelSet]]
+"""From the models that a case lists to the label sets at hand."""
 
 
-def load_cases(path: Path) -> tuple[Case, ...]:
+def only_voc(models: tuple[str, ...]) -> tuple[LabelSet, ...]:
+    """Return the label sets at hand where nobody knows the models of a case: that of VOC."""
+    return (VOC,)
+
+
+def load_cases(path: Path, labels_of: LabelsOf = only_voc) -> tuple[Case, ...]:
     """Return the cases of a file, or of all files in a directory and below it, ordered by file and line.
+
+    Args:
+        path: file or directory.
+        labels_of: see `check_cases`.
 
     Raises:
         CaseError: a file is invalid; the message lists every problem of every file.
     """
-    cases, problems = check_cases(path)
+    cases, problems = check_cases(path, labels_of)
     if problems:
         count = f"{len(problems)} problem{'s' * (len(problems) > 1)}"
         raise CaseError("\n  ".join([f"{count} in the cases of {path}", *map(str, problems)]))
     return cases
 
 
-def check_cases(path: Path) -> tuple[tuple[Case, ...], tuple[Problem, ...]]:
-    """Return the cases of the valid files, and every problem of the others, both ordered by file and line."""
+def check_cases(path: Path, labels_of: LabelsOf = only_voc) -> tuple[tuple[Case, ...], tuple[Problem, ...]]:
+    """Return the cases of the valid files, and every problem of the others, both ordered by file and line.
+
+    Args:
+        path: file or directory.
+        labels_of: returns the label sets of the models that a case may run on, from those that it lists. A class that
+            none of them has is a problem; one that some of them have is not (`reason_against`).
+    """
     files = _case_files(path)
     if not files:
         return (), (Problem(path, 1, 1, "holds no case: wanted at least one file named *.yaml"),)
@@ -80,9 +100,12 @@ def check_cases(path: Path) -> tuple[tuple[Case, ...], tuple[Problem, ...]]:
     for file in files:
         for node in _case_nodes(file, problems):
             problems += _name_taken(node, file, lines)
-            entry = _validate(CaseEntry, node, file, problems)
+            settings = defaults[file.parent][0]
+            labels = tuple(dict.fromkeys(labels_of(_listed_models(node, settings))))
+            entry = _validate(CaseEntry, node, file, problems, labels)
             if entry is not None:
-                case = _with_defaults(entry, defaults[file.parent][0], file, node.position[0])
+                problems += dict.fromkeys(_contradictions(node, file, labels)) if len(labels) > 1 else ()
+                case = _with_defaults(entry, settings, file, node.position[0])
                 problems += _missing_files(case, node, file)
                 problems += _idle_rules(entry.limits, entry.tags, node, file)
                 cases.append(case)
@@ -140,12 +163,38 @@ def _read_document(file: Path, wanted: str, problems: list[Problem]) -> Located 
     return None
 
 
-def _validate(model: type[M], node: Located, file: Path, problems: list[Problem]) -> M | None:
+def _validate(
+    model: type[M], node: Located, file: Path, problems: list[Problem], labels: tuple[LabelSet, ...] = ()
+) -> M | None:
     try:
-        return model.model_validate(node.value)
+        return model.model_validate(node.value, context=labels_context(labels))
     except ValidationError as error:
-        problems += problems_of(error, node, file, model)
+        problems += problems_of(error, node, file, model, labels[0] if len(labels) == 1 else None)
         return None
+
+
+def _listed_models(node: Located, defaults: CaseSettings) -> tuple[str, ...]:
+    """Return the models of a case, which may be invalid."""
+    models = node.value.get("models") if isinstance(node.value, dict) else None
+    return tuple(map(str, models)) if isinstance(models, list) else defaults.models
+
+
+def _contradictions(node: Located, file: Path, labels: tuple[LabelSet, ...]) -> Iterator[Problem]:
+    """Yield what contradicts what in a case if its classes are those of each of these label sets."""
+    for each in labels:
+        try:
+            CaseEntry.model_validate(node.value, context=labels_context([each]))
+        except ValidationError as error:
+            if all(found["type"] != "class_name" for found in error.errors()):  # else the case is skipped for it
+                yield from problems_of(error, node, file, CaseEntry, each)
+
+
+def reason_against(case: Case, labels: LabelSet) -> str | None:
+    """Return why a model with these labels cannot be held against the expectations of a case; None if it can."""
+    missing = [f"{name!r} ({key})" for name, key in case.expect.named.items() if labels.find(name) is None]
+    if missing:
+        return f"its labels, {labels.name}, have no class {', '.join(missing)}, which the case {case.name} names"
+    return None
 
 
 def _name_taken(node: Located, file: Path, lines: dict[str, str]) -> Iterator[Problem]:

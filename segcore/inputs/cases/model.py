@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Annotated, Any, Literal, Self, TypeVar
 from urllib.parse import urlsplit
@@ -14,6 +14,7 @@ from pydantic import (
     ConfigDict,
     Field,
     Strict,
+    ValidationInfo,
     ValidatorFunctionWrapHandler,
     WithJsonSchema,
     WrapValidator,
@@ -22,8 +23,8 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 from typing_extensions import TypeAliasType
 
-from segcore.core.errors import UsageError
-from segcore.core.labels import ALIASES, NUM_CLASSES, VOC_CLASSES, class_index
+from segcore.core.errors import UsageError, nearest_hint
+from segcore.core.labels import MAX_CLASSES, MAX_NAME, VOC, LabelSet
 from segcore.core.limits import Limits
 
 T = TypeVar("T")
@@ -32,7 +33,6 @@ SCHEMA_COMMAND = "segcore cases --schema > cases/case.schema.json"
 DEFAULT_MODELS = ("embedded", "fcn_resnet101")
 DEFAULT_SIZES = (320,)
 MIN_SIZE, MAX_SIZE = 32, 4096
-BACKGROUND = VOC_CLASSES[0]
 
 SLUG = r"^[a-z0-9][a-z0-9_-]{0,63}$"
 IDENTIFIER = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$"
@@ -59,30 +59,47 @@ def refuse(conflicts: Iterable[Conflict]) -> None:
         raise PydanticCustomError("conflict", "{words}", {"words": "; ".join(w for _, w in found), "conflicts": found})
 
 
-_CLASS_NAMES = {"enum": [*VOC_CLASSES, *ALIASES, *map(str, range(NUM_CLASSES))]}
-_CLASS = {"anyOf": [_CLASS_NAMES, {"type": "integer", "minimum": 0, "maximum": NUM_CLASSES - 1}]}
+_SUGGESTED = {"enum": [*VOC.names, *VOC.aliases]}
+"""What editors suggest; models with other classes have other names."""
+_CLASS_NAMES = {"anyOf": [_SUGGESTED, {"type": "string", "minLength": 1, "maxLength": MAX_NAME}]}
+_CLASS = {"anyOf": [*_CLASS_NAMES["anyOf"], {"type": "integer", "minimum": 0, "maximum": MAX_CLASSES - 1}]}
 
 
-def voc_name(value: object) -> str:
-    """Return the VOC name of a class that is given by name, alias or index."""
+def labels_context(labels: Sequence[LabelSet]) -> dict[str, Any]:
+    """Return the context in which a case is validated: with one label set, classes get their names in it."""
+    return {"labels": tuple(labels)}
+
+
+def _labels_in(info: ValidationInfo) -> tuple[LabelSet, ...]:
+    context: dict[str, tuple[LabelSet, ...]] = info.context or {}
+    return context.get("labels", ())
+
+
+def class_name(value: object, info: ValidationInfo) -> str:
+    """Return the name of a class that is given by name, alias or index.
+
+    Without a label set in the context, and with several of which one has the class, it is the text as it was written.
+    """
     if isinstance(value, bool) or not isinstance(value, str | int):
-        raise PydanticCustomError("class_type", "should be the name or index of a VOC class")
+        raise PydanticCustomError("class_type", "should be the name or index of a class")
+    labels = _labels_in(info)
     try:
-        return VOC_CLASSES[class_index(value)]
+        if len(labels) == 1:
+            return labels[0].canonical(value)
+        if labels and all(each.find(value) is None for each in labels):
+            known = [name for each in labels for name in (*each.names, *each.aliases)]
+            hint = nearest_hint(str(value).strip(), known)
+            raise UsageError(f"unknown class {value!r}{hint}; none of {', '.join(e.name for e in labels)} has it")
     except UsageError as error:
         raise PydanticCustomError("class_name", "{words}", {"words": str(error)}) from None
+    return str(value)
 
 
-def is_class(name: str) -> bool:
-    """Return whether this is the name, an alias or the index of a class."""
-    return name.strip().lower() in _CLASS_NAMES["enum"]
-
-
-def _each_once(value: object, validate: ValidatorFunctionWrapHandler) -> Any:
+def _each_once(value: object, validate: ValidatorFunctionWrapHandler, info: ValidationInfo) -> Any:
     """Refuse a class that is named twice, also by different names."""
     names = validate(value)
     if isinstance(value, dict | list | tuple) and len(set(names)) < len(value):
-        known = [voc_name(name) for name in value]
+        known = [class_name(name, info) for name in value]
         twice = next(name for name in known if known.count(name) > 1)
         raise PydanticCustomError("twice", "names {name} twice", {"name": twice})
     return names
@@ -125,7 +142,7 @@ Identifier = Annotated[str, Strict(), Field(pattern=IDENTIFIER)]
 Size = Annotated[int, Strict(), Field(ge=MIN_SIZE, le=MAX_SIZE)]
 Share = Annotated[float, Strict(), Field(ge=0, le=1)]
 # Named, so that the JSON Schema has the list once.
-ClassName = TypeAliasType("ClassName", Annotated[str, BeforeValidator(voc_name), WithJsonSchema(_CLASS)])
+ClassName = TypeAliasType("ClassName", Annotated[str, BeforeValidator(class_name), WithJsonSchema(_CLASS)])
 Device = Annotated[str, Strict(), Field(pattern=DEVICE)]
 Precision = Literal["fp32", "bf16", "fp16", "int8"]
 OneOrMore = Annotated[tuple[T, ...], BeforeValidator(_as_tuple), Field(json_schema_extra=_alone_too)]
@@ -199,15 +216,35 @@ class Expectations(CaseModel):
     absent: Annotated[tuple[ClassName, ...], EachOnce] = ()
     """Classes that no pixel may have; to tolerate a few pixels, set a max_fraction for the class instead."""
     ground_truth: ImageSource | None = None
-    """Ground-truth mask: a PNG of class indices in the size of the photo; pixels with 255 are not scored."""
+    """Ground-truth mask: a PNG of class indices in the size of the photo, by the labels of the case's first model.
+    Pixels of their `ignore` (255 for VOC) are not scored."""
     min_iou: Annotated[dict[ClassName, Share], EachOnce] = {}
     """Minimum intersection over union with the mask, by class."""
     min_miou: Share | None = None
     """Minimum mean IoU over the classes in mask or prediction."""
 
+    @property
+    def named(self) -> dict[str, str]:
+        """Each class that is named, with the key under which it is first."""
+        named = {name: "dominant" for name in [self.dominant] if name is not None}
+        for key, names in (("classes", self.classes), ("absent", self.absent), ("min_iou", self.min_iou)):
+            named |= {name: key for name in names if name not in named}
+        return named
+
+    def in_labels(self, labels: LabelSet) -> Expectations:
+        """Return the expectations with the names that classes have in a label set.
+
+        Raises:
+            ValidationError: it lacks a class, or with its classes the expectations contradict each other.
+        """
+        return Expectations.model_validate(dict(self), context=labels_context([labels]))
+
     @model_validator(mode="after")
-    def _possible(self) -> Self:
-        refuse([*self._about_absence(), *self._about_dominance(), *self._about_sums(), *self._about_scores()])
+    def _possible(self, info: ValidationInfo) -> Self:
+        conflicts = [*self._about_sums(), *self._about_scores()]
+        if len(labels := _labels_in(info)) == 1:  # else one class may have several names here
+            conflicts = [*self._about_absence(), *self._about_dominance(labels[0].background_name), *conflicts]
+        refuse(conflicts)
         return self
 
     def _about_absence(self) -> Iterable[Conflict]:
@@ -219,7 +256,7 @@ class Expectations(CaseModel):
             if self.min_iou.get(name):
                 yield ("min_iou", name), f"{name} has a min_iou but is absent"
 
-    def _about_dominance(self) -> Iterable[Conflict]:
+    def _about_dominance(self, background: str | None) -> Iterable[Conflict]:
         if self.dominant is None:
             return
         bounds = self.classes.get(self.dominant, ClassRange(max_fraction=1.0))
@@ -228,10 +265,11 @@ class Expectations(CaseModel):
             yield ("classes", self.dominant, "max_fraction"), f"{self.dominant} is dominant with a max_fraction of 0"
         for name, other in self.classes.items():
             least = other.min_fraction or 0.0
-            if name in (self.dominant, BACKGROUND) or least == 0:
+            if name in (self.dominant, background) or least == 0:
                 continue
-            if self.dominant == BACKGROUND:
-                yield ("dominant",), f"background is dominant only without other classes, but {name} has a min_fraction"
+            if self.dominant == background:
+                words = f"{background} is dominant only without other classes, but {name} has a min_fraction"
+                yield ("dominant",), words
             elif least > most > 0:
                 words = f"{name} has at least {least:g}, more than the dominant {self.dominant} may have ({most:g})"
                 yield ("classes", name, "min_fraction"), words

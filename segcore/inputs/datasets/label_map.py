@@ -103,7 +103,7 @@ class LabelMap:
             )
         ignore = self.target.ignore or 0
         mapped = self._table.take(mask)
-        return mapped.astype(np.uint8) if self.target.dtype is np.uint8 and ignore < 256 else mapped.astype(np.uint16)
+        return mapped.astype(np.uint8) if self.target.dtype == np.uint8 and ignore < 256 else mapped.astype(np.uint16)
 
     def __getstate__(self) -> dict[str, object]:
         """Return the fields alone: the table is made again where it is needed."""

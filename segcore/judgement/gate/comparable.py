@@ -30,6 +30,8 @@ def machine_differences(old: MachineRecord, new: MachineRecord) -> tuple[str, ..
 def item_differences(old: BenchmarkRecord, new: BenchmarkRecord, *, speed: bool) -> tuple[str, ...]:
     """Return the differences that make two records of one item incomparable in speed, or else in accuracy."""
     found = _differences(old, new, _COMMON_FIELDS + (_SPEED_FIELDS if speed else ()))
+    if old.labels.sha256 != new.labels.sha256:
+        found += (f"labels were {old.labels}, are {new.labels}",)
     for name in ("photo", "mask"):
         before, after = getattr(old, f"{name}_sha256"), getattr(new, f"{name}_sha256")
         if before and after and before != after:  # runs of schema version 1 and 2 have none

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from segcore.core.limits import Limits
 from segcore.core.records import BenchmarkRecord, DatasetRecord
-from segcore.core.scores import MEANS
+from segcore.core.scores import MEANS, score_names
 from segcore.judgement.gate.verdict import Row, Verdict
 from segcore.judgement.paired_accuracy import (
     MIN_CLASS_IMAGES,
@@ -24,7 +24,6 @@ from segcore.judgement.paired_accuracy import (
     image_pairs,
     images_by_class,
     score_changes,
-    score_names,
     total_scores,
 )
 from segcore.judgement.sequential import spent_error
@@ -62,7 +61,7 @@ def counts_problem(record: BenchmarkRecord) -> str:
     if dataset is None or accuracy is None or not has_counts(record):
         return ""
     classes = tuple(dict.fromkeys(name for image in dataset.counts.values() for name in image))
-    totals = total_scores(dense(list(dataset.counts.values()), classes), per_image=dataset.matrix is None)
+    totals = total_scores(dense(list(dataset.counts.values()), classes), per_image=dataset.per_image)
     summed = dict(zip(score_names(classes), totals.tolist(), strict=True))
     said = [(name, share, summed.get(name, math.nan)) for name, share in dataset.scores.items()]
     said += [
