@@ -14,9 +14,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from segcore.core.errors import DatasetError
-from segcore.core.labels import VOC_CLASSES
-from segcore.inputs.datasets import Dataset, open_dataset
+from segcore.core.errors import DatasetError, UsageError
+from segcore.core.labels import VOC, VOC_CLASSES
+from segcore.inputs.datasets import Dataset, fit, open_dataset
 from segcore.inputs.datasets.geometry import Instance, Palette, draw_mask
 
 coco_mask = pytest.importorskip("pycocotools.mask", reason="COCO is an extra: pip install segcore[coco]")
@@ -72,6 +72,8 @@ def counts(mask: np.ndarray) -> dict[str, int]:
         ([{"id": 17, "name": "dog"}], {"dog": 100}),
         ([{"id": 17, "name": " Cat "}], {"cat": 100}),
         ([{"id": 17, "name": "dining_table"}], {"diningtable": 100}),
+        ([{"id": 17, "name": "Dining-Table"}], {"diningtable": 100}),
+        ([{"id": 17, "name": "tv monitor"}], {"tvmonitor": 100}),
         ([{"id": 17, "name": "zebra"}], {}),
         ([{"id": 17, "name": "18"}], {}),
         ([{"id": 17, "name": "table"}], {}),  # of LVIS and others: any table
@@ -215,6 +217,9 @@ BAD: dict[str, Any] = {
     "coordinates that are null": [[0, 0, None, 0, 9, 9]],
     "coordinates in pairs": [[[0, 0], [9, 0], [9, 9]]],
     "a zigzag of ten million pixels": [[0, 0, 100_000, 0] * 50],
+    "a polygon beside the image": [[W + 1, 0, W + 9, 0, W + 9, 9]],
+    "a polygon above the image": [[0, -9, 9, -9, 9, -1]],
+    "two polygons far away": [[5000, 5000, 6000, 5000, 6000, 6000], [-9, 0, -1, 0, -1, 9]],
     "a word": "polygon",
     "a number": 3,
 }
@@ -249,6 +254,7 @@ def test_polygons_equal_those_of_pycocotools() -> None:
     for count in range(200):
         sizes = rng.integers(3, 9, 1 + count % 3)
         polygons = [rng.uniform(-50, 90, 2 * points).round(count % 2).tolist() for points in sizes]
+        polygons.append([1, 1, 1, 2, 2, 2])  # at least one is inside
         wanted = coco_mask.decode(coco_mask.merge(coco_mask.frPyObjects(polygons, H, W)))
         np.testing.assert_array_equal(draw_mask("a", [Instance(1, 1, polygons)], H, W, PALETTE), wanted)
 
@@ -262,3 +268,12 @@ def test_run_lengths_equal_those_of_pycocotools(seed: int, height: int, width: i
     as_list = {"size": [height, width], "counts": np.diff(ends, prepend=0).tolist()}
     for drawn in (as_text, as_list):
         np.testing.assert_array_equal(draw_mask("a", [Instance("1", 1, drawn)], height, width, PALETTE), wanted)
+
+
+@pytest.mark.parametrize("names", [[], ["crack"], ["zebra", "stop sign", "background"]])
+def test_annotations_without_a_class_of_the_model_score_nothing(tmp_path: Path, names: list[str]) -> None:
+    categories = [{"id": n, "name": name} for n, name in enumerate(names)]
+    dataset = opened(tmp_path, annotations=[], categories=categories)
+    with pytest.raises(UsageError, match="--map"):
+        fit(dataset, VOC)
+    assert fit(opened(tmp_path), VOC)

@@ -85,11 +85,12 @@ def fit(dataset: Dataset, target: LabelSet) -> Dataset:
         target: the model's classes.
 
     Raises:
-        UsageError: the classes differ, and neither their names nor a file say what they count as; or the file is
-            invalid.
+        UsageError: the classes differ, and neither their names nor a file say what they count as; they have nothing but
+            the background in common; or the file is invalid.
     """
     found = dataset.label_map
     if dataset.map_file is None and found is not None and found.target.digest == target.digest:
+        _check_foreground(found)
         return dataset
     source = dataset.labels or target
     if dataset.map_file is not None:
@@ -98,6 +99,17 @@ def fit(dataset: Dataset, target: LabelSet) -> Dataset:
         label_map = default_map(source, target, KNOWN_MAPS)
         if found is None and label_map.is_identity:
             return dataset
+    _check_foreground(label_map)
     reader = dataset.reader.reader if isinstance(dataset.reader, MappedReader) else dataset.reader
     mapped = reader.mapped(label_map) if isinstance(reader, CocoReader) else MappedReader(reader, label_map)
     return replace(dataset, label_map=label_map, map_file=None, reader=mapped)
+
+
+def _check_foreground(label_map: LabelMap) -> None:
+    """Refuse a map that makes background of everything: any model without a find would be perfect."""
+    if label_map.judged <= {label_map.target.background}:
+        named = ", ".join(label_map.source.names[:8]) + ", ..." * (len(label_map.source) > 8)
+        raise UsageError(
+            f"no class of {label_map.source.name} ({named}) is one of {label_map.target.name} except the background: "
+            "say by --map what they count as, or score another model"
+        )

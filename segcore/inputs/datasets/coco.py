@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import glob
 import json
+import re
 from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -30,12 +31,10 @@ MAX_ANNOTATION_BYTES = 2 << 30
 COCO_NAMES = {
     "airplane": "aeroplane",
     "couch": "sofa",
-    "dining table": "diningtable",
     "motorcycle": "motorbike",
-    "potted plant": "pottedplant",
     "tv": "tvmonitor",
 }
-"""VOC classes that COCO calls by another name; of all other categories the names are equal."""
+"""VOC classes that COCO calls by another name; of all other categories the names are equal but for spaces."""
 
 
 @dataclass(frozen=True)
@@ -171,6 +170,6 @@ def _labels_of(name: str, categories: Mapping[Any, str]) -> LabelSet:
 
 def _voc_class(name: str) -> int | None:
     """Return the VOC class that a category's name stands for, None if it is no VOC class."""
-    key = name.strip().lower().replace("_", " ")
+    key = re.sub(r"[\s_-]+", "", name.lower())
     key = COCO_NAMES.get(key, key)
     return VOC_CLASSES.index(key) if key in VOC_CLASSES else None

@@ -81,6 +81,8 @@ def _region(segmentation: Any, height: int, width: int) -> Region:
         raise ValueError(f"wanted polygons or run lengths, found {shown(segmentation)}")
     if sum(map(_outline, segmentation)) > MAX_OUTLINE:
         raise ValueError(f"its polygons are longer than {MAX_OUTLINE:,} pixels")
+    if all(_is_outside(polygon, height, width) for polygon in segmentation):
+        raise ValueError(f"wanted a polygon in the image of {width}x{height} pixels, found {shown(segmentation)}")
 
     from pycocotools import mask as coco_mask
 
@@ -98,6 +100,11 @@ def _outline(polygon: Any) -> float:
             raise ValueError(f"wanted coordinates up to {MAX_OUTLINE:,}, found {shown(value)}")
     points = np.array(polygon, dtype=np.float64).reshape(-1, 2)
     return float(np.abs(points - np.roll(points, 1, axis=0)).max(axis=1).sum())
+
+
+def _is_outside(polygon: list[float], height: int, width: int) -> bool:
+    x, y = polygon[::2], polygon[1::2]
+    return max(x) < 0 or min(x) > width or max(y) < 0 or min(y) > height
 
 
 def _fill(runs: list[Any], height: int, width: int) -> Region:
