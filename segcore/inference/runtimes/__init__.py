@@ -167,7 +167,7 @@ def why_not(name: str, device: Device, precision: str = "fp32", kind: SourceKind
 
 def open_session(
     runtime: str,
-    network: nn.Module | FileModel | ProgramModel,
+    network: nn.Module | FileModel,
     device: Device,
     precision: str = "fp32",
     *,
@@ -189,9 +189,8 @@ def open_session(
         ModelError: the network cannot be copied, one of its weights is no finite number in that precision, or the
             runtime does not know an operator of the file.
     """
-    kind: SourceKind = "python"
-    if not isinstance(network, nn.Module):
-        kind = network.header.kind if isinstance(network, FileModel) else "command"
+    kind: SourceKind = network.header.kind if isinstance(network, FileModel) else "python"
+    kind = "command" if isinstance(network, ProgramModel) else kind
     if reason := why_not(runtime, device, precision, kind):
         raise DeviceError(f"runtime {runtime} in {precision} on {device.name}: {reason}; see `segcore runtimes`")
     if isinstance(network, ProgramModel):

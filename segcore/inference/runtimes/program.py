@@ -5,11 +5,11 @@ The arithmetic is the program's own: precision fp32 says nothing of it, and ther
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import torch
+from torch import nn
 
 from segcore.core.errors import ModelError
 from segcore.core.model_spec import ModelSpec
@@ -22,19 +22,24 @@ def refusal(device: Device, precision: str) -> str | None:
     return None if device.torch_device.type == "cpu" else "a program decides itself where it runs: --device cpu"
 
 
-@dataclass(frozen=True)
-class ProgramModel:
-    """A program, with what its model file says."""
+class ProgramModel(nn.Module):
+    """A program in the place of a network: this runtime alone runs it.
 
-    spec: ModelSpec
-    program: ProgramSpec = field(init=False)
+    Args:
+        spec: what its model file says.
 
-    def __post_init__(self) -> None:
-        source = self.spec.source
-        found = ProgramSpec(
-            (source.location, *source.arguments), self.spec.root, source.serve, source.timeout_s, source.photos
-        )
-        object.__setattr__(self, "program", found)  # in no other way in a frozen dataclass
+    Raises:
+        ModelError: it does not say what the classes are.
+    """
+
+    def __init__(self, spec: ModelSpec) -> None:
+        super().__init__()
+        if spec.labels is None:
+            raise ModelError(f"{spec.file or spec.name}: a program does not say what its classes are: add `labels:`")
+        source = spec.source
+        command = (source.location, *source.arguments)
+        self.program = ProgramSpec(command, spec.root, source.serve, source.timeout_s, source.photos)
+        self.classes = len(spec.labels)
 
 
 class ProgramSession:
@@ -44,15 +49,10 @@ class ProgramSession:
     artifact: Path | None = None
 
     def __init__(self, model: ProgramModel) -> None:
-        labels = model.spec.labels
-        if labels is None:
-            raise ModelError(
-                f"{model.spec.file or model.spec.name}: a program does not say what its classes are: add `labels:`"
-            )
         self.own_seconds: float | None = None
         """What the program says that the last batch took it; None if it says nothing."""
         self._spec = model.program
-        self._program = Program(model.program, len(labels))
+        self._program = Program(model.program, model.classes)
         self.close = self._program.close
         """End the program; also called when the session goes."""
 
@@ -78,7 +78,6 @@ def open_program(model: ProgramModel) -> ProgramSession:
     """Return a program, ready for photos; it is started with the first.
 
     Raises:
-        ModelError: its labels are not known.
         ProgramError: this system has no process groups.
     """
     return ProgramSession(model)

@@ -153,6 +153,8 @@ def _about_command(command: tuple[str, ...], serve: bool) -> Iterable[Conflict]:
 
 
 OF_PROGRAMS = {"serve", "timeout", "photos"}
+OF_PHOTOS = {"resize", "multiple_of", "fill", "interpolation", "antialias"}
+"""What `input` may say of the photos that a program gets."""
 KINDS = tuple(name for name in SourceEntry.model_fields if name not in {"arguments", *OF_PROGRAMS})
 
 
@@ -340,6 +342,17 @@ class ModelEntry(CaseModel):
     """What the output means."""
     reference: Identifier | None = None
     """Name of the model whose masks this one should have: parity is held against it."""
+
+    @check(mode="after")
+    def _fits_a_program(self) -> Self:
+        if self.source.command is not None:
+            given = [("input", key) for key in sorted(self.input.model_fields_set - OF_PHOTOS)]
+            given += [("output", key) for key in sorted(self.output.model_fields_set)]
+            refuse(
+                ((part, key), f"{part}.{key} does not go with command: a program gets a photo and returns a class map")
+                for part, key in given
+            )
+        return self
 
     @check(mode="after")
     def _weights_fit(self) -> Self:
