@@ -18,7 +18,7 @@ bench: $(VENV)/.installed
 	$(BIN)/python -m pytest bench/ --benchmark-save=$(NAME) $(ARGS)
 
 test: $(VENV)/.installed-test
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -n logical --maxprocesses 4 --dist worksteal $(ARGS)
 
 fuzz: $(VENV)/.installed-test
 	$(BIN)/python -m pytest --hypothesis-profile=fuzz -m "not slow" $(ARGS)

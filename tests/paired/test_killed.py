@@ -58,7 +58,7 @@ def test_a_gate_killed_at_any_moment_leaves_no_process_and_the_next_one_removes_
     environment = {**os.environ, "TMPDIR": str(temporary)}
     gate = [sys.executable, "-m", "segcore", "gate", "--args", "bench -k pedantic", "--against", "HEAD"]
     moments = random.Random(0)
-    for wait_for_a_stopped_worker in [False, True] * 5:
+    for wait_for_a_stopped_worker in [False, True] * 3:
         process = subprocess.Popen(gate, cwd=repository, env=environment, stderr=subprocess.PIPE)
         assert process.stderr
         process.stderr.readline()  # the worktrees are checked out

@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -51,23 +49,22 @@ def test_an_alias_stands_for_our_option_unless_declared_by_another(undeclared: l
 @pytest.mark.parametrize("option", ["--offline", "--cases"])
 @pytest.mark.parametrize("where", [".", "suite"])
 @pytest.mark.parametrize("arguments", [[], ["suite"]])
-@pytest.mark.slow
-def test_another_conftest_can_declare_an_alias(tmp_path: Path, option: str, where: str, arguments: list[str]) -> None:
-    (tmp_path / "suite").mkdir()
-    (tmp_path / where / "conftest.py").write_text(
+def test_another_conftest_can_declare_an_alias(
+    pytester: pytest.Pytester, option: str, where: str, arguments: list[str]
+) -> None:
+    (pytester.path / "suite").mkdir()
+    (pytester.path / where / "conftest.py").write_text(
         f"def pytest_addoption(parser):\n    parser.addoption({option!r}, action='store_true', help='mine')\n"
     )
-    (tmp_path / "suite" / "test_it.py").write_text(
+    (pytester.path / "suite" / "test_it.py").write_text(
         f"def test_it(pytestconfig): assert pytestconfig.getoption({option!r}) is {bool(arguments)}\n"
     )
     options = [option] if arguments else []
-    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *options, *arguments]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
+    pytester.runpytest_inprocess("-p", "no:cacheprovider", *options, *arguments).assert_outcomes(passed=1)
 
 
-@pytest.mark.slow
 def test_another_plugin_can_declare_an_alias(pytester: pytest.Pytester) -> None:
+    pytester.syspathinsert()
     pytester.makepyfile(mine="def pytest_addoption(parser): parser.addoption('--offline', type=int)")
     pytester.makepyfile("def test_it(pytestconfig): assert pytestconfig.getoption('--offline') == 7")
-    pytester.runpytest_subprocess("-p", "mine", "--offline", "7").assert_outcomes(passed=1)
+    pytester.runpytest_inprocess("-p", "mine", "--offline", "7").assert_outcomes(passed=1)

@@ -263,11 +263,10 @@ def test_a_run_that_cannot_be_written_is_shown_and_judged(
 @pytest.mark.parametrize(
     ("arguments", "code", "words"),
     [
-        (["bench", "-n2"], 4, "pytest-xdist"),
-        (["bench", "-n2", "--segcore-model=embeded"], 4, "embeded"),
-        (["bench", "test_other.py", "-n2", "-k", "other", "--segcore-baseline=x"], 4, "nothing to judge"),
-        (["bench", "test_other.py", "-n2", "-k", "other"], 0, ""),
-        (["test_other.py", "-n2"], 0, ""),
+        (["bench", "-n1"], 4, "pytest-xdist"),
+        (["bench", "-n1", "--segcore-model=embeded"], 4, "embeded"),
+        (["bench", "test_other.py", "-n1", "-k", "other", "--segcore-baseline=x"], 4, "nothing to judge"),
+        (["bench", "test_other.py", "-n1", "-k", "other"], 0, ""),
     ],
 )
 def test_xdist_is_refused_before_anything_runs(

@@ -3,8 +3,6 @@ from __future__ import annotations
 import json
 import math
 import os
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,6 +10,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pytest_benchmark.cli import main as compare_with_pytest_benchmark
 from pytest_benchmark.storage.file import FileStorage
 
 from segcore.core.errors import OutputError, RecordError
@@ -63,16 +62,17 @@ def test_nan_is_kept(run: Run) -> None:
     assert math.isnan(load_run(run.path).benchmarks[0].samples[0])
 
 
-@pytest.mark.slow
-def test_pytest_benchmark_reads_our_files(run: Run, tmp_path: Path) -> None:
+def test_pytest_benchmark_reads_our_files(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     ((_, data),) = FileStorage(tmp_path, logger=None).load()
     assert [b["name"] for b in data["benchmarks"]] == [b.name for b in run.benchmarks]
     assert data["benchmarks"][0]["stats"]["median"] == sorted(run.benchmarks[0].samples)[3:5][0] / 2 + (
         sorted(run.benchmarks[0].samples)[4] / 2
     )
-    command = [sys.executable, "-m", "pytest_benchmark", "--storage", str(tmp_path), "compare", "0001"]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
-    assert run.benchmarks[0].name in done.stdout
+    monkeypatch.setattr("sys.argv", ["pytest-benchmark", "--storage", str(tmp_path), "compare", "0001"])
+    compare_with_pytest_benchmark()
+    assert run.benchmarks[0].name in capsys.readouterr().out
 
 
 def test_benchmarks_of_other_suites_are_left_alone(run: Run) -> None:

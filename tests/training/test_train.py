@@ -207,7 +207,7 @@ def test_features_are_kept_near_to_those_of_imagenet(voc_root: Path) -> None:
     photos = train_photos(voc_root)
 
     def change(keep: float) -> float:
-        training = Training(replace(TINY, steps=0, tail=20, tail_rate=1e-3, keep=keep), photos, None)
+        training = Training(replace(TINY, steps=0, tail=5, tail_rate=1e-3, keep=keep), photos, None)
         images = training.batches.batch(0, EARLY).images
         for _ in range(training.recipe.tail):
             training.advance()
@@ -271,17 +271,22 @@ def test_presence_is_fitted_to_what_photos_show(voc_root: Path) -> None:
     assert dog[[0, 19]].max() < -2
 
 
+@pytest.fixture(scope="module")
+def uninterrupted(voc_root: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, torch.Tensor]:
+    """The weights of a run that was scored now and then, and not killed."""
+    training = Training(TINY, train_photos(voc_root), None)
+    held_out = open_dataset("voc", voc_root, "train").first(1)
+    run(training, held_out, Checkpoints(tmp_path_factory.mktemp("whole"), score_every=2), lambda loss: None)
+    return training.result().state_dict()
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(("killed_at", "saved"), [(3, 2), (5, 4), (6, 5)])
 def test_a_killed_and_resumed_run_ends_in_the_same_bits(
-    voc_root: Path, tmp_path: Path, killed_at: int, saved: int
+    voc_root: Path, tmp_path: Path, uninterrupted: dict[str, torch.Tensor], killed_at: int, saved: int
 ) -> None:
     photos = train_photos(voc_root)
-    uninterrupted = Training(TINY, photos, None)
-    held_out = open_dataset("voc", voc_root, "train").first(1)
-    run(uninterrupted, held_out, Checkpoints(tmp_path / "whole", score_every=2), lambda loss: None)
-
-    checkpoints = Checkpoints(tmp_path / "killed", save_every=saved)
+    checkpoints = Checkpoints(tmp_path, save_every=saved)
 
     def kill(loss: float) -> None:
         if killed.step == killed_at:
@@ -295,8 +300,9 @@ def test_a_killed_and_resumed_run_ends_in_the_same_bits(
     run(resumed, None, checkpoints, lambda loss: steps.append(resumed.step))
 
     assert steps == list(range(saved + 1, TINY.end + 1))
-    for name, tensor in uninterrupted.result().state_dict().items():
-        assert torch.equal(tensor, resumed.result().state_dict()[name]), name
+    result = resumed.result().state_dict()
+    for name, tensor in uninterrupted.items():
+        assert torch.equal(tensor, result[name]), name
 
 
 def test_a_checkpoint_of_another_seed_is_refused(voc_root: Path, tmp_path: Path) -> None:
