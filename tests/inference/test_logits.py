@@ -136,10 +136,10 @@ def test_a_predictor_of_the_user_s_is_held_to_the_same(wrong: str, voc: Dataset)
 def test_every_runtime_refuses_it(runtime: str, precision: str, wrong: str, settings: FetchSettings) -> None:
     if reason := why_not(runtime, Device("cpu"), precision):
         pytest.skip(reason)
-    network = Changed(WRONG[wrong])
-    with pytest.raises(ModelError) as caught:
+
+    def use() -> None:
         segmenter = Segmenter(
-            network,
+            Changed(WRONG[wrong]),
             device="cpu",
             size=16,
             runtime=runtime,
@@ -151,6 +151,9 @@ def test_every_runtime_refuses_it(runtime: str, precision: str, wrong: str, sett
             segmenter([PHOTO, PHOTO])
         assert refused(caught_in_a_batch)
         segmenter(PHOTO)
+
+    with pytest.raises(ModelError) as caught:
+        use()
     assert refused(caught)
 
 
