@@ -276,4 +276,4 @@ def test_annotations_without_a_class_of_the_model_score_nothing(tmp_path: Path, 
     dataset = opened(tmp_path, annotations=[], categories=categories)
     with pytest.raises(UsageError, match="--map"):
         fit(dataset, VOC)
-    assert fit(opened(tmp_path), VOC)
+    assert fit(opened(tmp_path / "cat"), VOC)
