@@ -276,4 +276,5 @@ def test_annotations_without_a_class_of_the_model_score_nothing(tmp_path: Path, 
     dataset = opened(tmp_path, annotations=[], categories=categories)
     with pytest.raises(UsageError, match="--map"):
         fit(dataset, VOC)
+    (tmp_path / "cat").mkdir()
     assert fit(opened(tmp_path / "cat"), VOC)
