@@ -11,7 +11,7 @@ from segcore.core.errors import DatasetError, ImageError, UsageError
 from segcore.core.labels import CITYSCAPES, COCO_STUFF, VOC, LabelSet, numbered
 from segcore.inputs.datasets import Dataset, fit, open_dataset
 from segcore.inputs.datasets.cityscapes import CITYSCAPES_IDS, TRAIN_IDS
-from segcore.inputs.datasets.label_map import LabelMap, read_label_map
+from segcore.inputs.datasets.label_map import LabelMap, by_name, read_label_map
 from segcore.inputs.datasets.masks import mask_reader
 from tests.support.pairs import make_cityscapes, make_coco, make_voc
 
@@ -260,3 +260,16 @@ def test_labels_by_name_and_file(tmp_path: Path) -> None:
     for options in ({"labels": "voc"}, {"masks": "colours"}):
         with pytest.raises(UsageError, match="does not go with the layout cityscapes"):
             open_dataset("cityscapes", tmp_path / "streets", **options)
+
+
+def test_a_mask_in_the_classes_of_the_same_names() -> None:
+    own = LabelSet("own", ("sky", "people", "car"), aliases={"person": "people"})
+    mask = np.array([[11, 13, 255, 10]], dtype=np.uint8)  # person, car, void, sky
+    assert by_name(mask, CITYSCAPES, own).tolist() == [[1, 2, 255, 0]]
+    assert by_name(mask, CITYSCAPES, CITYSCAPES) is mask
+    strict = LabelSet("strict", own.names, aliases=own.aliases, ignore=None)
+    assert by_name(mask[:, :2], CITYSCAPES, strict).tolist() == [[1, 2]]
+    with pytest.raises(DatasetError, match="pixels that are not scored: strict does not"):
+        by_name(mask, CITYSCAPES, strict)
+    with pytest.raises(DatasetError, match="has the class 'road', 'sidewalk': own does not"):
+        by_name(np.array([[0, 1, 11]], dtype=np.uint8), CITYSCAPES, own)

@@ -228,6 +228,31 @@ def default_map(
     )
 
 
+def by_name(mask: ClassMap, source: LabelSet, target: LabelSet) -> ClassMap:
+    """Return a mask with the classes of the same names in another label set.
+
+    Args:
+        mask: indices of `source`, (H, W).
+        source: the classes of the mask.
+        target: the classes wanted.
+
+    Raises:
+        DatasetError: the mask shows a class that the other label set does not have, or a value that is no class.
+    """
+    if source.digest == target.digest:
+        return mask
+    indices = tuple(_namesake(source, index, target) for index in range(len(source)))
+    shown = np.flatnonzero(np.bincount(mask.ravel(), minlength=len(source))[: len(source)])
+    lost = [source.names[index] for index in shown if indices[index] is None]
+    void = source.ignore is not None and target.ignore is None and bool((mask == source.ignore).any())
+    if lost or void:
+        what = f"the class {', '.join(map(repr, lost))}" if lost else "pixels that are not scored"
+        raise DatasetError(f"the mask, drawn in the classes of {source.name}, has {what}: {target.name} does not")
+    if target.ignore is None:  # the map needs a value for the classes that are not shown
+        target = LabelSet(target.name, target.names, target.colors)
+    return LabelMap(source, target, indices).apply(mask)
+
+
 def _namesake(source: LabelSet, index: int, target: LabelSet) -> int | None:
     """Return the class of the model with the name or an alias of a class of the dataset."""
     names = [source.names[index]]
