@@ -63,7 +63,7 @@ class Profiled:
 def segment(
     photos: tuple[Path, ...], options: ModelOptions, out: Path, overlay: bool, trace: str | None, as_json: bool
 ) -> None:
-    """Segment PHOTOS into the 21 PASCAL VOC classes.
+    """Segment PHOTOS into the classes of the model: for built-in models the 21 of PASCAL VOC.
 
     Writes NAME.mask.png, an indexed PNG in the photo's own size with the VOC palette, and NAME.overlay.png. A photo
     that cannot be read, or whose mask cannot be written, is reported, the others are processed, and the exit code is 2.

@@ -296,8 +296,3 @@ def label_set(name: str) -> LabelSet:
         hint = nearest_hint(name, LABEL_SETS)
         raise UsageError(f"unknown label set {name!r}{hint}; known: {', '.join(LABEL_SETS)}, or a list of names")
     return LABEL_SETS[name.strip().lower()]
-
-
-def class_index(name: str | int) -> int:
-    """Return the class index (0 to 20) for a VOC name, a common alias or an index; raise like `LabelSet.index`."""
-    return VOC.index(name)

@@ -9,7 +9,6 @@ from rich.console import Console
 from rich.table import Table as Grid
 from rich.text import Text
 
-from segcore.core.labels import voc_colormap
 from segcore.core.records import Run
 from segcore.report.escape import plain_text
 from segcore.report.gate import print_rows
@@ -90,7 +89,9 @@ def _print_case(case: CaseReport, console: Console) -> None:
     if pictures.photo is not None:
         cells.append(half_blocks(pictures.photo, columns))
     if pictures.class_map is not None:
-        cells.append(half_blocks(voc_colormap()[pictures.class_map], columns, smooth=False))
+        cells.append(
+            half_blocks(case.labels.lookup.take(pictures.class_map, axis=0, mode="clip"), columns, smooth=False)
+        )
     if cells:
         grid = Grid.grid(padding=(0, 2, 0, 0))
         grid.add_row(*cells)

@@ -20,7 +20,6 @@ from segcore.core.labels import (
     VOC_PALETTE,
     VOID_COLOR,
     LabelSet,
-    class_index,
     label_set,
     numbered,
     voc_colormap,
@@ -66,16 +65,14 @@ def test_the_palette_is_read_only() -> None:
 @pytest.mark.parametrize("index", range(NUM_CLASSES))
 def test_every_class_by_name_and_by_index(index: int) -> None:
     name = VOC_CLASSES[index]
-    assert (
-        class_index(name) == class_index(index) == class_index(str(index)) == class_index(f" {name.upper()} ") == index
-    )
+    assert VOC.index(name) == VOC.index(index) == VOC.index(str(index)) == VOC.index(f" {name.upper()} ") == index
 
 
 def test_aliases_resolve_to_voc_names() -> None:
-    assert {class_index(alias) for alias in ALIASES} <= set(range(1, NUM_CLASSES))
-    assert VOC_CLASSES[class_index("couch")] == VOC_CLASSES[class_index("sofa")] == "sofa"
-    assert class_index("tv") == class_index("tvmonitor") == 20
-    assert class_index("airplane") == 1
+    assert {VOC.index(alias) for alias in ALIASES} <= set(range(1, NUM_CLASSES))
+    assert VOC_CLASSES[VOC.index("couch")] == VOC_CLASSES[VOC.index("sofa")] == "sofa"
+    assert VOC.index("tv") == VOC.index("tvmonitor") == 20
+    assert VOC.index("airplane") == 1
 
 
 @pytest.mark.parametrize(
@@ -93,7 +90,7 @@ def test_aliases_resolve_to_voc_names() -> None:
 )
 def test_an_unknown_class_is_refused(name: str | int, message: str) -> None:
     with pytest.raises(UsageError, match=message):
-        class_index(name)
+        VOC.index(name)
 
 
 @pytest.mark.parametrize(

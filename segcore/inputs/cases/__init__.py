@@ -191,10 +191,9 @@ def _contradictions(node: Located, file: Path, labels: tuple[LabelSet, ...]) -> 
 
 def reason_against(case: Case, labels: LabelSet) -> str | None:
     """Return why a model with these labels cannot be held against the expectations of a case; None if it can."""
-    missing = [f"{name!r} ({key})" for name, key in case.expect.named.items() if labels.find(name) is None]
-    if missing:
-        return f"its labels, {labels.name}, have no class {', '.join(missing)}, which the case {case.name} names"
-    return None
+    named = case.expect.named.items()
+    missing = [f"{name!r} (expect.{key})" for name, key in named if labels.find(name) is None]
+    return f"the labels {labels.name} have no class {', '.join(missing)}" if missing else None
 
 
 def _name_taken(node: Located, file: Path, lines: dict[str, str]) -> Iterator[Problem]:
