@@ -128,12 +128,12 @@ def evaluate(
     start = time.perf_counter()
     chosen = choose(protocols, segmenter.size)
     labels = segmenter.labels
-    dataset = fit(dataset, labels)
-    scales = tuple(dict.fromkeys(protocol.scale for protocol in chosen))
     if len(labels) > MOST_CLASSES:
         raise UsageError(
             f"datasets are scored with at most {MOST_CLASSES:,} classes, {labels.name} has {len(labels):,}: merge some"
         )
+    dataset = fit(dataset, labels)
+    scales = tuple(dict.fromkeys(protocol.scale for protocol in chosen))
     task = ScoringTask(dataset.shuffled() if enough else dataset, scales, options.batch, options.workers)
     tally, resumed = Tally(chosen, options.worst, labels), 0
     with ExitStack() as stack:

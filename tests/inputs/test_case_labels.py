@@ -107,6 +107,6 @@ def test_the_schema_accepts_any_class(expect: dict[str, object]) -> None:
 
 @pytest.mark.parametrize("expect", [{"dominant": ""}, {"absent": [65535]}, {"classes": {"": {}}}, {"dominant": True}])
 def test_the_schema_refuses_what_can_be_no_class(expect: dict[str, object]) -> None:
+    image = {"resource": "skimage:chelsea.png"}
     with pytest.raises(jsonschema.ValidationError):
-        image = {"resource": "skimage:chelsea.png"}
         jsonschema.validate({"name": "a", "image": image, "expect": expect}, json_schema())
