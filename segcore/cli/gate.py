@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 import sys
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -18,6 +19,8 @@ from segcore.cli.options import POSITIVE, DropLimits, FiniteFloat, json_option, 
 from segcore.core.errors import UsageError
 
 if TYPE_CHECKING:
+    from segcore.core.limits import Limits
+    from segcore.core.records import Run
     from segcore.judgement.gate.verdict import GateResult
     from segcore.paired.arms import Arm
 
@@ -34,7 +37,7 @@ class Turns:
     head_args: str | None = option(metavar="ARGS", help="In turns: more pytest arguments for the head arm.")
     args: str = option(default="bench -k latency", help="In turns: pytest arguments for both arms, bench first.")
     budget: float | None = option(
-        type=FiniteFloat(min=1), metavar="SECONDS", help="In turns: total time [300 per item]."
+        type=FiniteFloat(min=1), metavar="SECONDS", help="In turns: total time [300 per item; to settle, 600]."
     )
 
     @property
@@ -47,6 +50,7 @@ class Turns:
 @click.argument("baseline", required=False)
 @click.argument("current", required=False)
 @option_group(Turns, "turns")
+@click.option("--settle", is_flag=True, help="Measure what BASELINE and CURRENT leave undecided in turns, here.")
 @click.option("--self-audit", is_flag=True, help="Measure how often the gate is wrong on this machine.")
 @click.option("--gates", type=POSITIVE, default=3, help="Gates per slowdown in the self-audit.")
 @click.option("--max-slowdown", type=FiniteFloat(min=0), help="Limit for items whose case has none [0.05].")
@@ -61,6 +65,7 @@ def gate(
     baseline: str | None,
     current: str | None,
     turns: Turns,
+    settle: bool,
     self_audit: bool,
     gates: int,
     max_slowdown: float | None,
@@ -74,12 +79,15 @@ def gate(
 
     Each is a run file, the name a run was saved under, `latest`, or a directory of runs of several processes. With
     --against (or --base-python, --base-args, --head-args), two arms are measured here in turns instead, in fresh
-    processes, until every item is decided.
+    processes, until every item is decided. --settle does that for the items that the two files leave undecided, at
+    the commits that they name.
 
     Exit codes: 0 pass, 1 regressed or missing, 2 bad input, 3 inconclusive or incomparable.
     """
     from segcore.judgement.gate.files import judge_runs, load_baseline, load_runs
 
+    if settle and baseline is None:
+        raise UsageError("--settle needs BASELINE and CURRENT")
     if sum((baseline is not None, turns.requested, self_audit)) != 1 or (baseline is not None and current is None):
         raise UsageError(USAGE)
     limits = drops.limits(**({} if max_slowdown is None else {"max_slowdown": {"p50": max_slowdown}}))
@@ -91,8 +99,26 @@ def gate(
     else:
         old, new = load_baseline(str(baseline), storage), load_runs(str(current), storage)
         result = judge_runs(old, new, limits, storage, process_noise, accept_changed_limits=accept_changed_limits)
+        if settle:
+            result = _settled(result, old, new, limits, turns.budget, accept_changed_limits)
     publish(result, as_json)
     click.get_current_context().exit(result.exit_code)
+
+
+def _settled(
+    result: GateResult,
+    baseline: Sequence[Run],
+    current: Sequence[Run],
+    defaults: Limits,
+    budget: float | None,
+    accept: bool,
+) -> GateResult:
+    from segcore.judgement.gate.settle import BUDGET_S
+    from segcore.measurement.machine import fingerprint
+    from segcore.paired.settle import SettleOptions, settle
+
+    options = SettleOptions(defaults, budget or BUDGET_S, accept)
+    return settle(result, baseline, current, fingerprint(), options, _log)
 
 
 def publish(result: GateResult, as_json: bool) -> None:
@@ -118,17 +144,18 @@ def publish(result: GateResult, as_json: bool) -> None:
 
 
 def _in_turns(turns: Turns, limit: float) -> GateResult:
-    from segcore.paired.session import PairedOptions, as_gate, run_paired
+    from segcore.paired.session import PairedOptions, as_gate, run_paired, run_revisions
 
     with ExitStack() as stack:
         base, head, names = _arms(turns, stack)
-        result = run_paired(base, head, PairedOptions(limit, turns.budget), _log)
+        run = run_paired if head.code is None else run_revisions
+        result = run(base, head, PairedOptions(limit, turns.budget), _log)
     return as_gate(result, *names)
 
 
 def _arms(turns: Turns, stack: ExitStack) -> tuple[Arm, Arm, tuple[str, str]]:
     """Return both arms and their names; worktrees live until the stack is closed."""
-    from segcore.paired.arms import Arm, repository_of, untracked, worktrees
+    from segcore.paired.arms import Arm, arms_of, repository_of, untracked, worktrees
 
     args = _bench_args(turns)
     base_args, head_args = _split("--base-args", turns.base_args or ""), _split("--head-args", turns.head_args or "")
@@ -140,18 +167,14 @@ def _arms(turns: Turns, stack: ExitStack) -> tuple[Arm, Arm, tuple[str, str]]:
             return base, head, (shlex.join(base_args), shlex.join(head_args))
         return base, head, (turns.base_python or "base", sys.executable)
     repository = repository_of(cwd).resolve()
-    old, new = stack.enter_context(worktrees(repository, turns.against))
-    path = new / cwd.relative_to(repository)
+    trees = stack.enter_context(worktrees(repository, turns.against))
     _log(f"{turns.against} and the working tree are checked out, and started in turns")
     unknown = untracked(repository)
     if unknown:
         files = f"{len(unknown)} files unknown to git ({', '.join(unknown[:3])}{', ...' * (len(unknown) > 3)})"
         _log(f"{files} are in neither arm; `git add` what is to be measured")
-    return (
-        replace(base, cwd=path, code=old, forbidden=(repository, new)),
-        replace(head, cwd=path, code=new, forbidden=(repository, old)),
-        (turns.against, "working tree"),
-    )
+    in_base, in_head = arms_of(head, base.args, trees, repository)
+    return replace(in_base, python=base.python), in_head, (turns.against, "working tree")
 
 
 def _audit(turns: Turns, limit: float, gates: int, as_json: bool) -> None:

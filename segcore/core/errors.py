@@ -81,6 +81,10 @@ class ArmError(SegcoreError):
     """An arm of the paired gate cannot run what it was asked to."""
 
 
+class NoCodeError(ArmError):
+    """An arm imported nothing from its worktree."""
+
+
 class RecordError(SegcoreError):
     """A run file cannot be read or understood."""
 

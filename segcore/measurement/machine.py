@@ -79,12 +79,17 @@ def run_name(directory: Path | None = None) -> str:
 
 
 def git_commit(directory: Path | None = None) -> GitRecord | None:
-    """Return the commit checked out in a directory (default: current); None without git, repository or commit."""
+    """Return the commit checked out in a directory (default: current); None without git, repository or commit.
+
+    It is dirty if a tracked file has changed, or a Python or YAML file is not in git; run files do not count.
+    """
     commit = _git(directory, "rev-parse", "HEAD")
     if commit is None:
         return None
     branch = _git(directory, "symbolic-ref", "--short", "-q", "HEAD")
-    return GitRecord(commit=commit, branch=branch or None, dirty=bool(_git(directory, "status", "--porcelain")))
+    changed = _git(directory, "status", "--porcelain", "--untracked-files=no")
+    added = _git(directory, "ls-files", "--others", "--exclude-standard", ":/*.py", ":/*.yaml", ":/*.yml")
+    return GitRecord(commit=commit, branch=branch or None, dirty=bool(changed or added))
 
 
 def _git(directory: Path | None, *words: str) -> str | None:

@@ -6,7 +6,7 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from segcore.core.errors import UsageError
@@ -33,11 +33,13 @@ class Arm:
     """Directories from which this arm must not import: the working tree and the other arm's worktree."""
     program: tuple[str, ...] = (str(WORKER),)
     """The worker's script and its arguments."""
+    own_bench: bool = False
+    """Whether the arm runs the bench of its own worktree, and need not import code from there."""
 
 
 @contextmanager
-def worktrees(repository: Path, revision: str) -> Iterator[tuple[Path, Path]]:
-    """Check out a revision (base) and the current state of the tracked files (head); yield both directories.
+def worktrees(repository: Path, revision: str, head_revision: str | None = None) -> Iterator[tuple[Path, Path]]:
+    """Check out a revision (base), and another one or the current state of the tracked files (head); yield both.
 
     The head is checked out as well because edits made during the gate must not change what is measured. Both
     directories are removed at the end, also after an interrupt.
@@ -45,12 +47,11 @@ def worktrees(repository: Path, revision: str) -> Iterator[tuple[Path, Path]]:
     Raises:
         UsageError: the repository has no such revision, or git fails.
     """
-    try:
-        base = git(repository, "rev-parse", "--verify", "--quiet", f"{revision}^{{commit}}")
-    except UsageError:
-        raise UsageError(f"no revision {revision!r} in {repository}; fetch it first (CI: fetch-depth: 0)") from None
-    # A commit of the uncommitted changes, on no branch; empty if there are none.
-    head = git(repository, "stash", "create") or git(repository, "rev-parse", "HEAD")
+    base = commit_of(repository, revision)
+    if head_revision is not None:
+        head = commit_of(repository, head_revision)
+    else:  # a commit of the uncommitted changes, on no branch; empty if there are none
+        head = git(repository, "stash", "create") or git(repository, "rev-parse", "HEAD")
     with ExitStack() as cleanup:
         cleanup.callback(forget_worktrees, repository)
         parent = cleanup.enter_context(temporary_directory())
@@ -59,6 +60,42 @@ def worktrees(repository: Path, revision: str) -> Iterator[tuple[Path, Path]]:
         for directory, commit in zip(directories, (base, head), strict=True):
             git(repository, "worktree", "add", "--detach", "--quiet", str(directory), commit.decode())
         yield directories
+
+
+def arms_of(head: Arm, base_args: tuple[str, ...], trees: tuple[Path, Path], repository: Path) -> tuple[Arm, Arm]:
+    """Return base and head in their worktrees, both with the bench of the head.
+
+    Args:
+        head: the head, in a directory of the repository.
+        base_args: pytest's arguments for the base.
+        trees: worktrees of base and head.
+        repository: top of the working tree.
+    """
+    old, new = trees
+    there = new / head.cwd.relative_to(repository)
+    return (
+        replace(head, name="base", args=base_args, cwd=there, code=old, forbidden=(repository, new)),
+        replace(head, cwd=there, code=new, forbidden=(repository, old)),
+    )
+
+
+def with_own_bench(arm: Arm, head: Arm) -> Arm:
+    """Return an arm that runs the bench of its own worktree instead of the head's."""
+    assert arm.code
+    assert head.code
+    return replace(arm, cwd=arm.code / head.cwd.relative_to(head.code), own_bench=True)
+
+
+def commit_of(repository: Path, revision: str) -> bytes:
+    """Return the commit of a revision.
+
+    Raises:
+        UsageError: the repository has no such revision.
+    """
+    try:
+        return git(repository, "rev-parse", "--verify", "--quiet", f"{revision}^{{commit}}")
+    except UsageError:
+        raise UsageError(f"no revision {revision!r} in {repository}; fetch it first (CI: fetch-depth: 0)") from None
 
 
 def repository_of(directory: Path) -> Path:

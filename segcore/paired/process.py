@@ -13,7 +13,7 @@ from multiprocessing import Pipe
 from multiprocessing.connection import Connection
 from typing import IO, Any, Protocol
 
-from segcore.core.errors import ArmError
+from segcore.core.errors import ArmError, NoCodeError
 from segcore.paired.arms import Arm
 from segcore.paired.cleanup import deferred_interrupts, temporary_directory
 
@@ -59,6 +59,7 @@ def start_worker(arm: Arm, items: tuple[str, ...] | None = None) -> Iterator[Wor
             args=(*arm.args, "--benchmark-disable", f"--benchmark-storage=file://{directory}"),
             items=items,
             code=str(arm.code) if arm.code else None,
+            own_bench=arm.own_bench,
             forbidden=[str(path) for path in arm.forbidden],
         )
         yield worker
@@ -118,6 +119,8 @@ class _Worker:
             message: dict[str, Any] = json.loads(self._connection.recv_bytes())
         except (EOFError, OSError):
             raise self._failure("it ended") from None
+        if message.get("no_code"):
+            raise NoCodeError(str(self._failure(message["error"])))
         if "error" in message:
             raise self._failure(message["error"])
         return message

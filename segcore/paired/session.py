@@ -9,10 +9,10 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 
-from segcore.core.errors import ArmError
+from segcore.core.errors import ArmError, NoCodeError
 from segcore.judgement.gate.verdict import GateResult, Row
 from segcore.judgement.statistics import Interval
-from segcore.paired.arms import Arm
+from segcore.paired.arms import Arm, with_own_bench
 from segcore.paired.process import WorkerClient, WorkerItem, start_worker
 from segcore.paired.sequential import LOOKS, MAX_BLOCKS, Look, blocks_needed, look, smallest_visible
 
@@ -35,6 +35,8 @@ class PairedOptions:
     """Largest allowed slowdown of items whose case has no limit, 0.05 for 5 %."""
     budget_s: float | None = None
     """Time for the whole gate; None is `BUDGET_S` for each item."""
+    items: tuple[PairedItem, ...] = ()
+    """The items to measure, with their limits; none are those that the bench selects."""
 
 
 @dataclass(frozen=True)
@@ -104,17 +106,40 @@ def run_paired(
         ArmError: an arm could not run its bench, or the arms do not have the same items.
     """
     began = clock()
-    items: tuple[PairedItem, ...] = ()
+    items = options.items
     blocks = 0
     while blocks == 0 or _needs_block(items, blocks, clock() - began, options):
         undecided = [item for item in items if not item.decided]
         base_names, head_names = tuple(i.base_name for i in undecided), tuple(i.head_name for i in undecided)
         with start(base, base_names or None) as left, start(head, head_names or None) as right:
             pairs = _measure_items(left, right, same_names=base.args == head.args, head_first=blocks % 2 == 1)
-        items = _with_block(items, pairs, options.limit)
+        items = _with_block(_in_order_of(pairs, items) if blocks == 0 else items, pairs, options.limit)
         blocks += 1
         report(_progress(items, blocks, clock() - began))
     return PairedResult(tuple(_with_last_look(item) for item in items), blocks, clock() - began)
+
+
+def run_revisions(
+    base: Arm,
+    head: Arm,
+    options: PairedOptions,
+    report: Callable[[str], None] = lambda _: None,
+    run: Callable[[Arm, Arm, PairedOptions, Callable[[str], None]], PairedResult] | None = None,
+) -> PairedResult:
+    """Measure two worktrees with the bench of the head; if that imports no code from them, each with its own bench.
+
+    A repository that only benches an installed package has no code of its own: its revisions differ in the bench, with
+    its cases and models.
+
+    Raises:
+        ArmError: as `run_paired`.
+    """
+    measure = run or run_paired
+    try:
+        return measure(base, head, options, report)
+    except NoCodeError:
+        report("the bench imports no code of the repository: each arm runs the bench of its own revision")
+        return measure(with_own_bench(base, head), with_own_bench(head, head), options, report)
 
 
 def _needs_block(items: Sequence[PairedItem], blocks: int, seconds: float, options: PairedOptions) -> bool:
@@ -180,6 +205,12 @@ def _with_block(items: Sequence[PairedItem], pairs: Sequence[_Pair], limit: floa
         raise ArmError(f"the bench is not repeatable: wanted {wanted} again, found {found}")
     blocks = iter([block for *_, block in pairs])
     return tuple(item if item.decided else _looked(item, next(blocks)) for item in items)
+
+
+def _in_order_of(pairs: Sequence[_Pair], items: Sequence[PairedItem]) -> Sequence[PairedItem]:
+    """Return items in the order in which the bench has them."""
+    order = {head.name: n for n, (_, head, _) in enumerate(pairs)}
+    return sorted(items, key=lambda item: order.get(item.head_name, len(order)))
 
 
 def _looked(item: PairedItem, block: Block) -> PairedItem:

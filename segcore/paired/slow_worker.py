@@ -15,9 +15,9 @@ from segcore.paired.worker import WorkerPlugin, main
 class SlowWorkerPlugin(WorkerPlugin):
     """The worker's plugin with a slowdown."""
 
-    def serve(self, call: Callable[[], object]) -> None:
+    def serve(self, call: Callable[[], object], setup: Callable[[], object] | None = None) -> None:
         """Measure the slower call on request."""
-        super().serve(partial(slow_call, call, float(sys.argv[1])))
+        super().serve(partial(slow_call, call, float(sys.argv[1])), setup)
 
 
 def slow_call(call: Callable[[], object], share: float) -> None:

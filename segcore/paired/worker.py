@@ -3,12 +3,13 @@
 Run by its path (``python -P worker.py DESCRIPTOR``), so that each arm imports its own code and shares only this file
 with the other. The file descriptor is a `multiprocessing.connection.Connection` that carries JSON objects::
 
-    gate:    {"args": [...], "items": null | [node ids], "code": null | directory, "forbidden": [directories]}
+    gate:    {"args": [...], "items": null | [node ids], "code": null | directory, "own_bench": bool,
+              "forbidden": [directories]}
     worker:  {"item": "bench/test_x.py::test_latency[...]", "max_slowdown": null | 0.05}    it is ready
     gate:    {"measure": 4}
     worker:  {"times_ns": [51200311, ...]}    of each call
     gate:    {"next_item": true}    and so on, until
-    worker:  {"finished": true}    or, at any time,    {"error": "what went wrong"}
+    worker:  {"finished": true}    or, at any time,    {"error": "what went wrong", "no_code": bool}
 
 The call is the function that the bench passes to pytest-benchmark's fixture, plain or pedantic.
 """
@@ -54,9 +55,12 @@ class WorkerPlugin:
             self.serve(lambda: function(*args, **kwargs))
 
         def pedantic(_: object, target: Callable[..., object], args: Any = (), kwargs: Any = None, **more: Any) -> None:
-            if more.get("setup") is not None:
-                raise RuntimeError("a benchmark with a setup function cannot be measured in alternation")
-            self.serve(lambda: target(*args, **(kwargs or {})))
+            given = [args, kwargs or {}]
+
+            def prepare() -> None:
+                given[:] = more["setup"]() or given
+
+            self.serve(lambda: target(*given[0], **given[1]), prepare if more.get("setup") else None)
 
         pytest.MonkeyPatch().setattr(BenchmarkFixture, "__call__", timed)
         pytest.MonkeyPatch().setattr(BenchmarkFixture, "pedantic", pedantic)
@@ -103,15 +107,15 @@ class WorkerPlugin:
         if self._measured:
             self.finish(exitstatus)
 
-    def serve(self, call: Callable[[], object]) -> None:
-        """Measure the call on request until the gate wants the next item."""
+    def serve(self, call: Callable[[], object], setup: Callable[[], object] | None = None) -> None:
+        """Measure the call on request until the gate wants the next item; `setup` runs before each call."""
         assert self._item
         self._measured = True
         limit = case_limit(getattr(self._item, "callspec", None))
         self.send(item=self._item.nodeid, max_slowdown=limit)
         while "measure" in (request := self._receive()):
             try:
-                times = measure(call, request["measure"])
+                times = measure(call, request["measure"], setup)
             except Exception as error:
                 self.send(error=f"{self._item.nodeid} failed: {type(error).__name__}: {error}")
                 raise
@@ -130,20 +134,22 @@ class WorkerPlugin:
             self.send(error=f"pytest ran no benchmark (exit code {exit_code}): {arguments}")
         elif foreign:
             self.send(error=f"it imported code from outside its worktree: {', '.join(foreign[:3])}")
-        elif code and not any(path.is_relative_to(code) for _, path in _imported(bench)):
-            self.send(error=f"it imported nothing from its worktree {code}")
+        elif code and not self.start["own_bench"] and not any(p.is_relative_to(code) for _, p in _imported(bench)):
+            self.send(error=f"it imported nothing from its worktree {code}", no_code=True)
         else:
             self.send(finished=True)
         os._exit(0)
 
 
-def measure(call: Callable[[], object], calls: int) -> list[int]:
-    """Return the nanoseconds of each of several calls, without garbage collection."""
+def measure(call: Callable[[], object], calls: int, setup: Callable[[], object] | None = None) -> list[int]:
+    """Return the nanoseconds of each of several calls, without garbage collection and without `setup`."""
     gc.collect()
     gc.freeze()  # otherwise each turn would spend a tenth of a second on the objects of the loaded modules
     gc.disable()
     times = []
     for _ in range(calls):
+        if setup:
+            setup()
         start = time.perf_counter_ns()
         call()
         times.append(time.perf_counter_ns() - start)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import threading
 from collections.abc import Generator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -15,6 +16,9 @@ from segcore.core.limits import Limits
 from segcore.core.records import OutcomeKind, OutcomeRecord, Run
 from segcore.judgement.gate import GateResult
 from segcore.judgement.gate.files import judge_runs
+from segcore.judgement.gate.settle import BUDGET_S
+from segcore.measurement.machine import fingerprint
+from segcore.paired.settle import SettleOptions, settle
 from segcore.plugin.items import AccuracyItem, BenchItem, SpeedItem
 from segcore.plugin.load import LoadItem
 from segcore.plugin.options import Choices
@@ -181,6 +185,8 @@ class BenchHooks:
                     self.session.file.directory,
                     accept_changed_limits=command_line(session.config).segcore_accept_changed_limits,
                 )
+                if session.config.option.segcore_settle:
+                    self._settle(self._gate, self.session.run, session.config)
             elif self._baseline and session.exitstatus == pytest.ExitCode.OK and not self.session.write_error:
                 self._all_missing = True
                 session.exitstatus = pytest.ExitCode.TESTS_FAILED
@@ -188,6 +194,19 @@ class BenchHooks:
             session.exitstatus = _exit_status(session.exitstatus, self._gate, all_written)
         if not self._reporter:  # no `pytest_terminal_summary` will follow
             self._write_page()
+
+    def _settle(self, gate: GateResult, run: Run, config: pytest.Config) -> None:
+        """Measure in turns what is undecided; if that cannot be done, say why and leave it so."""
+        budget = config.option.segcore_settle_budget or BUDGET_S
+        options = SettleOptions(Limits(), budget, command_line(config).segcore_accept_changed_limits)
+        try:
+            self._gate = settle(gate, self._baseline, [run], fingerprint(), options, self._progress)
+        except SegcoreError as error:
+            self._gate = replace(gate, notes=(*gate.notes, str(error)))
+
+    def _progress(self, line: str) -> None:
+        if self._reporter:
+            self._reporter.write_line(f"segcore gate: {line}")
 
     @pytest.hookimpl(trylast=True)
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:

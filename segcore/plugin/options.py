@@ -97,6 +97,12 @@ def add_options(parser: pytest.Parser) -> None:
         action="store_true",
         help="Judge by the limits, checks and cases of this run, also if looser than the baseline's",
     )
+    group.addoption(
+        "--segcore-settle",
+        action="store_true",
+        help="With a baseline: measure what stays undecided in turns, at the commits of both runs",
+    )
+    add("settle-budget", "S", _positive, "Time for that, in seconds [600]")
     group.addoption("--segcore-offline", action="store_true", help="Do not use the network. Alias: --offline")
 
 

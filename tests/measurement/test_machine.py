@@ -135,6 +135,8 @@ def test_git_commit_branch_and_local_changes(tmp_path: Path, monkeypatch: pytest
     assert clean is not None
     assert (clean.branch, clean.dirty, len(clean.commit)) == ("trunk", False, 40)
     assert machine.run_name(tmp_path) == f"box-{clean.commit[:7]}"
+    (tmp_path / "run.json").touch()  # what a run writes is no change
+    assert machine.git_commit(tmp_path) == clean
     (tmp_path / "a").write_text("b")
     git(tmp_path, "checkout", "-q", "--detach")
     dirty = machine.git_commit(tmp_path)
@@ -146,7 +148,7 @@ def test_names_in_a_repository_need_not_be_utf_8(tmp_path: Path) -> None:
     git(tmp_path, "init", "-q", "-b", os.fsdecode(b"caf\xe9"))
     git(tmp_path, "config", "core.quotepath", "false")
     git(tmp_path, "commit", "-q", "-m", "a", "--allow-empty")
-    (tmp_path / os.fsdecode(b"caf\xe9")).touch()
+    (tmp_path / os.fsdecode(b"caf\xe9.py")).touch()
     found = machine.git_commit(tmp_path)
     assert found is not None
     assert (found.branch, found.dirty) == ("caf\N{REPLACEMENT CHARACTER}", True)

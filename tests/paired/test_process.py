@@ -19,7 +19,7 @@ from segcore.paired.arms import WORKER, Arm, repository_of, untracked, worktrees
 from segcore.paired.audit import SLOW_WORKER
 from segcore.paired.cleanup import deferred_interrupts, temporary_directory
 from segcore.paired.process import WorkerItem, start_worker
-from segcore.paired.session import PairedOptions, run_paired
+from segcore.paired.session import PairedOptions, run_paired, run_revisions
 from tests.support.repositories import git
 
 
@@ -111,7 +111,6 @@ def _foreign_code(repository: Path) -> Arm:
         (_edit("bench/test_widget.py", "import pytest\ndef test_a(benchmark): pytest.skip('GPU')"), "skipped.*GPU"),
         (_edit("bench/test_widget.py", "import widget\ndef test_a(): pass"), "ran no benchmark"),
         (_edit("bench/test_widget.py", "import os\ndef test_a(benchmark): benchmark(os._exit, 3)"), "it ended"),
-        (_edit("bench/test_widget.py", "def test_a(benchmark): benchmark.pedantic(len, setup=list)"), "setup function"),
         (_edit("bench/test_widget.py", "def test_a(benchmark): benchmark(len, 'a')"), "nothing from its worktree"),
         (lambda r: Arm("head", ("bench", "--nonsense"), r, r), "ran no benchmark .exit code 4."),
         (_foreign_code, "base arm: .* from outside its worktree: widget"),
@@ -122,6 +121,42 @@ def _foreign_code(repository: Path) -> Arm:
 def test_an_arm_that_cannot_run_is_an_error(repository: Path, prepare: Callable[[Path], Arm], message: str) -> None:
     with pytest.raises(ArmError, match=message):
         run_through(prepare(repository))
+
+
+SETUP = """
+def test_a(benchmark):
+    made = []
+
+    def setup():
+        made.append(len(made))
+        return (made[-1],), {}
+
+    def work(number):
+        assert number == len(made) - 1
+
+    benchmark.pedantic(work, setup=setup, rounds=3)
+"""
+
+
+def test_a_setup_runs_before_each_call(repository: Path) -> None:
+    (repository / "bench" / "test_widget.py").write_text("import widget\n" + SETUP)
+    run_through(_head(repository))
+
+
+def test_a_repository_without_code_runs_the_bench_of_each_revision(
+    repository: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(session, "TURN_S", 0.002)
+    monkeypatch.setattr(session, "BLOCK_S", 0.1)
+    bench = "def test_a(benchmark): benchmark(sum, range({}))\n"
+    for size in (2000, 20000):
+        (repository / "bench" / "test_widget.py").write_text(bench.format(size))
+        git(repository, "commit", "-qam", f"{size}")
+    lines: list[str] = []
+    with worktrees(repository, "HEAD~1", "HEAD") as (base, head):
+        result = run_revisions(*arms(repository, base, head), PairedOptions(0.5, budget_s=1.0), lines.append)
+    assert result.items[0].log_ratios[0] > 1.5
+    assert "each arm runs the bench of its own revision" in lines[0]
 
 
 def run_through(arm: Arm) -> None:

@@ -1,0 +1,172 @@
+"""What two run files leave undecided, and whether measuring in turns can decide it: the pure decisions of ``--settle``.
+
+In turns only medians of latency and throughput are measured, at the commits and with the options of the runs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+from segcore.core.limits import Limits
+from segcore.core.records import GitRecord, MachineRecord, Run
+from segcore.judgement.gate.comparable import machine_differences
+from segcore.judgement.gate.rules import limits_of
+from segcore.judgement.gate.verdict import GateResult, Row
+
+BUDGET_S = 600.0
+"""Default time for all items that are settled."""
+_WITH_VALUE = (
+    "--benchmark-json",
+    "--benchmark-storage",
+    "--benchmark-compare-fail",
+    "--segcore-baseline",
+    "--segcore-settle-budget",
+    "--segcore-profile",
+    "--junitxml",
+    "--junit-xml",
+)
+_MAY_HAVE_VALUE = ("--benchmark-save", "--benchmark-compare", "--benchmark-histogram")
+_ALONE = (
+    "--benchmark-autosave",
+    "--benchmark-save-data",
+    "--segcore-settle",
+    "--segcore-accept-changed-limits",
+    "-x",
+    "--exitfirst",
+)
+
+
+@dataclass(frozen=True)
+class OpenItem:
+    """An item whose median is undecided and can be measured in turns."""
+
+    key: str
+    base_node: str
+    """Node id of the test in the baseline."""
+    head_node: str
+    limit: float
+    """Largest allowed slowdown."""
+
+
+@dataclass(frozen=True)
+class Settlement:
+    """What can be measured in turns, and what cannot."""
+
+    items: tuple[OpenItem, ...] = ()
+    left: Mapping[str, str] = field(default_factory=dict)
+    """By item that has to stay undecided: why."""
+
+
+def undecided(result: GateResult) -> list[Row]:
+    """Return the rows that measuring in turns could decide: the medians of speed."""
+    return [row for row in result.rows if row.verdict == "inconclusive" and (row.aspect, row.unit) == ("median", "ms")]
+
+
+def why_not(baseline: Sequence[Run], current: Sequence[Run], here: MachineRecord) -> str:
+    """Return why these runs cannot be measured again here, in a few words; empty if they can.
+
+    Args:
+        baseline: at least one run.
+        current: at least one run.
+        here: this machine.
+    """
+    for runs, which in ((baseline, "baseline"), (current, "current run")):
+        first = runs[0].record.git
+        for run in runs:
+            git: GitRecord | None = run.record.git
+            if git is None or first is None:
+                return f"the {which} {run.name} names no commit"
+            if git.dirty:
+                return f"the {which} {run.name} had uncommitted changes, which no commit holds"
+            if git.commit != first.commit:
+                return f"the processes of the {which} are of two commits, {first.commit[:10]} and {git.commit[:10]}"
+            if differences := machine_differences(run.record.machine, here):
+                return f"the {which} {run.name} is of another machine: {differences[0]}"
+    return ""
+
+
+def settlement(
+    result: GateResult,
+    baseline: Sequence[Run],
+    current: Sequence[Run],
+    defaults: Limits,
+    lost: Callable[[Run, str], str],
+    *,
+    accept: bool = False,
+) -> Settlement:
+    """Return which of the undecided items can be measured in turns.
+
+    Args:
+        result: the verdicts on the run files.
+        baseline: at least one run.
+        current: at least one run.
+        defaults: limits for items whose case sets none.
+        lost: returns why an item (a run and a key) cannot be measured again, or an empty string.
+        accept: judge by the limits of the current run alone.
+    """
+    items, left = [], {}
+    for row in undecided(result):
+        old, new = (
+            {benchmark.info.key: benchmark.info for benchmark in run.benchmarks} for run in (baseline[0], current[0])
+        )
+        nodes = [node_of(run, row.item) for run in (baseline[0], current[0])]
+        problem = next(filter(None, (lost(run, row.item) for run in (baseline[0], current[0]))), "")
+        if problem or not all(nodes):
+            left[row.item] = problem or "the run files do not name its test"
+            continue
+        limits = limits_of(old[row.item], new[row.item], defaults, accept=accept)
+        items.append(OpenItem(row.item, nodes[0], nodes[1], limits.slowdowns[0.5]))
+    return Settlement(tuple(items), left)
+
+
+def node_of(run: Run, key: str) -> str:
+    """Return the node id of the test that measured an item; empty if the run does not say."""
+    return next((outcome.item for outcome in run.record.outcomes if outcome.key == key), "")
+
+
+def arm_arguments(run: Run, nodes: Sequence[str]) -> tuple[str, ...]:
+    """Return pytest's arguments that select the items of a run again: the bench first, then the options of the run.
+
+    Left out is what saves and judges.
+    """
+    files = list(dict.fromkeys(node.partition("::")[0] for node in nodes))
+    folders = {file.rpartition("/")[0] for file in files}
+    bench = folders.pop() if len(folders) == 1 and "" not in folders else files[0]
+    return (bench, *_kept(run.record.command[1:]))
+
+
+def _kept(words: Sequence[str]) -> Iterator[str]:
+    skip = False
+    for word, following in zip(words, (*words[1:], "-"), strict=True):
+        name, equals, _ = word.partition("=")
+        if skip:
+            skip = False
+        elif name in _WITH_VALUE:
+            skip = not equals
+        elif name in _MAY_HAVE_VALUE:  # a path is no name, see `segcore.plugin.arguments.separate_paths`
+            skip = not equals and not following.startswith("-") and "/" not in following
+        elif name not in _ALONE:
+            yield word
+
+
+def settled(result: GateResult, turns: Mapping[str, Row], left: Mapping[str, str], how: str) -> GateResult:
+    """Return the verdicts with those of the turns in place of the undecided ones.
+
+    Args:
+        result: the verdicts on the run files.
+        turns: rows of the items that were measured in turns, by key.
+        left: why others were not, by key.
+        how: what was measured, for how long.
+    """
+    rows, open_rows = [], {row.item for row in undecided(result)}
+    for row in result.rows:
+        if row.item in open_rows and row.aspect == "median":
+            if row.item in turns:
+                found = turns[row.item]
+                row = replace(found, item=row.item, reason=f"measured in turns: {found.reason}")
+            elif row.item in left:
+                row = replace(row, reason=f"{row.reason}; not settled: {left[row.item]}")
+        rows.append(row)
+    notes = (f"{how}; all other verdicts rest on the run files",) if turns else ()
+    return replace(result, rows=tuple(rows), notes=(*result.notes, *notes))

@@ -1,0 +1,194 @@
+"""Measure in turns what two run files leave undecided, at the commits that they name."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from segcore.core.errors import UsageError
+from segcore.core.git import git
+from segcore.core.limits import Limits
+from segcore.core.records import MachineRecord, Run
+from segcore.judgement.gate.settle import (
+    BUDGET_S,
+    OpenItem,
+    arm_arguments,
+    settled,
+    settlement,
+    undecided,
+    why_not,
+)
+from segcore.judgement.gate.verdict import GateResult
+from segcore.paired.arms import Arm, arms_of, commit_of, repository_of, worktrees
+from segcore.paired.session import PairedItem, PairedOptions, PairedResult, as_gate, run_paired, run_revisions
+
+Runner = Callable[[Arm, Arm, PairedOptions, Callable[[str], None]], PairedResult]
+_FILES = ("--segcore-weights", "--segcore-model", "--segcore-calibration", "--segcore-cases", "--cases")
+"""Options whose values may be files that git does not have."""
+
+
+class _CannotSettleError(UsageError):
+    """Nothing of what is undecided can be measured again."""
+
+    def __init__(self, problem: str) -> None:
+        super().__init__(
+            f"--settle cannot measure this again: {problem}; or measure two revisions here (--against REV)"
+        )
+
+
+@dataclass(frozen=True)
+class SettleOptions:
+    """Limits and duration of a settlement."""
+
+    defaults: Limits
+    """For items whose case sets none."""
+    budget_s: float = BUDGET_S
+    accept_changed_limits: bool = False
+
+
+def settle(
+    result: GateResult,
+    baseline: Sequence[Run],
+    current: Sequence[Run],
+    here: MachineRecord,
+    options: SettleOptions,
+    report: Callable[[str], None],
+    run: Runner = run_paired,
+) -> GateResult:
+    """Return verdicts in which the undecided medians of speed are replaced by those of measuring in turns.
+
+    Only these items are measured, in worktrees of the two commits, until decided or out of time. If that is not
+    possible, but something has regressed anyway, a note says so.
+
+    Args:
+        result: the verdicts on the runs.
+        baseline: at least one run.
+        current: at least one run.
+        here: this machine.
+        options: limits and duration.
+        report: called with lines of progress.
+        run: measures two arms.
+
+    Raises:
+        UsageError: nothing of what is undecided can be measured here; the reason is one line.
+        ArmError: an arm could not run its bench.
+    """
+    if not undecided(result):
+        return result
+    try:
+        return _settle(result, baseline, current, here, options, report, run)
+    except _CannotSettleError as error:
+        if result.exit_code != 1:
+            raise
+        return replace(result, notes=(*result.notes, str(error)))
+
+
+def _settle(
+    result: GateResult,
+    baseline: Sequence[Run],
+    current: Sequence[Run],
+    here: MachineRecord,
+    options: SettleOptions,
+    report: Callable[[str], None],
+    run: Runner,
+) -> GateResult:
+    if problem := why_not(baseline, current, here):
+        raise _CannotSettleError(problem)
+    cwd = Path.cwd().resolve()
+    repository = repository_of(cwd).resolve()
+    commits = [_commit(repository, runs[0]) for runs in (baseline, current)]
+    plan = settlement(
+        result,
+        baseline,
+        current,
+        options.defaults,
+        lambda run, key: lost_file(run, key, cwd),
+        accept=options.accept_changed_limits,
+    )
+    if not plan.items:
+        raise _CannotSettleError(next(iter(plan.left.values())))
+    report(f"{len(plan.items)} undecided items are measured in turns, for at most {options.budget_s:.0f} s")
+    with worktrees(repository, *commits) as trees:
+        head = Arm("head", _arguments(current[0], plan.items, cwd), cwd)
+        arms = arms_of(head, _arguments(baseline[0], plan.items, cwd), trees, repository)
+        wanted = tuple(PairedItem(item.head_node, item.head_node, item.limit) for item in plan.items)
+        turns = run_revisions(*arms, PairedOptions(budget_s=options.budget_s, items=wanted), report, run)
+    keys = {item.head_node: item.key for item in plan.items}
+    rows = {keys[row.item]: row for row in as_gate(turns, result.baseline, result.current).rows}
+    how = (
+        f"{len(rows)} items were measured in turns at {commits[0][:10]} and {commits[1][:10]}: {turns.blocks} blocks "
+        f"of fresh process pairs in {turns.seconds:.0f} s"
+    )
+    return settled(result, rows, plan.left, how)
+
+
+def _commit(repository: Path, run: Run) -> str:
+    commit = run.record.git.commit if run.record.git else ""
+    try:
+        commit_of(repository, commit)
+    except UsageError as error:
+        raise _CannotSettleError(f"{run.name}: {error}") from None
+    return commit
+
+
+def lost_file(run: Run, key: str, cwd: Path) -> str:
+    """Return which file that a run needed is gone or has changed; empty if all are there.
+
+    Args:
+        run: the run.
+        key: of the item.
+        cwd: directory that relative paths of its command start from.
+    """
+    info = next(benchmark.info for benchmark in run.benchmarks if benchmark.info.key == key)
+    for option, value in _file_values(run.record.command):
+        path = cwd / value
+        if _looks_like_path(value) and not path.exists():
+            return f"{value} of {run.name} ({option}) is lost"
+        checked = option == "--segcore-weights" and info.weights.kind == "checkpoint" and path.is_file()
+        if checked and not is_tracked(path) and sha256_of(path) != info.weights.sha256:
+            return f"{value} of {run.name} ({option}) has changed since"
+    return ""
+
+
+def sha256_of(path: Path) -> str:
+    """Return the SHA-256 of a file, in hex."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def is_tracked(path: Path) -> bool:
+    """Return whether git has a file, so that a worktree has it too."""
+    try:
+        return bool(git(path.parent, "ls-files", "--", path.name))
+    except UsageError:
+        return False
+
+
+def _looks_like_path(value: str) -> bool:
+    return "/" in value or Path(value).suffix in {".pt", ".pth", ".safetensors", ".onnx", ".tflite", ".xml", ".yaml"}
+
+
+def _file_values(words: Sequence[str]) -> list[tuple[str, str]]:
+    """Return the options among words that may name files, each with its value."""
+    found = []
+    for word, following in zip(words, (*words[1:], ""), strict=True):
+        name, equals, value = word.partition("=")
+        if name in _FILES:
+            found.append((name, value if equals else following))
+    return found
+
+
+def _arguments(run: Run, items: Sequence[OpenItem], cwd: Path) -> tuple[str, ...]:
+    """Return an arm's arguments; files that git does not have are named by their absolute paths."""
+    arguments = arm_arguments(run, [item.head_node for item in items])
+    outside = {value for _, value in _file_values(arguments) if (cwd / value).exists() and not is_tracked(cwd / value)}
+    return tuple(_absolute(word, outside, cwd) for word in arguments)
+
+
+def _absolute(word: str, outside: set[str], cwd: Path) -> str:
+    name, equals, value = word.partition("=")
+    if word in outside:
+        return str(cwd / word)
+    return f"{name}={cwd / value}" if equals and value in outside else word
