@@ -74,10 +74,8 @@ def best(
     device = open_device(options.device)
     backends = available_backends(device, runtimes, precisions)
     calibration = calibration_photos(options.calibration)
-    loaded = models.load(options.model, options.weights, fetch_settings(options.offline))
-    make = partial(
-        Segmenter, loaded.module, device=device, size=options.size, calibration=calibration, labels=loaded.labels
-    )
+    loaded = models.load(options.spec(), options.weights, fetch_settings(options.offline))
+    make = partial(Segmenter, loaded, device=device, size=options.size, calibration=calibration)
     with Console(stderr=True).status("loading") as status:
         found = benchmark_backends(
             lambda runtime, precision: make(runtime=runtime, precision=precision),
@@ -88,7 +86,7 @@ def best(
         )
     winner = fastest(found, max_miou_drop)
     if as_json:
-        about = {"model": options.model, "weights": vars(loaded.weights), "device": device.name, "size": options.size}
+        about = {"model": loaded.name, "weights": vars(loaded.weights), "device": device.name, "size": options.size}
         show_json({**about, **_as_json(found, winner, max_miou_drop)})
         return
     show(

@@ -131,7 +131,7 @@ def evaluate(
     make = options.segmenter_factory()
     segmenter = make()
     dataset = fit(dataset, segmenter.labels)
-    out = out or DIRECTORY / f"{dataset.name}-{options.model}-{options.size}.json"
+    out = out or DIRECTORY / f"{dataset.name}-{segmenter.model_name}-{segmenter.size}.json"
     judged = _against(baseline, out, dataset, protocols, segmenter, drops) if baseline else None
     saved: list[Saved] = []
     with _progress(len(dataset)) as progress:

@@ -13,10 +13,13 @@ from segcore.cli.options import PATH, fetch_settings, offline_option
 
 @click.command()
 @click.option("--model", "model_names", multiple=True, help="Pretrained weights of this model (repeatable).")
+@click.option("--models", "model_files", default="models", type=PATH, help="Directory of model files.")
 @click.option("--cases", "case_path", type=PATH, help="Photos and masks of these cases.")
 @click.option("--all", "everything", is_flag=True, help="Weights of fcn_resnet101, and the photos of cases/.")
 @offline_option
-def fetch(model_names: tuple[str, ...], case_path: Path | None, everything: bool, offline: bool) -> None:
+def fetch(
+    model_names: tuple[str, ...], model_files: Path, case_path: Path | None, everything: bool, offline: bool
+) -> None:
     """Download weights and reference photos into the cache. Files already there are verified, not fetched again."""
     from segcore.cli.output import exit_if_any
     from segcore.core.errors import DownloadError
@@ -30,9 +33,12 @@ def fetch(model_names: tuple[str, ...], case_path: Path | None, everything: bool
         raise click.UsageError("nothing to fetch: give --model NAME, --cases DIR or --all")
     downloads: list[tuple[str, Callable[[], Path | None]]] = []
     if model_names:
-        from segcore.inference.models import check_name, fetch_weights  # loads torch, which takes seconds
+        from segcore.inference.models.named import find_model, weights_of  # loads torch, which takes seconds
+        from segcore.inputs.model_files import open_model_files
 
-        downloads += [(check_name(name), partial(fetch_weights, name, settings)) for name in model_names]
+        files = open_model_files(model_files)
+        specs = [find_model(name, files) for name in model_names]
+        downloads += [(spec.name, partial(weights_of, spec, settings)) for spec in specs]
     for case in load_cases(case_path) if case_path else ():
         downloads.append((case.name, partial(resolve_image, case, settings)))
         downloads.append((f"{case.name} mask", partial(resolve_mask, case, settings)))

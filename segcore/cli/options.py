@@ -17,6 +17,7 @@ from segcore.core.limits import Limits
 from segcore.results.naming import DEFAULT_DIRECTORY
 
 if TYPE_CHECKING:
+    from segcore.core.model_spec import ModelSpec
     from segcore.inference.pipeline import Segmenter
     from segcore.inputs.download import FetchSettings
 
@@ -109,7 +110,10 @@ class DropLimits:
 class ModelOptions:
     """The model to run, and how to run it."""
 
-    model: str = option(default="fcn_resnet101", help="Model name; see `segcore models`.")
+    model: str = option(
+        default="fcn_resnet101", help="Name of a model (see `segcore models`), or path of a model file or a model."
+    )
+    models: Path = option(default=Path("models"), type=PATH, help="Directory of model files.")  # noqa: RUF009  # a field
     weights: str = option(default="pretrained", help="'pretrained', 'random' or the path of a checkpoint.")
     size: int = option(default=640, type=POSITIVE, help="Shorter side of the model's input, pixels.")
     device: str = option(default="auto", help="auto, cpu, cuda, cuda:1 or mps; see `segcore devices`.")
@@ -122,19 +126,31 @@ class ModelOptions:
     )
     offline: bool = option(is_flag=True, help="Do not use the network (also SEGCORE_OFFLINE=1).")
 
+    def spec(self) -> ModelSpec:
+        """Return what is known of the model before it is loaded.
+
+        Raises:
+            ModelError: there is no such model, or its file is invalid.
+        """
+        from segcore.inference.models.named import find_model
+        from segcore.inputs.model_files import open_model_files
+
+        return find_model(self.model, open_model_files(self.models))
+
     def segmenter_factory(self) -> Callable[[], Segmenter]:
         """Return a function that loads the model; it can be pickled.
 
         Raises:
             UsageError: calibration photos are given, but the precision is not int8.
             ImageError: there is no photo at a path given for calibration.
+            ModelError: there is no such model, or its file is invalid.
         """
         from segcore.inference.pipeline import Segmenter
         from segcore.inference.preprocess import calibration_photos
 
         return partial(
             Segmenter,
-            self.model,
+            self.spec(),
             weights=self.weights,
             device=self.device,
             size=self.size,

@@ -114,7 +114,7 @@ def _segment_photo(segmenter: Segmenter, photo: Path, target: Path, overlay: boo
     from segcore.report.legend import with_legend
 
     try:
-        _announce_if_large(photo, segmenter.size)
+        _announce_if_large(photo, segmenter)
         result = segmenter(photo)
     except ImageError as error:
         return PhotoResult(str(photo), error=str(error))
@@ -141,13 +141,15 @@ def _segment_photo(segmenter: Segmenter, photo: Path, target: Path, overlay: boo
     return found
 
 
-def _announce_if_large(photo: Path, size: int) -> None:
+def _announce_if_large(photo: Path, segmenter: Segmenter) -> None:
     """Print a line on standard error if a photo will take long."""
     from segcore.core.image_files import open_image
-    from segcore.inference.preprocess import LARGE_PIXELS, resized_shape
+    from segcore.inference.geometry import frame_of
+    from segcore.inference.preprocess import LARGE_PIXELS
 
+    size = segmenter.size
     with open_image(photo) as image:
-        height, width = resized_shape(image.height, image.width, size)
+        height, width = frame_of(segmenter.spec.input, image.height, image.width, size).input
     if height * width > LARGE_PIXELS:
         what = f"{width}x{height} pixels at model scale, {height * width / size**2:.0f} times those of a square photo"
         click.echo(f"segcore: {photo}: {what}: this may take minutes; a smaller --size is faster", err=True)

@@ -16,10 +16,21 @@ from typing import Any, Literal
 from segcore.core.labels import LabelSet
 
 SourceKind = Literal[
-    "torchvision", "python", "onnx", "openvino", "litert", "exported", "torchscript", "transformers", "command"
+    "module",
+    "embedded",
+    "torchvision",
+    "python",
+    "onnx",
+    "openvino",
+    "litert",
+    "exported",
+    "torchscript",
+    "transformers",
+    "command",
 ]
 ResizeKind = Literal["shorter", "longer", "fixed", "letterbox", "none"]
 Interpolation = Literal["nearest", "bilinear", "bicubic", "box", "hamming", "lanczos"]
+Resizer = Literal["pillow", "torchvision"]
 Colour = Literal["rgb", "bgr", "grey"]
 Layout = Literal["nchw", "nhwc"]
 InputType = Literal["float32", "float16", "uint8"]
@@ -54,6 +65,8 @@ class InputSpec:
     fill: tuple[int, int, int] = (0, 0, 0)
     """RGB colour of what is padded, 0 to 255, before normalisation."""
     interpolation: Interpolation = "bilinear"
+    resizer: Resizer = "pillow"
+    """Whose arithmetic resizes: torchvision's tensors differ from Pillow's images by a level or two in some pixels."""
     antialias: bool = True
     """Whether to average over all pixels when a photo gets smaller, as Pillow does and OpenCV does not."""
     colour: Colour = "rgb"
@@ -75,6 +88,11 @@ class InputSpec:
     def channels(self) -> int:
         """Number of channels."""
         return 1 if self.colour == "grey" else 3
+
+
+def own_side(spec: InputSpec) -> int | None:
+    """Return the shorter side of a model's own size, None if it has none: what its items are named by."""
+    return min(spec.resize.size, default=None)
 
 
 @dataclass(frozen=True)
@@ -155,7 +173,8 @@ class ModelSpec:
             new = {key: value for key, value in values.items() if f"{name}.{key}" not in self.said}
             parts[name] = replace(getattr(self, name), **new)
         said = self.said if self.labels is None else {*self.said, "labels"}
-        assumed = tuple(text for about, text in found.assumptions.items() if about not in said)
+        known = (*self.assumptions,)
+        assumed = tuple(t for about, t in found.assumptions.items() if about not in said and t not in known)
         return replace(self, labels=self.labels or found.labels, assumptions=(*self.assumptions, *assumed), **parts)
 
     @property
@@ -165,7 +184,8 @@ class ModelSpec:
         source = asdict(self.source)
         for key in ("location", "weights"):
             path = Path(source[key] or "")
-            if path.is_absolute() and self.file is not None:  # the same on every machine
-                source[key] = Path(os.path.relpath(path, self.file.parent)).as_posix()
+            if path.is_absolute():  # the same on every machine
+                own = Path(os.path.relpath(path, self.file.parent)) if self.file else Path(path.name)
+                source[key] = own.as_posix()
         content |= {"source": source, "labels": self.labels.digest if self.labels else None}
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()

@@ -173,6 +173,19 @@ class LabelsRecord(Record):
         return self
 
 
+class ModelFileRecord(Record):
+    """The model file behind a model, or the file that describes itself."""
+
+    file: Text
+    """Its name."""
+    sha256: Text
+    """Of what it says, however it is written: source, labels, input and output."""
+    source: Text
+    """Kind of the source, such as ``onnx``."""
+    assumptions: tuple[Text, ...] = ()
+    """What nobody has said of the model and was assumed."""
+
+
 class CheckRecord(Record):
     """Result of one expectation of a case."""
 
@@ -345,6 +358,8 @@ class BenchmarkRecord(Record):
     case: Text
     model: Text
     weights: WeightsRecord
+    model_file: ModelFileRecord | None = None
+    """None for a built-in model, and for a network that was passed in."""
     runtime: Text = "torch"
     runtime_options: dict[Text, Text] = {}
     precision: Precision = "fp32"

@@ -134,17 +134,12 @@ def reference_of(segmenter: Segmenter) -> Segmenter:
     """Return the same network on the reference backend and the same device."""
     runtime, precision = REFERENCE
     return Segmenter(
-        segmenter.model,
-        device=segmenter.device,
-        size=segmenter.size,
-        runtime=runtime,
-        precision=precision,
-        labels=segmenter.labels,
+        segmenter.loaded, device=segmenter.device, size=segmenter.size, runtime=runtime, precision=precision
     )
 
 
 def photo_logits(segmenter: Segmenter, photo: Photo, size: int | None = None) -> torch.Tensor:
-    """Return the logits of a photo at model scale, float32 (classes, h, w) with min(h, w) = size.
+    """Return the logits of a photo without padding, float32 (classes, h, w).
 
     Args:
         segmenter: the model.
@@ -154,4 +149,6 @@ def photo_logits(segmenter: Segmenter, photo: Photo, size: int | None = None) ->
     Raises:
         ImageError: the photo cannot be read.
     """
-    return segmenter.forward(segmenter.prepare(as_rgb_image(photo), size)[None])[0]
+    image = as_rgb_image(photo)
+    logits = segmenter.forward(segmenter.prepare(image, size)[None])
+    return segmenter.place(image, size).before_photo(logits)[0]

@@ -109,8 +109,8 @@ def argmax_classes(logits: torch.Tensor) -> torch.Tensor:
     return torch.from_numpy(classes)
 
 
-def enlarge(logits: torch.Tensor, height: int, width: int) -> torch.Tensor:
-    """Return logits (B, C, height, width) from (B, C, h, w) by bilinear interpolation (``align_corners=False``).
+def enlarge(logits: torch.Tensor, height: int, width: int, *, align_corners: bool = False) -> torch.Tensor:
+    """Return logits (B, C, height, width) from (B, C, h, w) by bilinear interpolation.
 
     A class map (..., h, w) becomes one (..., height, width), to the nearest pixel.
     """
@@ -118,7 +118,7 @@ def enlarge(logits: torch.Tensor, height: int, width: int) -> torch.Tensor:
         return logits
     if not logits.is_floating_point():
         return nearest(logits, height, width)
-    return F.interpolate(logits, size=(height, width), mode="bilinear", align_corners=False)
+    return F.interpolate(logits, size=(height, width), mode="bilinear", align_corners=align_corners)
 
 
 def nearest(classes: torch.Tensor, height: int, width: int) -> torch.Tensor:
@@ -131,7 +131,7 @@ def nearest(classes: torch.Tensor, height: int, width: int) -> torch.Tensor:
     return classes.index_select(-2, rows).index_select(-1, columns)
 
 
-def enlarged_classes(logits: torch.Tensor, height: int, width: int) -> torch.Tensor:
+def enlarged_classes(logits: torch.Tensor, height: int, width: int, *, align_corners: bool = False) -> torch.Tensor:
     """Return ``argmax_classes(enlarge(logits, height, width))`` to the bit: logits float (B, C, h, w).
 
     Planes of classes that cannot win anywhere in the photo are not enlarged: usually 2 to 6 remain. One
@@ -139,9 +139,9 @@ def enlarged_classes(logits: torch.Tensor, height: int, width: int) -> torch.Ten
     be resolved either way there, as in the plain recipe with another number of threads.
     """
     if logits.device.type != "cpu" or logits.dtype != torch.float32 or logits.shape[-2:] == (height, width):
-        return argmax_classes(enlarge(logits, height, width))
+        return argmax_classes(enlarge(logits, height, width, align_corners=align_corners))
     possible = _possible_classes(logits.numpy())
-    found = argmax_classes(enlarge(logits[:, torch.from_numpy(possible)], height, width))
+    found = argmax_classes(enlarge(logits[:, torch.from_numpy(possible)], height, width, align_corners=align_corners))
     return torch.from_numpy(possible.astype(class_map_dtype(logits.shape[1]))[found.numpy()])
 
 
@@ -179,24 +179,24 @@ def margin_map(logits: torch.Tensor) -> npt.NDArray[np.float32]:
     return np.asarray((top[0] - top[1]).float().cpu().numpy(), dtype=np.float32)
 
 
-def upsample_class_map(logits: torch.Tensor, height: int, width: int) -> ClassMap:
+def upsample_class_map(logits: torch.Tensor, height: int, width: int, *, align_corners: bool = False) -> ClassMap:
     """Return the class map at another resolution: float (C, h, w) to `class_map_dtype` (height, width).
 
-    Equal to bilinear interpolation (``align_corners=False``) of all logits followed by argmax, up to ties within
+    Equal to bilinear interpolation of all logits followed by argmax, up to ties within
     rounding, but most pixels need no arithmetic: where the four surrounding pixels have one class, any convex
     combination of their logits has it too, so only the cells with mixed corners are interpolated. A class map (h, w)
     becomes one (height, width), to the nearest pixel.
     """
     if not logits.is_floating_point():
         return np.asarray(enlarge(logits, height, width).cpu().numpy())
-    if logits.device.type == "cpu":
+    if logits.device.type == "cpu" and not align_corners:
         classes = argmax_classes(logits[None])[0].numpy()
         if classes.shape == (height, width):
             return np.asarray(classes)
         mixed_cells = _mixed_cells(classes)
         if mixed_cells.mean() <= _DENSE_SHARE:
             return _upsample_mixed(logits, classes, mixed_cells, height, width)
-    full = enlarge(logits[None].float(), height, width)
+    full = enlarge(logits[None].float(), height, width, align_corners=align_corners)
     return np.asarray(argmax_classes(full)[0].cpu().numpy())
 
 

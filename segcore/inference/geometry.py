@@ -94,10 +94,3 @@ def _content(spec: InputSpec, height: int, width: int, size: int) -> Shape:
 
 def _rounded(length: float, most: int) -> int:
     return min(most, max(1, round(length)))
-
-
-def own_side(spec: InputSpec) -> int | None:
-    """Return the shorter side of a model's own size, None if it has none: what its items are named by."""
-    if spec.resize.kind == "none":
-        return None
-    return min(spec.resize.size, default=None)

@@ -5,45 +5,39 @@ from __future__ import annotations
 import copy
 import hashlib
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import overload
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from PIL import Image
 from torch import nn
 
 from segcore.core.errors import DeviceError, ImageError
 from segcore.core.labels import VOC, ClassMap, LabelSet, label_set
+from segcore.core.model_spec import ModelSpec, own_side
 from segcore.core.records import WeightsRecord
 from segcore.core.system import out_of_memory
 from segcore.inference import models
-from segcore.inference.decode import (
-    RgbImage,
-    blend,
-    check_logits,
-    enlarge,
-    enlarged_classes,
-    margin_map,
-    palette_lookup,
-    upsample_class_map,
-)
+from segcore.inference.decode import RgbImage, check_logits, enlarge, enlarged_classes, margin_map, palette_lookup
 from segcore.inference.devices import Device, open_device
+from segcore.inference.geometry import Frame, check_size
 from segcore.inference.models.checkpoint import state_sha256
+from segcore.inference.models.loaded import IN_MEMORY, LoadedModel
 from segcore.inference.preprocess import (
     CALIBRATION_PHOTOS,
     SMALLER,
+    InputTransform,
     Photo,
     calibration_tensors,
     check_memory,
-    check_size,
-    preprocess,
 )
+from segcore.inference.result import Placement
+from segcore.inference.result import SegmentationResult as SegmentationResult  # for importers of this module
 from segcore.inference.runtimes import Profilable, ProfiledSession, open_session
 from segcore.inference.runtimes.upsampling import ends_in_upsampling
 from segcore.inputs.download import FetchSettings
@@ -71,79 +65,6 @@ class StageTimer:
         self.seconds[name] = self.seconds.get(name, 0.0) + (self._clock() - start) / 1e9
 
 
-@dataclass(frozen=True, eq=False)
-class SegmentationResult:
-    """The classes that a model found in one photo."""
-
-    source: RgbImage | Image.Image = field(repr=False)
-    """The photo as read: uint8 RGB (H, W, 3), or an image of mode RGB."""
-    model_class_map: ClassMap = field(repr=False)
-    """Classes at model scale, uint8 (h, w); uint16 if there are more than 256 classes."""
-    model_color_mask: RgbImage = field(repr=False)
-    """Their colours, uint8 RGB (h, w, 3): for VOC the mask of the tutorial recipe."""
-    timings: dict[str, float]
-    """Seconds per stage; an equal share of the batch where photos ran together."""
-    input_shape: tuple[int, int, int, int]
-    """(B, 3, h, w) of the batch that the photo was in."""
-    margins: npt.NDArray[np.float32] | None = field(default=None, repr=False)
-    """Top-1 minus top-2 logit at model scale, float32 (h, w), if requested."""
-    logits: torch.Tensor | None = field(default=None, repr=False)
-    """Logits at the network's own scale, float32 (classes, h', w'); None after `without_logits`."""
-    labels: LabelSet = field(default=VOC, repr=False)
-    """The classes."""
-    _class_map: ClassMap | None = field(default=None, repr=False)
-
-    @cached_property
-    def photo(self) -> RgbImage:
-        """The photo as read, uint8 RGB (H, W, 3)."""
-        return np.array(self.source)
-
-    @cached_property
-    def class_map(self) -> ClassMap:
-        """Classes at the photo's own resolution, (H, W): logits interpolated bilinearly, then argmax."""
-        if self.logits is None:
-            assert self._class_map is not None  # see without_logits
-            return self._class_map
-        full = enlarge(self.logits[None], *self.model_class_map.shape)[0]
-        source = self.source
-        height, width = (source.height, source.width) if isinstance(source, Image.Image) else source.shape[:2]
-        return upsample_class_map(full, height, width)
-
-    def without_logits(self) -> SegmentationResult:
-        """Return the result with its class map computed and its logits, which may be large, left out."""
-        return replace(self, logits=None, _class_map=self.class_map)
-
-    @cached_property
-    def fractions(self) -> dict[str, float]:
-        """Share of the photo's pixels per class found, largest first; they sum to 1."""
-        counts = np.bincount(self.class_map.ravel())
-        order = sorted(np.flatnonzero(counts), key=lambda index: (-counts[index], index))
-        return {self.labels.names[index]: float(counts[index] / self.class_map.size) for index in order}
-
-    @property
-    def dominant(self) -> str:
-        """The class with most pixels other than the background; the background if there is no other."""
-        return dominant_class(self.fractions, self.labels)
-
-    def colorize(self) -> RgbImage:
-        """Return the colours at the photo's own resolution, uint8 RGB (H, W, 3)."""
-        return palette_lookup(self.class_map, self.labels)
-
-    def overlay(self, alpha: float = 0.5) -> RgbImage:
-        """Return the photo with its classes painted over it, uint8 RGB (H, W, 3); alpha is their opacity."""
-        return blend(self.photo, self.class_map, alpha, self.labels)
-
-
-def dominant_class(fractions: Mapping[str, float], labels: LabelSet) -> str:
-    """Return the first class that is not the background; the background if there is no other.
-
-    Args:
-        fractions: share of the pixels by class, largest first, at least one.
-        labels: the classes.
-    """
-    return next((name for name in fractions if name != labels.background_name), next(iter(fractions)))
-
-
 class Segmenter:
     """A loaded model: call it with a photo, or with a list of them.
 
@@ -151,11 +72,13 @@ class Segmenter:
     parameters where device, precision and memory layout allow. Make a new segmenter after training it further.
 
     Args:
-        model: a name of `segcore.inference.models.model_names`, or any network that maps (B, 3, H, W) to logits
+        model: a name of `segcore.inference.models.model_names`, the path of a model file or of a model that describes
+            itself, what a model file says, a model that is loaded, or any network that maps (B, 3, H, W) to logits
             (B, classes, H, W).
         device: ``auto`` (CUDA, else MPS, else CPU), ``cuda``, ``cuda:1``, ``mps``, ``cpu``, or a `Device`.
-        size: shorter side at model scale, pixels, of runs that name no other.
-        weights: ``pretrained``, ``random`` (seeded; for latency only) or the path of a checkpoint.
+        size: shorter side at model scale, pixels, of runs that name no other; ignored by a model of one size.
+        weights: ``pretrained`` (of a model file: its own), ``random`` (seeded; for latency only) or the path of a
+            checkpoint.
         runtime: a name of `segcore.inference.runtimes.RUNTIMES`.
         precision: of the arithmetic: ``fp32``, ``bf16``, ``fp16`` or ``int8``.
         calibration: photos that int8 takes its ranges from.
@@ -169,7 +92,7 @@ class Segmenter:
 
     def __init__(
         self,
-        model: str | nn.Module = "fcn_resnet101",
+        model: str | ModelSpec | LoadedModel | nn.Module = "fcn_resnet101",
         *,
         device: str | torch.device | Device = "auto",
         size: int = 640,
@@ -180,18 +103,18 @@ class Segmenter:
         settings: FetchSettings | None = None,
         labels: LabelSet | str | None = None,
     ) -> None:
-        self.size = check_size(size)
         self.device: Device = open_device(device) if isinstance(device, str | torch.device) else device
         self.runtime = runtime
         self.precision = precision
-        self._loaded_weights: WeightsRecord | None = None
         labels = label_set(labels) if isinstance(labels, str) else labels
-        if isinstance(model, str):
-            loaded = models.load(model, weights, settings, labels)
-            self.model_name, self.model, self._loaded_weights = loaded.name, loaded.module, loaded.weights
-            self.labels = loaded.labels
+        if isinstance(model, nn.Module):
+            self.loaded = LoadedModel(type(model).__name__, model, IN_MEMORY, labels or VOC)
         else:
-            self.model_name, self.model, self.labels = type(model).__name__, model, labels or VOC
+            self.loaded = model if isinstance(model, LoadedModel) else models.load(model, weights, settings, labels)
+        self.model_name, self.model, self.labels = self.loaded.name, self.loaded.module, self.loaded.labels
+        self.spec = self.loaded.spec
+        self.transform = InputTransform(self.spec.input)
+        self.size = own_side(self.spec.input) or check_size(size)
         self._whole = not ends_in_upsampling(self.model)
         self._calibrated: dict[str, str] = {}
         self._session = open_session(
@@ -205,7 +128,7 @@ class Segmenter:
 
     def _calibrate(self, photos: Sequence[Photo]) -> list[torch.Tensor]:
         """Return the inputs that int8 is calibrated on; photos of the user's are added to the options."""
-        tensors = calibration_tensors(photos)
+        tensors = calibration_tensors(photos, self.transform)
         if photos is not CALIBRATION_PHOTOS:
             digest = hashlib.sha256(b"".join(tensor.numpy().tobytes() for tensor in tensors)).hexdigest()
             self._calibrated = {"calibration": f"{len(photos)} photos, sha256 {digest[:12]}"}
@@ -214,9 +137,8 @@ class Segmenter:
     @cached_property
     def weights(self) -> WeightsRecord:
         """The weights that run; the state of a network that was passed in is hashed on first access."""
-        return self._loaded_weights or WeightsRecord(
-            kind="checkpoint", name="in memory", sha256=state_sha256(self.model)
-        )
+        weights = self.loaded.weights
+        return weights if weights.sha256 else weights.model_copy(update={"sha256": state_sha256(self.model)})
 
     @property
     def runtime_options(self) -> dict[str, str]:
@@ -246,21 +168,31 @@ class Segmenter:
         return segmenter, session
 
     def prepare(self, photo: RgbImage | Image.Image, size: int | None = None) -> torch.Tensor:
-        """Return the model's input for a photo: uint8 RGB (H, W, 3) to float32 (3, h, w) with min(h, w) = size."""
-        return preprocess(photo, self.size if size is None else size)
+        """Return the model's input (C, H, W) for a photo, uint8 RGB; see `InputTransform`."""
+        return self.transform(photo, self.size if size is None else size)
+
+    def place(self, photo: RgbImage | Image.Image, size: int | None = None) -> Placement:
+        """Return how the logits of a photo reach it."""
+        height, width = (photo.height, photo.width) if isinstance(photo, Image.Image) else photo.shape[:2]
+        frame = self.transform.frame(height, width, self.size if size is None else size)
+        return Placement(frame, not self._whole, self.spec.output.align_corners)
 
     def forward(self, batch: torch.Tensor) -> torch.Tensor:
-        """Return logits (B, classes, h, w), finished, on the device, for a batch (B, 3, h, w) on any device.
+        """Return logits (B, classes, h, w), finished, on the device, for a batch (B, C, H, W) on any device.
+
+        They have the height and width of the batch, or those of the network's output if its model file allows others.
 
         Raises:
             ModelError: the network returns something else, or not finite numbers.
         """
-        logits = enlarge(self._logits(self.device.put(batch)), *batch.shape[-2:])
+        logits = self._logits(self.device.put(batch))
+        logits = logits if self._whole else enlarge(logits, *batch.shape[-2:])
         self.device.synchronize()
         return logits
 
     def _logits(self, batch: torch.Tensor) -> torch.Tensor:
-        return check_logits(self._session.forward(batch), batch.shape, at_scale=self._whole, labels=self.labels)
+        at_scale = self._whole and self.spec.source.kind == "module"
+        return check_logits(self._session.forward(batch), batch.shape, at_scale=at_scale, labels=self.labels)
 
     @overload
     def __call__(  # type: ignore[overload-overlap]  # str is a Sequence
@@ -319,25 +251,30 @@ class Segmenter:
             images = [as_rgb_image(photo) for photo in photos]
         with timer.stage("preprocess"):
             tensors = [self.prepare(image, size) for image in images]
+        places = [self.place(image, size) for image in images]
         groups: dict[torch.Size, list[int]] = {}
         for index, tensor in enumerate(tensors):
             groups.setdefault(tensor.shape, []).append(index)
         found: dict[int, SegmentationResult] = {}
-        for (_, height, width), indices in groups.items():
+        for (channels, height, width), indices in groups.items():
             batch = torch.stack([tensors[i] for i in indices]) if len(indices) > 1 else tensors[indices[0]][None]
-            shape = (len(indices), 3, height, width)
+            shape = (len(indices), channels, height, width)
             check_memory(shape)
-            for index, logits, classes, colors in zip(indices, *self._run_batch(batch, timer), strict=True):
-                margin = margin_map(enlarge(logits[None], height, width)[0]) if margins else None
+            frames = [places[i].frame for i in indices]
+            for index, logits, classes, colors in zip(indices, *self._run_batch(batch, frames, timer), strict=True):
+                place = places[index]
+                margin = margin_map(place.at_model_scale(logits[None])[0]) if margins else None
                 found[index] = SegmentationResult(
-                    images[index], classes, colors, {}, shape, margin, logits, self.labels
+                    images[index], classes, colors, {}, shape, margin, logits, self.labels, place
                 )
         shares = {name: seconds / len(photos) for name, seconds in timer.seconds.items()}
         return [replace(found[index], timings=shares) for index in range(len(photos))]
 
-    def _run_batch(self, batch: torch.Tensor, timer: StageTimer) -> tuple[torch.Tensor, list[ClassMap], list[RgbImage]]:
+    def _run_batch(
+        self, batch: torch.Tensor, frames: Sequence[Frame], timer: StageTimer
+    ) -> tuple[torch.Tensor, list[ClassMap], list[RgbImage]]:
         try:
-            return self._timed_batch(batch, timer)
+            return self._timed_batch(batch, frames, timer)
         except (MemoryError, RuntimeError) as error:
             if not out_of_memory(error):
                 raise
@@ -346,14 +283,16 @@ class Segmenter:
             raise ImageError(f"out of memory with {what}; {SMALLER}") from error
 
     def _timed_batch(
-        self, batch: torch.Tensor, timer: StageTimer
+        self, batch: torch.Tensor, frames: Sequence[Frame], timer: StageTimer
     ) -> tuple[torch.Tensor, list[ClassMap], list[RgbImage]]:
         with timer.stage("transfer"):
             batch = self.device.put(batch)
         with timer.stage("forward"):
             logits = self._logits(batch)
         with timer.stage("postprocess"):
-            classes = list(enlarged_classes(logits, *batch.shape[-2:]).cpu().numpy())
+            align = self.spec.output.align_corners
+            whole = enlarged_classes(logits, *batch.shape[-2:], align_corners=align).cpu()
+            classes = [frame.cut(each).contiguous().numpy() for frame, each in zip(frames, whole, strict=True)]
         with timer.stage("colorize"):
             colors = [palette_lookup(class_map, self.labels) for class_map in classes]
         return logits, classes, colors

@@ -14,6 +14,7 @@ import numpy.typing as npt
 import torch
 import torch.nn.functional as F
 from PIL import Image
+from torchvision.transforms.v2.functional import InterpolationMode, resize
 
 from segcore.core.errors import ImageError, UsageError
 from segcore.core.model_spec import IMAGENET_MEAN as IMAGENET_MEAN  # for importers of this module
@@ -107,6 +108,8 @@ class InputTransform:
         """Return the image at (h, w), uint8 (h, w, C)."""
         height, width = shape
         spec = self.spec
+        if spec.resizer == "torchvision":
+            return _by_torchvision(np.asarray(image), shape, spec)
         if spec.antialias or spec.interpolation == "nearest":
             method = Image.Resampling[spec.interpolation.upper()]
             pixels = np.asarray(image.resize((width, height), method))
@@ -147,6 +150,14 @@ def _tables(spec: InputSpec) -> npt.NDArray[np.generic]:
     scaled = levels.div(255) if spec.scale == 1 / 255 else levels.double().mul(spec.scale).float()
     mean, std = (torch.tensor(values, dtype=torch.float32).view(-1, 1) for values in (spec.mean, spec.std))
     return np.asarray(scaled.sub(mean).div(std).numpy().astype(spec.dtype))
+
+
+def _by_torchvision(pixels: RgbImage, shape: tuple[int, int], spec: InputSpec) -> RgbImage:
+    """Return 8-bit pixels (H, W) or (H, W, C) at (h, w), (h, w, C), as torchvision resizes tensors."""
+    planes = torch.from_numpy(np.array(pixels, ndmin=3).reshape(*pixels.shape[:2], -1)).permute(2, 0, 1).contiguous()
+    mode = InterpolationMode[spec.interpolation.upper()]
+    found = resize(planes, list(shape), interpolation=mode, antialias=spec.antialias)
+    return np.asarray(found.permute(1, 2, 0).numpy())
 
 
 def _without_antialias(pixels: RgbImage, shape: tuple[int, int], interpolation: str) -> RgbImage:

@@ -2,12 +2,27 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
-from segcore.core.records import BenchmarkRecord, Kind, LabelsRef
+from segcore.core.model_spec import InputSpec
+from segcore.core.records import BenchmarkRecord, Kind, LabelsRef, ModelFileRecord
 from segcore.inference import models
+from segcore.inference.models.named import is_built_in
 from segcore.inference.pipeline import Segmenter
 from segcore.inference.preprocess import PREPROCESS
+
+AS_SAID = "as the model file says"
+"""Name of the convention if the input is another one: what it says is part of the model, not of the measurement."""
+
+
+def model_file_of(segmenter: Segmenter) -> ModelFileRecord | None:
+    """Return the record of the model file behind a segmenter; None if it is built in or a network was passed in."""
+    spec = segmenter.spec
+    if spec.source.kind == "module" or is_built_in(spec):
+        return None
+    file = spec.file.name if spec.file else Path(spec.source.location).name
+    return ModelFileRecord(file=file, sha256=spec.digest, source=spec.source.kind, assumptions=spec.assumptions)
 
 
 def record_of(
@@ -30,8 +45,9 @@ def record_of(
         fields: other fields of `BenchmarkRecord`.
     """
     batch, _, height, width = input_shape
-    model = segmenter.model_name
-    if kind != "dataset" and model in models.model_names():  # the photos of a dataset differ in shape
+    source = segmenter.spec.source
+    model = source.location
+    if kind != "dataset" and source.kind in ("torchvision", "embedded"):  # the photos of a dataset differ in shape
         fields = {
             "gmacs": models.gmacs(model, height, width, classes=len(segmenter.labels)) * batch,
             "gbytes": models.gbytes(model, height, width, batch, classes=len(segmenter.labels)),
@@ -40,7 +56,8 @@ def record_of(
     return BenchmarkRecord(
         kind=kind,
         case=case,
-        model=model,
+        model=segmenter.model_name,
+        model_file=model_file_of(segmenter),
         weights=segmenter.weights,
         runtime=segmenter.runtime,
         runtime_options=segmenter.runtime_options,
@@ -51,6 +68,6 @@ def record_of(
         batch=batch,
         input_shape=input_shape,
         labels=LabelsRef.of(segmenter.labels),
-        preprocess=PREPROCESS,
+        preprocess=PREPROCESS if segmenter.spec.input == InputSpec() else AS_SAID,
         **fields,
     )

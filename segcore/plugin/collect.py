@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from functools import cached_property
 from pathlib import Path
 
 from segcore.core.errors import UsageError
+from segcore.core.model_spec import ModelSpec
 from segcore.core.records import Kind
 from segcore.inference import models
 from segcore.inference.devices import detect_device, find_devices
+from segcore.inference.models.named import find_model, is_built_in
 from segcore.inference.runtimes import RUNTIMES
 from segcore.inputs.cases import Case, load_cases
+from segcore.inputs.model_files import ModelFiles, is_path, open_model_files
 from segcore.plugin.options import Choices, check_names
 from segcore.plugin.plan import PlanItem, plan_items, select_cases
 
@@ -27,11 +31,32 @@ class Collector:
         Raises:
             CaseError: case files are invalid; the message lists every problem.
             DeviceError: a selected device is not available.
+            ModelError: a model file is invalid; the message lists every problem.
             UsageError: a name of a case, tag, model or runtime is unknown.
         """
-        check_names("--segcore-model", self.choices.models, models.model_names())
         check_names("--segcore-runtime", self.choices.runtimes, RUNTIMES)
-        return plan_items(kind, self._cases, self.choices, self._devices)
+        return plan_items(kind, self._cases, self.choices, self._devices, self._specs)
+
+    @cached_property
+    def _files(self) -> ModelFiles:
+        return open_model_files(self.choices.model_dir)
+
+    @cached_property
+    def _specs(self) -> dict[str, ModelSpec]:
+        """The models that are not built in, by what the command line or a case calls them."""
+        names = self.choices.models or tuple(dict.fromkeys(name for case in self._cases for name in case.models))
+        self._check_models("--segcore-model", self.choices.models)
+        found = {name: find_model(name, self._files) for name in names}
+        return {name: spec for name, spec in found.items() if not is_built_in(spec)}
+
+    def _check_models(self, where: str, names: Iterable[str]) -> None:
+        """Raise an error for a name that is no model's; the problems of model files are said if there are any."""
+        known = [*models.model_names(), *self._files.names]
+        names = [name for name in names if not is_path(name)]
+        if not self._files.problems:
+            check_names(where, names, known)
+        for name in set(names).difference(known):
+            self._files.find(name, models.model_names())
 
     @cached_property
     def _cases(self) -> tuple[Case, ...]:
@@ -46,9 +71,9 @@ class Collector:
             if case.name in files:
                 raise UsageError(f"two cases are named {case.name}: in {files[case.name]} and in {case.source_file}")
             files[case.name] = case.source_file
-            check_names(f"{where}: models:", case.models, models.model_names())
+            self._check_models(f"{where}: models:", case.models)
             for rule in case.limits:
-                check_names(f"{where}: limits: when: model:", rule.when.model, models.model_names())
+                self._check_models(f"{where}: limits: when: model:", rule.when.model)
                 check_names(f"{where}: limits: when: runtime:", rule.when.runtime, RUNTIMES)
         return select_cases(cases, self.choices)
 

@@ -33,6 +33,8 @@ class Choices:
     cases: tuple[str, ...] = ()
     tags: tuple[str, ...] = ()
     models: tuple[str, ...] = ()
+    model_dir: Path = Path("models")
+    """Directory of model files."""
     devices: tuple[str, ...] = ()
     sizes: tuple[int, ...] = ()
     runtimes: tuple[str, ...] = ("torch",)
@@ -60,7 +62,13 @@ def add_options(parser: pytest.Parser) -> None:
         ("cases", "case_dirs", "DIR", _path, "Case files, or a directory of them [cases]. Alias: --cases"),
         ("case", "cases", "NAME", _text, "Only this case"),
         ("tag", "tags", "NAME", _text, "Only cases with this tag"),
-        ("model", "models", "NAME", _text, "This model, on every case [the models that each case lists]"),
+        (
+            "model",
+            "models",
+            "NAME",
+            _text,
+            "Model, by name or path, on every case [the models that each case lists]",
+        ),
         ("device", "devices", "NAME", _text, "cpu, cuda, cuda:1, mps or auto [every available device]"),
         ("runtime", "runtimes", "NAME", _text, "Runtime that executes the model [torch]"),
         ("precision", "precisions", "NAME", _text, "Arithmetic precision [fp32]"),
@@ -71,6 +79,7 @@ def add_options(parser: pytest.Parser) -> None:
         ("scenario", "scenarios", "NAME", _text, f"Run the load items, in this scenario: {', '.join(SCENARIOS)}"),
     ):
         add(name, metavar, kind, f"* {text}", dest=f"segcore_{dest}", action="append", default=[])
+    add("models", "DIR", _path, "Directory of model files [models]", dest="segcore_model_dir")
     add(
         "weights",
         "KIND",
@@ -153,6 +162,7 @@ def read_choices(config: pytest.Config) -> Choices:
     check_load_options(load)
     return replace(
         choices,
+        model_dir=directory / choices.model_dir if config.option.segcore_model_dir else config.rootpath / "models",
         case_dirs=tuple(directory / path for path in choices.case_dirs) or (config.rootpath / "cases",),
         profile=directory / choices.profile if choices.profile else None,
         load=load,

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 from segcore.core.limits import Limits
+from segcore.core.model_spec import ModelSpec, own_side
 from segcore.core.records import ITEM_FIELDS, KINDS, Kind, Scenario, item_id
 from segcore.inputs.cases import Case
 from segcore.plugin.options import Choices, check_names
@@ -36,6 +38,8 @@ class PlanItem:
     """Intra-op threads if they are swept; None for torch's setting."""
     scenario: Scenario | None = None
     """Of a load item."""
+    spec: ModelSpec | None = None
+    """What is known of the model; None for a built-in one."""
 
     @property
     def id(self) -> str:
@@ -80,13 +84,27 @@ def select_cases(cases: Sequence[Case], choices: Choices) -> tuple[Case, ...]:
     )
 
 
-def plan_items(kind: Kind, cases: Sequence[Case], choices: Choices, devices: Iterable[str]) -> tuple[PlanItem, ...]:
+def plan_items(
+    kind: Kind,
+    cases: Sequence[Case],
+    choices: Choices,
+    devices: Iterable[str],
+    specs: Mapping[str, ModelSpec] = MappingProxyType({}),
+) -> tuple[PlanItem, ...]:
     """Return the items of one kind, in the order of the cases.
 
     A case lists its models and sizes; the command line overrides both. Accuracy items cover every case. Timed items
     cover every case with the light model, and with other models only the cases tagged `speed` unless cases are named.
     With these models, throughput is measured only at the smallest size unless sizes are named. Load items, which take
-    even longer, follow the rules of the other models with every model.
+    even longer, follow the rules of the other models with every model. A model of one size has one item, of that size,
+    in place of one for each size.
+
+    Args:
+        kind: of the items.
+        cases: those that are selected.
+        choices: the command line.
+        devices: names.
+        specs: models that are not built in, by what the command line or the cases call them.
     """
     models = choices.models or tuple(dict.fromkeys(model for case in cases for model in case.models))
     tagged = any(SPEED_TAG in case.tags for case in cases) and not choices.cases
@@ -95,14 +113,20 @@ def plan_items(kind: Kind, cases: Sequence[Case], choices: Choices, devices: Ite
         for case in cases:
             if not choices.models and model not in case.models:
                 continue
+            name = specs[model].name if model in specs else model
             heavy = model != LIGHT_MODEL or kind == "load"
             if heavy and kind != "accuracy" and tagged and SPEED_TAG not in case.tags:
                 continue
+            spec = specs.get(model)
             sizes = choices.sizes or tuple(case.sizes)
-            if heavy and kind in ("throughput", "load") and not choices.sizes:
+            if spec is not None and spec.input.own_size is not None:
+                sizes = (own_side(spec.input) or min(sizes),)
+            elif heavy and kind in ("throughput", "load") and not choices.sizes:
                 sizes = (min(sizes),)
             items += [
-                PlanItem(kind, case, model, runtime, precision, device, size, batch, choices.weights, threads, scenario)
+                PlanItem(
+                    kind, case, name, runtime, precision, device, size, batch, choices.weights, threads, scenario, spec
+                )
                 for device in devices
                 for runtime in choices.runtimes
                 for precision in choices.precisions

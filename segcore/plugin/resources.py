@@ -12,6 +12,7 @@ import torch
 
 from segcore.core.errors import DownloadError, NotInstalledError, SegcoreError
 from segcore.inference import models
+from segcore.inference.models.named import built_in, weights_of
 from segcore.inference.pipeline import Segmenter
 from segcore.inference.preprocess import CALIBRATION_PHOTOS, Photo
 from segcore.inputs.cases import Case, resolve_image, resolve_mask
@@ -62,7 +63,7 @@ class Resources:
         if item.weights != "auto":
             return item.weights
         try:
-            models.fetch_weights(item.model, self.settings)
+            weights_of(item.spec or built_in(item.model), self.settings)
         except DownloadError as error:
             self.random_models[item.model] = f"{error}; to download them: segcore fetch --model {item.model}"
             return "random"
@@ -103,7 +104,7 @@ class Resources:
             self.release()
             torch.set_num_threads(item.threads or self._threads)
             segmenter = Segmenter(
-                item.model,
+                item.spec or item.model,
                 device=item.device,
                 weights=self._weights[item.model],
                 runtime=item.runtime,
@@ -121,7 +122,11 @@ class Resources:
         gc.collect()
 
 
+TYPICAL_MODEL = "deeplabv3_mobilenet_v3_large"
+"""Its cost is the forecast for models of files, whose own is not known before they are loaded."""
+
+
 @cache
 def gmacs_per_pixel(model: str) -> float:
     """Return approximate giga multiply-accumulates per pixel at model scale, for forecasts."""
-    return models.gmacs(model, 256, 256) / 256**2
+    return models.gmacs(model if model in models.model_names() else TYPICAL_MODEL, 256, 256) / 256**2

@@ -9,11 +9,13 @@ from __future__ import annotations
 import os
 import shlex
 from argparse import Namespace
+from pathlib import Path
 
 import pytest
 
 from segcore.core.records import SELECTABLE
 from segcore.inference.devices import detect_device
+from segcore.inputs.model_files import is_path, spec_of_path
 from segcore.plugin.arguments import separate_paths
 
 
@@ -27,6 +29,7 @@ def selected_values(options: Namespace) -> dict[str, tuple[str, ...]]:
     """Return the values that ``--segcore-case`` and its like select, by name; what selects nothing is omitted."""
     plurals = {"batch": "batches", "threads": "threads"}
     given = {name: getattr(options, f"segcore_{plurals.get(name, f'{name}s')}") for name in SELECTABLE}
+    given["model"] = [spec_of_path(Path(name)).name if is_path(name) else name for name in given["model"]]
     given["device"] = [detect_device(name) for name in given["device"]]
     return {name: tuple(map(str, values)) for name, values in given.items() if values}
 

@@ -11,8 +11,8 @@ import torch.nn.functional as F
 from PIL import Image
 
 from segcore.core.errors import ImageError
-from segcore.core.model_spec import InputSpec, Resize
-from segcore.inference.geometry import Frame, frame_of, own_side
+from segcore.core.model_spec import InputSpec, Resize, own_side
+from segcore.inference.geometry import Frame, frame_of
 from segcore.inference.preprocess import InputTransform, calibration_tensors, preprocess
 
 RNG = np.random.default_rng(7)

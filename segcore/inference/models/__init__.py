@@ -19,24 +19,16 @@ from torchvision.models import get_model_builder, get_model_weights, list_models
 
 from segcore.core.errors import ModelError, nearest_hint
 from segcore.core.labels import VOC, LabelSet
+from segcore.core.model_spec import ModelSpec, Source, SourceKind
 from segcore.core.records import WeightsRecord
 from segcore.inference import embedded
 from segcore.inference.models import checkpoint
+from segcore.inference.models.loaded import LoadedModel as LoadedModel  # for importers of this module
 from segcore.inputs.download import FetchSettings, cached_path, download_file, sha256_file, verify
+from segcore.inputs.model_files import is_path, spec_of_path
 
 RANDOM_SEED = 0
 EMBEDDED = "embedded"
-
-
-@dataclass(frozen=True)
-class LoadedModel:
-    """A network in evaluation mode on the CPU, without its auxiliary head."""
-
-    name: str
-    module: nn.Module
-    weights: WeightsRecord
-    labels: LabelSet = VOC
-    """Its classes."""
 
 
 @dataclass(frozen=True)
@@ -86,7 +78,7 @@ def build(name: str, device: str = "cpu", classes: int = len(VOC)) -> nn.Module:
 
 
 def load(
-    name: str,
+    model: str | ModelSpec,
     weights: str | Path = "pretrained",
     settings: FetchSettings | None = None,
     labels: LabelSet | None = None,
@@ -94,7 +86,7 @@ def load(
     """Return a model with its weights.
 
     Args:
-        name: one of `model_names`.
+        model: one of `model_names`, what a model file says, or the path of one or of a model that describes itself.
         weights: ``pretrained``, ``random`` or the path of a checkpoint (``.pth``, ``.pt`` or ``.safetensors``).
         settings: cache, mirrors and time-outs of the download; from the environment if None.
         labels: the classes that the weights were trained for; VOC if None.
@@ -103,7 +95,14 @@ def load(
         ModelError: the name is unknown, the checkpoint does not fit, or the model's weights are of other classes.
         DownloadError: pretrained weights are not on this machine and could not be fetched.
     """
-    check_name(name)
+    if isinstance(model, ModelSpec) and model.file is None and model.source.location == model.name in model_names():
+        labels, model = labels or model.labels, model.name
+    if isinstance(model, ModelSpec) or is_path(model):
+        from segcore.inference.models.sources import open_source  # which builds on this module
+
+        spec = model if isinstance(model, ModelSpec) else spec_of_path(Path(model))
+        return open_source(spec, weights, settings, labels)
+    name = check_name(model)
     labels = labels or VOC
     _check_labels(name, str(weights), labels)
     if str(weights) == "random":
@@ -124,7 +123,8 @@ def load(
         file = str(_default_weights(name)) if pretrained else path.name
         kind: Any = "pretrained" if pretrained else "checkpoint"
         record = WeightsRecord(kind=kind, name=file, sha256=sha256_file(path))
-    return LoadedModel(name, module.eval(), record, labels)
+    kind_of_source: SourceKind = "embedded" if name == EMBEDDED else "torchvision"
+    return LoadedModel(name, module.eval(), record, labels, ModelSpec(name, Source(kind_of_source, name), labels))
 
 
 def _check_labels(name: str, weights: str, labels: LabelSet) -> None:

@@ -24,6 +24,7 @@ from segcore.inference.runtimes.file_model import FileModel, FileRequest
 from segcore.inference.runtimes.program import ProgramModel, open_program
 from segcore.inference.runtimes.session import (
     BuildRequest,
+    Identified,
     OperatorTime,
     Profilable,
     ProfiledSession,
@@ -198,6 +199,9 @@ def open_session(
     if isinstance(network, FileModel):
         opened: Session = RUNTIMES[runtime].module.open_file(FileRequest(network, device, precision, network.boundary))
         return opened
+    for part in network.modules():
+        if isinstance(part, Identified) and part.cannot and runtime != "torch":
+            raise DeviceError(f"runtime {runtime}: the model {part.cannot}; --runtime torch runs it")
     check_weights(network, DTYPES.get(precision, torch.float32))
     cache_dir = (settings or FetchSettings.from_env()).cache_dir
     request = BuildRequest(without_upsampling(network), device, precision, cache_dir, calibration)

@@ -41,6 +41,16 @@ class Session(Protocol):
         """
 
 
+@runtime_checkable
+class Identified(Protocol):
+    """A network that was read from a file."""
+
+    identity: str
+    """SHA-256 of the file."""
+    cannot: str
+    """Why runtimes other than torch do not take it, such as ``is TorchScript``; empty if they may."""
+
+
 @dataclass(frozen=True)
 class OperatorTime:
     """One operator of one forward pass, as timed by the runtime's own profiler."""
@@ -97,17 +107,27 @@ class BuildRequest:
 
     def network_key(self) -> dict[str, str]:
         """Return what identifies the network: structure, code that is not torch's, other attributes, and weights."""
+        files = {name: str(m.identity) for name, m in self.network.named_modules() if isinstance(m, Identified)}
+        if files:  # the file is all there is to know
+            outer = [(n, m) for n, m in self.network.named_modules() if not any(n.startswith(f"{f}.") for f in files)]
+            own = [(n, repr(type(m)), _described(_plain(m), {})) for n, m in outer]
+            return {"network": hashlib.sha256(repr((files, own)).encode()).hexdigest()}
         types = {type(module) for module in self.network.modules()}
         ours = sorted({_source(kind) for kind in types if not kind.__module__.startswith(("torch.", "torchvision."))})
         code = hashlib.sha256("\n".join([repr(self.network), *ours]).encode()).hexdigest()
-        parts = [(name, vars(module)) for name, module in self.network.named_modules()]
-        plain = [(name, [(key, own[key]) for key in sorted(own.keys() - _OF_EVERY_MODULE)]) for name, own in parts]
+        plain = [(name, _plain(module)) for name, module in self.network.named_modules()]
         buffers = [(name, tensor) for name, tensor in self.network.named_buffers()]
         attributes = hashlib.sha256(_described([plain, buffers], {}).encode()).hexdigest()
         return {"network": code, "attributes": attributes, "weights": state_sha256(self.network)}
 
 
 _OF_EVERY_MODULE = frozenset(vars(nn.Module()))
+
+
+def _plain(module: nn.Module) -> list[tuple[str, object]]:
+    """Return the attributes that are not those of every module."""
+    own = vars(module)
+    return [(key, own[key]) for key in sorted(own.keys() - _OF_EVERY_MODULE)]
 
 
 def _described(value: object, seen: dict[int, tuple[int, object]]) -> str:

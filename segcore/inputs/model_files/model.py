@@ -11,7 +11,17 @@ from pydantic import model_validator as check
 from pydantic_core import PydanticCustomError
 
 from segcore.core.labels import LABEL_SETS, MAX_CLASSES
-from segcore.core.model_spec import MASK, PHOTO, Colour, InputType, Interpolation, Layout, OutputKind, PhotoFormat
+from segcore.core.model_spec import (
+    MASK,
+    PHOTO,
+    Colour,
+    InputType,
+    Interpolation,
+    Layout,
+    OutputKind,
+    PhotoFormat,
+    Resizer,
+)
 from segcore.inputs.cases.model import SHA256, CaseModel, Conflict, Identifier, Share, Text, refuse, web_address
 
 SCHEMA_COMMAND = "segcore models --schema > models/model.schema.json"
@@ -249,6 +259,8 @@ class InputEntry(CaseModel):
     """Colour of the padding, [R, G, B] of 0 to 255."""
     interpolation: Interpolation = "bilinear"
     """How pixels are interpolated when the photo is resized."""
+    resizer: Resizer = "pillow"
+    """Whose arithmetic resizes: Pillow's images, or torchvision's tensors (also transformers 5)."""
     antialias: bool = True
     """Whether to average when a photo gets smaller, as Pillow does and OpenCV does not."""
     colour: Colour = "rgb"
@@ -274,7 +286,9 @@ class InputEntry(CaseModel):
         return self
 
     def _about_neighbours(self) -> Iterable[Conflict]:
-        if not self.antialias and self.interpolation in ("box", "hamming", "lanczos"):
+        if self.resizer == "torchvision" and self.interpolation in ("box", "hamming", "lanczos"):
+            yield ("resizer",), f"torchvision has no {self.interpolation}: wanted nearest, bilinear or bicubic"
+        elif not self.antialias and self.interpolation in ("box", "hamming", "lanczos"):
             yield (
                 ("antialias",),
                 f"{self.interpolation} averages: wanted antialias true, or nearest, bilinear or bicubic",

@@ -1,0 +1,122 @@
+"""Networks that code builds: torchvision's, and those of a function in the user's own package."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from segcore.core.errors import ModelError, nearest_hint
+from segcore.core.labels import VOC, LabelSet, numbered
+from segcore.core.model_spec import ModelSpec
+from segcore.core.records import WeightsRecord
+from segcore.inference import models
+from segcore.inference.models import checkpoint
+from segcore.inference.models.sources import file_record, own_weights
+from segcore.inputs.download import FetchSettings
+
+Opened = tuple[nn.Module, WeightsRecord, ModelSpec]
+
+
+def open_network(spec: ModelSpec, weights: str, settings: FetchSettings | None) -> Opened:
+    """Return a network with weights, its record, and the spec with what became known."""
+    return (_torchvision if spec.source.kind == "torchvision" else _python)(spec, weights, settings)
+
+
+def _torchvision(spec: ModelSpec, weights: str, settings: FetchSettings | None) -> Opened:
+    name = spec.source.location
+    known = [each for each in models.model_names() if each != models.EMBEDDED]
+    if name not in known:
+        hint = nearest_hint(name, known)
+        raise ModelError(f"{spec.file}: torchvision has no model {name!r}{hint}; it has {', '.join(known)}")
+    path = _weights_path(spec, weights, settings)
+    if path is None:
+        if weights != "random" and spec.labels is not None and spec.labels.names != VOC.names:
+            raise ModelError(
+                f"{spec.file}: torchvision's weights of {name} are for the classes of voc, "
+                f"wanted those of {spec.labels.name}: add `weights:`, or run with random ones"
+            )
+        loaded = models.load(name, weights, settings, spec.labels)
+        return loaded.module, loaded.weights, replace(spec, labels=loaded.labels)
+    if spec.labels is None:
+        labels = _labels_of(path, name)
+        assumed = f"labels: {path.name} has {len(labels)} classes, named as in {labels.name}"
+        spec = replace(spec, labels=labels, assumptions=(*spec.assumptions, assumed))
+    module = models.build(name, classes=len(spec.labels or VOC))
+    checkpoint.load_into(module, path, spec.name, spec.labels or VOC)
+    return module, file_record(path), spec
+
+
+def _weights_path(spec: ModelSpec, weights: str, settings: FetchSettings | None) -> Path | None:
+    """Return the checkpoint that is asked for; None for none."""
+    if weights == "random":
+        return None
+    return own_weights(spec, settings) if weights == "pretrained" else Path(weights)
+
+
+def _labels_of(path: Path, name: str) -> LabelSet:
+    """Return the labels that a checkpoint's own number of classes suggests."""
+    most = 8 * sum(parameter.nbytes for parameter in models.build(name, "meta").parameters())
+    state = checkpoint.read_state(path, max(most, 1 << 26))
+    heads = [tensor for key, tensor in state.items() if key.startswith("classifier.") and key.endswith("weight")]
+    count = len(heads[-1]) if heads else len(VOC)
+    return VOC if count == len(VOC) else numbered(count)
+
+
+def _python(spec: ModelSpec, weights: str, settings: FetchSettings | None) -> Opened:
+    path = _weights_path(spec, weights, settings)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(models.RANDOM_SEED)
+        module = _call(spec)
+    if path is not None:
+        checkpoint.load_into(module, path, spec.name, spec.labels or VOC)
+        return module, file_record(path), spec
+    digest = checkpoint.state_sha256(module)
+    if weights == "random":
+        return module, WeightsRecord(kind="random", name=f"seed {models.RANDOM_SEED}", sha256=digest), spec
+    return module, WeightsRecord(kind="checkpoint", name=spec.source.location, sha256=digest), spec
+
+
+def _call(spec: ModelSpec) -> nn.Module:
+    """Return what the factory returns.
+
+    Raises:
+        ModelError: it cannot be imported, fails, or returns no network.
+    """
+    where, what = spec.file or "model", spec.source.location
+    factory = _factory(spec)
+    try:
+        module = factory(**dict(spec.source.keywords))
+    except Exception as error:  # a stranger's code
+        raise ModelError(f"{where}: {what} failed: {type(error).__name__}: {_first_line(error)}") from error
+    if not isinstance(module, nn.Module):
+        raise ModelError(f"{where}: {what} returned {type(module).__name__}, wanted a torch.nn.Module")
+    return module
+
+
+def _factory(spec: ModelSpec) -> Callable[..., object]:
+    where = spec.file or "model"
+    package, _, name = spec.source.location.partition(":")
+    for directory in (str(spec.root), str(Path.cwd())):  # as `python -m` has it
+        if directory not in sys.path:
+            sys.path.insert(0, directory)
+    try:
+        module = importlib.import_module(package)
+    except Exception as error:  # a stranger's code
+        hint = f"; looked in {spec.root} and the installed packages" if isinstance(error, ModuleNotFoundError) else ""
+        kind = type(error).__name__
+        raise ModelError(f"{where}: python: importing {package} failed: {kind}: {_first_line(error)}{hint}") from error
+    factory: object = getattr(module, name, None)
+    if not callable(factory):
+        hint = nearest_hint(name, [each for each in vars(module) if not each.startswith("_")])
+        raise ModelError(f"{where}: python: {package} has no function or class {name!r}{hint}")
+    return factory
+
+
+def _first_line(error: BaseException) -> str:
+    return next(iter(str(error).strip().splitlines()), "")[:300]

@@ -1,0 +1,74 @@
+"""Networks of transformers, from a local directory."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from segcore.core.errors import ModelError, NotInstalledError
+from segcore.core.labels import VOC
+from segcore.core.model_spec import ModelSpec
+from segcore.core.quiet import quiet
+from segcore.core.records import WeightsRecord
+from segcore.inference import models
+from segcore.inference.models import checkpoint
+from segcore.inference.models.sources import describe, file_record
+from segcore.inputs.download import FetchSettings
+from segcore.inputs.hugging_face import CONFIG
+
+
+def open_network(
+    spec: ModelSpec, weights: str, settings: FetchSettings | None
+) -> tuple[nn.Module, WeightsRecord, ModelSpec]:
+    """Return the network in a directory, its record, and the spec with what its configuration says."""
+    try:
+        import transformers
+    except ModuleNotFoundError as error:
+        raise NotInstalledError(
+            f"{spec.source.location} needs the package transformers; pip install 'segcore[transformers]'"
+        ) from error
+    directory = Path(spec.source.location)
+    if not (directory / CONFIG).is_file():
+        raise ModelError(f"{spec.file or 'model'}: transformers: there is no {directory / CONFIG}")
+    spec = describe(spec)
+    auto = transformers.AutoModelForSemanticSegmentation
+    try:
+        with quiet(), contextlib.redirect_stderr(io.StringIO()):  # a progress bar for each shard
+            if weights != "pretrained":
+                config = transformers.AutoConfig.from_pretrained(directory, local_files_only=True)
+                with torch.random.fork_rng(devices=[]):
+                    torch.manual_seed(models.RANDOM_SEED)
+                    module = auto.from_config(config)  # type: ignore[no-untyped-call]  # transformers'
+            else:
+                module, found = auto.from_pretrained(
+                    directory, local_files_only=True, output_loading_info=True, dtype=torch.float32
+                )
+                _check(found, directory)
+    except (OSError, ValueError, KeyError, ImportError, RuntimeError) as error:
+        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)[:300]
+        raise ModelError(f"transformers cannot open {directory}: {reason}") from error
+    return _with_record(module, spec, weights, directory)
+
+
+def _check(found: dict[str, object], directory: Path) -> None:
+    """Refuse a directory whose weights are not all there: transformers would invent them."""
+    for what in ("missing_keys", "mismatched_keys"):
+        if keys := list(found.get(what) or ()):  # type: ignore[call-overload]  # a list or set
+            raise ModelError(f"{directory}: {len(keys)} weights are missing or have another shape ({keys[0]}, ...)")
+
+
+def _with_record(
+    module: nn.Module, spec: ModelSpec, weights: str, directory: Path
+) -> tuple[nn.Module, WeightsRecord, ModelSpec]:
+    if weights == "random":
+        digest = checkpoint.state_sha256(module)
+        return module, WeightsRecord(kind="random", name=f"seed {models.RANDOM_SEED}", sha256=digest), spec
+    if weights != "pretrained":
+        checkpoint.load_into(module, Path(weights), spec.name, spec.labels or VOC)
+        return module, file_record(Path(weights)), spec
+    digest = checkpoint.state_sha256(module)
+    return module, WeightsRecord(kind="checkpoint", name=directory.name, sha256=digest), spec

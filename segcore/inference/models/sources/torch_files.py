@@ -1,0 +1,103 @@
+"""Networks in files of their own: programs of torch.export, and TorchScript."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+from typing import Any, Self
+
+import torch
+from torch import nn
+
+from segcore.core.errors import ModelError
+from segcore.core.model_spec import Description, ModelSpec, Resize
+from segcore.core.records import WeightsRecord
+from segcore.inference.models.sources import file_of, file_record
+from segcore.inputs.download import FetchSettings, sha256_file
+
+SCRIPT = "is TorchScript, which torch.compile and torch.export refuse"
+
+
+class FileNetwork(nn.Module):
+    """A network as it was written to a file: it has no modes, and the file is its identity.
+
+    Args:
+        network: as read.
+        path: of the file.
+        batch: photos that it takes at a time; None if any number.
+    """
+
+    cannot: str
+    """Why runtimes other than torch do not take it; empty if they may."""
+
+    def __init__(self, network: nn.Module, path: Path, batch: int | None = None) -> None:
+        super().__init__()
+        self.network = network
+        self.identity = sha256_file(path)
+        self.cannot = SCRIPT if isinstance(network, torch.jit.ScriptModule) else ""
+        self._batch = batch
+
+    def forward(self, x: torch.Tensor) -> Any:
+        """Return what the network returns; photo by photo if it takes only one."""
+        if self._batch is None or len(x) == self._batch:
+            return self.network(x)
+        if self._batch != 1:
+            raise ModelError(f"the file was exported for batches of {self._batch}, found {len(x)}")
+        found = [self.network(photo) for photo in torch.split(x, 1)]
+        if isinstance(found[0], torch.Tensor):
+            return torch.cat(found)
+        keys = found[0] if isinstance(found[0], dict) else range(len(found[0]))
+        return {str(key): torch.cat([each[key] for each in found]) for key in keys}
+
+    def train(self, mode: bool = True) -> Self:
+        """Return the same: a file is in the mode in which it was written, and exported programs refuse to change."""
+        self.training = mode
+        return self
+
+
+def open_network(
+    spec: ModelSpec, weights: str, settings: FetchSettings | None
+) -> tuple[nn.Module, WeightsRecord, ModelSpec]:
+    """Return the network in a file, its record, and the spec with the size that it was exported for."""
+    path = file_of(spec, weights)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # that TorchScript is deprecated
+            if spec.source.kind == "torchscript":
+                return FileNetwork(_torchscript(path), path), file_record(path), spec
+            program = torch.export.load(path)
+            module = program.module()
+    except Exception as error:  # torch's readers raise anything for damaged bytes
+        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)[:300]
+        writer = {"torchscript": "torch.jit.save", "exported": "torch.export.save"}[spec.source.kind]
+        raise ModelError(f"cannot read {path}: {reason}; wanted a file written by {writer}") from error
+    shape = _input_shape(program, path)
+    spec = spec.completed(_described(shape))
+    batch = shape[0] if isinstance(shape[0], int) else None
+    return FileNetwork(module, path, batch), file_record(path), spec
+
+
+def _torchscript(path: Path) -> nn.Module:
+    network: nn.Module = torch.jit.load(path, map_location="cpu")  # type: ignore[no-untyped-call]  # torch's
+    return network.requires_grad_(False)  # else copies of its parameters would be parts of a graph
+
+
+def _input_shape(program: torch.export.ExportedProgram, path: Path) -> tuple[int | None, ...]:
+    """Return the shape of the only input, with None for lengths that are free."""
+    names = program.graph_signature.user_inputs
+    inputs = [node.meta["val"] for node in program.graph.nodes if node.op == "placeholder" and node.name in names]
+    if len(inputs) != 1 or inputs[0].dim() != 4:
+        found = ", ".join(str(tuple(value.shape)) for value in inputs) or "none"
+        raise ModelError(f"{path} takes inputs {found}, wanted one of four dimensions")
+    return tuple(length if isinstance(length, int) else None for length in inputs[0].shape)
+
+
+def _described(shape: tuple[int | None, ...]) -> Description:
+    """Return what the shape of the input says: a size, if height and width are constants."""
+    sides = shape[1:3] if shape[3] in (1, 3) and shape[1] not in (1, 3) else shape[2:]
+    given: dict[str, Any] = {}
+    if all(isinstance(side, int) for side in sides):
+        given["resize"] = Resize("fixed", tuple(side or 1 for side in sides))
+    if sides is not shape[2:] and sides != shape[2:]:
+        given["layout"] = "nhwc"
+    return Description(input=given)
