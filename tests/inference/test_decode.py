@@ -102,9 +102,9 @@ def test_impossible_classes_are_not_enlarged(monkeypatch: pytest.MonkeyPatch) ->
     logits[:, 4:] -= 100
     planes: list[int] = []
 
-    def counted(few: torch.Tensor, *size: int) -> torch.Tensor:
+    def counted(few: torch.Tensor, *size: int, align_corners: bool) -> torch.Tensor:
         planes.append(few.shape[1])
-        return enlarge(few, *size)
+        return enlarge(few, *size, align_corners=align_corners)
 
     monkeypatch.setattr("segcore.inference.decode.enlarge", counted)
     enlarged_classes(logits, 160, 240)

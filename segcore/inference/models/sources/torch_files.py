@@ -79,7 +79,9 @@ def open_network(
 
 def _torchscript(path: Path) -> nn.Module:
     network: nn.Module = torch.jit.load(path, map_location="cpu")  # type: ignore[no-untyped-call]  # torch's
-    return network.requires_grad_(False)  # else copies of its parameters would be parts of a graph
+    for parameter in network.parameters():  # else copies of them would be parts of a graph
+        parameter.requires_grad_(False)
+    return network
 
 
 def _input_shape(program: torch.export.ExportedProgram, path: Path) -> tuple[int | None, ...]:
