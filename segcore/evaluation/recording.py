@@ -5,8 +5,9 @@ from __future__ import annotations
 from segcore.core.records import AccuracyRecord, BenchmarkRecord, WorstRecord
 from segcore.evaluation.datasets import Evaluation
 from segcore.evaluation.protocols import PROTOCOLS
-from segcore.inference.pipeline import Segmenter, dominant_class
+from segcore.inference.pipeline import Segmenter
 from segcore.inference.recording import record_of
+from segcore.inference.result import dominant_class
 
 
 def records_of(
