@@ -41,6 +41,8 @@ class Against:
     """Images to be scored, in the order of the looks."""
     labels: LabelSet = VOC
     """The classes of both runs."""
+    judged: frozenset[int] | None = None
+    """Indices of those that a mask can have; None for all."""
     scores: dict[str, ImageScore] = field(default_factory=dict)
     looked: int = 0
     """Images at the latest look."""
@@ -65,7 +67,7 @@ class Against:
         scale, before = PROTOCOLS[protocol].scale, item.dataset.counts
         scored = [self.scores[name] for name in self.names[: self.looked]]
         after: dict[str, ImageCounts] = {
-            s.name: class_pixels(s.counts[scale], self.labels) for s in scored if s.error is None
+            s.name: class_pixels(s.counts[scale], self.labels, self.judged) for s in scored if s.error is None
         }
         before = {name: before[name] for name in after}
         if differences := image_differences(before, after):
@@ -108,7 +110,7 @@ def against(
         if item.labels.sha256 != labels.digest:
             found = f"its labels are {item.labels}, those of the model {LabelsRef.of(labels)}"
             raise RecordError(f"{baseline.path}: {found}: figures of different classes are not comparable")
-    return Against(baseline, items, limits, dataset.shuffled().names, labels)
+    return Against(baseline, items, limits, dataset.shuffled().names, labels, dataset.judged)
 
 
 def _item(baseline: Run, dataset: Dataset, protocol: str) -> BenchmarkRecord:

@@ -135,7 +135,7 @@ def evaluate(
     dataset = fit(dataset, labels)
     scales = tuple(dict.fromkeys(protocol.scale for protocol in chosen))
     task = ScoringTask(dataset.shuffled() if enough else dataset, scales, options.batch, options.workers)
-    tally, resumed = Tally(chosen, options.worst, labels), 0
+    tally, resumed = Tally(chosen, options.worst, labels, dataset.judged), 0
     with ExitStack() as stack:
         journal = None
         if options.journal is not None:

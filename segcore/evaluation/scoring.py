@@ -52,10 +52,24 @@ def split_counts(counts: Counts, labels: LabelSet = VOC) -> tuple[ConfusionMatri
     return first.reshape(*lead, len(labels), _wide(labels)), boundary.reshape(*lead, len(labels), 3)
 
 
-def split_totals(counts: Counts, labels: LabelSet) -> tuple[Totals, BoundaryCounts]:
-    """Return totals (..., n, 3) and boundary counts (..., n, 3) of rows of counts, from which all figures follow."""
+def split_totals(
+    counts: Counts, labels: LabelSet, judged: frozenset[int] | None = None
+) -> tuple[Totals, BoundaryCounts]:
+    """Return totals (..., n, 3) and boundary counts (..., n, 3) of rows of counts, from which all figures follow.
+
+    Args:
+        counts: int64 (..., `count_cells`).
+        labels: the classes.
+        judged: indices of those that a mask can have; predictions of the others are wrong where they are, and no score
+            is theirs. None for all.
+    """
     first, boundary = split_counts(counts, labels)
-    return (class_counts(first) if len(labels) <= MATRIX_CLASSES else first), boundary
+    totals = class_counts(first) if len(labels) <= MATRIX_CLASSES else first
+    if judged is not None:
+        others = [index for index in range(len(labels)) if index not in judged]
+        totals, boundary = totals.copy(), boundary.copy()
+        totals[..., others, 2] = boundary[..., others, 2] = 0
+    return totals, boundary
 
 
 class Predictor(Protocol):

@@ -30,9 +30,10 @@ _ONE = 1 << 40
 class Sums:
     """Running sums of one protocol, and of its bootstrap replicates."""
 
-    def __init__(self, protocol: ScoringProtocol, labels: LabelSet = VOC) -> None:
+    def __init__(self, protocol: ScoringProtocol, labels: LabelSet = VOC, judged: frozenset[int] | None = None) -> None:
         self.protocol = protocol
         self._labels = labels
+        self._judged = judged
         self._figures = len(score_names(labels.names))
         cells = 2 * self._figures if protocol.per_image else 2 * 3 * len(labels)
         self._total = np.zeros(cells, dtype=np.int64)
@@ -42,7 +43,7 @@ class Sums:
     def add(self, counts: Counts, weights: npt.NDArray[np.int64]) -> None:
         """Add the counts of one image, int64 (`count_cells`,), with its weight in each replicate, int64 (1000,)."""
         self._counts += counts
-        totals, boundary = split_totals(counts, self._labels)
+        totals, boundary = split_totals(counts, self._labels, self._judged)
         if self.protocol.per_image:
             row = _fixed_point(class_scores(totals, boundary))
         else:
@@ -90,11 +91,19 @@ class Tally:
         protocols: at least one; progress shows the figures of the first, and its scale ranks the images.
         worst: number of worst images to keep.
         labels: the classes.
+        judged: indices of those that a mask can have; None for all.
     """
 
-    def __init__(self, protocols: Sequence[ScoringProtocol], worst: int, labels: LabelSet = VOC) -> None:
+    def __init__(
+        self,
+        protocols: Sequence[ScoringProtocol],
+        worst: int,
+        labels: LabelSet = VOC,
+        judged: frozenset[int] | None = None,
+    ) -> None:
         self.labels = labels
-        self.sums = tuple(Sums(protocol, labels) for protocol in protocols)
+        self._judged = judged
+        self.sums = tuple(Sums(protocol, labels, judged) for protocol in protocols)
         self.names: set[str] = set()
         """Of all images, scored or failed."""
         self.images = 0
@@ -124,9 +133,10 @@ class Tally:
             sums.add(score.counts[sums.protocol.scale], weights)
         if self.images <= MAX_COUNTED:
             for scale, counts in self._counts.items():
-                counts[score.name] = class_pixels(score.counts[scale], self.labels)
-        totals, boundary = split_totals(score.counts[self.sums[0].protocol.scale], self.labels)
-        self._predicted += totals[:, 2]
+                counts[score.name] = class_pixels(score.counts[scale], self.labels, self._judged)
+        row = score.counts[self.sums[0].protocol.scale]
+        self._predicted += split_totals(row, self.labels)[0][:, 2]
+        totals, boundary = split_totals(row, self.labels, self._judged)
         miou = float(class_scores(totals, boundary)[MEANS.index("miou")])
         if not np.isnan(miou):
             self.worst = sorted([*self.worst, (miou, score.name)])[: self._keep]
@@ -146,8 +156,8 @@ class Tally:
         return float(self.sums[0].scores()[MEANS.index("miou")])
 
 
-def class_pixels(counts: Counts, labels: LabelSet) -> dict[str, ClassPixels]:
+def class_pixels(counts: Counts, labels: LabelSet, judged: frozenset[int] | None = None) -> dict[str, ClassPixels]:
     """Return the counts of one image, int64 (`count_cells`,), by class in its mask, its prediction or a contour."""
-    rows = np.concatenate(split_totals(counts, labels), axis=-1)
+    rows = np.concatenate(split_totals(counts, labels, judged), axis=-1)
     present = np.flatnonzero(rows.any(axis=-1))
     return {labels.names[index]: tuple(rows[index].tolist()) for index in present}

@@ -49,6 +49,11 @@ class Dataset:
         return len(self.names)
 
     @property
+    def judged(self) -> frozenset[int] | None:
+        """Indices of the model's classes that a mask can have; None for all, and where the layout is known for them."""
+        return None if self.label_map is None or self.label_map.origin == "layout" else self.label_map.judged
+
+    @property
     def sha256(self) -> str:
         """Hash of the names in order: results over different images are not comparable."""
         return hashlib.sha256("\n".join(self.names).encode(errors="surrogatepass")).hexdigest()
