@@ -1,4 +1,4 @@
-"""The trials of `tools.kill_trial`, a few of the fastest command."""
+"""A few of the trials of `tools.kill_trial`, and what the tools about the noise between runs compute."""
 
 from __future__ import annotations
 
@@ -6,7 +6,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+
+from tests.support.judged_runs import a_run
+from tools.run_pairs import analyse, describe, upper
+from tools.run_simulation import Noise, simulate
 
 
 @pytest.mark.slow
@@ -17,3 +22,33 @@ def test_a_download_survives(words: list[str]) -> None:
     done = subprocess.run(command, cwd=Path(__file__).parents[1], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout.count(": right") == int(words[1])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("slowdown", "wanted", "least", "never"), [(0.0, "pass", 0.9, "regressed"), (0.2, "regressed", 0.9, "pass")]
+)
+def test_two_runs_of_four_processes_have_few_wrong_verdicts(
+    slowdown: float, wanted: str, least: float, never: str
+) -> None:
+    verdicts = simulate(slowdown, 0.10, 200, Noise())
+    assert verdicts[wanted] >= least * 200
+    assert verdicts[never] == 0
+
+
+def test_pairs_of_runs_show_the_noise_that_they_were_drawn_with() -> None:
+    noise, rng = (
+        Noise(between_runs=0.02, between_processes=0.01, within=0.0, outlier_share=0.0, disturbed_share=0.0),
+        np.random.default_rng(0),
+    )
+    runs = [a_run(noise.run(0.0, rng)) for _ in range(400)]
+    (found,) = analyse(list(zip(runs[::2], runs[1::2], strict=True)), 0.1)
+    assert found.process_sd == pytest.approx(0.01, rel=0.1)
+    assert found.run_sd == pytest.approx(0.02, rel=0.1)
+    assert found.pair_sd == pytest.approx(np.hypot(0.02, 0.01 * 0.546), rel=0.1)
+    assert sum(found.verdicts.values()) == found.pairs == 200
+    assert "assume between runs" in describe([found])
+
+
+def test_few_pairs_bound_the_noise_loosely() -> None:
+    assert upper([0.01], 3) > upper([0.01], 20) > upper([0.01], 1000) > 0.01

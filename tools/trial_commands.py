@@ -154,7 +154,15 @@ class Bench(Command):
         shutil.copytree(self.inputs / "cases", directory / "cases")
 
     def arguments(self, again: bool) -> list[str]:
-        quick = ["--benchmark-max-time=0.02", "--benchmark-min-rounds=3", "-p", "no:cacheprovider", "-v"]
+        quick = [
+            "--segcore-processes=2",
+            "--segcore-wait=0",
+            "--benchmark-max-time=0.02",
+            "--benchmark-min-rounds=3",
+            "-p",
+            "no:cacheprovider",
+            "-v",
+        ]
         return ["-m", "pytest", "bench", "--benchmark-save=trial", "--segcore-device=cpu", "--segcore-batch=1", *quick]
 
     def result(self, directory: Path) -> Any:

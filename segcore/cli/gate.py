@@ -53,7 +53,9 @@ class Turns:
 @click.option("--settle", is_flag=True, help="Measure what BASELINE and CURRENT leave undecided in turns, here.")
 @click.option("--self-audit", is_flag=True, help="Measure how often the gate is wrong on this machine.")
 @click.option("--gates", type=POSITIVE, default=3, help="Gates per slowdown in the self-audit.")
-@click.option("--max-slowdown", type=FiniteFloat(min=0), help="Limit for items whose case has none [0.05].")
+@click.option(
+    "--max-slowdown", type=FiniteFloat(min=0), help="Limit for items whose case has none [0.1; in turns 0.05]."
+)
 @option_group(DropLimits, "drops")
 @click.option("--process-noise", type=FiniteFloat(min=0), help="Standard deviation between processes, 0.02 for 2 %.")
 @click.option(
@@ -84,7 +86,7 @@ def gate(
 
     Exit codes: 0 pass, 1 regressed or missing, 2 bad input, 3 inconclusive or incomparable.
     """
-    from segcore.judgement.gate.files import judge_runs, load_baseline, load_runs
+    from segcore.judgement.gate.files import RUN_LIMITS, judge_runs, load_baseline, load_runs
 
     if settle and baseline is None:
         raise UsageError("--settle needs BASELINE and CURRENT")
@@ -98,6 +100,7 @@ def gate(
         result = _in_turns(turns, limits.slowdowns[0.5])
     else:
         old, new = load_baseline(str(baseline), storage), load_runs(str(current), storage)
+        limits = limits.over(RUN_LIMITS)
         result = judge_runs(old, new, limits, storage, process_noise, accept_changed_limits=accept_changed_limits)
         if settle:
             result = _settled(result, old, new, limits, turns.budget, accept_changed_limits)

@@ -73,8 +73,7 @@ def report(
 
 
 def _build(references: tuple[str, ...], baseline: str | None, storage: Path) -> ReportModel:
-    from segcore.core.limits import Limits
-    from segcore.judgement.gate.files import judge_runs
+    from segcore.judgement.gate.files import RUN_LIMITS, judge_runs
     from segcore.report.model import build_report
     from segcore.results.store import load_run, resolve_run
 
@@ -82,7 +81,7 @@ def _build(references: tuple[str, ...], baseline: str | None, storage: Path) -> 
     if baseline is None:
         return build_report(runs)
     before = load_run(resolve_run(baseline, storage))
-    return build_report(runs, before, judge_runs([before], [runs[-1]], Limits(), storage))
+    return build_report(runs, before, judge_runs([before], [runs[-1]], RUN_LIMITS, storage))
 
 
 def _as_json(model: ReportModel) -> dict[str, Any]:

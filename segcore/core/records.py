@@ -63,6 +63,8 @@ WarningCode = Literal[
     "spread",
     "trend",
     "threads",
+    "reference",
+    "neighbours",
     "no-trace",
     "not-written",
     "other",
@@ -351,6 +353,21 @@ class LoadRecord(Record):
     trials: tuple[LoadTrialRecord, ...] = ()
 
 
+MAX_OTHER_LOAD = 0.10
+"""Largest share of the machine's processor time that other processes may take; beyond, they disturb a measurement."""
+
+
+class ProcessRecord(Record):
+    """What one process measured of a speed item."""
+
+    samples: tuple[Positive, ...] = Field(min_length=1)
+    """Seconds per round (per batch), in the order measured."""
+    reference: tuple[Positive, ...] = ()
+    """Seconds of the reference task before each round: see `segcore.measurement.reference`."""
+    other_load: Share | None = None
+    """Share of the machine's processor time that other processes used meanwhile; None if unknown."""
+
+
 class BenchmarkRecord(Record):
     """One measured item: ``extra_info.segcore`` of one benchmark."""
 
@@ -384,6 +401,12 @@ class BenchmarkRecord(Record):
     """SHA-256 of the photo's file; None for a dataset."""
     mask_sha256: Text | None = None
     """SHA-256 of the ground-truth mask's file, of an accuracy item that has one."""
+    reference: tuple[Positive, ...] = ()
+    """Seconds of the reference task before each round of the main process."""
+    other_load: Share | None = None
+    """As in `ProcessRecord`, of the main process."""
+    processes: tuple[ProcessRecord, ...] = ()
+    """Further processes that measured the item; the samples of the main process are the benchmark's own."""
     stages: dict[Stage, tuple[Amount, ...]] = {}
     """Seconds per round by stage: see `STAGES`."""
     gmacs: Positive | None = None
@@ -546,8 +569,41 @@ class Benchmark(Record):
 
     name: Text
     samples: tuple[float, ...]
-    """Seconds per round (per batch), in the order measured."""
+    """Seconds per round (per batch) of the main process, in the order measured."""
     info: BenchmarkRecord
+
+    @property
+    def processes(self) -> tuple[tuple[float, ...], ...]:
+        """Samples of each process, the main one first; a copy of another process's samples is no further process."""
+        return tuple(dict.fromkeys((self.samples, *(process.samples for process in self.info.processes))))
+
+    def quiet(self, least: int) -> Benchmark:
+        """Return the item without the processes that others disturbed, unless fewer than `least` are left.
+
+        What others used was measured apart from the times, so leaving these out does not favour quick processes.
+        """
+        own = ProcessRecord.model_construct(
+            samples=self.samples, reference=self.info.reference, other_load=self.info.other_load
+        )
+        kept = [p for p in (own, *self.info.processes) if (p.other_load or 0.0) <= MAX_OTHER_LOAD]
+        if len(kept) < least or len(kept) > len(self.info.processes):
+            return self
+        main, *further = kept
+        update = {"reference": main.reference, "other_load": main.other_load, "processes": tuple(further)}
+        return Benchmark(name=self.name, samples=main.samples, info=self.info.model_copy(update=update))
+
+    @property
+    def all_samples(self) -> tuple[float, ...]:
+        """Samples of all processes, one process after the other."""
+        return tuple(seconds for samples in self.processes for seconds in samples)
+
+    @property
+    def references(self) -> tuple[tuple[float, ...], ...]:
+        """Seconds of the reference task in each of `processes`; empty if any of them has none."""
+        found = {process.samples: process.reference for process in reversed(self.info.processes)}
+        found[self.samples] = self.info.reference
+        references = tuple(found[samples] for samples in self.processes)
+        return references if all(references) else ()
 
 
 class Run(Record):

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from segcore.core.errors import UsageError, nearest_hint
 from segcore.core.records import TIMED, Benchmark, BenchmarkRecord, DatasetRecord, Run, thread_words
+from segcore.judgement.estimate import run_log_quantile
 from segcore.judgement.paired_accuracy import image_differences, image_pairs, score_changes
 from segcore.judgement.statistics import CONFIDENCE, Interval, log_quantile, usable
 
@@ -130,7 +131,7 @@ def compare(runs: Sequence[Run], reference: str | None = None) -> Comparison:
                 others = scored.setdefault((info.dataset.sha256, info.labels.sha256, what), {})
                 label = f"{label} {_what(info)}" if label in others else label
                 others[label] = info
-            if info.kind in TIMED and not info.load and usable(benchmark.samples):
+            if info.kind in TIMED and not info.load and usable(benchmark.all_samples):
                 key = (info.kind, info.model, _runtime(info), info.size, info.batch)
                 timed.setdefault(key, {}).setdefault(label, {})[info.case] = (run, benchmark)
             elif not info.dataset:
@@ -166,7 +167,7 @@ def _line(key: LineKey, found: Mapping[str, Mapping[str, tuple[Run, Benchmark]]]
     rates: dict[str, tuple[float | None, float | None]] = {}
     for label, by_case in found.items():
         cases = [by_case[case] for case in sorted(shared or by_case)]
-        seconds[label] = math.exp(sum(log_quantile(b.samples, 0.5) for _, b in cases) / len(cases))
+        seconds[label] = math.exp(sum(run_log_quantile(b, 0.5) for _, b in cases) / len(cases))
         known = [rate for run_and_item in cases if (rate := achieved(*run_and_item)) is not None]
         complete = len(known) == len(cases)
         rates[label] = (_geometric(r for r, _ in known), _geometric(s for _, s in known)) if complete else (None, None)

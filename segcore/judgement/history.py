@@ -9,7 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from segcore.core.records import TIMED, BenchmarkRecord, MachineRecord, Run
-from segcore.judgement.statistics import Floats, ProcessNoise, log_quantile, noise_of_history, successive_sd, usable
+from segcore.judgement.estimate import run_log_quantile
+from segcore.judgement.statistics import Floats, ProcessNoise, noise_of_history, successive_sd, usable
 
 LEARN_FROM = 15
 """Number of latest runs of an item from which the noise between processes is learned."""
@@ -68,8 +69,8 @@ def _log_medians(runs: Sequence[Run]) -> Iterator[tuple[Run, BenchmarkRecord, fl
     """Yield the log median of every item with usable samples, runs in the order of their start."""
     for run in sorted(runs, key=lambda run: (run.record.started, str(run.path))):
         for benchmark in run.benchmarks:
-            if usable(benchmark.samples):
-                yield run, benchmark.info, log_quantile(benchmark.samples, 0.5)
+            if usable(benchmark.all_samples):
+                yield run, benchmark.info, run_log_quantile(benchmark, 0.5)
 
 
 def change_points(values: Sequence[float]) -> list[int]:

@@ -32,6 +32,11 @@ CONFIDENCE = 0.95
 """Two-sided confidence of every interval."""
 MIN_MEASURED_DF = 4
 """Fewest degrees of freedom for measuring process noise: three processes in each arm."""
+ASSUMED_RUN_SD = 0.012
+"""Standard deviation of the log latency from run to run, beyond that of the median of a run's processes."""
+MEDIAN_ERRORS = (1.0, 0.7071, 0.6698, 0.5461, 0.5356, 0.4634, 0.4588, 0.4101, 0.4075, 0.3719)
+"""Standard deviation of the median of 1 to 10 standard normal values (Sarhan and Greenberg 1962, "Contributions to
+order statistics", table 10B.1)."""
 MIN_HISTORY = 6
 """Fewest runs of an item on a machine for learning its process noise."""
 
@@ -43,6 +48,11 @@ class Interval:
     low: float
     value: float
     high: float
+
+    @property
+    def bounds(self) -> tuple[float, float, float]:
+        """Lower bound, estimate and upper bound."""
+        return self.low, self.value, self.high
 
     def exp(self) -> Interval:
         """Return the interval of the exponential: from log seconds to seconds, from log ratio to ratio."""
@@ -60,12 +70,20 @@ class ProcessNoise:
 
 
 def assumed_noise(device: str) -> ProcessNoise:
-    """Return the process noise to assume if none is known: 9.2 % on every kind of device.
+    """Return the noise of a run of one process to assume if none is known: 9.2 % on every kind of device.
 
     Two fresh processes of a 50 ms network, one after the other on a shared two-core virtual machine, had paired log
     ratios with a standard deviation of 13 %, which is 13 / sqrt(2) = 9.2 % for each.
     """
     return ProcessNoise(sd=0.092, df=math.inf, source=f"assumed for {device}")
+
+
+def assumed_run_noise(device: str) -> ProcessNoise:
+    """Return what runs of several processes are assumed to differ by, beyond the noise of their processes.
+
+    docs/measuring.md has the measurements that the figure comes from.
+    """
+    return ProcessNoise(sd=ASSUMED_RUN_SD, df=math.inf, source=f"assumed for {device}")
 
 
 def noise_of_history(log_medians: Sequence[float]) -> ProcessNoise | None:
@@ -89,13 +107,18 @@ def successive_sd(values: Floats) -> float:
     return float(np.median(np.abs(np.diff(values)))) / (0.6745 * math.sqrt(2))
 
 
-def measured_noise(arms: Sequence[Sequence[float]]) -> ProcessNoise | None:
+def measured_noise(arms: Sequence[Sequence[float]], least_df: int = MIN_MEASURED_DF) -> ProcessNoise | None:
     """Return the process noise pooled over arms of log quantiles, one per process, or None if there are too few."""
     df = sum(len(arm) - 1 for arm in arms)
-    if df < MIN_MEASURED_DF:
+    if df < least_df:
         return None
     squares = sum(float(np.var(arm)) * len(arm) for arm in arms)
     return ProcessNoise(math.sqrt(squares / df), df, f"measured over {sum(map(len, arms))} processes")
+
+
+def median_error(n: int) -> float:
+    """Return the standard deviation of the median of n standard normal values; over 10, of many, which is more."""
+    return MEDIAN_ERRORS[n - 1] if n <= len(MEDIAN_ERRORS) else math.sqrt(math.pi / 2 / n)
 
 
 def usable(samples: Sequence[float]) -> bool:
@@ -135,7 +158,7 @@ def autocorrelation_time(series: Sequence[float] | Floats) -> float:
 def rounds_needed(q: float) -> int:
     """Return how many independent rounds bound the q-quantile on both sides: the fewest n >= t^2 * odds of q."""
     odds = max(q, 1 - q) / min(q, 1 - q)
-    return next(n for n in count(2) if n >= _t(n - 1) ** 2 * odds)
+    return next(n for n in count(2) if n >= t_quantile(n - 1) ** 2 * odds)
 
 
 def quantile_interval(samples: Sequence[float], q: float) -> Interval:
@@ -151,7 +174,7 @@ def quantile_interval(samples: Sequence[float], q: float) -> Interval:
     n = len(x)
     value = float(np.quantile(x, q, method="hazen"))
     tau = autocorrelation_time((x <= value).astype(np.float64))
-    half = _t(max(1.0, n / tau - 1)) * math.sqrt(q * (1 - q) * tau / n)
+    half = t_quantile(max(1.0, n / tau - 1)) * math.sqrt(q * (1 - q) * tau / n)
     low, high = q - half, q + half
     ordered = np.sort(x)
     ranks = np.arange(1, n + 1) - 0.5
@@ -172,7 +195,7 @@ def arm_interval(processes: Processes, q: float, noise: ProcessNoise) -> Interva
     """Return the interval of an arm's log quantile: the mean over its processes, with noise within and between."""
     each = [quantile_interval(samples, q) for samples in processes]
     value = sum(i.value for i in each) / len(each)
-    between = _t(noise.df) * noise.sd / math.sqrt(len(each))
+    between = t_quantile(noise.df) * noise.sd / math.sqrt(len(each))
     below = math.hypot(*(i.value - i.low for i in each)) / len(each)
     above = math.hypot(*(i.high - i.value for i in each)) / len(each)
     return Interval(value - math.hypot(below, between), value, value + math.hypot(above, between))
@@ -184,7 +207,11 @@ def change_interval(base: Processes, head: Processes, q: float, noise: ProcessNo
     The intervals of the arms are combined by MOVER (Zou and Donner 2008, Statistics in Medicine 27:1693), which keeps
     their asymmetry. Swapping the arms negates and swaps the bounds exactly.
     """
-    b, h = arm_interval(base, q, noise), arm_interval(head, q, noise)
+    return mover_difference(arm_interval(base, q, noise), arm_interval(head, q, noise))
+
+
+def mover_difference(b: Interval, h: Interval) -> Interval:
+    """Return the interval of h - b from independent intervals of both: see `change_interval`."""
     value = h.value - b.value
     return Interval(
         low=value - math.hypot(h.value - h.low, b.high - b.value),
@@ -199,7 +226,7 @@ def processes_needed(distance: float, noise: ProcessNoise) -> int | None:
         return None
     for each in range(1, 1000):
         df = max(noise.df, 2 * each - 2)
-        if _t(df) * noise.sd * math.sqrt(2 / each) <= distance:
+        if t_quantile(df) * noise.sd * math.sqrt(2 / each) <= distance:
             return each
     return None
 
@@ -235,7 +262,7 @@ def share_interval(hits: int, trials: int) -> Interval:
 
 
 @lru_cache(maxsize=256)
-def _t(df: float) -> float:
+def t_quantile(df: float) -> float:
     """Return the two-sided quantile of Student's t at `CONFIDENCE`; normal if the degrees of freedom are infinite."""
     p = 0.5 + CONFIDENCE / 2
     return float(ndtri(p)) if math.isinf(df) else float(stdtrit(df, p))

@@ -7,9 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import gc
-import os
 import sys
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,14 +18,15 @@ import numpy.typing as npt
 import psutil
 from scipy import stats
 
-from segcore.core.records import WarningCode, WarningRecord
+from segcore.core.records import MAX_OTHER_LOAD, WarningCode, WarningRecord
 from segcore.measurement.machine import usable_cores
+from segcore.measurement.neighbours import is_disturbed, other_load, read_usage
 
 _T = TypeVar("_T")
 
-MAX_OTHER_LOAD = 0.10
-"""Largest share of the machine's processor time that other processes may take during a run without a warning."""
 MAX_STOLEN = 0.02
+MAX_WANDERING = 0.15
+"""Largest ratio, minus one, of the reference task's 90th percentile over a run to its 10th without a warning."""
 MAX_SPREAD = 0.10
 MAX_TREND = 0.05
 TREND_ALPHA = 0.01
@@ -67,18 +66,16 @@ def read_state(root: Path = Path("/")) -> SystemState:
     Args:
         root: directory that contains ``proc`` and ``sys``.
     """
-    cpu = _ask(psutil.cpu_times)
-    own = os.times()
+    usage = read_usage()
     battery = _ask(lambda: psutil.sensors_battery())
     turbo = _read(root / "sys/devices/system/cpu/intel_pstate/no_turbo")
     return SystemState(
-        at_s=time.monotonic(),
+        at_s=usage.at_s,
         load_1min=_ask(lambda: psutil.getloadavg()[0]),
-        # user time includes guest time
-        busy_s=cpu and sum(cpu) - sum(getattr(cpu, name, 0.0) for name in ("idle", "iowait", "guest", "guest_nice")),
-        own_s=own.user + own.system + own.children_user + own.children_system,
-        stolen_s=getattr(cpu, "steal", 0.0),
-        processors=psutil.cpu_count() or 1,
+        busy_s=usage.busy_s,
+        own_s=usage.own_s,
+        stolen_s=getattr(_ask(psutil.cpu_times), "steal", 0.0),
+        processors=usage.processors,
         usable=usable_cores(),
         governors=tuple(sorted(set(_read_all(root, "cpufreq/scaling_governor")))),
         turbo=None if turbo is None else turbo == "0",
@@ -145,13 +142,6 @@ def _stolen(before: SystemState, after: SystemState) -> float:
     return _share(after.stolen_s - before.stolen_s, before, after)
 
 
-def other_load(before: SystemState, after: SystemState) -> float | None:
-    """Return the share (0 to 1) of the machine's processor time that other processes used between two states."""
-    if before.busy_s is None or after.busy_s is None:
-        return None
-    return _share((after.busy_s - before.busy_s) - (after.own_s - before.own_s), before, after)
-
-
 def run_warnings(
     before: SystemState, after: SystemState, calibration_change: float | None = None
 ) -> tuple[WarningRecord, ...]:
@@ -189,13 +179,50 @@ def run_warnings(
     return tuple(found)
 
 
-def sample_warnings(samples: Sequence[float]) -> tuple[WarningRecord, ...]:
+def reference_warnings(references_s: Sequence[float]) -> tuple[WarningRecord, ...]:
+    """Return a warning if the machine's own speed changed so much during a run that its times are unfit.
+
+    Args:
+        references_s: median seconds of the reference task in each process of each item.
+    """
+    if len(references_s) < 2:
+        return ()
+    low, high = (float(np.quantile(references_s, q)) for q in (0.1, 0.9))  # some are hit by a burst of load
+    if high / low - 1 <= MAX_WANDERING:
+        return ()
+    text = (
+        f"unfit for judging times: the reference task took from {1e3 * low:.3g} to {1e3 * high:.3g} ms; close other "
+        "programs, fix the clock frequency, or measure two revisions in turns (segcore gate --against)"
+    )
+    return (WarningRecord(code="reference", value=high / low - 1, text=text),)
+
+
+def neighbour_warnings(loads: Sequence[float | None]) -> tuple[WarningRecord, ...]:
+    """Return a warning if other processes disturbed an item.
+
+    Args:
+        loads: shares of the machine's processor time that others used, by process of the item; None if unknown.
+    """
+    disturbed = [load for load in loads if load is not None and is_disturbed(load)]
+    if not disturbed:
+        return ()
+    text = (
+        f"disturbed in {len(disturbed)} of {len(loads)} processes: others took up to {_percent(max(disturbed))} of the "
+        "processor time; close them, or raise --segcore-wait"
+    )
+    return (WarningRecord(code="neighbours", value=max(disturbed), text=text),)
+
+
+def sample_warnings(samples: Sequence[float], rounds: int | None = None) -> tuple[WarningRecord, ...]:
     """Return what makes the samples of one item unreliable.
 
     Args:
         samples: seconds per round, in the order measured.
+        rounds: of all processes, if further ones measure the item; by default those of the samples.
     """
     n = len(samples)
+    if n < MIN_ROUNDS <= (rounds or n):
+        return ()
     if n < MIN_ROUNDS:
         text = f"only {n} round{'s' * (n != 1)}: raise --benchmark-min-rounds"
         return (WarningRecord(code="rounds", value=n, text=text),)

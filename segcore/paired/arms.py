@@ -28,6 +28,8 @@ class Arm:
     """Where pytest runs; the same for both arms, so that both run the same bench and cases."""
     code: Path | None = None
     """Worktree to import the code from; None for the installed package."""
+    path: tuple[str, ...] = ()
+    """Further directories to import from."""
     python: str = sys.executable
     forbidden: tuple[Path, ...] = ()
     """Directories from which this arm must not import: the working tree and the other arm's worktree."""

@@ -30,6 +30,17 @@ class WorkerItem:
     """Limit of its case; None if the case has none."""
 
 
+@dataclass(frozen=True)
+class Rounds:
+    """What a process of a bench run has measured."""
+
+    times_s: tuple[float, ...]
+    reference_s: tuple[float, ...]
+    """Of the reference task before each call."""
+    cpu_s: float
+    """Processor time that the process used meanwhile."""
+
+
 class WorkerClient(Protocol):
     """What the gate asks of a worker. Every method raises ArmError if the arm fails."""
 
@@ -43,8 +54,15 @@ class WorkerClient(Protocol):
         """Go on to the next item."""
 
 
+class RoundsClient(WorkerClient, Protocol):
+    """What a bench run asks of a further process."""
+
+    def measure_rounds(self, calls: int, device: str) -> Rounds:
+        """Call the item that many times, each after the reference task on a device."""
+
+
 @contextmanager
-def start_worker(arm: Arm, items: tuple[str, ...] | None = None) -> Iterator[WorkerClient]:
+def start_worker(arm: Arm, items: tuple[str, ...] | None = None) -> Iterator[RoundsClient]:
     """Start a process of an arm that measures the given items, by default all; kill it at the end.
 
     Raises:
@@ -87,10 +105,22 @@ class _Worker:
         return WorkerItem(answer["item"], answer["max_slowdown"])
 
     def measure(self, calls: int) -> list[int]:
+        return self._times(self._ask(measure=calls), "times_ns", calls)
+
+    def measure_rounds(self, calls: int, device: str) -> Rounds:
+        answer = self._ask(measure=calls, device=device)
+        times, reference = (self._times(answer, name, calls) for name in ("times_ns", "reference_ns"))
+        return Rounds(tuple(t / 1e9 for t in times), tuple(t / 1e9 for t in reference), answer["cpu_ns"] / 1e9)
+
+    def _ask(self, **message: object) -> dict[str, Any]:
         self._process.send_signal(signal.SIGCONT)
-        self.send(measure=calls)
-        times = self._receive()["times_ns"]
+        self.send(**message)
+        answer = self._receive()
         self._process.send_signal(signal.SIGSTOP)
+        return answer
+
+    def _times(self, answer: dict[str, Any], name: str, calls: int) -> list[int]:
+        times = answer[name]
         if len(times) != calls or not all(isinstance(t, int) and t > 0 for t in times):
             raise ArmError(f"{self._name} arm: wanted {calls} positive times, found {times}")
         return list(times)
@@ -133,6 +163,7 @@ class _Worker:
 
 def _start(arm: Arm, connection: Connection, log: IO[bytes]) -> subprocess.Popen[bytes]:
     path = [str(p) for p in (arm.code / "src", arm.code) if p.is_dir()] if arm.code else []
+    path += arm.path
     path += filter(None, [os.environ.get("PYTHONPATH")])
     try:
         return subprocess.Popen(

@@ -7,7 +7,9 @@ with the other. The file descriptor is a `multiprocessing.connection.Connection`
               "forbidden": [directories]}
     worker:  {"item": "bench/test_x.py::test_latency[...]", "max_slowdown": null | 0.05}    it is ready
     gate:    {"measure": 4}
-    worker:  {"times_ns": [51200311, ...]}    of each call
+    worker:  {"times_ns": [51200311, ...]}    of each call; or, of a process of a bench run:
+    bench:   {"measure": 4, "device": "cpu"}
+    worker:  {"times_ns": [51200311, ...], "reference_ns": [1520322, ...], "cpu_ns": 402000000}
     gate:    {"next_item": true}    and so on, until
     worker:  {"finished": true}    or, at any time,    {"error": "what went wrong", "no_code": bool}
 
@@ -31,6 +33,21 @@ from typing import Any
 import pytest
 
 MEASURED = "measured by the paired gate"
+OTHER_OUTPUT = {
+    "benchmark_only": False,
+    "benchmark_enable": False,
+    "benchmark_save": None,
+    "benchmark_autosave": None,
+    "benchmark_json": None,
+    "benchmark_compare": None,
+    "benchmark_compare_fail": None,
+    "benchmark_histogram": None,
+    "segcore_baseline": None,
+    "segcore_profile": None,
+    "xmlpath": None,
+    "usepdb": False,
+}
+"""Values, by name, of the options of the bench that write files, judge or ask, none of which a worker does."""
 PR_SET_PDEATHSIG = 1
 """Option of prctl(2)."""
 
@@ -46,6 +63,7 @@ class WorkerPlugin:
         self._item: pytest.Item | None = None
         self._problems: list[str] = []
         self._measured = False
+        self._references: dict[str, Callable[[], float]] = {}
         self._patch_benchmark_fixture()
 
     def _patch_benchmark_fixture(self) -> None:
@@ -75,6 +93,13 @@ class WorkerPlugin:
         except (EOFError, OSError):  # the gate has ended
             os._exit(1)
         return message
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_configure(self, config: pytest.Config) -> None:
+        """Switch off what only the bench itself is to do."""
+        for name, value in OTHER_OUTPUT.items():
+            if hasattr(config.option, name):
+                setattr(config.option, name, value)
 
     @pytest.hookimpl(trylast=True)
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
@@ -115,12 +140,34 @@ class WorkerPlugin:
         self.send(item=self._item.nodeid, max_slowdown=limit)
         while "measure" in (request := self._receive()):
             try:
-                times = measure(call, request["measure"], setup)
+                answer = self._answer(call, setup, request)
             except Exception as error:
                 self.send(error=f"{self._item.nodeid} failed: {type(error).__name__}: {error}")
                 raise
-            self.send(times_ns=times)
+            self.send(**answer)
         pytest.skip(MEASURED)
+
+    def _answer(
+        self, call: Callable[[], object], setup: Callable[[], object] | None, request: dict[str, Any]
+    ) -> dict[str, Any]:
+        if "device" not in request:
+            return {"times_ns": measure(call, request["measure"], setup)}
+        device = request["device"]
+        if device not in self._references:
+            from segcore.inference.devices import open_device  # a paired arm may have a version without any of this
+            from segcore.measurement.reference import ReferenceTask
+
+            self._references[device] = ReferenceTask(open_device(device))
+        reference: list[int] = []
+
+        def prepare() -> None:
+            if setup:
+                setup()
+            reference.append(round(1e9 * self._references[device]()))
+
+        start = time.process_time_ns()
+        times = measure(call, request["measure"], prepare)
+        return {"times_ns": times, "reference_ns": reference, "cpu_ns": time.process_time_ns() - start}
 
     def finish(self, exit_code: int) -> None:
         """Report the end of the bench, or what went wrong, and exit."""

@@ -12,10 +12,9 @@ import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
 from segcore.core.errors import EXIT_BAD_INPUT, SegcoreError
-from segcore.core.limits import Limits
 from segcore.core.records import OutcomeKind, OutcomeRecord, Run
 from segcore.judgement.gate import GateResult
-from segcore.judgement.gate.files import judge_runs
+from segcore.judgement.gate.files import RUN_LIMITS, judge_runs
 from segcore.judgement.gate.settle import BUDGET_S
 from segcore.measurement.machine import fingerprint
 from segcore.paired.settle import SettleOptions, settle
@@ -55,7 +54,8 @@ class BenchHooks:
         self._reporter = reporter = config.pluginmanager.getplugin("terminalreporter")
         if reporter:
             reporter.reportchars = reporter.reportchars.replace("s", "")  # `announce` lists each reason once
-        self._line = LiveLine(reporter, self.session.estimates)
+        self._line = line = LiveLine(reporter, self.session.estimates)
+        self.session.neighbours.tell = lambda load: line.describe(f"waiting: others use {load:.0%} of the processor")
         self._baseline = baseline
         self._gate: GateResult | None = None
         self._all_missing = False
@@ -101,6 +101,28 @@ class BenchHooks:
         self._open = None
         if item.nodeid in self.session.items:
             self.session.begin(item.nodeid)
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtestloop(self, session: pytest.Session) -> Generator[None, object, object]:
+        """After the tests, measure their items in further processes."""
+        result = yield
+        if self.session.processes_left:
+            from segcore.plugin.processes import measure_further  # needs a POSIX system
+
+            self._open = None
+            self.session.release_items()
+            nodes = {item.nodeid: item for item in session.items}
+            measure_further(self.session, lambda node, reason: self._fail(nodes[node], reason), self._line)
+        return result
+
+    def _fail(self, item: pytest.Item, reason: str) -> None:
+        """Make an error of an item that a further process could not measure."""
+        plan = self.session.items[item.nodeid]
+        self.session.outcomes[plan.key] = OutcomeRecord(
+            item=item.nodeid, kind=plan.kind, outcome="error", reason=reason, key=plan.key
+        )
+        report = pytest.TestReport(item.nodeid, item.location, {}, "failed", reason, "teardown")
+        item.ihook.pytest_runtest_logreport(report=report)
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_call(self) -> Generator[None, object, object]:
@@ -181,7 +203,7 @@ class BenchHooks:
                 self._gate = judge_runs(
                     self._baseline,
                     [self.session.run],
-                    Limits(),
+                    RUN_LIMITS,
                     self.session.file.directory,
                     accept_changed_limits=command_line(session.config).segcore_accept_changed_limits,
                 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,14 +26,24 @@ from segcore.inputs.images import load_pair
 from segcore.judgement.statistics import bounds_quantile, quantile_name, rounds_needed
 from segcore.measurement.conditions import sample_warnings
 from segcore.measurement.energy import EnergyMeter
+from segcore.measurement.neighbours import UsageState
 from segcore.measurement.profiling import profile
-from segcore.measurement.timing import PipelineCall
+from segcore.measurement.timing import PipelineCall, Stages
 from segcore.plugin.arguments import DefaultRounds
 from segcore.plugin.plan import PlanItem
 from segcore.plugin.session import BenchSession
 
 MAX_ROUNDS = 28
 """Most rounds for bounding a median: enough in 99 % of series with an autocorrelation of 0.8 between rounds."""
+
+
+@dataclass(frozen=True)
+class _Rounds:
+    """Seconds of rounds, of their stages, and of the reference task before each."""
+
+    samples: tuple[float, ...]
+    reference: tuple[float, ...]
+    stages: Stages
 
 
 @dataclass
@@ -114,11 +125,20 @@ class SpeedItem(BenchItem):
         super().__post_init__()
         self.call = PipelineCall(self.segmenter, [self.photo] * self.plan.batch, self.plan.size, self._rounds_done)
         self._calls_before = 0
+        self._reference: list[float] = []
+        self._quiet: UsageState | None = None
         self._energy = EnergyMeter(self.session.energy_counter(self.plan.device))
         self._memory_known = False
         self._rounds_free = isinstance(self.benchmark._min_rounds, DefaultRounds)
         if self._rounds_free:
-            self.benchmark._min_rounds = rounds_needed(0.5)
+            self.benchmark._min_rounds = math.ceil(rounds_needed(0.5) / self.session.processes)
+        if not self.benchmark.disabled:
+            self.benchmark._timer = self.session.round_timer(self.benchmark._timer, self._before_round)
+
+    def _before_round(self) -> None:
+        """Run the reference task once before each round; pytest-benchmark reads its timer at both ends of a round."""
+        if len(self._reference) == self._rounds_done():
+            self._reference.append(self.session.reference(self.plan.device)())
 
     def _rounds_done(self) -> int | None:
         stats = self.benchmark.stats  # created when pytest-benchmark starts its rounds
@@ -128,6 +148,7 @@ class SpeedItem(BenchItem):
         """Call the pipeline until its caches are filled, then start counting memory and energy."""
         give_back_freed_memory()  # of the previous item
         self.call.warm_up()
+        self._quiet = self.session.neighbours.wait()
         known = self.plan.device == "cpu" or RUNTIMES[self.plan.runtime].on_torch
         self._memory_known = known and self.segmenter.device.reset_peak_memory()
         self._calls_before = self.call.count
@@ -144,15 +165,21 @@ class SpeedItem(BenchItem):
         if stats is None or not stats.stats.data or self.benchmark.has_error:
             return
         samples = stats.stats.data
-        if self._rounds_free:
+        if self._rounds_free and self.session.processes == 1:
             self._bound_median(samples, stats)
+        energy = self._energy.stop(self.call.count - self._calls_before)
+        rounds, other_load = self._undisturbed(samples, stats)
+        samples[:] = rounds.samples
         record = self.new_record(
             self.result,
-            stages=self.call.stages(len(samples), stats.iterations),
+            stages=rounds.stages,
             peak_memory_bytes=self.segmenter.device.peak_memory_bytes() if self._memory_known else None,
-            energy=self._energy.stop(self.call.count - self._calls_before),
+            energy=energy,
+            reference=rounds.reference,
+            other_load=other_load,
         )
-        warnings = (*sample_warnings(samples), *too_few_rounds(len(samples), record.limits), *too_few_threads(record))
+        total = len(samples) * self.session.processes
+        warnings = (*sample_warnings(samples, total), *too_few_rounds(total, record.limits), *too_few_threads(record))
         warnings += self._write_trace()  # after everything is measured
         self.benchmark.extra_info["segcore"] = record.model_copy(update={"warnings": warnings}).model_dump(mode="json")
 
@@ -161,6 +188,27 @@ class SpeedItem(BenchItem):
         runner = self.benchmark._make_runner(self, (), {})
         while len(samples) < MAX_ROUNDS and not bounds_quantile(samples, 0.5):
             stats.update(runner(range(stats.iterations)))
+
+    def _undisturbed(self, samples: list[float], stats: Metadata) -> tuple[_Rounds, float | None]:
+        """Return the rounds, measured again while other processes disturb them; and the load of others meanwhile."""
+        runner, count = self.benchmark._make_runner(self, (), {}), len(samples)
+
+        def kept() -> _Rounds:
+            stages = self.call.stages(count, stats.iterations)
+            return _Rounds(tuple(samples), tuple(self._reference[:count]), stages)
+
+        def again() -> tuple[_Rounds, float]:
+            samples.clear()
+            self._reference.clear()
+            for _ in range(count):
+                stats.update(runner(range(stats.iterations)))
+            return kept(), 0.0
+
+        if self._quiet is None:  # it was not warmed up
+            return kept(), None
+        neighbours = self.session.neighbours
+        found = neighbours.repeat(neighbours.since(self._quiet, kept()), again)
+        return found.result, found.load
 
     def _write_trace(self) -> tuple[WarningRecord, ...]:
         """Write a trace if traces are requested; return a warning if there is none or it cannot be written."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import math
+import os
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
@@ -22,6 +23,10 @@ if TYPE_CHECKING:
 
     _D = TypeVar("_D", bound=DataclassInstance)
 
+PROCESSES = 4 if os.name == "posix" else 1
+"""How many processes measure each speed item; further ones need signals that stop a process."""
+WAIT_S = 120.0
+"""How long a run waits for other processes."""
 WEIGHTS = ("auto", "pretrained", "random")
 
 
@@ -45,6 +50,10 @@ class Choices:
     calibration: tuple[str, ...] = ()
     """Photos, directories and patterns, as `segcore.inputs.images.find_photos` takes them."""
     weights: str = "auto"
+    processes: int = 1
+    """That measure each speed item, with the main one."""
+    wait: float = 0.0
+    """Seconds for waiting until other processes use little of the processor, and for measuring again."""
     profile: Path | None = None
     """Directory for the traces of latency items; None writes none."""
     offline: bool = False
@@ -94,6 +103,14 @@ def add_options(parser: pytest.Parser) -> None:
         "Judge the run against this one: path, name, latest, or a directory of runs. "
         "With ? at the end, the run becomes the baseline if there is none yet",
     )
+    add("processes", "N", _count, f"Processes that measure each speed item [{PROCESSES}]", default=PROCESSES)
+    add(
+        "wait",
+        "S",
+        _amount,
+        f"Seconds to wait in all while other processes use the processor, measuring again included [{WAIT_S:g}]",
+        default=WAIT_S,
+    )
     add("profile", "DIR", _path, "Profile each latency item after measuring it; write its trace to DIR")
     add("rate", "N", _positive, "Scenario server: queries per second")
     add("max-p99-ms", "MS", _positive, "Scenario server: limit on p99; without a rate, search the highest")
@@ -135,6 +152,10 @@ def _positive(text: str) -> float:
     return value
 
 
+def _amount(text: str) -> float:
+    return 0.0 if text == "0" else _positive(text)
+
+
 def _natural(text: str, least: int = 0) -> int:
     if not (text.isascii() and text.isdecimal() and int(text) >= least):
         raise argparse.ArgumentTypeError(f"{text!r}: wanted a whole number, at least {least}")
@@ -157,6 +178,8 @@ def read_choices(config: pytest.Config) -> Choices:
         raise UsageError(
             f"--segcore-weights {choices.weights}: neither {', '.join(WEIGHTS)} nor an existing file{hint}"
         )
+    if choices.processes > 1 and os.name != "posix":
+        raise UsageError("--segcore-processes: more than one needs a POSIX system, whose signals stop a process")
     load = _read(LoadOptions, config.option)
     check_names("--segcore-scenario", load.scenarios, SCENARIOS)
     check_load_options(load)

@@ -62,6 +62,12 @@ class LiveLine:
         """Show the item that begins."""
         self._number += 1
         self._started = time.monotonic()
+        if self._reporter and not self._in_place and self._reporter._tw.width_of_current_line:
+            self._reporter.write("\n")  # after pytest's own percentage
+        self.describe(name)
+
+    def describe(self, name: str) -> None:
+        """Show what is going on within the step that has begun."""
         if self._reporter and self._in_place:
             text = f"[{self._number}/{self._total}] {name} (about {clock_text(self._forecast.seconds_left)} left)"
             self._reporter.rewrite(text[: self._reporter._tw.fullwidth - 1], erase=True)

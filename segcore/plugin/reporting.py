@@ -45,6 +45,8 @@ def print_run(session: BenchSession, reporter: pytest.TerminalReporter) -> None:
         reporter.section("segcore")
         writer = reporter._tw  # knows pytest's width and colour: NO_COLOR, --color, a pipe
         reporter.write(render_run(session.run, width=max(40, writer.fullwidth), color=writer.hasmarkup))
+    if session.neighbours.waited_s:
+        reporter.write_line(f"waited {session.neighbours.waited_s:.0f} s for other processes (--segcore-wait)")
     for error in session.unwritten:
         reporter.write_line(f"NOT written: {error}", red=True)
     if session.write_error:

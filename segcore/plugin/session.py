@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import functools
+import math
 import shutil
+import statistics
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import cached_property
@@ -22,9 +25,17 @@ from segcore.inference.preprocess import calibration_photos
 from segcore.inputs.download import FetchSettings
 from segcore.judgement.statistics import rounds_needed
 from segcore.measurement.calibration import calibrate, matmul_rate
-from segcore.measurement.conditions import describe, read_state, run_warnings
+from segcore.measurement.conditions import (
+    describe,
+    neighbour_warnings,
+    read_state,
+    reference_warnings,
+    run_warnings,
+)
 from segcore.measurement.energy import EnergyCounter, open_counter
 from segcore.measurement.machine import fingerprint, git_commit, package_versions
+from segcore.measurement.neighbours import Neighbours
+from segcore.measurement.reference import ReferenceTask
 from segcore.plugin.arguments import DefaultRounds
 from segcore.plugin.options import Choices
 from segcore.plugin.plan import PlanItem, estimate_seconds
@@ -39,6 +50,26 @@ EXPECTED_EFFICIENCY = 0.4
 OVERHEAD_S = 0.02
 """Assumed time to decode and prepare a photo, for the forecast."""
 SKIP_S = 0.02
+START_S = 5.0
+"""Assumed time to start a further process, for the forecast."""
+
+
+def _nothing() -> None:
+    pass
+
+
+class RoundTimer:
+    """pytest-benchmark's timer, with a call before each reading."""
+
+    def __init__(self, timer: Callable[[], float]) -> None:
+        self._timer = timer
+        self.before: Callable[[], None] = _nothing
+        functools.update_wrapper(self, timer)  # its name is recorded
+
+    def __call__(self) -> float:
+        """Return the time."""
+        self.before()
+        return self._timer()
 
 
 class BenchSession:
@@ -87,6 +118,12 @@ class BenchSession:
         self._git = git_commit(config.invocation_params.dir)
         self._calibration_change: float | None = None
         self._counters: dict[str, EnergyCounter | None] = {}
+        self._references: dict[str, ReferenceTask] = {}
+        self._round_timers: dict[Callable[[], float], RoundTimer] = {}
+        timed = not benchmark_session(config).disabled
+        self.processes = choices.processes if timed else 1
+        """How many processes measure each speed item."""
+        self.neighbours = Neighbours(choices.wait if timed else 0.0)
         self.file = take_over_saving(config)
         self._journal = Journal(self.file.path, self._started)
         try:
@@ -94,6 +131,8 @@ class BenchSession:
         except BaseException:  # also an interruption
             self.file.release()
             raise
+        self.processes_left = self.processes - 1
+        """How many have not measured yet."""
 
     def _prepare(self) -> None:
         self.skips = {node: error for node, item in self.items.items() if (error := self.resources.why_not(item))}
@@ -102,7 +141,11 @@ class BenchSession:
         devices = dict.fromkeys(item.device for node, item in self.items.items() if timed and node not in self.skips)
         self.calibration = tuple(calibrate(open_device(name)) for name in devices)
         self.estimates = {n: SKIP_S if n in self.skips else self._estimate(item) for n, item in self.items.items()}
-        """Estimated seconds, by node id."""
+        """Estimated seconds, by node id, and by ``process 2`` and so on."""
+        further = sum(self.estimates[n] for n, item in self.items.items() if item.kind in ("latency", "throughput"))
+        if not further:
+            self.processes = 1
+        self.estimates |= {f"process {n}": START_S + further for n in range(2, self.processes + 1)}
 
     def _estimate(self, item: PlanItem) -> float:
         if not self.calibration:  # benchmarks are disabled: every item is called once
@@ -114,7 +157,7 @@ class BenchSession:
             return self.choices.load.plan(item.scenario, item.batch).expected_seconds(call_s)
         option = self.config.option
         rounds = option.benchmark_min_rounds
-        rounds = rounds_needed(0.5) if isinstance(rounds, DefaultRounds) else rounds
+        rounds = math.ceil(rounds_needed(0.5) / self.processes) if isinstance(rounds, DefaultRounds) else rounds
         return estimate_seconds(item.kind, call_s, rounds, float(option.benchmark_max_time))
 
     def energy_counter(self, device: str) -> EnergyCounter | None:
@@ -125,6 +168,24 @@ class BenchSession:
             except DeviceError:
                 self._counters[device] = None
         return self._counters[device]
+
+    def reference(self, device: str) -> ReferenceTask:
+        """Return the reference task of a device."""
+        if device not in self._references:
+            self._references[device] = ReferenceTask(open_device(device))
+        return self._references[device]
+
+    def round_timer(self, timer: Callable[[], float], before: Callable[[], None]) -> RoundTimer:
+        """Return a timer that calls `before` first; of all items the same, as pytest-benchmark keeps its precision."""
+        found = self._round_timers.setdefault(timer, RoundTimer(timer))
+        found.before = before
+        return found
+
+    def release_items(self) -> None:
+        """Release the models of items that have ended, before other processes need the memory."""
+        for timer in self._round_timers.values():
+            timer.before = _nothing
+        self.resources.release()
 
     @property
     def elapsed_s(self) -> float:
@@ -178,18 +239,32 @@ class BenchSession:
 
     def finish(self) -> None:
         """Repeat the matrix product of the calibration and write the run, unless it has measured nothing."""
-        self.resources.release()
+        self.release_items()
         if not self.outcomes and not self._own:
             self.file.release()
             return
         if self.calibration and self._complete:
             first = self.calibration[0]
             self._calibration_change = matmul_rate(open_device(first.device)) / first.matmul_gmacs_per_s - 1
+        for entry in self._speed_entries():
+            loads = [entry["other_load"], *(process["other_load"] for process in entry["processes"])]
+            entry["warnings"] += [warning.model_dump(mode="json") for warning in neighbour_warnings(loads)]
         self.write(last=True)
+
+    def _speed_entries(self) -> list[dict[str, Any]]:
+        """Return the records of speed items, as they will be written."""
+        found = [bench.extra_info.get("segcore") for bench in benchmark_session(self.config).benchmarks if bench]
+        return [entry for entry in found if entry]
+
+    def _references_s(self) -> list[float]:
+        """Return the median seconds of the reference task in each process of each item."""
+        entries = self._speed_entries()
+        found = [times for e in entries for times in (e["reference"], *(p["reference"] for p in e["processes"]))]
+        return [statistics.median(times) for times in found if times]
 
     @property
     def _complete(self) -> bool:
-        return len(self.outcomes) == len(self.order)
+        return len(self.outcomes) == len(self.order) and not self.processes_left
 
     def write(self, *, last: bool = False) -> None:
         """Write the run so far; a failure is kept in `write_error`, so that measuring goes on."""
@@ -256,13 +331,20 @@ class BenchSession:
             complete=self._complete,
             command=("pytest", *self.config.invocation_params.args),
             machine=self._machine,
-            conditions=describe(self._before, after),
+            conditions=describe(self._before, after) | self._waited,
             calibration=self.calibration,
             versions=package_versions(),
             git=self._git,
             selection=self._selection,
             deselected=self._deselected,
             outcomes=tuple(self.outcomes.values()),
-            warnings=run_warnings(self._before, after, self._calibration_change),
+            warnings=(
+                *run_warnings(self._before, after, self._calibration_change),
+                *reference_warnings(self._references_s()),
+            ),
             labels=tuple(map(LabelsRecord.of, self.labels.values())),
         )
+
+    @property
+    def _waited(self) -> dict[str, str]:
+        return {"waited": f"{self.neighbours.waited_s:.0f} s for other processes"} if self._references else {}

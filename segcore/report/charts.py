@@ -16,8 +16,9 @@ import numpy as np
 
 from segcore.core.records import STAGES, TIMED, Benchmark, Run
 from segcore.judgement.compare import achieved
+from segcore.judgement.estimate import own_interval
 from segcore.judgement.history import history
-from segcore.judgement.statistics import Interval, quantile_interval, usable
+from segcore.judgement.statistics import Interval, usable
 from segcore.report.table import Row, Table
 from segcore.report.tables import accuracy_score
 from segcore.report.vega import DrawingError, Spec, colour, draw, linear, nominal, quantity
@@ -76,12 +77,11 @@ def timed_items(
         (run, name, b)
         for run, name in zip(runs, run_labels(runs), strict=True)
         for b in run.benchmarks
-        if usable(b.samples) and wanted(b)
+        if usable(b.all_samples) and wanted(b)
     ]
     labels = short_labels([b.info for _, _, b in found], without)
     return tuple(
-        Item(run, name, label, b, quantile_interval(b.samples, 0.5).exp())
-        for (run, name, b), label in zip(found, labels, strict=True)
+        Item(run, name, label, b, own_interval(b).exp()) for (run, name, b), label in zip(found, labels, strict=True)
     )
 
 

@@ -79,8 +79,8 @@ def _latency(benchmarks: Sequence[Benchmark]) -> Figures:
     for benchmark in benchmarks:
         p50, p90, p99 = (percentile(benchmark, q) for q in (0.5, 0.9, 0.99))
         forward = benchmark.info.stages.get("forward")
-        share = median(forward) / p50 if forward and p50 else None
-        rows.append((p50, p90, p99, share, len(benchmark.samples), benchmark.info.joules_per_image))
+        share = median(forward) / median(benchmark.samples) if forward and p50 else None  # of the main process
+        rows.append((p50, p90, p99, share, len(benchmark.all_samples), benchmark.info.joules_per_image))
     return ("p50", "p90", "p99", "forward %", "rounds", "J/image"), rows
 
 

@@ -53,7 +53,7 @@ def items_table(report: ReportModel) -> Table:
 
 
 def _figures(run: Run, benchmark: Benchmark) -> tuple[float | None, ...]:
-    info, samples, score = benchmark.info, benchmark.samples, accuracy_score(benchmark)
+    info, samples, score = benchmark.info, benchmark.all_samples, accuracy_score(benchmark)
     timed = info.kind in TIMED
     median, p95 = (percentile(benchmark, q) if timed else None for q in (0.5, 0.95))
     rate, share = (achieved(run, benchmark) if median and not info.load else None) or (None, None)
@@ -72,10 +72,16 @@ def _figures(run: Run, benchmark: Benchmark) -> tuple[float | None, ...]:
 
 
 def percentile(benchmark: Benchmark, q: float) -> float | None:
-    """Return seconds, or None if a percentile other than the median has too few rounds to be bounded on both sides."""
-    if not usable(benchmark.samples) or (q != 0.5 and len(benchmark.samples) < rounds_needed(q)):
+    """Return seconds, or None if a percentile other than the median has too few rounds to be bounded on both sides.
+
+    The median is that of the medians of the processes; percentiles are of all their rounds together.
+    """
+    samples = benchmark.all_samples
+    if not usable(samples) or (q != 0.5 and len(samples) < rounds_needed(q)):
         return None
-    return float(np.quantile(benchmark.samples, q, method="hazen"))
+    if q == 0.5:
+        return float(np.median([np.quantile(process, q, method="hazen") for process in benchmark.processes]))
+    return float(np.quantile(samples, q, method="hazen"))
 
 
 def _times(factor: float, value: float | None) -> float | None:

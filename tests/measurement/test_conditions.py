@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 from segcore.measurement.conditions import (
     SystemState,
     describe,
-    other_load,
     read_state,
     run_warnings,
     sample_warnings,
@@ -62,11 +61,6 @@ def test_a_machine_that_became_slower_has_a_warning() -> None:
     (warning,) = run_warnings(QUIET, LATER, -0.2)
     assert (warning.code, warning.value) == ("machine-speed", -0.2)
     assert "-20 %" in warning.text
-
-
-def test_other_load_excludes_our_own_work() -> None:
-    assert other_load(QUIET, LATER) == pytest.approx(10 / 200)
-    assert other_load(QUIET, replace(LATER, busy_s=140.0)) == 0.0  # clocks of different grain may disagree
 
 
 def test_what_the_system_does_not_report_is_unknown() -> None:

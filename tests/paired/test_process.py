@@ -174,6 +174,22 @@ def test_a_worker_serves_only_the_items_that_are_wanted(repository: Path) -> Non
         assert worker.item() is None
 
 
+@pytest.mark.slow
+def test_a_worker_of_a_bench_run_writes_and_judges_nothing(repository: Path) -> None:
+    """It has the arguments of the bench; its rounds come with the reference task and its processor time."""
+    words = ("--benchmark-only", "--benchmark-save=x", "--benchmark-json=out.json", "--junitxml=out.xml", "--pdb")
+    before = set(repository.rglob("*"))
+    arm = Arm("process 2", ("bench", *words), repository, path=(str(repository),))
+    with start_worker(arm, ("bench/test_widget.py::test_work",)) as worker:
+        assert worker.item()
+        found = worker.measure_rounds(3, "cpu")
+        worker.next_item()
+        assert worker.item() is None
+    assert len(found.times_s) == len(found.reference_s) == 3
+    assert found.cpu_s > 0
+    assert {path for path in set(repository.rglob("*")) - before if "__pycache__" not in path.parts} == set()
+
+
 def test_a_worker_that_waits_is_stopped(repository: Path) -> None:
     with start_worker(_head(repository)) as worker:
         (process,) = (p for p in psutil.Process().children() if any("worker.py" in word for word in p.cmdline()))

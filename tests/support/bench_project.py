@@ -13,6 +13,7 @@ from PIL import Image
 # torch cannot be imported twice.
 import segcore.plugin.collect
 import segcore.plugin.hooks
+import segcore.plugin.processes
 import segcore.plugin.session
 import segcore.report.html
 import segcore.report.markdown
@@ -60,6 +61,8 @@ def where(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("COLUMNS", "100")
     monkeypatch.setenv("SEGCORE_CACHE", str(pytester.path / "cache"))
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(pytester.path.parent))
+    monkeypatch.setattr("segcore.plugin.options.PROCESSES", 1)  # others would run the real model
+    monkeypatch.setattr("segcore.plugin.options.WAIT_S", 0.0)
     monkeypatch.setattr("platform.node", lambda: "box")
     monkeypatch.setattr("pytest_benchmark.plugin.get_cpu_info", dict)  # starts a process
     monkeypatch.setattr("segcore.report.html.write_html", lambda *_: None)  # tests/test_report_html.py has it

@@ -20,7 +20,7 @@ from segcore.judgement.gate.plausible import implausible_rate
 from segcore.judgement.gate.rules import ACCEPT, is_dropped, judge_loosened, limits_of, loosened
 from segcore.judgement.gate.speed import judge_absolute, judge_change
 from segcore.judgement.gate.verdict import GateResult, Row, Verdict, worst
-from segcore.judgement.statistics import ProcessNoise, assumed_noise, usable
+from segcore.judgement.statistics import ProcessNoise, usable
 
 __all__ = ["GateResult", "Row", "Verdict", "judge"]
 
@@ -43,7 +43,7 @@ def judge(
         baseline: at least one run.
         current: at least one run.
         defaults: limits for items whose case sets none.
-        noise: known noise between processes, by `BenchmarkRecord.key`; assumed for other items.
+        noise: known noise from run to run, by `BenchmarkRecord.key`; assumed for other items.
         drift: change of the stored class maps, by key: see `segcore.judgement.drift.run_drift`.
         accept_changed_limits: judge by the limits, checks and cases of the current run alone. Otherwise those of the
             baseline hold as well, and a change that loosens or drops one has regressed.
@@ -124,8 +124,8 @@ class _Judging:
         if differences:
             yield Row(key, "item", "incomparable", "; ".join(differences))
         elif before[0].info.kind in TIMED:
-            info, limits, noise = after[0].info, self._limits(before, after), self._noise(after)
-            yield from judge_change(_samples(before), _samples(after), info, limits, noise)
+            info = after[0].info
+            yield from judge_change(before, after, info, self._limits(before, after), self.noise.get(info.key))
         elif images:
             yield from _worst_by_aspect(row for verdicts in images for row in verdicts.rows)
         else:
@@ -153,15 +153,11 @@ class _Judging:
     def _absolute(self, before: Item, after: Item) -> Iterator[Row]:
         if after[0].info.kind in TIMED:
             info, limits = after[0].info, self._limits(before, after)
-            yield from judge_absolute(_samples(after), info, limits, self._noise(after))
+            yield from judge_absolute(after, info, limits, self.noise.get(info.key))
         yield from _worst_by_aspect(row for b in after for row in judge_expectations(b.info))
 
     def _limits(self, before: Item, after: Item) -> Limits:
         return limits_of(before[0].info if before else None, after[0].info, self.defaults, accept=self.accept)
-
-    def _noise(self, after: Item) -> ProcessNoise:
-        info = after[0].info
-        return self.noise.get(info.key) or assumed_noise(info.device)
 
     def _differences(self, before: Item, after: Item) -> list[str]:
         """Return what makes the item incomparable between any two of the processes."""
@@ -180,10 +176,6 @@ def _by_key(runs: Sequence[Run]) -> dict[str, Item]:
         for benchmark in run.benchmarks:
             found[benchmark.info.key] = (*found.get(benchmark.info.key, ()), benchmark)
     return found
-
-
-def _samples(item: Item) -> list[tuple[float, ...]]:
-    return [benchmark.samples for benchmark in item]
 
 
 def _moved(old: Mapping[str, Item], new: Mapping[str, Item]) -> dict[str, str]:
@@ -212,7 +204,7 @@ def _problem(item: Item, runs: Sequence[Run], which: str) -> str | None:
     if len(item) < len(runs):
         return f"only {len(item)} of the {len(runs)} processes of the {which} have it"
     for run, benchmark in zip(runs, item, strict=True):
-        if not usable(benchmark.samples):
+        if not usable(benchmark.all_samples):
             return f"the {which} has no times, or one that is not a positive number"
         if problem := implausible_rate(benchmark, run.record):
             return f"the {which} has impossible times: {problem}"

@@ -17,6 +17,10 @@ from segcore.judgement.statistics import ProcessNoise
 from segcore.results.naming import name_pattern, saved_name
 from segcore.results.store import find_runs, load_run, resolve_run
 
+RUN_LIMITS = Limits(max_slowdown={"p50": 0.10})
+"""Limits of items whose case sets none, if two runs are judged: they cannot tell 5 % from nothing reliably, which
+measuring in turns can (`tools.run_simulation`, `tools.gate_simulation`)."""
+
 
 def load_runs(reference: str, storage: Path) -> tuple[Run, ...]:
     """Return the run with a path or name, or ``latest``; or the runs in a directory, as processes of one arm.

@@ -16,7 +16,7 @@ def implausible_rate(benchmark: Benchmark, run: RunRecord) -> str:
     peaks = [max(c.matmul_gmacs_per_s, c.conv_gmacs_per_s) for c in run.calibration if c.device == info.device]
     if info.kind not in ("latency", "throughput") or not info.gmacs or not peaks:
         return ""
-    rate = info.gmacs / min(benchmark.samples)
+    rate = info.gmacs / min(benchmark.all_samples)
     if rate <= peaks[0] * MAX_EFFICIENCY.get(info.precision, MAX_EFFICIENCY_OTHERS):
         return ""
     return f"{rate:,.0f} GMAC/s in {info.precision}, of at most {peaks[0]:,.0f} measured in fp32"

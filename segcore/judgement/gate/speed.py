@@ -3,43 +3,30 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
-from functools import partial
+from collections.abc import Iterator, Sequence
 
 from segcore.core.limits import Limits
 from segcore.core.records import BenchmarkRecord
+from segcore.judgement.estimate import Arm, Estimate, estimate, run_log_quantile
 from segcore.judgement.gate.verdict import Row, Verdict
-from segcore.judgement.statistics import (
-    Interval,
-    Processes,
-    ProcessNoise,
-    arm_interval,
-    change_interval,
-    log_quantile,
-    measured_noise,
-    processes_needed,
-    quantile_name,
-    rounds_needed,
-)
-
-_NO_NOISE = ProcessNoise(sd=0.0, df=math.inf, source="none")
+from segcore.judgement.statistics import Interval, ProcessNoise, processes_needed, quantile_name, rounds_needed
 
 
 def judge_change(
-    base: Processes, head: Processes, info: BenchmarkRecord, limits: Limits, noise: ProcessNoise
+    base: Arm, head: Arm, info: BenchmarkRecord, limits: Limits, known: ProcessNoise | None
 ) -> Iterator[Row]:
     """Yield a row for each quantile with a limit: has it become slower than allowed?
 
     Args:
-        base: samples of the baseline.
-        head: samples of the current run.
+        base: the item in the runs of the baseline.
+        head: the item in the current runs.
         info: the item.
         limits: on the slowdown.
-        noise: between processes, used if the arms have too few processes to measure it.
+        known: noise from run to run, if it is given or learned.
     """
     for q, allowed in limits.slowdowns.items():
-        estimate = partial(change_interval, base, head, q)
-        change, verdict, reason = _judge((base, head), q, estimate, math.log1p(allowed), noise)
+        found, verdict, reason = _judge((base, head), q, math.log1p(allowed), known)
+        change = found.interval
         yield Row(
             item=info.key,
             aspect=quantile_name(q),
@@ -48,12 +35,12 @@ def judge_change(
             unit="ms",
             old=1e3 * math.exp(_mean_log_quantile(base, q)),
             new=1e3 * math.exp(_mean_log_quantile(head, q)),
-            change=Interval(*map(_relative, (change.low, change.value, change.high))),
+            change=Interval(*map(_relative, change.bounds)),
             limit=f"{allowed:+.1%}",
         )
 
 
-def judge_absolute(head: Processes, info: BenchmarkRecord, limits: Limits, noise: ProcessNoise) -> Iterator[Row]:
+def judge_absolute(head: Arm, info: BenchmarkRecord, limits: Limits, known: ProcessNoise | None) -> Iterator[Row]:
     """Yield a row for each absolute limit: throughput items have one on throughput, the others on latency.
 
     A limit that every round breaks is broken, however few rounds there are. Arguments as for `judge_change`.
@@ -63,10 +50,10 @@ def judge_absolute(head: Processes, info: BenchmarkRecord, limits: Limits, noise
     if limits.min_throughput is not None and per_second:
         bounds.append((0.5, info.batch / limits.min_throughput, f">= {limits.min_throughput:g} images/s"))
     for q, longest_s, limit in bounds:
-        found, verdict, reason = _judge((head,), q, partial(arm_interval, head, q), math.log(longest_s), noise)
-        if min(map(min, head)) > longest_s:
+        found, verdict, reason = _judge((head,), q, math.log(longest_s), known)
+        if min(min(item.all_samples) for item in head) > longest_s:
             verdict, reason = "regressed", "every round is beyond the limit"
-        seconds = math.exp(found.value)
+        seconds = math.exp(found.interval.value)
         yield Row(
             item=info.key,
             aspect="throughput" if per_second else f"{quantile_name(q)} latency",
@@ -78,34 +65,26 @@ def judge_absolute(head: Processes, info: BenchmarkRecord, limits: Limits, noise
         )
 
 
-def _judge(
-    arms: Sequence[Processes],
-    q: float,
-    estimate: Callable[[ProcessNoise], Interval],
-    limit: float,
-    otherwise: ProcessNoise,
-) -> tuple[Interval, Verdict, str]:
-    """Return the interval with process noise, the verdict on it, and the reason; `limit` is a logarithm."""
-    noise = measured_noise([[log_quantile(samples, q) for samples in arm] for arm in arms]) or otherwise
-    interval = estimate(noise)
-    reason = f"noise between processes {noise.sd:.1%}, {noise.source}"
-    if interval.low > limit:
-        return interval, "regressed", reason
-    if interval.high <= limit:
-        return interval, "pass", reason
-    rounds = min(len(samples) for arm in arms for samples in arm)
-    if not math.isfinite(interval.low + interval.high):
+def _judge(arms: Sequence[Arm], q: float, limit: float, known: ProcessNoise | None) -> tuple[Estimate, Verdict, str]:
+    """Return the estimate, the verdict on it, and the reason; `limit` is a logarithm."""
+    found = estimate(arms, q, known)
+    if found.interval.low > limit:
+        return found, "regressed", found.reason
+    if found.interval.high <= limit:
+        return found, "pass", found.reason
+    rounds = min(len(item.all_samples) for arm in arms for item in arm)
+    if not math.isfinite(found.interval.low + found.interval.high):
         needed = max(rounds_needed(q), rounds + 1)
         reason = (
             f"{rounds} rounds cannot bound the {quantile_name(q)}: about {needed} would, more if they are correlated"
         )
-        return interval, "inconclusive", reason
-    missing = _missing_evidence(interval, estimate(_NO_NOISE), limit, rounds, noise)
-    return interval, "inconclusive", f"{missing}; {reason}"
+        return found, "inconclusive", reason
+    return found, "inconclusive", f"{_missing_evidence(found, limit, rounds)}; {found.reason}"
 
 
-def _missing_evidence(full: Interval, within: Interval, limit: float, rounds: int, noise: ProcessNoise) -> str:
-    """Return what would decide: more rounds, more processes, or neither; `within` is without process noise."""
+def _missing_evidence(found: Estimate, limit: float, rounds: int) -> str:
+    """Return what would decide: more rounds, more processes, or neither."""
+    full, within = found.interval, found.within
     distance = abs(limit - full.value)
     total, inner = (
         (full.high - full.value, within.high - within.value)
@@ -116,7 +95,9 @@ def _missing_evidence(full: Interval, within: Interval, limit: float, rounds: in
     if distance > between:
         needed = math.ceil(rounds * inner**2 / (distance**2 - between**2))
         return f"about {max(1, needed - rounds)} more rounds would decide, at the spread of these {rounds}"
-    processes = processes_needed(distance, noise)
+    if found.run_noise:
+        return "a run on each side cannot decide: measure both in turns, in the paired gate (--against)"
+    processes = processes_needed(distance, found.noise)
     if processes is None:
         return "too near the limit for any number of rounds or processes"
     return (
@@ -130,5 +111,5 @@ def _relative(log_ratio: float) -> float:
     return math.expm1(log_ratio) if abs(log_ratio) < 700 else log_ratio
 
 
-def _mean_log_quantile(arm: Processes, q: float) -> float:
-    return sum(log_quantile(samples, q) for samples in arm) / len(arm)
+def _mean_log_quantile(arm: Arm, q: float) -> float:
+    return sum(run_log_quantile(item, q) for item in arm) / len(arm)

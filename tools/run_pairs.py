@@ -1,0 +1,178 @@
+"""What two ordinary runs of the same code differ by on this machine: ``python -m tools.run_pairs --pairs 20``.
+
+Makes pairs of runs as a person makes them (``pytest bench/ --benchmark-save``), prints for every item the noise between
+processes, that between runs beyond it, and the gate's verdicts on the pairs, and then what the gate should assume where
+it has no history (`ASSUMED_RUN_SD`, `assumed_noise`): the upper ends of 90 % intervals. With ``--gap 3600``, the
+runs of a pair are an hour apart; with ``--neighbour``, another process loads one core in bursts. Runs are kept in
+``--storage``, and ``--pairs 0`` judges those that are there.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import multiprocessing
+import random
+import shlex
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from scipy.special import chdtri
+
+from segcore.core.limits import Limits
+from segcore.core.records import Run
+from segcore.judgement.estimate import run_log_quantile
+from segcore.judgement.gate.speed import judge_change
+from segcore.judgement.statistics import log_quantile, measured_noise, median_error
+from segcore.results.store import find_runs, load_run
+
+NAME = "pairs"
+TIMED = ("latency", "throughput")
+BURST_S = 20.0
+"""Mean length of a neighbour's bursts of load, and of the pauses between them."""
+
+
+@dataclass(frozen=True)
+class ItemNoise:
+    """What the runs of one item differ by; standard deviations of log times."""
+
+    item: str
+    pairs: int
+    process_sd: float
+    """Between the processes of a run."""
+    pair_sd: float
+    """Of one run: that of the differences in pairs, over sqrt 2."""
+    run_sd: float
+    """Of one run, beyond the median of its processes."""
+    verdicts: dict[str, int]
+
+
+def analyse(pairs: Sequence[tuple[Run, Run]], limit: float) -> tuple[ItemNoise, ...]:
+    """Return the noise of every timed item that all runs have.
+
+    Args:
+        pairs: runs of the same code, in pairs.
+        limit: of the gate on each pair, 0.10 for 10 %.
+    """
+    runs = [run for pair in pairs for run in pair]
+    keys = [b.info.key for b in runs[0].benchmarks if b.info.kind in TIMED]
+    by_run = [{b.info.key: b for b in run.benchmarks} for run in runs]
+    found = []
+    for key in (key for key in keys if all(key in items for items in by_run)):
+        items = [items[key].quiet(3) for items in by_run]
+        medians = [[log_quantile(samples, 0.5) for samples in item.processes] for item in items]
+        between = measured_noise(medians, least_df=1)
+        values = [run_log_quantile(item, 0.5) for item in items]
+        differences = np.subtract(values[1::2], values[::2])
+        pair_sd = math.sqrt(float(np.mean(differences**2)) / 2)
+        part = between.sd * max(median_error(len(run)) for run in medians) if between else 0.0
+        verdicts = Counter[str](
+            row.verdict
+            for old, new in zip(items[::2], items[1::2], strict=True)
+            for row in judge_change((old,), (new,), new.info, Limits(max_slowdown={"p50": limit}), None)
+        )
+        run_sd = math.sqrt(max(0.0, pair_sd**2 - part**2))
+        found.append(ItemNoise(key, len(pairs), between.sd if between else 0.0, pair_sd, run_sd, dict(verdicts)))
+    return tuple(found)
+
+
+def upper(sds: Sequence[float], df: int) -> float:
+    """Return the upper 95 % bound of the root mean square of standard deviations with `df` degrees of freedom each.
+
+    The items of one run share its machine, so they do not add degrees of freedom.
+    """
+    return math.sqrt(float(np.mean(np.square(sds))) * df / float(chdtri(df, 0.95)))
+
+
+def describe(found: Sequence[ItemNoise]) -> str:
+    """Return a table and the defaults that follow."""
+    lines = [f"{'item':<52} {'processes':>9} {'runs':>6} {'beyond':>6}  verdicts"]
+    for noise in found:
+        verdicts = ", ".join(f"{count} {verdict}" for verdict, count in sorted(noise.verdicts.items()))
+        figures = f"{noise.process_sd:9.2%} {noise.pair_sd:6.2%} {noise.run_sd:6.2%}"
+        lines.append(f"{noise.item:<52} {figures}  {verdicts}")
+    pairs = found[0].pairs
+    one = [math.hypot(noise.process_sd, noise.run_sd) for noise in found]
+    lines += [
+        f"{pairs} pairs; root mean squares, upper bounds in brackets:",
+        f"between processes {_rms([n.process_sd for n in found]):.2%}, "
+        f"between runs {_rms([n.pair_sd for n in found]):.2%}",
+        f"assume between runs, beyond their processes: {_both([noise.run_sd for noise in found], pairs)}",
+        f"assume for a run of one process: {_both(one, pairs)}",
+    ]
+    return "\n".join(lines)
+
+
+def _rms(sds: Sequence[float]) -> float:
+    return math.sqrt(float(np.mean(np.square(sds))))
+
+
+def _both(sds: Sequence[float], pairs: int) -> str:
+    return f"{_rms(sds):.2%} [{upper(sds, pairs):.2%}]"
+
+
+def _burn() -> None:
+    while True:
+        end = time.monotonic() + random.expovariate(1 / BURST_S)
+        while time.monotonic() < end:
+            pass
+        time.sleep(random.expovariate(1 / BURST_S))
+
+
+@contextmanager
+def neighbour(wanted: bool) -> Iterator[None]:
+    """Load one core in bursts during the body."""
+    process = multiprocessing.get_context("spawn").Process(target=_burn, daemon=True)
+    if wanted:
+        process.start()
+    try:
+        yield
+    finally:
+        if wanted:
+            process.kill()
+            process.join()
+
+
+def make_run(arguments: Sequence[str], storage: Path) -> None:
+    """Make one run; its tables go to a log beside the runs."""
+    command = [sys.executable, "-m", "pytest", *arguments, f"--benchmark-save={NAME}"]
+    with (storage / "log.txt").open("a", encoding="utf-8") as log:
+        done = subprocess.run(
+            [*command, f"--benchmark-storage={storage}"], stdout=log, stderr=subprocess.STDOUT, check=False
+        )
+    if done.returncode:
+        raise SystemExit(f"a run ended with exit code {done.returncode}: see {storage / 'log.txt'}")
+
+
+def main() -> None:
+    """Make the pairs, and print what they differ by."""
+    parser = argparse.ArgumentParser(prog="python -m tools.run_pairs", description=__doc__)
+    parser.add_argument("--pairs", type=int, default=20)
+    parser.add_argument("--args", default="bench", help="pytest's arguments (default: bench)")
+    parser.add_argument("--gap", type=float, default=0.0, help="seconds between the runs of a pair")
+    parser.add_argument("--neighbour", action="store_true", help="load one core in bursts meanwhile")
+    parser.add_argument("--limit", type=float, default=0.10, help="of the gate on each pair (default 0.10)")
+    parser.add_argument("--storage", type=Path, default=Path("reports/pairs"))
+    options = parser.parse_args()
+    options.storage.mkdir(parents=True, exist_ok=True)
+    with neighbour(options.neighbour):
+        for number in range(2 * options.pairs):
+            if number % 2:
+                time.sleep(options.gap)
+            print(f"run {number + 1} of {2 * options.pairs}", file=sys.stderr, flush=True)
+            make_run(shlex.split(options.args), options.storage)
+    runs = [load_run(path) for path in find_runs(options.storage)]
+    pairs = list(zip(runs[::2], runs[1::2], strict=False))
+    found = analyse(pairs, options.limit) if pairs else ()
+    print(describe(found) if found else f"no pairs of runs with timed items in {options.storage}")
+
+
+if __name__ == "__main__":
+    main()
