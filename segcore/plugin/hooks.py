@@ -220,7 +220,7 @@ class BenchHooks:
     def _settle(self, gate: GateResult, run: Run, config: pytest.Config) -> None:
         """Measure in turns what is undecided; if that cannot be done, say why and leave it so."""
         budget = config.option.segcore_settle_budget or BUDGET_S
-        options = SettleOptions(Limits(), budget, command_line(config).segcore_accept_changed_limits)
+        options = SettleOptions(RUN_LIMITS, budget, command_line(config).segcore_accept_changed_limits)
         try:
             self._gate = settle(gate, self._baseline, [run], fingerprint(), options, self._progress)
         except SegcoreError as error:
