@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,6 +11,7 @@ import click
 from segcore.cli.options import PATH, json_option
 
 if TYPE_CHECKING:
+    from segcore.core.labels import LabelSet
     from segcore.inputs.cases import Case
     from segcore.report.table import Row
 
@@ -17,10 +19,17 @@ if TYPE_CHECKING:
 @click.command()
 @click.argument("path", default="cases", type=PATH)
 @click.option("--check", is_flag=True, help="Only validate; exit code 2 if there is a problem.")
+@click.option(
+    "--models", default="models", type=PATH, help="Directory of model files, for the classes of their models."
+)
 @click.option("--schema", is_flag=True, help="Print the JSON Schema of a case, for completion in editors.")
 @json_option
-def cases(path: Path, check: bool, schema: bool, as_json: bool) -> None:
-    """List the cases in PATH (a file or a directory), and every problem found in them."""
+def cases(path: Path, check: bool, models: Path, schema: bool, as_json: bool) -> None:
+    """List the cases in PATH (a file or a directory), and every problem found in them.
+
+    Names of classes are checked against the labels of the models that a case lists: those of a model file, if it has
+    any, or for built-in models those of VOC.
+    """
     from segcore.cli.output import show, show_json
     from segcore.core.errors import EXIT_BAD_INPUT
     from segcore.inputs.cases import check_cases, json_schema
@@ -29,7 +38,7 @@ def cases(path: Path, check: bool, schema: bool, as_json: bool) -> None:
     if schema:
         show_json(json_schema())
         return
-    found, problems = check_cases(path)
+    found, problems = check_cases(path, partial(_labels_of, models))
     if as_json:
         listed = [case.model_dump(mode="json", exclude_defaults=True) for case in found]
         show_json({"cases": listed, "problems": [{**vars(each), "file": str(each.file)} for each in problems]})
@@ -42,6 +51,16 @@ def cases(path: Path, check: bool, schema: bool, as_json: bool) -> None:
             click.echo(f"{len(found)} cases, no problems")
     if problems:
         raise click.exceptions.Exit(EXIT_BAD_INPUT)
+
+
+def _labels_of(directory: Path, listed: tuple[str, ...]) -> tuple[LabelSet, ...]:
+    """Return the labels of models, by name; nothing if one has them in files of its own, or is named by a path."""
+    from segcore.core.labels import VOC
+    from segcore.inputs.model_files import is_path, open_model_files
+
+    known = {spec.name: spec.labels for spec in open_model_files(directory).specs}
+    found = [None if is_path(name) else known.get(name, VOC) for name in listed]
+    return tuple(labels for labels in found if labels is not None) if None not in found else ()
 
 
 def _row(case: Case) -> Row:

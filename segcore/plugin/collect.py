@@ -7,11 +7,12 @@ from functools import cached_property
 from pathlib import Path
 
 from segcore.core.errors import UsageError
+from segcore.core.labels import LabelSet
 from segcore.core.model_spec import ModelSpec
 from segcore.core.records import Kind
 from segcore.inference import models
 from segcore.inference.devices import detect_device, find_devices
-from segcore.inference.models.named import find_model, is_built_in
+from segcore.inference.models.named import find_model, is_built_in, labels_of
 from segcore.inference.runtimes import RUNTIMES
 from segcore.inputs.cases import Case, load_cases
 from segcore.inputs.model_files import ModelFiles, is_path, open_model_files
@@ -58,6 +59,17 @@ class Collector:
         for name in set(names).difference(known):
             self._files.find(name, models.model_names())
 
+    def _labels_of(self, listed: tuple[str, ...]) -> tuple[LabelSet, ...]:
+        """Return the labels of the models that a case lists and of those named on the command line.
+
+        None at all are returned if those of one model are not known, or there is no such model, which is said later.
+        """
+        names = dict.fromkeys((*listed, *self.choices.models))
+        if any(name not in (*models.model_names(), *self._files.names) and not is_path(name) for name in names):
+            return ()
+        found = [labels_of(find_model(name, self._files)) for name in names]
+        return tuple(labels for labels in found if labels is not None) if None not in found else ()
+
     @cached_property
     def _cases(self) -> tuple[Case, ...]:
         files: dict[str, Path] = {}
@@ -65,7 +77,7 @@ class Collector:
         for path in self.choices.case_dirs:
             if not path.exists():
                 raise UsageError(f"no cases: {path} does not exist; name a directory with --segcore-cases DIR")
-            cases += load_cases(path)
+            cases += load_cases(path, self._labels_of)
         for case in cases:
             where = f"{case.source_file}:{case.line}: case {case.name}"
             if case.name in files:

@@ -79,6 +79,9 @@ class BenchHooks:
                 benchmark.skipped = False
         except SegcoreError as error:
             pytest.fail(str(error), pytrace=False)
+        labels = self._open.segmenter.labels  # which were not always known before
+        if plan.kind == "accuracy" and (why := self.session.resources.why_not_judged(plan, labels)):
+            pytest.skip(str(why))
         return self._open
 
     def pytest_unconfigure(self) -> None:

@@ -21,6 +21,7 @@ from segcore.inference.allocator import give_back_freed_memory
 from segcore.inference.pipeline import SegmentationResult, Segmenter
 from segcore.inference.recording import record_of
 from segcore.inference.runtimes import RUNTIMES
+from segcore.inputs.datasets.label_map import by_name
 from segcore.inputs.download import sha256_file
 from segcore.inputs.images import load_pair
 from segcore.judgement.statistics import bounds_quantile, quantile_name, rounds_needed
@@ -90,6 +91,8 @@ class AccuracyItem(BenchItem):
         result = self.segmenter.run([self.photo], size=self.plan.size, margins=True)[0]
         mask = self.session.resources.mask(self.plan.case)
         target = load_pair(self.photo, mask, upright=True)[1] if mask else None
+        if target is not None and self.plan.case.mask_labels:
+            target = by_name(target, self.plan.case.mask_labels, result.labels)
         found = check_expectations(self.plan.case, result, target)
         if not is_reference(self.segmenter):
             found = found.model_copy(update={"checks": (*found.checks, self._parity_check())})

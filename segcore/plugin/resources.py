@@ -10,12 +10,15 @@ from typing import Any, TypeVar
 
 import torch
 
-from segcore.core.errors import DownloadError, NotInstalledError, SegcoreError
+from segcore.core.errors import DatasetError, DownloadError, ImageError, NotInstalledError, SegcoreError
+from segcore.core.image_files import load_indexed_png
+from segcore.core.labels import LabelSet
 from segcore.inference import models
-from segcore.inference.models.named import built_in, weights_of
+from segcore.inference.models.named import built_in, labels_of, weights_of
 from segcore.inference.pipeline import Segmenter
 from segcore.inference.preprocess import CALIBRATION_PHOTOS, Photo
-from segcore.inputs.cases import Case, resolve_image, resolve_mask
+from segcore.inputs.cases import Case, reason_against, resolve_image, resolve_mask
+from segcore.inputs.datasets.label_map import by_name
 from segcore.inputs.download import FetchSettings
 from segcore.plugin.plan import PlanItem
 
@@ -55,7 +58,21 @@ class Resources:
                 self.mask(item.case)
         except (DownloadError, NotInstalledError) as error:
             return error
-        return None
+        labels = labels_of(item.spec or built_in(item.model)) if item.kind == "accuracy" else None
+        return self.why_not_judged(item, labels) if labels else None
+
+    def why_not_judged(self, item: PlanItem, labels: LabelSet) -> SegcoreError | None:
+        """Return why a model with these labels cannot be held against a case, or None."""
+        reason = reason_against(item.case, labels)
+        mask, drawn = self.mask(item.case), item.case.mask_labels
+        if not reason and mask and drawn and drawn.digest != labels.digest:
+            try:
+                by_name(load_indexed_png(mask), drawn, labels)
+            except DatasetError as error:
+                reason = str(error)
+            except ImageError:  # an error of the item, not a reason to skip it
+                return None
+        return SegcoreError(f"{item.model} cannot be held against this case: {reason}") if reason else None
 
     def _choose_weights(self, item: PlanItem) -> str:
         if item.weights == "random":

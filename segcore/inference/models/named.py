@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from segcore.core.errors import UsageError
+from segcore.core.labels import VOC, LabelSet
 from segcore.core.model_spec import ModelSpec, Source
 from segcore.inference.models import EMBEDDED, fetch_weights, model_names
 from segcore.inference.models.sources import describe, own_weights
@@ -38,6 +39,11 @@ def built_in(name: str) -> ModelSpec:
 def is_built_in(spec: ModelSpec) -> bool:
     """Return whether a model needs no file."""
     return spec.file is None and spec.name == spec.source.location and spec.name in model_names()
+
+
+def labels_of(spec: ModelSpec) -> LabelSet | None:
+    """Return the classes of a model before it is loaded; None if only its output tells how many there are."""
+    return VOC if is_built_in(spec) else spec.labels
 
 
 def weights_of(spec: ModelSpec, settings: FetchSettings | None = None) -> Path | None:

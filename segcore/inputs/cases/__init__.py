@@ -87,8 +87,9 @@ def check_cases(path: Path, labels_of: LabelsOf = only_voc) -> tuple[tuple[Case,
 
     Args:
         path: file or directory.
-        labels_of: returns the label sets of the models that a case may run on, from those that it lists. A class that
-            none of them has is a problem; one that some of them have is not (`reason_against`).
+        labels_of: returns the label sets of the models that a case may run on, that of the first that it lists first,
+            from those that it lists; nothing if they are not known. A class that none of them has is a problem; one
+            that some of them have is not (`reason_against`).
     """
     files = _case_files(path)
     if not files:
@@ -106,6 +107,7 @@ def check_cases(path: Path, labels_of: LabelsOf = only_voc) -> tuple[tuple[Case,
             if entry is not None:
                 problems += dict.fromkeys(_contradictions(node, file, labels)) if len(labels) > 1 else ()
                 case = _with_defaults(entry, settings, file, node.position[0])
+                case = case.model_copy(update={"mask_labels": labels[0] if labels else None})
                 problems += _missing_files(case, node, file)
                 problems += _idle_rules(entry.limits, entry.tags, node, file)
                 cases.append(case)

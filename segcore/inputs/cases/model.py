@@ -14,6 +14,7 @@ from pydantic import (
     ConfigDict,
     Field,
     Strict,
+    ValidationError,
     ValidationInfo,
     ValidatorFunctionWrapHandler,
     WithJsonSchema,
@@ -23,7 +24,7 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 from typing_extensions import TypeAliasType
 
-from segcore.core.errors import UsageError, nearest_hint
+from segcore.core.errors import CaseError, UsageError, nearest_hint
 from segcore.core.labels import MAX_CLASSES, MAX_NAME, VOC, LabelSet
 from segcore.core.limits import Limits
 
@@ -235,9 +236,13 @@ class Expectations(CaseModel):
         """Return the expectations with the names that classes have in a label set.
 
         Raises:
-            ValidationError: it lacks a class, or with its classes the expectations contradict each other.
+            CaseError: it lacks a class, or with its classes the expectations contradict each other.
         """
-        return Expectations.model_validate(dict(self), context=labels_context([labels]))
+        try:
+            return Expectations.model_validate(dict(self), context=labels_context([labels]))
+        except ValidationError as error:
+            words = "; ".join(found["msg"] for found in error.errors())
+            raise CaseError(f"expect: {words}; wanted expectations that the classes of {labels.name} allow") from None
 
     @model_validator(mode="after")
     def _possible(self, info: ValidationInfo) -> Self:
@@ -358,6 +363,8 @@ class Case(CaseEntry):
     """The YAML file."""
     line: int = 0
     """Line of the file where the case begins, from 1."""
+    mask_labels: LabelSet | None = Field(default=None, exclude=True)
+    """What the indices of the mask mean: the labels of the first model that the case lists; None for those of each."""
 
     def __hash__(self) -> int:
         return hash((self.name, self.source_file, self.line))
