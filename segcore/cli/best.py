@@ -72,9 +72,10 @@ def best(
     from segcore.inference.preprocess import CALIBRATION_PHOTOS, calibration_photos
 
     device = open_device(options.device)
-    backends = available_backends(device, runtimes, precisions)
+    spec = options.spec()
+    backends = available_backends(device, runtimes, precisions, spec.source.kind)
     calibration = calibration_photos(options.calibration)
-    loaded = models.load(options.spec(), options.weights, fetch_settings(options.offline))
+    loaded = models.load(spec, options.weights, fetch_settings(options.offline))
     make = partial(Segmenter, loaded, device=device, size=options.size, calibration=calibration)
     with Console(stderr=True).status("loading") as status:
         found = benchmark_backends(

@@ -117,7 +117,7 @@ class ModelOptions:
     weights: str = option(default="pretrained", help="'pretrained', 'random' or the path of a checkpoint.")
     size: int = option(default=640, type=POSITIVE, help="Shorter side of the model's input, pixels.")
     device: str = option(default="auto", help="auto, cpu, cuda, cuda:1 or mps; see `segcore devices`.")
-    runtime: str = option(default="torch", help="Runtime; see `segcore runtimes`.")
+    runtime: str | None = option(help="Runtime; see `segcore runtimes` (default: torch, or that of the model's file).")
     precision: str = option(default="fp32", help="fp32, bf16, fp16 or int8.")
     calibration: tuple[str, ...] = option(
         multiple=True,

@@ -134,6 +134,20 @@ class Source:
     """Format of the photos that a program gets."""
 
 
+OWN_RUNTIMES: Mapping[SourceKind, str] = {
+    "onnx": "onnxruntime",
+    "openvino": "openvino",
+    "litert": "litert",
+    "command": "program",
+}
+"""Runtime of each kind of source that is run as it is, without torch."""
+
+
+def own_runtime(kind: SourceKind) -> str:
+    """Return the runtime that a model runs on, in fp32, if nobody names one: the reference for the others."""
+    return OWN_RUNTIMES.get(kind, "torch")
+
+
 @dataclass(frozen=True)
 class Description:
     """What a model's own files say about it: `InputSpec` and `OutputSpec` by field, and its labels if it has any."""

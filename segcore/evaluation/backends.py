@@ -12,7 +12,8 @@ from functools import partial
 import torch
 
 from segcore.core.errors import ModelError
-from segcore.evaluation.parity import REFERENCE, Parity, logits_parity, photo_logits, pooled
+from segcore.core.model_spec import SourceKind, own_runtime
+from segcore.evaluation.parity import Parity, logits_parity, photo_logits, pooled
 from segcore.inference.devices import Device
 from segcore.inference.pipeline import Segmenter
 from segcore.inference.preprocess import Photo
@@ -53,9 +54,15 @@ class Candidate:
 
 
 def available_backends(
-    device: Device, runtimes: Sequence[str] = (), precisions: Sequence[str] = ()
+    device: Device, runtimes: Sequence[str] = (), precisions: Sequence[str] = (), kind: SourceKind = "module"
 ) -> tuple[Backend, ...]:
     """Return the reference and every other backend available on a device, of those named (all if none is).
+
+    Args:
+        device: where they run.
+        runtimes: names of `RUNTIMES`.
+        precisions: of the arithmetic.
+        kind: of the model's source.
 
     Raises:
         DeviceError: a runtime is unknown.
@@ -64,9 +71,10 @@ def available_backends(
         (runtime, precision)
         for runtime in runtimes or RUNTIMES
         for precision in (precisions or ("fp32", "bf16", "fp16", "int8"))
-        if why_not(runtime, device, precision, "python") is None
+        if why_not(runtime, device, precision, kind) is None
     ]
-    return (REFERENCE, *(backend for backend in others if backend != REFERENCE))
+    reference = (own_runtime(kind), "fp32")
+    return (reference, *(backend for backend in others if backend != reference))
 
 
 def interleave(
@@ -100,7 +108,7 @@ def benchmark_backends(
         rounds: of timing; every backend has run all photos before.
         progress: called with the name of each step.
 
-    A backend whose logits are not finite is left out, with a line on stderr.
+    A backend that cannot run the model, or whose logits are not finite, is left out, with a line on stderr.
 
     Raises:
         DeviceError: a backend is not available.
@@ -112,10 +120,10 @@ def benchmark_backends(
     wanted: list[torch.Tensor] = []
     for backend in backends:
         progress(" ".join(backend))
-        segmenter = make(*backend)
         try:
+            segmenter = make(*backend)
             logits = [photo_logits(segmenter, photo) for photo in photos]
-        except ModelError as error:  # such as NaN from arithmetic of few bits
+        except ModelError as error:  # NaN from arithmetic of few bits, an operator that a runtime does not have
             if backend == backends[0]:
                 raise
             sys.stderr.write(f"segcore: {' '.join(backend)} is left out: {error}\n")

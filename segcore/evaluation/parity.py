@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from segcore.core.model_spec import ModelSpec, own_runtime
 from segcore.core.records import CheckRecord
 from segcore.core.scores import MEANS, class_scores
 from segcore.evaluation.metrics import Totals
@@ -125,14 +126,19 @@ def _largest(values: Iterable[float | None]) -> float | None:
     return max((value for value in values if value is not None), default=None)
 
 
+def reference_backend(spec: ModelSpec) -> tuple[str, str]:
+    """Return runtime and precision that the others are held against: torch in fp32, for a file its own runtime."""
+    return own_runtime(spec.source.kind), "fp32"
+
+
 def is_reference(segmenter: Segmenter) -> bool:
     """Return whether a segmenter runs on the reference backend."""
-    return (segmenter.runtime, segmenter.precision) == REFERENCE
+    return (segmenter.runtime, segmenter.precision) == reference_backend(segmenter.spec)
 
 
 def reference_of(segmenter: Segmenter) -> Segmenter:
     """Return the same network on the reference backend and the same device."""
-    runtime, precision = REFERENCE
+    runtime, precision = reference_backend(segmenter.spec)
     return Segmenter(
         segmenter.loaded, device=segmenter.device, size=segmenter.size, runtime=runtime, precision=precision
     )

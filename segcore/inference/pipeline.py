@@ -19,15 +19,16 @@ from torch import nn
 
 from segcore.core.errors import DeviceError, ImageError
 from segcore.core.labels import VOC, ClassMap, LabelSet, label_set
-from segcore.core.model_spec import ModelSpec, own_side
+from segcore.core.model_spec import ModelSpec, own_runtime, own_side
 from segcore.core.records import WeightsRecord
 from segcore.core.system import out_of_memory
 from segcore.inference import models
-from segcore.inference.decode import RgbImage, check_logits, enlarge, enlarged_classes, margin_map, palette_lookup
+from segcore.inference.decode import RgbImage, enlarge, enlarged_classes, margin_map, palette_lookup
 from segcore.inference.devices import Device, open_device
 from segcore.inference.geometry import Frame, check_size
 from segcore.inference.models.checkpoint import state_sha256
 from segcore.inference.models.loaded import IN_MEMORY, LoadedModel
+from segcore.inference.outputs import has_scores, read_output
 from segcore.inference.preprocess import (
     CALIBRATION_PHOTOS,
     SMALLER,
@@ -79,7 +80,8 @@ class Segmenter:
         size: shorter side at model scale, pixels, of runs that name no other; ignored by a model of one size.
         weights: ``pretrained`` (of a model file: its own), ``random`` (seeded; for latency only) or the path of a
             checkpoint.
-        runtime: a name of `segcore.inference.runtimes.RUNTIMES`.
+        runtime: a name of `segcore.inference.runtimes.RUNTIMES`; if None, that of the model's file, and torch for
+            everything else.
         precision: of the arithmetic: ``fp32``, ``bf16``, ``fp16`` or ``int8``.
         calibration: photos that int8 takes its ranges from.
         settings: cache, mirrors and time-outs of downloads; from the environment if None.
@@ -97,14 +99,13 @@ class Segmenter:
         device: str | torch.device | Device = "auto",
         size: int = 640,
         weights: str | Path = "pretrained",
-        runtime: str = "torch",
+        runtime: str | None = None,
         precision: str = "fp32",
         calibration: Sequence[Photo] = CALIBRATION_PHOTOS,
         settings: FetchSettings | None = None,
         labels: LabelSet | str | None = None,
     ) -> None:
         self.device: Device = open_device(device) if isinstance(device, str | torch.device) else device
-        self.runtime = runtime
         self.precision = precision
         labels = label_set(labels) if isinstance(labels, str) else labels
         if isinstance(model, nn.Module):
@@ -113,12 +114,13 @@ class Segmenter:
             self.loaded = model if isinstance(model, LoadedModel) else models.load(model, weights, settings, labels)
         self.model_name, self.model, self.labels = self.loaded.name, self.loaded.module, self.loaded.labels
         self.spec = self.loaded.spec
+        self.runtime = runtime or own_runtime(self.spec.source.kind)
         self.transform = InputTransform(self.spec.input)
         self.size = own_side(self.spec.input) or check_size(size)
         self._whole = not ends_in_upsampling(self.model)
         self._calibrated: dict[str, str] = {}
         self._session = open_session(
-            runtime,
+            self.runtime,
             self.model,
             self.device,
             precision,
@@ -154,6 +156,11 @@ class Segmenter:
     def artifact(self) -> Path | None:
         """The file that the runtime loaded, such as an ONNX file; None for torch, which runs the network itself."""
         return self._session.artifact
+
+    @property
+    def is_profilable(self) -> bool:
+        """Whether the runtime has a profiler of its own."""
+        return isinstance(self._session, Profilable)
 
     def profiled(self) -> tuple[Segmenter, ProfiledSession]:
         """Return a copy of this segmenter that runs under the runtime's own profiler, and that profiler.
@@ -192,7 +199,8 @@ class Segmenter:
 
     def _logits(self, batch: torch.Tensor) -> torch.Tensor:
         at_scale = self._whole and self.spec.source.kind == "module"
-        return check_logits(self._session.forward(batch), batch.shape, at_scale=at_scale, labels=self.labels)
+        output = self._session.forward(batch)
+        return read_output(output, batch.shape, self.spec.output, self.labels, at_scale=at_scale)
 
     @overload
     def __call__(  # type: ignore[overload-overlap]  # str is a Sequence
@@ -263,7 +271,7 @@ class Segmenter:
             frames = [places[i].frame for i in indices]
             for index, logits, classes, colors in zip(indices, *self._run_batch(batch, frames, timer), strict=True):
                 place = places[index]
-                margin = margin_map(place.at_model_scale(logits[None])[0]) if margins else None
+                margin = margin_map(place.at_model_scale(logits[None])[0]) if margins and has_scores(logits) else None
                 found[index] = SegmentationResult(
                     images[index], classes, colors, {}, shape, margin, logits, self.labels, place
                 )

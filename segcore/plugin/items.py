@@ -15,7 +15,7 @@ from segcore.core.files import write_file
 from segcore.core.limits import Limits
 from segcore.core.records import AccuracyRecord, BenchmarkRecord, CheckRecord, WarningRecord
 from segcore.evaluation.expectations import check_expectations, describe_failure
-from segcore.evaluation.parity import is_reference, logits_parity, photo_logits, reference_of
+from segcore.evaluation.parity import is_reference, logits_parity, photo_logits, reference_backend, reference_of
 from segcore.evaluation.pictures import save_pictures
 from segcore.inference.allocator import give_back_freed_memory
 from segcore.inference.pipeline import SegmentationResult, Segmenter
@@ -111,7 +111,9 @@ class AccuracyItem(BenchItem):
             photo_logits(segmenter, self.photo, self.plan.size)
             for segmenter in (reference_of(self.segmenter), self.segmenter)
         )
-        return logits_parity(wanted, logits, len(self.segmenter.labels)).check(self.plan.limits.max_parity_drift)
+        reference = " ".join(reference_backend(self.segmenter.spec))
+        found = logits_parity(wanted, logits, len(self.segmenter.labels))
+        return found.check(self.plan.limits.max_parity_drift, reference)
 
     def explain(self, found: AccuracyRecord) -> str:
         """Return which expectations do not hold, what was found instead, and the path of the overlay."""
@@ -217,7 +219,8 @@ class SpeedItem(BenchItem):
         """Write a trace if traces are requested; return a warning if there is none or it cannot be written."""
         if not self.session.choices.profile or self.plan.kind != "latency":
             return ()
-        trace = profile(self.segmenter, self.photo, size=self.plan.size).trace
+        profilable = self.segmenter.is_profilable
+        trace = profile(self.segmenter, self.photo, size=self.plan.size).trace if profilable else None
         if trace is None:
             return (WarningRecord(code="no-trace", text=f"{self.plan.runtime} writes no trace of its own"),)
         try:

@@ -42,7 +42,7 @@ class Choices:
     """Directory of model files."""
     devices: tuple[str, ...] = ()
     sizes: tuple[int, ...] = ()
-    runtimes: tuple[str, ...] = ("torch",)
+    runtimes: tuple[str, ...] = ()
     precisions: tuple[str, ...] = ("fp32",)
     batches: tuple[int, ...] = ()
     threads: tuple[int, ...] = ()
@@ -79,7 +79,7 @@ def add_options(parser: pytest.Parser) -> None:
             "Model, by name or path, on every case [the models that each case lists]",
         ),
         ("device", "devices", "NAME", _text, "cpu, cuda, cuda:1, mps or auto [every available device]"),
-        ("runtime", "runtimes", "NAME", _text, "Runtime that executes the model [torch]"),
+        ("runtime", "runtimes", "NAME", _text, "Runtime that executes the model [torch, or that of the model's file]"),
         ("precision", "precisions", "NAME", _text, "Arithmetic precision [fp32]"),
         ("size", "sizes", "PIXELS", _count, "Shorter side of the model's input [the sizes that each case lists]"),
         ("batch", "batches", "N", _count, "Batch size of throughput items"),

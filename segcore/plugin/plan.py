@@ -8,7 +8,7 @@ from types import MappingProxyType
 from typing import Any
 
 from segcore.core.limits import Limits
-from segcore.core.model_spec import ModelSpec, own_side
+from segcore.core.model_spec import ModelSpec, own_runtime, own_side
 from segcore.core.records import ITEM_FIELDS, KINDS, Kind, Scenario, item_id
 from segcore.inputs.cases import Case
 from segcore.plugin.options import Choices, check_names
@@ -128,7 +128,7 @@ def plan_items(
                     kind, case, name, runtime, precision, device, size, batch, choices.weights, threads, scenario, spec
                 )
                 for device in devices
-                for runtime in choices.runtimes
+                for runtime in choices.runtimes or (own_runtime(spec.source.kind) if spec else "torch",)
                 for precision in choices.precisions
                 for size in sizes
                 for batch, threads, scenario in _variants(kind, heavy, choices)

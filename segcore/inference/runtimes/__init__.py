@@ -16,7 +16,7 @@ import torch
 from torch import nn
 
 from segcore.core.errors import DeviceError, nearest_hint
-from segcore.core.model_spec import SourceKind
+from segcore.core.model_spec import OWN_RUNTIMES, SourceKind
 from segcore.inference.devices import Device
 from segcore.inference.models.checkpoint import check_weights
 from segcore.inference.runtimes.eager import DTYPES
@@ -45,7 +45,6 @@ __all__ = [
     "RuntimeProfile",
     "Session",
     "open_session",
-    "own_runtime",
     "why_not",
 ]
 
@@ -126,15 +125,6 @@ RUNTIMES: dict[str, Runtime] = {
 """Every runtime by the name that ``--runtime`` takes."""
 
 
-OWN: dict[str, str] = {"onnx": "onnxruntime", "openvino": "openvino", "litert": "litert", "command": "program"}
-"""The runtime of each kind of source that is run as it is; everything else is a network of torch."""
-
-
-def own_runtime(kind: SourceKind) -> str:
-    """Return the runtime that a model runs on, in fp32, if nobody names one: the reference for the others."""
-    return OWN.get(kind, "torch")
-
-
 def why_not(name: str, device: Device, precision: str = "fp32", kind: SourceKind | None = None) -> str | None:
     """Return why a runtime cannot run in a precision on a device, with the remedy; None if it can.
 
@@ -150,7 +140,7 @@ def why_not(name: str, device: Device, precision: str = "fp32", kind: SourceKind
     if name not in RUNTIMES:
         raise DeviceError(f"unknown runtime {name!r}{nearest_hint(name, RUNTIMES)}; known: {', '.join(RUNTIMES)}")
     runtime = RUNTIMES[name]
-    is_file = kind in OWN
+    is_file = kind in OWN_RUNTIMES
     if is_file and kind not in runtime.opens:
         others = ", ".join(other for other, each in RUNTIMES.items() if kind in each.opens)
         return f"it runs no {kind} models, which run on {others}"
@@ -190,7 +180,7 @@ def open_session(
         ModelError: the network cannot be copied, one of its weights is no finite number in that precision, or the
             runtime does not know an operator of the file.
     """
-    kind: SourceKind = network.header.kind if isinstance(network, FileModel) else "python"
+    kind: SourceKind = network.header.kind if isinstance(network, FileModel) else "module"
     kind = "command" if isinstance(network, ProgramModel) else kind
     if reason := why_not(runtime, device, precision, kind):
         raise DeviceError(f"runtime {runtime} in {precision} on {device.name}: {reason}; see `segcore runtimes`")

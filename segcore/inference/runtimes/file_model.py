@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import torch
+from torch import nn
 
 from segcore.core.errors import ModelError
 from segcore.core.model_spec import ModelSpec
@@ -19,12 +20,18 @@ from segcore.inputs.self_description import ModelHeader, TensorHeader, main_outp
 Array = npt.NDArray[np.generic]
 
 
-@dataclass(frozen=True)
-class FileModel:
-    """An ONNX, OpenVINO or TFLite file, with what it and its model file say."""
+class FileModel(nn.Module):
+    """An ONNX, OpenVINO or TFLite file in the place of a network: the runtimes that open such files execute it.
 
-    header: ModelHeader
-    spec: ModelSpec
+    Args:
+        header: what the file says about itself.
+        spec: what its model file says, completed by that.
+    """
+
+    def __init__(self, header: ModelHeader, spec: ModelSpec) -> None:
+        super().__init__()
+        self.header = header
+        self.spec = spec
 
     @property
     def path(self) -> Path:

@@ -21,6 +21,8 @@ from segcore.inference.models.loaded import LoadedModel
 from segcore.inference.models.sources.adapter import Adapter, is_needed
 from segcore.inputs.download import FetchSettings, download_file, sha256_file
 from segcore.inputs.hugging_face import describe_directory
+from segcore.inputs.self_description import FILE_KINDS, read_header
+from segcore.inputs.self_description import describe as describe_header
 
 HOMES = {
     "torchvision": "builders",
@@ -28,6 +30,7 @@ HOMES = {
     "transformers": "hugging_face",
     "exported": "torch_files",
     "torchscript": "torch_files",
+    **dict.fromkeys(FILE_KINDS, "files"),
 }
 """File of this package for each kind of source."""
 PROBE_SIDE = 64
@@ -70,6 +73,8 @@ def describe(spec: ModelSpec) -> ModelSpec:
     Raises:
         ModelError: they cannot be read.
     """
+    if spec.source.kind in FILE_KINDS:
+        return spec.completed(describe_header(read_header(spec), spec))
     if spec.source.kind == "transformers":
         return spec.completed(describe_directory(Path(spec.source.location)))
     if spec.source.kind == "exported":

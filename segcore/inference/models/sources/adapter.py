@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from segcore.core.errors import ModelError
-from segcore.core.model_spec import InputSpec, ModelSpec, OutputSpec
+from segcore.core.model_spec import OWN_RUNTIMES, InputSpec, ModelSpec, OutputSpec
 
 
 class Adapter(nn.Module):
@@ -33,7 +33,9 @@ class Adapter(nn.Module):
 
 
 def is_needed(spec: ModelSpec) -> bool:
-    """Return whether a network needs an `Adapter`: torchvision's and those that are the same do not."""
+    """Return whether a network needs an `Adapter`: torchvision's, those that are the same, and files do not."""
+    if spec.source.kind in OWN_RUNTIMES:
+        return False
     own = spec.source.kind == "torchvision"
     default = spec.input.layout == spec.output.layout == "nchw" and spec.input.dtype != "uint8"
     return not (own and default and spec.output.name is None)
