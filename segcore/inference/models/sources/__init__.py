@@ -24,7 +24,7 @@ from segcore.inputs.hugging_face import describe_directory
 from segcore.inputs.self_description import FILE_KINDS, read_header
 from segcore.inputs.self_description import describe as describe_header
 
-HOMES = {
+HOMES: dict[str, str] = {
     "torchvision": "builders",
     "python": "builders",
     "transformers": "hugging_face",
