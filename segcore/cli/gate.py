@@ -147,13 +147,21 @@ def publish(result: GateResult, as_json: bool) -> None:
 
 
 def _in_turns(turns: Turns, limit: float) -> GateResult:
-    from segcore.paired.session import PairedOptions, as_gate, run_paired, run_revisions
+    from segcore.paired.session import PairedOptions, as_gate, budget_needed, run_paired, run_revisions
 
     with ExitStack() as stack:
         base, head, names = _arms(turns, stack)
         run = run_paired if head.code is None else run_revisions
         result = run(base, head, PairedOptions(limit, turns.budget), _log)
-    return as_gate(result, *names)
+    budget_s = budget_needed(result)
+    return replace(as_gate(result, *names), commands=(_again(turns, limit, budget_s),) if budget_s else ())
+
+
+def _again(turns: Turns, limit: float, budget_s: float) -> str:
+    """Return the command that measures the same arms for longer."""
+    given = {name: value for name, value in vars(turns).items() if value is not None}
+    words = [f"--{name.replace('_', '-')}={value}" for name, value in {**given, "budget": f"{budget_s:.0f}"}.items()]
+    return shlex.join(["segcore", "gate", *words, f"--max-slowdown={limit:g}"])
 
 
 def _arms(turns: Turns, stack: ExitStack) -> tuple[Arm, Arm, tuple[str, str]]:

@@ -230,6 +230,16 @@ def _progress(items: Sequence[PairedItem], blocks: int, seconds: float) -> str:
     return f"block {blocks} of at most {MAX_BLOCKS}, {seconds:.0f} s: {decided} of {len(items)} items decided{rest}"
 
 
+def budget_needed(result: PairedResult) -> float | None:
+    """Estimate the seconds that would decide every item; None if nothing is open, or no number of blocks is enough."""
+    open_items = [item for item in result.items if not item.decided]
+    if not open_items or result.blocks >= MAX_BLOCKS:
+        return None
+    wanted = [item.look.blocks + blocks_needed(item.look, item.limit) for item in open_items]
+    blocks = next((n for n in LOOKS if n >= max(wanted)), MAX_BLOCKS)
+    return math.ceil(1.2 * blocks * result.seconds / result.blocks / 60) * 60.0
+
+
 def as_gate(result: PairedResult, baseline: str, current: str) -> GateResult:
     """Return the result as rows like those of the gate on run files."""
     note = (

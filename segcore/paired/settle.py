@@ -11,6 +11,7 @@ from segcore.core.errors import UsageError
 from segcore.core.git import git
 from segcore.core.limits import Limits
 from segcore.core.records import MachineRecord, Run
+from segcore.judgement.gate.remedy import settle_command
 from segcore.judgement.gate.settle import (
     BUDGET_S,
     OpenItem,
@@ -22,7 +23,15 @@ from segcore.judgement.gate.settle import (
 )
 from segcore.judgement.gate.verdict import GateResult
 from segcore.paired.arms import Arm, arms_of, commit_of, repository_of, worktrees
-from segcore.paired.session import PairedItem, PairedOptions, PairedResult, as_gate, run_paired, run_revisions
+from segcore.paired.session import (
+    PairedItem,
+    PairedOptions,
+    PairedResult,
+    as_gate,
+    budget_needed,
+    run_paired,
+    run_revisions,
+)
 
 Runner = Callable[[Arm, Arm, PairedOptions, Callable[[str], None]], PairedResult]
 _FILES = ("--segcore-weights", "--segcore-model", "--segcore-calibration", "--segcore-cases", "--cases")
@@ -121,7 +130,11 @@ def _settle(
         f"{len(rows)} items were measured in turns at {commits[0][:10]} and {commits[1][:10]}: {turns.blocks} blocks "
         f"of fresh process pairs in {turns.seconds:.0f} s"
     )
-    return settled(result, rows, plan.left, how)
+    found = settled(result, rows, plan.left, how)
+    budget_s = budget_needed(turns)
+    again = settle_command(baseline, current, budget_s=budget_s) if budget_s else ""
+    others = [command for command in result.commands if command != settle_command(baseline, current)]
+    return replace(found, commands=tuple(filter(None, (again, *others))))
 
 
 def _commit(repository: Path, run: Run) -> str:

@@ -97,6 +97,8 @@ def print_result(result: GateResult, console: Console) -> None:
         console.print(f"note: {len(result.rows) - MAX_ROWS:,} more rows are left out; see `--json`")
     for note in result.notes[:MAX_ROWS]:
         console.print(Text(plain_text(f"note: {note}")))
+    for command in result.commands:
+        console.print(Text(plain_text(f"to decide: {command}")), soft_wrap=True)
     console.print(Text(plain_text(headline(result).log_line), f"bold {STYLES[headline(result).tone]}"))
 
 
@@ -112,6 +114,7 @@ def markdown(result: GateResult, room: int = MAX_MARKDOWN) -> str:
     passed = [row for row in rows if row.verdict == "pass"]
     table = to_markdown(gate_table(changed)) + "\n" if changed else ""
     notes = "".join(f"- {markdown_text(note)}\n" for note in result.notes)
+    notes += "".join(f"- to decide: {_code(command)}\n" for command in result.commands)
     foot = (
         f"\n<sub>Change: estimate [{CONFIDENCE:.0%} interval], noise between processes included; slower and worse are "
         "judged against the limit.</sub>\n"
@@ -120,6 +123,11 @@ def markdown(result: GateResult, room: int = MAX_MARKDOWN) -> str:
     sections += [Section(f"{len(passed)} passed", to_markdown(gate_table(passed)))] if passed else []
     title = f"### {ICONS[headline(result).tone]}segcore {markdown_text(headline(result).log_line)}\n"
     return title + document(sections, room - len(title) - len(foot)) + foot
+
+
+def _code(command: str) -> str:
+    """Return a command as inline code; one with a backtick, which could end that, as text."""
+    return markdown_text(command) if "`" in command else f"`{plain_text(command)}`"
 
 
 def workflow_commands(result: GateResult) -> str:
@@ -148,7 +156,14 @@ def as_json(result: GateResult) -> dict[str, Any]:
     ]
     verdict = {0: "pass", 1: "fail", 3: "undecided"}[result.exit_code]
     about = {"verdict": verdict, "exit_code": result.exit_code, "confidence": CONFIDENCE, "counts": result.counts}
-    return {**about, "baseline": result.baseline, "current": result.current, "rows": rows, "notes": list(result.notes)}
+    return {
+        **about,
+        "baseline": result.baseline,
+        "current": result.current,
+        "rows": rows,
+        "notes": list(result.notes),
+        "commands": list(result.commands),
+    }
 
 
 def finite(value: float | None) -> float | None:

@@ -23,6 +23,7 @@ from segcore.paired.session import (
     PairedResult,
     alternate,
     as_gate,
+    budget_needed,
     run_paired,
 )
 
@@ -213,3 +214,22 @@ def test_an_interval_of_too_few_blocks_is_not_shown(ratios: list[float], words: 
     assert row.reason.startswith(words)
     assert row.change is not None
     assert math.isfinite(row.change.low + row.change.high) == bounded
+
+
+@pytest.mark.parametrize(
+    ("ratios", "budget"),
+    [([0.0, 0.08, 0.02, 0.05], 60.0 * 2), ([0.0] * 4, None), ([0.04, 0.06] * 12, None)],
+)
+def test_the_budget_that_would_decide_is_estimated(ratios: list[float], budget: float | None) -> None:
+    item = PairedItem("a", "a", 0.05, tuple(Block(ratio, 0.05, 0.05) for ratio in ratios), look(ratios, 0.05))
+    assert budget_needed(PairedResult((item,), len(ratios), 4.0 * len(ratios))) == budget
+
+
+def test_only_the_items_asked_for_are_measured_in_the_order_of_the_bench() -> None:
+    machine = Machine({arm: {"a": 0.05, "b": 0.05, "c": 0.05} for arm in ("base", "head")})
+    wanted = (PairedItem("c", "c", 0.2), PairedItem("a", "a", 0.3))
+    result = gate(machine, PairedOptions(budget_s=1e6, items=wanted))
+    assert [(item.head_name, item.limit) for item in result.items] == [("a", 0.3), ("c", 0.2)]
+    assert machine.started[0] == ("base", ("c", "a"))
+    with pytest.raises(ArmError, match="not repeatable"):
+        gate(machine, PairedOptions(budget_s=1e6, items=(*wanted, PairedItem("x", "x", 0.1))))

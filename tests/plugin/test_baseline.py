@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import pytest
 # pytester forgets modules that an inner run was the first to import, and torch cannot be imported twice.
 import segcore.plugin.hooks
 import segcore.report.html
-from segcore.core.errors import EXIT_CRASHED
+from segcore.core.errors import EXIT_CRASHED, UsageError
 from segcore.judgement.gate import GateResult, Row
 from tests.support.bench_project import QUICK
 
@@ -300,3 +301,29 @@ def test_a_regression_found_before_a_crash_is_no_verdict(
     pytester.makeconftest("def pytest_runtest_logfinish(): 1 / 0")
     done = pytester.runpytest_inprocess(*ACCURACY, "--segcore-baseline=old")
     assert done.ret == EXIT_CRASHED
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("fails", "code"), [(False, 0), (True, 3)])
+def test_what_is_undecided_is_settled_on_request(
+    old: Path, pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, fails: bool, code: int
+) -> None:
+    asked: list[Any] = []
+
+    def settled(gate: GateResult, *words: Any) -> GateResult:
+        asked.extend(words)
+        if fails:
+            raise UsageError("it cannot be measured again")
+        return replace(gate, rows=(Row("x", "median", "pass", "measured in turns"),))
+
+    def undecided(*_: object, **__: object) -> GateResult:
+        return GateResult("old", "new", (Row("x", "median", "inconclusive", "too few"),))
+
+    monkeypatch.setattr(segcore.plugin.hooks, "settle", settled)
+    monkeypatch.setattr(segcore.plugin.hooks, "judge_runs", undecided)
+    options = ("--segcore-baseline=old", "--segcore-settle", "--segcore-settle-budget=30")
+    done = pytester.runpytest_inprocess(*ACCURACY, *options)
+    assert done.ret == code
+    assert asked[3].budget_s == 30
+    if fails:
+        done.stdout.fnmatch_lines(["*note: it cannot be measured again"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from segcore.core.errors import RecordError, UsageError
@@ -12,6 +13,7 @@ from segcore.core.limits import Limits
 from segcore.core.records import TIMED, Run
 from segcore.judgement.drift import run_drift
 from segcore.judgement.gate import GateResult, judge
+from segcore.judgement.gate.remedy import remedies
 from segcore.judgement.history import learned_noise
 from segcore.judgement.statistics import ProcessNoise
 from segcore.results.naming import name_pattern, saved_name
@@ -94,7 +96,8 @@ def judge_runs(
         learned = {key: learned_noise(earlier, machine, info) for key, info in items.items()}
         noise = {key: value for key, value in learned.items() if value is not None}
     drift = run_drift(baseline[0], current[0])
-    return judge(baseline, current, defaults, noise=noise, drift=drift, accept_changed_limits=accept_changed_limits)
+    result = judge(baseline, current, defaults, noise=noise, drift=drift, accept_changed_limits=accept_changed_limits)
+    return replace(result, commands=remedies(result, baseline, current))
 
 
 def _earlier_runs(storage: Path, name: str, current: Sequence[Run]) -> tuple[Run, ...]:

@@ -9,7 +9,14 @@ from segcore.core.limits import Limits
 from segcore.core.records import BenchmarkRecord
 from segcore.judgement.estimate import Arm, Estimate, estimate, run_log_quantile
 from segcore.judgement.gate.verdict import Row, Verdict
-from segcore.judgement.statistics import Interval, ProcessNoise, processes_needed, quantile_name, rounds_needed
+from segcore.judgement.statistics import (
+    Interval,
+    ProcessNoise,
+    bounds_quantile,
+    processes_needed,
+    quantile_name,
+    rounds_needed,
+)
 
 
 def judge_change(
@@ -37,6 +44,7 @@ def judge_change(
             new=1e3 * math.exp(_mean_log_quantile(head, q)),
             change=Interval(*map(_relative, change.bounds)),
             limit=f"{allowed:+.1%}",
+            rounds=_rounds_wanted(head, q) if verdict == "inconclusive" else None,
         )
 
 
@@ -62,6 +70,7 @@ def judge_absolute(head: Arm, info: BenchmarkRecord, limits: Limits, known: Proc
             unit="images/s" if per_second else "ms",
             new=info.batch / seconds if per_second else 1e3 * seconds,
             limit=limit,
+            rounds=_rounds_wanted(head, q) if verdict == "inconclusive" else None,
         )
 
 
@@ -80,6 +89,14 @@ def _judge(arms: Sequence[Arm], q: float, limit: float, known: ProcessNoise | No
         )
         return found, "inconclusive", reason
     return found, "inconclusive", f"{_missing_evidence(found, limit, rounds)}; {found.reason}"
+
+
+def _rounds_wanted(head: Arm, q: float) -> int | None:
+    """Return how many rounds would bound a quantile, None if there are enough."""
+    samples = [item.all_samples for item in head]
+    if all(bounds_quantile(each, q) for each in samples):
+        return None
+    return max(rounds_needed(q), min(map(len, samples)) + 1)
 
 
 def _missing_evidence(found: Estimate, limit: float, rounds: int) -> str:

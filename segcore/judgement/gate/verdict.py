@@ -51,6 +51,8 @@ class Row:
     change: Interval | None = None
     """Relative if the unit is ms (0.03 is 3 % slower), a difference if it is a share."""
     limit: str = ""
+    rounds: int | None = None
+    """Of the current run, that would bound an undecided quantile."""
 
 
 @dataclass(frozen=True)
@@ -61,6 +63,8 @@ class GateResult:
     current: str
     rows: tuple[Row, ...]
     notes: tuple[str, ...] = ()
+    commands: tuple[str, ...] = ()
+    """That would decide what is undecided, to be copied."""
 
     @property
     def counts(self) -> dict[Verdict, int]:
