@@ -34,6 +34,7 @@ FIXTURES: dict[str, Kind] = {
 }
 HOOKS = "segcore-bench"
 """Name of the plugin that is registered for the run if there are items of ours."""
+FORKED = "segcore measures in this process, but pytest-forked runs tests in others: drop `--forked` and its marker"
 XDIST = "segcore measures one item at a time, but pytest-xdist is active: run `pytest -n 0` or `pytest -p no:xdist`"
 
 UNPLANNED = object()
@@ -169,6 +170,8 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     problem = find_duplicate((_test_name(item), plan) for item, plan in plans.items())
     if crowded := next((item for item in plans if len(_planned(item)) > 1), None):
         problem = f"{crowded.nodeid}: wanted one fixture in a test, found several of {', '.join(FIXTURES)}"
+    if config.getoption("forked", False) or any(item.get_closest_marker("forked") for item in plans):
+        problem = FORKED
     if problem or hasattr(config, "workerinput"):
         _refuse(config, items, problem or XDIST)
         return

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
 from collections.abc import Generator, Mapping, Sequence
@@ -48,6 +49,7 @@ class BenchHooks:
         deselected: Sequence[str],
     ) -> None:
         # SIGTERM, with which CI cancels a job, ends a run like Ctrl-C. Only the main thread can handle signals.
+        self._process = os.getpid()
         self._is_main = threading.current_thread() is threading.main_thread()
         self._sigterm = signal.signal(signal.SIGTERM, signal.default_int_handler) if self._is_main else None
         self.session = BenchSession(config, choices, plan, deselected)
@@ -103,6 +105,8 @@ class BenchHooks:
         """Start an execution of an item; plugins that repeat tests come here for each of them."""
         self._open = None
         if item.nodeid in self.session.items:
+            if os.getpid() != self._process:
+                pytest.fail("segcore measures in one process, but a plugin has forked it for this test", pytrace=False)
             self.session.begin(item.nodeid)
 
     @pytest.hookimpl(wrapper=True)
@@ -152,7 +156,7 @@ class BenchHooks:
     ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
         """Keep the outcome of an item and save it before pytest reports it."""
         report = yield
-        if item.nodeid in self.session.items:
+        if item.nodeid in self.session.items and os.getpid() == self._process:
             self._keep_outcome(self.session.items[item.nodeid], report, call)
         return report
 

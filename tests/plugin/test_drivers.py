@@ -258,6 +258,39 @@ def test_a_run_that_cannot_be_written_is_shown_and_judged(
     assert "segcore gate" in done.stdout.str()
 
 
+@pytest.mark.parametrize("by", ["--forked", "marker"])
+def test_pytest_forked_is_refused_before_anything_runs(where: Path, pytester: pytest.Pytester, by: str) -> None:
+    pytester.makeconftest("def pytest_addoption(parser): parser.addoption('--forked', action='store_true')")
+    if by == "marker":
+        mark = "import pytest\npytestmark = pytest.mark.forked\n"
+        (where / "bench/test_latency.py").write_text(f"{mark}def test_latency(latency_item): pass\n")
+    done = pytester.runpytest_inprocess(*LATENCY, *([by] if by == "--forked" else ["-W", "ignore"]))
+    assert done.ret == pytest.ExitCode.USAGE_ERROR
+    assert "pytest-forked" in done.stderr.str()
+    assert files(where) == set()
+
+
+FORK = """
+import os
+from _pytest.runner import runtestprotocol
+
+def pytest_runtest_protocol(item, nextitem):
+    child = os.fork()
+    if not child:
+        runtestprotocol(item, nextitem=nextitem, log=False)
+        os._exit(0)
+    os.waitpid(child, 0)
+    return True
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork")
+def test_an_item_that_another_process_executes_is_not_recorded(where: Path, pytester: pytest.Pytester) -> None:
+    pytester.makeconftest(FORK)
+    pytester.runpytest_inprocess(*LATENCY, "--benchmark-save=x", "-W", "ignore")
+    assert files(where) == set()
+
+
 @needs("xdist")
 @pytest.mark.slow
 @pytest.mark.parametrize(
