@@ -2,17 +2,28 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
 import click
 
-from segcore.cli.options import fetch_settings, json_option, offline_option
+from segcore.cli.options import PATH, fetch_settings, json_option, offline_option
+
+if TYPE_CHECKING:
+    from segcore.inputs.model_files import ModelFiles
 
 
 @click.command()
+@click.argument("directory", default="models", type=PATH)
+@click.option("--check", is_flag=True, help="Only validate the model files; exit code 2 if there is a problem.")
+@click.option("--schema", is_flag=True, help="Print the JSON Schema of a model file, for completion in editors.")
 @click.option("--inspect", "path", metavar="FILE", help="Print what the file of a model says about itself.")
 @json_option
 @offline_option
-def models(path: str | None, as_json: bool, offline: bool) -> None:
+def models(directory: Path, check: bool, schema: bool, path: str | None, as_json: bool, offline: bool) -> None:
     """List every model: parameters, multiply-accumulates of one 520x520 photo, and whether its weights are here.
+
+    Those of the model files in DIRECTORY are listed too, and every problem that is found in a file.
 
     With --inspect, read an ONNX, OpenVINO or TFLite file (.onnx, .xml, .tflite), or a model file that names one. Prints
     what it says about itself, what is assumed where it says nothing, and the model file that says both.
@@ -22,6 +33,31 @@ def models(path: str | None, as_json: bool, offline: bool) -> None:
 
         inspect(path, as_json)
         return
+    from segcore.cli.output import show_json
+    from segcore.core.errors import EXIT_BAD_INPUT
+    from segcore.inputs.model_files import json_schema, open_model_files
+
+    if schema:
+        show_json(json_schema())
+        return
+    files = open_model_files(directory)
+    for problem in files.problems if not as_json else ():
+        click.echo(str(problem), err=True)
+    if not check:
+        _list(files, as_json, offline)
+    elif as_json:
+        show_json({"models": list(files.names), "problems": _problems(files)})
+    elif not files.problems:
+        click.echo(f"{len(files.specs)} model files, no problems")
+    if files.problems:
+        raise click.exceptions.Exit(EXIT_BAD_INPUT)
+
+
+def _problems(files: ModelFiles) -> list[dict[str, Any]]:
+    return [{**vars(each), "file": str(each.file)} for each in files.problems]
+
+
+def _list(files: ModelFiles, as_json: bool, offline: bool) -> None:
     from segcore.cli.output import NO, YES, show, show_json
     from segcore.inference.models import LISTED_SIZE, listed_cost, model_names, weights_status
     from segcore.report.table import Table
@@ -40,7 +76,12 @@ def models(path: str | None, as_json: bool, offline: bool) -> None:
             }
             for name, parameters, cost, weights in found
         ]
-        show_json({"gmacs_shape": [LISTED_SIZE] * 2, "models": rows})
+        listed = [
+            {"model": spec.name, "file": str(spec.file), "source": {spec.source.kind: spec.source.location}}
+            for spec in files.specs
+        ]
+        about = {"gmacs_shape": [LISTED_SIZE] * 2, "models": rows}
+        show_json({**about, "model_files": listed, "problems": _problems(files)})
         return
     notes = ["GMACs are of one 520x520 photo, without the auxiliary head."]
     if any(weights.path is None for *_, weights in found):
@@ -55,4 +96,9 @@ def models(path: str | None, as_json: bool, offline: bool) -> None:
         )
         for name, parameters, cost, weights in found
     )
-    show(Table(("model", "parameters, M", "GMACs", "weights, MB", "here"), table_rows, notes=tuple(notes)))
+    tables = [Table(("model", "parameters, M", "GMACs", "weights, MB", "here"), table_rows, notes=tuple(notes))]
+    if files.specs:
+        sources = [(spec.source.kind, Path(spec.source.location).name) for spec in files.specs]
+        own = [(s.name, *source, s.file.name if s.file else "") for s, source in zip(files.specs, sources, strict=True)]
+        tables.append(Table(("model", "source", "of", "model file"), tuple(own)))
+    show(*tables)

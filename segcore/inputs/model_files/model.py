@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BeforeValidator, Field, Strict, ValidatorFunctionWrapHandler, WrapValidator
 from pydantic import model_validator as check
 from pydantic_core import PydanticCustomError
 
-from segcore.core.labels import LABEL_SETS, MAX_CLASSES
+from segcore.core.errors import UsageError
+from segcore.core.labels import LABEL_SETS, MAX_CLASSES, LabelSet
 from segcore.core.model_spec import (
     MASK,
     PHOTO,
@@ -215,8 +217,33 @@ class LabelsEntry(CaseModel):
         conflicts = list(_one_of(self, ("set", "file", "names"), ""))
         if self.names is None and (beside := self.model_fields_set - {"set", "file", "names"}):
             conflicts += [((name,), f"{name} needs names beside it") for name in sorted(beside)]
+        if not conflicts and self.names is not None:
+            try:
+                self.label_set("labels")
+            except UsageError as error:
+                conflicts.append((("names",), str(error)))
         refuse(conflicts)
         return self
+
+    def label_set(self, name: str) -> LabelSet:
+        """Return the labels that `names` and the keys beside it mean.
+
+        Raises:
+            UsageError: they contradict each other.
+        """
+        names = self.names or ()
+        options: dict[str, Any] = {"aliases": dict(self.aliases)}
+        if "ignore" in self.model_fields_set:
+            options["ignore"] = self.ignore
+        background = self.background
+        if "background" not in self.model_fields_set:
+            background = next((each for each in names if each.lower() == "background"), None)
+        index = None if background is None else LabelSet(name, names, **options).index(background)
+        found = LabelSet(name, names, background=index, **options)
+        colors = list(found.colors)
+        for key, color in self.colours.items():
+            colors[found.index(key)] = color
+        return replace(found, colors=tuple(colors))
 
 
 def labels_form(value: object) -> object:
@@ -376,11 +403,21 @@ class ModelEntry(CaseModel):
         return self
 
 
+def _without_long_defaults(schema: Any) -> Any:
+    """Return a schema without the defaults that are mappings, which the defaults of their keys repeat."""
+    if isinstance(schema, list):
+        return [_without_long_defaults(item) for item in schema]
+    if not isinstance(schema, dict):
+        return schema
+    kept = {key: value for key, value in schema.items() if key != "default" or not isinstance(value, dict)}
+    return {key: _without_long_defaults(value) for key, value in kept.items()}
+
+
 def json_schema() -> dict[str, Any]:
     """Return the JSON Schema (draft 2020-12) of a model file."""
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
-        **ModelEntry.model_json_schema(),
+        **_without_long_defaults(ModelEntry.model_json_schema()),
         "title": "segcore model file",
         "description": f"What a model is, and what its input and output mean. Made by `{SCHEMA_COMMAND}`.",
     }

@@ -102,12 +102,8 @@ def read_labels(entry: LabelsEntry, file: Path, position: tuple[int, int], probl
             return None
         if found.set is not None:
             return LABEL_SETS[found.set]
-        entry, file, position, name = found, path, (1, 1), path.stem
-    try:
-        return _label_set(entry, name)
-    except UsageError as error:
-        problems.append(Problem(file, *position, f"labels: {error}"))
-        return None
+        entry, name = found, path.stem
+    return entry.label_set(name)
 
 
 def read_labels_of(name: str) -> LabelSet:
@@ -151,22 +147,3 @@ def _read_label_file(path: Path, problems: list[Problem]) -> LabelsEntry | None:
         problems.append(Problem(path, 1, 1, f"names another file of labels, {entry.file}: wanted the labels"))
         return None
     return entry
-
-
-def _label_set(entry: LabelsEntry, name: str) -> LabelSet:
-    names = entry.names or ()
-    options: dict[str, Any] = {"aliases": dict(entry.aliases)}
-    if "ignore" in entry.model_fields_set:
-        options["ignore"] = entry.ignore
-    if "background" in entry.model_fields_set:
-        background = entry.background
-    else:
-        background = next((each for each in names if each.lower() == "background"), None)
-    index = None if background is None else LabelSet(name, names, **options).index(background)
-    if entry.colours:
-        default = LabelSet(name, names, background=index, **options)
-        colors = list(default.colors)
-        for key, color in entry.colours.items():
-            colors[default.index(key)] = color
-        options["colors"] = tuple(colors)
-    return LabelSet(name, names, background=index, **options)
