@@ -30,6 +30,7 @@ from segcore.evaluation.metrics import (
 from segcore.evaluation.protocols import Scale
 from segcore.inference.decode import RgbImage, argmax_classes, check_logits, upsample_class_map
 from segcore.inference.pipeline import Segmenter
+from segcore.inference.result import Placement
 from segcore.inputs.datasets import Dataset
 
 Counts = npt.NDArray[np.int64]
@@ -125,9 +126,13 @@ class _Loaded:
     name: str
     target: ClassMap
     input: torch.Tensor
+    place: Placement | None
+    """How the logits reach the photo; None if they are those of the photo."""
 
 
-def score_pair(target: ClassMap, logits: torch.Tensor, scale: Scale, labels: LabelSet = VOC) -> Counts:
+def score_pair(
+    target: ClassMap, logits: torch.Tensor, scale: Scale, labels: LabelSet = VOC, *, align_corners: bool = False
+) -> Counts:
     """Return the counts of one image, int64 (`count_cells`,).
 
     Args:
@@ -135,9 +140,10 @@ def score_pair(target: ClassMap, logits: torch.Tensor, scale: Scale, labels: Lab
         logits: float (classes, h, w).
         scale: ``photo`` interpolates the logits to (H, W), ``model`` resizes the target to (h, w) by nearest (Pillow).
         labels: the classes.
+        align_corners: of the interpolation.
     """
     if scale == "photo":
-        prediction = upsample_class_map(logits, *target.shape)
+        prediction = upsample_class_map(logits, *target.shape, align_corners=align_corners)
     else:
         prediction = argmax_classes(logits[None])[0].cpu().numpy()
         if prediction.shape != target.shape:
@@ -201,7 +207,8 @@ def _load(predictor: Predictor, task: ScoringTask, index: int) -> _Loaded | Imag
     name = task.dataset.names[index]
     try:
         photo, target = task.dataset.load(index)
-        return _Loaded(name, target, predictor.prepare(photo))
+        place = predictor.place(photo) if isinstance(predictor, Segmenter) else None
+        return _Loaded(name, target, predictor.prepare(photo), place)
     except SegcoreError as error:
         return ImageScore(name, error=str(error))
 
@@ -221,6 +228,15 @@ def _forward(predictor: Predictor, batch: list[_Loaded]) -> tuple[list[torch.Ten
     return outputs, (time.perf_counter() - start) / len(batch)
 
 
+def _counts(loaded: _Loaded, output: torch.Tensor, scale: Scale, labels: LabelSet) -> Counts:
+    """Return the counts of one image, with the padding of its input cut off."""
+    if loaded.place is None:
+        return score_pair(loaded.target, output, scale, labels)
+    cut = loaded.place.before_photo if scale == "photo" else loaded.place.at_model_scale
+    align = loaded.place.align_corners
+    return score_pair(loaded.target, cut(output[None])[0], scale, labels, align_corners=align)
+
+
 def _score_batch(
     batch: list[_Loaded],
     run: Future[tuple[list[torch.Tensor | ProgramError], float]],
@@ -233,7 +249,7 @@ def _score_batch(
         try:
             if isinstance(row, ProgramError):
                 raise row
-            counts = {scale: score_pair(loaded.target, row, scale, labels) for scale in scales}
+            counts = {scale: _counts(loaded, row, scale, labels) for scale in scales}
             scores.append(ImageScore(loaded.name, counts, seconds))
         except SegcoreError as error:
             scores.append(ImageScore(loaded.name, error=f"{loaded.name}: {error}"))

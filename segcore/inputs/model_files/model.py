@@ -69,6 +69,12 @@ def _color(value: object) -> object:
     raise PydanticCustomError("color", "should be a colour, [R, G, B] of 0 to 255 or '#RRGGBB' in quotes")
 
 
+def _factory(value: str) -> str:
+    if not re.fullmatch(FACTORY, value):
+        raise PydanticCustomError("factory", "should be package.module:factory")
+    return value
+
+
 def _plain(value: object) -> object:
     """Return an argument of a factory, with lists as tuples."""
     if isinstance(value, list):
@@ -114,11 +120,11 @@ class SourceEntry(CaseModel):
 
     torchvision: Text | None = None
     """Name of one of torchvision's segmentation models: deeplabv3_resnet50."""
-    python: Annotated[str, Strict(), Field(pattern=FACTORY)] | None = None
-    """package.module:factory, a function or class that returns a torch.nn.Module; it is imported and called."""
-    arguments: dict[Identifier, str | int | float | bool | list[str | int | float | bool | None] | None] = Field(
-        default={}
+    python: Annotated[str, Strict(), AfterValidator(_factory), Field(json_schema_extra={"pattern": FACTORY})] | None = (
+        None
     )
+    """package.module:factory, a function or class that returns a torch.nn.Module; it is imported and called."""
+    arguments: dict[Identifier, Annotated[Any, AfterValidator(_plain)]] = Field(default={})
     """Keyword arguments of the factory."""
     onnx: Text | None = None
     """ONNX file."""
