@@ -142,5 +142,22 @@ def detect_device(preference: str | torch.device = "auto") -> torch.device:
 
 
 def open_device(preference: str | torch.device = "auto") -> Device:
-    """Return the `Device` for a name; see `detect_device`."""
-    return Device(str(detect_device(preference)))
+    """Return the `Device` for a name; see `detect_device`. On CUDA, TF32 is switched off: fp32 is fp32."""
+    device = Device(str(detect_device(preference)))
+    if device.torch_device.type == "cuda":
+        switch_off_tf32()
+    return device
+
+
+def tf32_option(device: Device) -> dict[str, str]:
+    """Return whether fp32 is rounded to TF32, for the record; nothing on other devices than CUDA."""
+    if device.torch_device.type != "cuda":
+        return {}
+    used = torch.backends.cudnn.allow_tf32 or torch.backends.cuda.matmul.allow_tf32
+    return {"tf32": "on" if used else "off"}
+
+
+def switch_off_tf32() -> None:
+    """Keep CUDA from rounding fp32 to the 10 bits of TF32, which torch does in convolutions unless told otherwise."""
+    torch.backends.cudnn.allow_tf32 = False
+    torch.backends.cuda.matmul.allow_tf32 = False

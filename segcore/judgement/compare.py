@@ -39,7 +39,7 @@ class Cell:
     gmacs_per_s: float | None
     """Achieved in the forward pass; None if the model's cost is unknown."""
     efficiency: float | None
-    """GMAC/s as a share of the matrix product in the run's calibration on the same device."""
+    """GMAC/s as a share of the matrix product in the run's calibration on the same device; in fp32 alone."""
     ratio: float | None
     """Speed relative to the reference column, above 1 is faster; None if that does not have the line."""
     best: bool
@@ -146,8 +146,11 @@ def compare(runs: Sequence[Run], reference: str | None = None) -> Comparison:
     return Comparison(tuple(columns.values()), lines, scores, chosen)
 
 
-def achieved(run: Run, benchmark: Benchmark) -> tuple[float, float] | None:
-    """Return GMAC/s of the forward pass, and its share of the calibrated matrix product, or None if unknown."""
+def achieved(run: Run, benchmark: Benchmark) -> tuple[float, float | None] | None:
+    """Return GMAC/s of the forward pass, and its share of the calibrated matrix product, or None if unknown.
+
+    The calibration is in fp32, which other precisions exceed several times, so they have no share.
+    """
     info = benchmark.info
     if info.threads not in (None, run.record.machine.intra_op_threads):
         return None  # calibration ran with another number of threads
@@ -156,7 +159,7 @@ def achieved(run: Run, benchmark: Benchmark) -> tuple[float, float] | None:
     if info.gmacs is None or peak is None or not usable(forward):
         return None
     rate = info.gmacs / math.exp(log_quantile(forward, 0.5))
-    return rate, rate / peak
+    return rate, rate / peak if info.precision == "fp32" else None
 
 
 def _line(key: LineKey, found: Mapping[str, Mapping[str, tuple[Run, Benchmark]]], reference: str) -> Line:
@@ -170,7 +173,11 @@ def _line(key: LineKey, found: Mapping[str, Mapping[str, tuple[Run, Benchmark]]]
         seconds[label] = math.exp(sum(run_log_quantile(b, 0.5) for _, b in cases) / len(cases))
         known = [rate for run_and_item in cases if (rate := achieved(*run_and_item)) is not None]
         complete = len(known) == len(cases)
-        rates[label] = (_geometric(r for r, _ in known), _geometric(s for _, s in known)) if complete else (None, None)
+        shares = [share for _, share in known if share is not None]
+        rates[label] = (
+            _geometric(rate for rate, _ in known) if complete else None,
+            _geometric(shares) if len(shares) == len(cases) else None,
+        )
     fastest = min(seconds.values())
     cells = {
         label: Cell(

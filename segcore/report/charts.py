@@ -246,9 +246,11 @@ def efficiency(runs: Sequence[Run]) -> Chart | None:
         if known is None or not info.gmacs or not info.gbytes:
             continue
         rate, share = known
-        label = f"{item.title}: {number(rate)} GMAC/s, {share:.0%} of the matrix product's"
+        of_peak = info.precision if share is None else f"{share:.0%} of the matrix product's"
+        label = f"{item.title}: {number(rate)} GMAC/s, {of_peak}"
         rows.append({"intensity": info.gmacs / info.gbytes, "rate": rate, "model": info.model, "label": label})
-        table.append((item.label, item.run_name, info.gmacs, info.gbytes, rate, rate / share, 100 * share))
+        peak, percent = (rate / share, 100 * share) if share else (None, None)
+        table.append((item.label, item.run_name, info.gmacs, info.gbytes, rate, peak, percent))
     if not rows:
         return None
     roofs = _roofs(runs[-MAX_LANES:], [row["intensity"] for row in rows])

@@ -35,8 +35,8 @@ def comparison_table(comparison: Comparison) -> Table:
     notes += [f"{', '.join(on)}: {machine}" for machine, on in machines.items()]
     if timed:
         notes.append(
-            f"Medians; x: speed relative to {comparison.reference}; of peak: the forward pass as a share of the "
-            "matrix product that this machine reached in the same session; *: best."
+            f"Medians; x: speed relative to {comparison.reference}; of peak: the forward pass in fp32 "
+            "as a share of the matrix product that this machine reached in the same session; *: best."
         )
     if scored:
         notes.append(

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -9,7 +10,7 @@ from segcore import detect_device
 from segcore.core.errors import DeviceError
 from segcore.inference import devices
 from segcore.inference.allocator import give_back_freed_memory
-from segcore.inference.devices import Device, find_devices, open_device
+from segcore.inference.devices import Device, find_devices, open_device, tf32_option
 from tests.support.fakes import FakeDevice
 
 
@@ -140,3 +141,20 @@ def test_a_peak_that_cannot_be_reset_is_not_reported(
     device = Device("cpu")
     assert not device.reset_peak_memory()
     assert device.peak_memory_bytes() == (1 << 20 if files == ("status",) else None)
+
+
+def test_tf32_is_off_on_cuda_and_recorded(monkeypatch: pytest.MonkeyPatch) -> None:
+    FakeCuda().install(monkeypatch)
+    flags: list[Any] = [torch.backends.cudnn, torch.backends.cuda.matmul]
+    before = [flag.allow_tf32 for flag in flags]
+    try:
+        for flag in flags:
+            flag.allow_tf32 = True
+        assert tf32_option(Device("cuda:1")) == {"tf32": "on"}
+        open_device("cpu")
+        assert all(flag.allow_tf32 for flag in flags)
+        assert tf32_option(open_device("cuda:1")) == {"tf32": "off"}
+        assert tf32_option(open_device("cpu")) == {}
+    finally:
+        for flag, was in zip(flags, before, strict=True):
+            flag.allow_tf32 = was

@@ -47,6 +47,16 @@ def test_efficiency_is_a_share_of_what_the_same_session_calibrated() -> None:
     assert cell.efficiency == pytest.approx(0.5, rel=0.01)
 
 
+@pytest.mark.parametrize("precision", ["int8", "bf16", "fp16"])
+def test_other_precisions_have_no_share_of_the_fp32_peak(precision: str) -> None:
+    item = an_item(steady(0.02), gmacs=10.0, precision=precision)
+    run = a_run(item, calibration=(PEAK,))
+    cell = compare([run]).lines[0].cells["run cpu"]
+    assert cell.gmacs_per_s == pytest.approx(500, rel=0.01)
+    assert cell.efficiency is None
+    assert "of peak" not in to_markdown(comparison_table(compare([run]))).partition("|")[2].splitlines()[-1]
+
+
 @pytest.mark.parametrize(
     ("item", "calibration"),
     [

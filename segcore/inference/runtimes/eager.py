@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from segcore.inference.devices import Device
+from segcore.inference.devices import Device, tf32_option
 from segcore.inference.runtimes.session import BuildRequest, ProfiledSession
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -44,8 +44,9 @@ class EagerSession:
 
     @property
     def options(self) -> dict[str, str]:
-        """Threads and memory layout."""
-        return {"threads": str(self._threads), "layout": str(self._layout).removeprefix("torch.")}
+        """Threads and memory layout; on CUDA also TF32."""
+        layout = str(self._layout).removeprefix("torch.")
+        return {"threads": str(self._threads), "layout": layout, **tf32_option(self._device)}
 
     def forward(self, batch: torch.Tensor) -> torch.Tensor:
         """Return logits (B, classes, h, w), float32, for a batch (B, 3, H, W)."""
