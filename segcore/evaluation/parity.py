@@ -1,4 +1,7 @@
-"""Parity: whether a runtime or precision gives the masks of the reference, torch in fp32 on the same device."""
+"""Parity: whether a model gives the masks of its reference.
+
+That is the same network on torch in fp32 and the same device, or another model that its model file names.
+"""
 
 from __future__ import annotations
 
@@ -9,13 +12,16 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from segcore.core.errors import UsageError
+from segcore.core.labels import ClassMap
 from segcore.core.model_spec import ModelSpec, own_runtime
 from segcore.core.records import CheckRecord
 from segcore.core.scores import MEANS, class_scores
 from segcore.evaluation.metrics import Totals
-from segcore.inference.decode import argmax_classes, margin_map
+from segcore.inference.decode import argmax_classes, enlarge, margin_map
 from segcore.inference.pipeline import Segmenter
 from segcore.inference.preprocess import Photo
+from segcore.inference.result import SegmentationResult
 from segcore.inputs.images import as_rgb_image
 
 REFERENCE = ("torch", "fp32")
@@ -106,9 +112,34 @@ def logits_parity(reference: torch.Tensor, found: torch.Tensor, classes: int | N
         error = math.inf if broken.any() else None
     if len(with_logits) == 2 and error is None:
         error = float((reference - found).abs().max())
+    return Parity(_totals(wanted, seen, count), int(differing.sum()), error, largest)
+
+
+def masks_parity(reference: SegmentationResult, found: SegmentationResult) -> Parity:
+    """Compare the class map of a photo, at the photo's own resolution, with that of another model.
+
+    Where the reference has logits, it must be run with its margins: they say where it was sure.
+
+    Raises:
+        UsageError: the models have different classes.
+    """
+    if reference.labels.digest != found.labels.digest:
+        raise UsageError(
+            f"the reference has the classes of {reference.labels.name}, the model those of {found.labels.name}: "
+            "only masks of the same classes can be compared"
+        )
+    wanted, seen = reference.class_map, found.class_map
+    differing, largest = wanted != seen, None
+    if reference.margins is not None and reference.logits is not None:
+        largest = float(reference.logits.abs().max())
+        margins = enlarge(torch.from_numpy(reference.margins)[None, None], *wanted.shape)[0, 0]
+        differing &= margins.numpy() > CLEAR_MARGIN * largest
+    return Parity(_totals(wanted, seen, len(reference.labels)), int(differing.sum()), None, largest)
+
+
+def _totals(wanted: ClassMap, seen: ClassMap, count: int) -> Totals:
     parts = (wanted[wanted == seen], wanted.ravel(), seen.ravel())
-    totals = np.stack([np.bincount(part, minlength=count) for part in parts], axis=1)
-    return Parity(totals, int(differing.sum()), error, largest)
+    return np.stack([np.bincount(part, minlength=count) for part in parts], axis=1)
 
 
 def pooled(parities: Iterable[Parity]) -> Parity:

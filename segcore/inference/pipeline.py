@@ -40,6 +40,7 @@ from segcore.inference.preprocess import (
 from segcore.inference.result import Placement
 from segcore.inference.result import SegmentationResult as SegmentationResult  # for importers of this module
 from segcore.inference.runtimes import Profilable, ProfiledSession, open_session
+from segcore.inference.runtimes.program import ProgramSession
 from segcore.inference.runtimes.upsampling import ends_in_upsampling
 from segcore.inputs.download import FetchSettings
 from segcore.inputs.images import as_rgb_image
@@ -55,6 +56,7 @@ class StageTimer:
         self.seconds: dict[str, float] = {}
         self._device = device
         self._clock = clock
+        self._last = 0.0
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
@@ -63,7 +65,14 @@ class StageTimer:
         start = self._clock()
         yield
         self._device.synchronize()
-        self.seconds[name] = self.seconds.get(name, 0.0) + (self._clock() - start) / 1e9
+        self._last = (self._clock() - start) / 1e9
+        self.seconds[name] = self.seconds.get(name, 0.0) + self._last
+
+    def move(self, source: str, target: str, keep: float) -> None:
+        """Count the seconds of the last stage, `source`, as another one's, but for those that it keeps."""
+        rest = max(0.0, self._last - keep)
+        self.seconds[source] -= rest
+        self.seconds[target] = self.seconds.get(target, 0.0) + rest
 
 
 class Segmenter:
@@ -297,6 +306,9 @@ class Segmenter:
             batch = self.device.put(batch)
         with timer.stage("forward"):
             logits = self._logits(batch)
+        own_s = self._session.own_seconds if isinstance(self._session, ProgramSession) else None
+        if own_s is not None:  # the rest of the time, photo and mask went from process to process
+            timer.move("forward", "transfer", keep=own_s)
         with timer.stage("postprocess"):
             align = self.spec.output.align_corners
             whole = enlarged_classes(logits, *batch.shape[-2:], align_corners=align).cpu()

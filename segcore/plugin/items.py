@@ -15,7 +15,14 @@ from segcore.core.files import write_file
 from segcore.core.limits import Limits
 from segcore.core.records import AccuracyRecord, BenchmarkRecord, CheckRecord, WarningRecord
 from segcore.evaluation.expectations import check_expectations, describe_failure
-from segcore.evaluation.parity import is_reference, logits_parity, photo_logits, reference_backend, reference_of
+from segcore.evaluation.parity import (
+    is_reference,
+    logits_parity,
+    masks_parity,
+    photo_logits,
+    reference_backend,
+    reference_of,
+)
 from segcore.evaluation.pictures import save_pictures
 from segcore.inference.allocator import give_back_freed_memory
 from segcore.inference.pipeline import SegmentationResult, Segmenter
@@ -96,6 +103,11 @@ class AccuracyItem(BenchItem):
         found = check_expectations(self.plan.case, result, target)
         if not is_reference(self.segmenter):
             found = found.model_copy(update={"checks": (*found.checks, self._parity_check())})
+        if name := self.segmenter.spec.reference:
+            reference = self.session.resources.reference(self.segmenter.spec, self.plan.device)
+            wanted = reference.run([self.photo], size=self.plan.size, margins=True)[0]
+            check = masks_parity(wanted, result).check(self.plan.limits.max_parity_drift, name)
+            found = found.model_copy(update={"checks": (*found.checks, check)})
         pictures = self.session.pictures
         warnings: tuple[WarningRecord, ...] = ()
         try:
@@ -154,7 +166,8 @@ class SpeedItem(BenchItem):
         give_back_freed_memory()  # of the previous item
         self.call.warm_up()
         self._quiet = self.session.neighbours.wait()
-        known = self.plan.device == "cpu" or RUNTIMES[self.plan.runtime].on_torch
+        runtime = RUNTIMES[self.plan.runtime]
+        known = runtime.in_process and (self.plan.device == "cpu" or runtime.on_torch)
         self._memory_known = known and self.segmenter.device.reset_peak_memory()
         self._calls_before = self.call.count
         self._energy.start()

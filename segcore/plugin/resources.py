@@ -13,13 +13,15 @@ import torch
 from segcore.core.errors import DatasetError, DownloadError, ImageError, NotInstalledError, SegcoreError
 from segcore.core.image_files import load_indexed_png
 from segcore.core.labels import LabelSet
+from segcore.core.model_spec import ModelSpec
 from segcore.inference import models
-from segcore.inference.models.named import built_in, labels_of, weights_of
+from segcore.inference.models.named import built_in, find_model, labels_of, weights_of
 from segcore.inference.pipeline import Segmenter
 from segcore.inference.preprocess import CALIBRATION_PHOTOS, Photo
 from segcore.inputs.cases import Case, reason_against, resolve_image, resolve_mask
 from segcore.inputs.datasets.label_map import by_name
 from segcore.inputs.download import FetchSettings
+from segcore.inputs.model_files import DIRECTORY, open_model_files
 from segcore.plugin.plan import PlanItem
 
 _P = TypeVar("_P")
@@ -41,6 +43,7 @@ class Resources:
         self._files: dict[tuple[str, str], Any] = {}
         self._weights: dict[str, str] = {}
         self._loaded: tuple[tuple[object, ...], Segmenter] | None = None
+        self._reference: tuple[tuple[object, ...], Segmenter] | None = None
         self._threads = torch.get_num_threads()
 
     def why_not(self, item: PlanItem) -> SegcoreError | None:
@@ -132,9 +135,23 @@ class Resources:
             self._loaded = (item.model_key, segmenter)
         return self._loaded[1]
 
+    def reference(self, spec: ModelSpec, device: str) -> Segmenter:
+        """Return the model that a model file names as its reference, looked up beside that file; the last is kept.
+
+        Raises:
+            SegcoreError: there is none of that name, or it cannot be loaded.
+        """
+        assert spec.reference is not None
+        directory = spec.file.parent if spec.file else Path(DIRECTORY)
+        key = (directory, spec.reference, device)
+        if self._reference is None or self._reference[0] != key:
+            found = find_model(spec.reference, open_model_files(directory))
+            self._reference = key, Segmenter(found, device=device, settings=self.settings)
+        return self._reference[1]
+
     def release(self) -> None:
-        """Release the loaded model and restore torch's threads."""
-        self._loaded = None
+        """Release the loaded models and restore torch's threads."""
+        self._loaded = self._reference = None
         torch.set_num_threads(self._threads)
         gc.collect()
 

@@ -30,6 +30,7 @@ HOMES: dict[str, str] = {
     "transformers": "hugging_face",
     "exported": "torch_files",
     "torchscript": "torch_files",
+    "command": "programs",
     **dict.fromkeys(FILE_KINDS, "files"),
 }
 """File of this package for each kind of source."""
@@ -77,6 +78,8 @@ def describe(spec: ModelSpec) -> ModelSpec:
         return spec.completed(describe_header(read_header(spec), spec))
     if spec.source.kind == "transformers":
         return spec.completed(describe_directory(Path(spec.source.location)))
+    if spec.source.kind == "command":
+        return spec.completed(importlib.import_module(f"{__name__}.programs").PHOTOS_AND_MASKS)
     if spec.source.kind == "exported":
         found: ModelSpec = importlib.import_module(f"{__name__}.torch_files").open_network(spec, "pretrained", None)[2]
         return found
