@@ -7,7 +7,7 @@ import math
 import pytest
 
 from segcore.core.errors import UsageError
-from segcore.core.records import CalibrationRecord, DatasetRecord, GpuRecord, Run, WeightsRecord
+from segcore.core.records import CalibrationRecord, DatasetRecord, GpuRecord, LabelsRef, Run, WeightsRecord
 from segcore.judgement.compare import achieved, compare
 from segcore.report.comparison import cells_table, comparison_table
 from segcore.report.table import to_csv, to_markdown
@@ -179,3 +179,11 @@ def test_another_number_of_threads_is_a_separate_line() -> None:
         "throughput embedded torch 2 threads @320 batch 1",
     ]
     assert [line.cells["run cpu"].images_per_s for line in lines] == pytest.approx([10, 20], rel=0.01)
+
+
+def test_scores_with_other_labels_stand_alone() -> None:
+    fields = {"kind": "dataset", "case": "d", "dataset": a_dataset(0.6)}
+    own = an_item([math.nan], labels=LabelsRef(name="own", classes=2, sha256="ab"), **fields)
+    table = compare([a_run(an_item([math.nan], **fields), name="a"), a_run(own, name="b")])
+    assert len(table.scores) == 4
+    assert all(len(line.cells) == 1 for line in table.scores)

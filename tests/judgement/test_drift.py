@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from PIL import Image
 
-from segcore.core.records import MARGIN_PNG_STEP, AccuracyRecord, Run
+from segcore.core.labels import CITYSCAPES
+from segcore.core.records import MARGIN_PNG_STEP, AccuracyRecord, LabelsRef, Run
 from segcore.judgement.drift import NOISE_MARGIN, Drift, pixel_drift, run_drift
 from tests.support.judged_runs import a_run, an_item
 
@@ -84,6 +85,20 @@ def test_stored_maps_are_read_beside_their_run_files(tmp_path: Path) -> None:
     old = stored(tmp_path / "old", indexed, unsure)
     assert run_drift(old, stored(tmp_path / "new", Image.fromarray(changed), unsure)) == {KEY: Drift(0.05, 0.05, 0.0)}
     assert run_drift(old, stored(tmp_path / "sure", Image.fromarray(changed), sure)) == {KEY: Drift(0.05, 0.0, 0.05)}
+
+
+def test_maps_of_16_bits(tmp_path: Path) -> None:
+    old, new = (np.full((10, 10), 300, np.uint16) for _ in range(2))
+    new[0, :5] = 256 + 44 + 1
+    runs = [stored(tmp_path / name, Image.fromarray(each)) for name, each in (("old", old), ("new", new))]
+    assert run_drift(*runs) == {KEY: Drift(0.05, 0.0, 0.05)}
+
+
+def test_maps_of_different_labels_are_not_compared(tmp_path: Path) -> None:
+    old, new = (stored(tmp_path / name, Image.fromarray(full(8))) for name in ("old", "new"))
+    other = an_item(kind="accuracy", accuracy=new.benchmarks[0].info.accuracy, labels=LabelsRef.of(CITYSCAPES))
+    found = run_drift(old, new.model_copy(update={"benchmarks": (other,)}))[KEY]
+    assert "different labels: voc (21 classes" in str(found)
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from segcore.core.image_files import save_indexed_png
-from segcore.core.labels import VOC_CLASSES
+from segcore.core.labels import VOC, VOC_CLASSES
 from segcore.core.records import (
     AccuracyRecord,
     Benchmark,
@@ -18,6 +18,7 @@ from segcore.core.records import (
     CheckRecord,
     GitRecord,
     Kind,
+    LabelsRecord,
     MachineRecord,
     OutcomeRecord,
     Run,
@@ -106,6 +107,7 @@ def make_run(
         versions={"python": "3.11.9", "torch": "2.9.0"},
         git=GitRecord(commit="0123456789abcdef0123456789abcdef01234567", branch="main", dirty=False),
         outcomes=(*passed, *outcomes),
+        labels=(LabelsRecord.of(VOC),),
     )
     run = Run(path=directory / f"{name}.json", record=record, benchmarks=tuple(benchmarks))
     save_run(run)
@@ -187,7 +189,7 @@ _KEPT = ("kind", "outcome", "code", "key", "photo", "class_map", "device", "prec
 
 def make_hostile(run: Run) -> Run:
     """Save a copy of a run in which every text is `HOSTILE`, and return it as read again."""
-    record = RunRecord.model_validate(_poisoned(run.record.model_dump()))
+    record = RunRecord.model_validate(_poisoned(run.record.model_dump(exclude={"labels"})))
     benchmarks = tuple(
         Benchmark(name=HOSTILE, samples=b.samples, info=BenchmarkRecord.model_validate(_poisoned(b.info.model_dump())))
         for kind in ("latency", "throughput", "accuracy")
