@@ -16,7 +16,7 @@ import click
 
 from segcore.cli import StdoutError
 from segcore.cli.options import POSITIVE, DropLimits, FiniteFloat, json_option, option, option_group, storage_option
-from segcore.core.errors import UsageError
+from segcore.core.errors import ArmError, UsageError
 
 if TYPE_CHECKING:
     from segcore.core.limits import Limits
@@ -151,10 +151,31 @@ def _in_turns(turns: Turns, limit: float) -> GateResult:
 
     with ExitStack() as stack:
         base, head, names = _arms(turns, stack)
+        limits, notes = _base_limits(base, head, limit)
         run = run_paired if head.code is None else run_revisions
-        result = run(base, head, PairedOptions(limit, turns.budget), _log)
+        result = run(base, head, PairedOptions(limit, turns.budget, base_limits=limits), _log)
     budget_s = budget_needed(result)
-    return replace(as_gate(result, *names), commands=(_again(turns, limit, budget_s),) if budget_s else ())
+    gate = as_gate(result, *names)
+    commands = (_again(turns, limit, budget_s),) if budget_s else ()
+    return replace(gate, notes=(*gate.notes, *notes), commands=commands)
+
+
+def _base_limits(base: Arm, head: Arm, limit: float) -> tuple[dict[str, float], tuple[str, ...]]:
+    """Return the limits of the base's own cases if they may differ from the head's, and notes on what differs."""
+    from segcore.paired.arms import changed_bench
+    from segcore.paired.session import own_limits
+
+    if base.code is None or head.code is None:
+        return {}, ()
+    files = changed_bench((base.code, head.code), head.cwd.relative_to(head.code), head.args[0])
+    if not files:
+        return {}, ()
+    shown = f"{', '.join(files[:3])}{', ...' * (len(files) > 3)}"
+    note = f"bench or cases differ between the revisions ({shown}): what times something else says nothing of the code"
+    try:
+        return own_limits(base, head, limit), (f"{note}; the limits of the base hold as well",)
+    except ArmError as error:
+        return {}, (f"{note}; the limits of the base are unknown: {error}",)
 
 
 def _again(turns: Turns, limit: float, budget_s: float) -> str:

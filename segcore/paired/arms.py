@@ -109,6 +109,20 @@ def repository_of(directory: Path) -> Path:
     return Path(os.fsdecode(git(directory, "rev-parse", "--show-toplevel")))
 
 
+def changed_bench(trees: tuple[Path, Path], cwd: Path, bench: str) -> tuple[str, ...]:
+    """Return the files of the bench and the cases that differ between two worktrees.
+
+    Args:
+        trees: worktrees of base and head.
+        cwd: where pytest runs, relative to the top of a worktree.
+        bench: the bench, relative to `cwd`.
+    """
+    old, new = (git(tree, "rev-parse", "HEAD").decode() for tree in trees)
+    paths = (str(cwd / bench.partition("::")[0]), str(cwd / "cases"), "*conftest.py", "*.yaml", "*.yml")
+    listed = git(trees[1], "diff", "--name-only", "-z", old, new, "--", *paths)
+    return tuple(os.fsdecode(name) for name in listed.split(b"\0") if name)
+
+
 def untracked(repository: Path) -> tuple[str, ...]:
     """Return the untracked Python and YAML files, which are in neither arm."""
     listed = git(repository, "ls-files", "-z", "--others", "--exclude-standard", "*.py", "*.yaml", "*.yml")

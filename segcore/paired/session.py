@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from segcore.core.errors import ArmError, NoCodeError
 from segcore.judgement.gate.verdict import GateResult, Row
@@ -37,6 +37,8 @@ class PairedOptions:
     """Time for the whole gate; None is `BUDGET_S` for each item."""
     items: tuple[PairedItem, ...] = ()
     """The items to measure, with their limits; none are those that the bench selects."""
+    base_limits: Mapping[str, float] = field(default_factory=dict)
+    """Limits of the base's own cases, by name of the item, which the head cannot loosen."""
 
 
 @dataclass(frozen=True)
@@ -113,7 +115,7 @@ def run_paired(
         base_names, head_names = tuple(i.base_name for i in undecided), tuple(i.head_name for i in undecided)
         with start(base, base_names or None) as left, start(head, head_names or None) as right:
             pairs = _measure_items(left, right, same_names=base.args == head.args, head_first=blocks % 2 == 1)
-        items = _with_block(_in_order_of(pairs, items) if blocks == 0 else items, pairs, options.limit)
+        items = _with_block(_in_order_of(pairs, items) if blocks == 0 else items, pairs, options)
         blocks += 1
         report(_progress(items, blocks, clock() - began))
     return PairedResult(tuple(_with_last_look(item) for item in items), blocks, clock() - began)
@@ -193,18 +195,40 @@ def alternate(base: WorkerClient, head: WorkerClient, *, head_first: bool) -> Bl
     return Block(statistics.median(ratios), statistics.median(base_s), statistics.median(head_s))
 
 
-def _with_block(items: Sequence[PairedItem], pairs: Sequence[_Pair], limit: float) -> tuple[PairedItem, ...]:
+def _with_block(items: Sequence[PairedItem], pairs: Sequence[_Pair], options: PairedOptions) -> tuple[PairedItem, ...]:
     """Add a block to the undecided items, and look at those that have enough; the first block defines the items."""
-    items = items or [
-        PairedItem(base.name, head.name, limit if head.max_slowdown is None else head.max_slowdown)
-        for base, head, _ in pairs
-    ]
+    items = items or [PairedItem(base.name, head.name, _limit(base.name, head, options)) for base, head, _ in pairs]
     wanted = [(item.base_name, item.head_name) for item in items if not item.decided]
     found = [(base.name, head.name) for base, head, _ in pairs]
     if found != wanted:
         raise ArmError(f"the bench is not repeatable: wanted {wanted} again, found {found}")
     blocks = iter([block for *_, block in pairs])
     return tuple(item if item.decided else _looked(item, next(blocks)) for item in items)
+
+
+def _limit(base_name: str, head: WorkerItem, options: PairedOptions) -> float:
+    limit = options.limit if head.max_slowdown is None else head.max_slowdown
+    return min(limit, options.base_limits.get(base_name, limit))
+
+
+def own_limits(base: Arm, head: Arm, limit: float, start: StartWorker = start_worker) -> dict[str, float]:
+    """Return the limits of the base's own bench and cases, by name of the item; nothing is measured.
+
+    Args:
+        base: the base, in a worktree.
+        head: the head.
+        limit: of items whose case has none.
+        start: starts a process of an arm.
+
+    Raises:
+        ArmError: the base cannot run its bench.
+    """
+    found = {}
+    with start(with_own_bench(base, head), None) as worker:
+        while item := worker.item():
+            found[item.name] = limit if item.max_slowdown is None else item.max_slowdown
+            worker.next_item()
+    return found
 
 
 def _in_order_of(pairs: Sequence[_Pair], items: Sequence[PairedItem]) -> Sequence[PairedItem]:

@@ -15,7 +15,7 @@ import pytest
 
 from segcore.core.errors import ArmError, UsageError
 from segcore.paired import session
-from segcore.paired.arms import WORKER, Arm, repository_of, untracked, worktrees
+from segcore.paired.arms import WORKER, Arm, changed_bench, repository_of, untracked, worktrees
 from segcore.paired.audit import SLOW_WORKER
 from segcore.paired.cleanup import deferred_interrupts, temporary_directory
 from segcore.paired.process import WorkerItem, start_worker
@@ -157,6 +157,16 @@ def test_a_repository_without_code_runs_the_bench_of_each_revision(
         result = run_revisions(*arms(repository, base, head), PairedOptions(0.5, budget_s=1.0), lines.append)
     assert result.items[0].log_ratios[0] > 1.5
     assert "each arm runs the bench of its own revision" in lines[0]
+
+
+def test_what_differs_in_the_bench_is_listed(repository: Path) -> None:
+    (repository / "cases").mkdir()
+    for name in ("bench/test_widget.py", "cases/a.yaml", "bench/conftest.py", "notes.md"):
+        (repository / name).write_text("import widget\n")
+    git(repository, "add", ".")
+    with worktrees(repository, "HEAD") as trees:
+        found = changed_bench(trees, Path(), "bench")
+    assert found == ("bench/conftest.py", "bench/test_widget.py", "cases/a.yaml")
 
 
 def run_through(arm: Arm) -> None:

@@ -24,6 +24,7 @@ from segcore.paired.session import (
     alternate,
     as_gate,
     budget_needed,
+    own_limits,
     run_paired,
 )
 
@@ -233,3 +234,14 @@ def test_only_the_items_asked_for_are_measured_in_the_order_of_the_bench() -> No
     assert machine.started[0] == ("base", ("c", "a"))
     with pytest.raises(ArmError, match="not repeatable"):
         gate(machine, PairedOptions(budget_s=1e6, items=(*wanted, PairedItem("x", "x", 0.1))))
+
+
+def test_the_head_cannot_loosen_the_limits_of_the_base() -> None:
+    machine = Machine({arm: {"a": 0.05, "b": 0.05} for arm in ("base", "head")}, limits={"a": 0.02})
+    base, head = (Arm(name, ("bench",), Path(name), code=Path(name)) for name in ("base", "head"))
+    known = own_limits(base, head, 0.05, machine.worker)
+    assert known == {"a": 0.02, "b": 0.05}
+    assert machine.turns == []
+    machine.limits = {"a": 0.5, "b": 0.01}
+    result = gate(machine, PairedOptions(0.05, budget_s=1.0, base_limits=known))
+    assert [item.limit for item in result.items] == [0.02, 0.01]
