@@ -293,20 +293,12 @@ def test_an_item_that_another_process_executes_is_not_recorded(where: Path, pyte
 
 @needs("xdist")
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("arguments", "code", "words"),
-    [
-        (["bench", "-n1"], 4, "pytest-xdist"),
-        (["bench", "-n1", "--segcore-model=embeded"], 4, "embeded"),
-        (["bench", "test_other.py", "-n1", "-k", "other", "--segcore-baseline=x"], 4, "nothing to judge"),
-        (["bench", "test_other.py", "-n1", "-k", "other"], 0, ""),
-    ],
-)
+@pytest.mark.parametrize(("selection", "code", "words"), [("latency or other", 4, "pytest-xdist"), ("other", 0, "")])
 def test_xdist_is_refused_before_anything_runs(
-    where: Path, pytester: pytest.Pytester, arguments: list[str], code: int, words: str
+    where: Path, pytester: pytest.Pytester, selection: str, code: int, words: str
 ) -> None:
     pytester.makepyfile(test_other="def test_other(): pass")
-    done = pytester.runpytest_subprocess(*arguments, "--benchmark-save=x", *QUICK)
+    done = pytester.runpytest_subprocess("bench", "test_other.py", "-n1", "-k", selection, "--benchmark-save=x", *QUICK)
     assert done.ret == code
     assert words in done.stderr.str()
     assert "INTERNALERROR" not in done.stdout.str()
