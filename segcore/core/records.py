@@ -4,6 +4,9 @@ pytest-benchmark writes one object per benchmark with the raw samples under ``st
 `BenchmarkRecord` to each benchmark's ``extra_info.segcore`` and one `RunRecord` as the top-level ``segcore`` object.
 segcore computes statistics from the samples when it reads a run; it stores none.
 
+Here are items, runs and what they are selected by; models, accuracy and machine have modules of their own, whose names
+are importable from here as well.
+
 Every model is frozen and refuses unknown keys; a reader refuses a schema version that is not in `READABLE_VERSIONS`.
 Run files come from other machines and other people's branches: numbers are finite and have a range, text is printable
 and has a length (`Text`), and what can be a choice is one.
@@ -12,17 +15,37 @@ and has a length (`Text`), and what can be a choice is one.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, get_args
+from typing import Any, Literal, get_args
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
-from pydantic_core import PydanticCustomError
+from pydantic import Field, model_validator
 
-from segcore.core.errors import UsageError
 from segcore.core.labels import LABEL_SETS, VOC, LabelSet
 from segcore.core.limits import Limits
-from segcore.core.text import bounded
+from segcore.core.record_accuracy import (
+    MARGIN_PNG_STEP,
+    MAX_COUNTED,
+    AccuracyRecord,
+    CheckRecord,
+    ClassPixels,
+    DatasetRecord,
+    WorstRecord,
+)
+from segcore.core.record_fields import (
+    LEAST,
+    MOST,
+    Amount,
+    Count,
+    Device,
+    Number,
+    Positive,
+    PositiveCount,
+    Record,
+    Share,
+    Text,
+)
+from segcore.core.record_machine import CalibrationRecord, GitRecord, GpuRecord, MachineRecord
+from segcore.core.record_models import LabelsRecord, LabelsRef, ModelFileRecord, WeightsRecord
 
 SCHEMA_VERSION = 3
 """Version written. Warnings have fields since version 2; in version 1 they are text. Version 3 adds what the gate needs
@@ -42,11 +65,9 @@ ITEM_FIELDS = ("case", "model", "runtime", "precision", "device", "size", "batch
 Selectable = Literal["case", "tag", "model", "device", "runtime", "precision", "size", "batch", "threads", "scenario"]
 SELECTABLE: tuple[Selectable, ...] = get_args(Selectable)
 """What ``--segcore-NAME`` can select items by."""
-WeightsKind = Literal["pretrained", "random", "checkpoint"]
 OutcomeKind = Literal["passed", "failed", "skipped", "error"]
 Scenario = Literal["offline", "single-stream", "multi-stream", "server"]
 Precision = Literal["fp32", "bf16", "fp16", "int8"]
-Device = Annotated[str, Field(pattern=r"^(cpu|cuda|mps)(:[0-9]{1,3})?$")]
 Validity = Literal["valid", "invalid", "undecided"]
 """Whether a percentile is proven to be within a limit, proven to be beyond it, or neither."""
 WarningCode = Literal[
@@ -70,32 +91,6 @@ WarningCode = Literal[
     "other",
 ]
 
-Text = Annotated[str, AfterValidator(bounded)]
-"""Any text; what cannot be printed becomes a space, and what is too long is cut off."""
-MOST = 1e15
-"""Larger than any figure of a run; sums, products and ratios of such numbers stay finite."""
-LEAST = 1e-12
-"""Smaller than any positive figure of a run."""
-Number = Annotated[float, Field(ge=-MOST, le=MOST, allow_inf_nan=False)]
-Amount = Annotated[float, Field(ge=0, le=MOST, allow_inf_nan=False)]
-Positive = Annotated[float, Field(ge=LEAST, le=MOST, allow_inf_nan=False)]
-Share = Annotated[float, Field(ge=0, le=1 + 1e-9, allow_inf_nan=False)]
-"""Of a whole, 0 to 1; a mean of shares may be rounded up."""
-Count = Annotated[int, Field(ge=0, lt=2**63)]
-PositiveCount = Annotated[int, Field(ge=1, le=10**9)]
-Pixels = Annotated[int, Field(ge=0, le=10**10)]
-"""Of one image; sums over images fit into 64 bits."""
-ClassPixels = tuple[Pixels, Pixels, Pixels, Pixels, Pixels, Pixels]
-"""Of one class in one image: pixels that are right, in the mask and predicted, and the same of bands along contours."""
-MAX_COUNTED = 50_000
-"""Most images whose counts are kept in a run file."""
-
-
-class Record(BaseModel):
-    """Base of all records: frozen, unknown keys refused."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
 
 class WarningRecord(Record):
     """One reason why a figure, or all figures of a run, may be unreliable."""
@@ -110,197 +105,6 @@ class WarningRecord(Record):
     @classmethod
     def _from_text(cls, data: Any) -> Any:
         return {"code": "other", "text": data} if isinstance(data, str) else data
-
-
-class WeightsRecord(Record):
-    """The weights of a model: kind, name (enum, file name or seed) and the SHA-256 of their file or state."""
-
-    kind: WeightsKind
-    name: Text
-    sha256: Text
-
-    @property
-    def warning(self) -> str:
-        """Suffix of the model's name in tables if the weights are random, else an empty string."""
-        return " (random weights)" if self.kind == "random" else ""
-
-
-class LabelsRef(Record):
-    """Which label set an item has; `RunRecord.labels` has its classes."""
-
-    name: Text
-    classes: PositiveCount
-    sha256: Text
-    """`segcore.core.labels.LabelSet.digest`: of what figures depend on."""
-
-    @classmethod
-    def of(cls, labels: LabelSet) -> Self:
-        """Return the reference to a label set."""
-        return cls(name=labels.name, classes=len(labels), sha256=labels.digest)
-
-    def __str__(self) -> str:
-        """Return for example ``voc (21 classes, sha256 c602f59c0b5e)``."""
-        return f"{self.name} ({self.classes} classes, sha256 {self.sha256[:12]})"
-
-
-class LabelsRecord(Record):
-    """A label set: see `segcore.core.labels.LabelSet`."""
-
-    name: Text
-    names: tuple[Text, ...]
-    colors: tuple[Annotated[str, Field(pattern=r"^#[0-9a-f]{6}$")], ...]
-    """``#rrggbb`` of each class."""
-    background: Count | None = None
-    ignore: Count | None = None
-
-    @classmethod
-    def of(cls, labels: LabelSet) -> Self:
-        """Return the record of a label set."""
-        colors = tuple("#{:02x}{:02x}{:02x}".format(*color) for color in labels.colors)
-        kept = {"background": labels.background, "ignore": labels.ignore}
-        return cls(name=labels.name, names=labels.names, colors=colors, **kept)
-
-    @cached_property
-    def labels(self) -> LabelSet:
-        """The label set, without aliases."""
-        colors = tuple((*bytes.fromhex(color[1:]),) for color in self.colors)
-        return LabelSet(self.name, self.names, colors, {}, self.background, self.ignore)
-
-    @model_validator(mode="after")
-    def _consistent(self) -> Self:
-        try:
-            _ = self.labels
-        except UsageError as error:
-            raise PydanticCustomError("labels", "{problem}", {"problem": str(error)}) from None
-        return self
-
-
-class ModelFileRecord(Record):
-    """The model file behind a model, or the file that describes itself."""
-
-    file: Text
-    """Its name."""
-    sha256: Text
-    """Of what it says, however it is written: source, labels, input and output."""
-    source: Text
-    """Kind of the source, such as ``onnx``."""
-    assumptions: tuple[Text, ...] = ()
-    """What nobody has said of the model and was assumed."""
-
-
-class CheckRecord(Record):
-    """Result of one expectation of a case."""
-
-    name: Text
-    """For example ``dominant`` or ``fraction of cat``."""
-    wanted: Text
-    found: Text
-    passed: bool
-    least: Number | None = None
-    """Lower bound of what is wanted, if it is a number."""
-    most: Number | None = None
-    """Upper bound."""
-
-    def loosens(self, before: CheckRecord) -> bool:
-        """Return whether more passes here than before; also if that cannot be told, because no bounds are known."""
-        if self.wanted == before.wanted:
-            return False
-        if {before.least, before.most} == {None} or {self.least, self.most} == {None}:
-            return True
-        lower = before.least is not None and (self.least is None or self.least < before.least)
-        return lower or (before.most is not None and (self.most is None or self.most > before.most))
-
-
-class AccuracyRecord(Record):
-    """Prediction of a model for one photo, and how it meets the expectations.
-
-    Fractions are shares of all pixels at the photo's own resolution (0 to 1). IoUs need a ground-truth mask.
-    Paths are relative to the directory of the run file.
-    """
-
-    dominant: Text
-    fractions: dict[Text, Share]
-    checks: tuple[CheckRecord, ...] = ()
-    iou: dict[Text, Share] | None = None
-    miou: Share | None = None
-    pixel_accuracy: Share | None = None
-    metric: Text | None = None
-    """Name of the convention behind the three numbers above; different names are not comparable."""
-    class_map: Text | None = None
-    """Indexed PNG of the class map at the photo's resolution."""
-    margin_map: Text | None = None
-    """Greyscale PNG of the top-1 minus top-2 logit margin at model scale; see `MARGIN_PNG_STEP`."""
-    photo: Text | None = None
-    """JPEG of the photo, for reports."""
-    overlay: Text | None = None
-
-    @property
-    def scores(self) -> dict[str, float]:
-        """Scores by the names that reports use: ``mIoU``, ``pixel accuracy``, ``IoU cat``."""
-        named = {"mIoU": self.miou, "pixel accuracy": self.pixel_accuracy}
-        named |= {f"IoU {name}": value for name, value in (self.iou or {}).items()}
-        return {name: value for name, value in named.items() if value is not None}
-
-    @property
-    def passed(self) -> bool:
-        """Whether every expectation holds."""
-        return all(check.passed for check in self.checks)
-
-
-MARGIN_PNG_STEP = 1 / 32
-"""Logits per grey level of a stored margin map; 255 means 255 * step or more."""
-
-
-class WorstRecord(Record):
-    """One of the images with the lowest scores."""
-
-    name: Text
-    miou: Share
-    picture: Text | None = None
-    """JPEG of photo, mask and prediction side by side; relative to the directory of the run file."""
-
-
-class DatasetRecord(Record):
-    """Accuracy over a dataset under one protocol, in addition to its `AccuracyRecord`.
-
-    All figures are shares (0 to 1), by name: ``miou``, ``dice``, ``iou cat`` and so on
-    (`segcore.core.scores.score_names`); undefined figures (a class in neither masks nor predictions) are omitted.
-    """
-
-    name: Text
-    """For example ``voc-val``."""
-    sha256: Text
-    """Of the names of the requested images, in order."""
-    label_map: dict[Text, Text] = {}
-    """What the dataset's classes count as: a class of the model or ``ignore``, by name, if a file says so."""
-    images: Count
-    """Number of scored images."""
-    failed: dict[Text, Text] = {}
-    """Reason by name of the images that could not be scored."""
-    protocol: Text
-    scores: dict[Text, Share]
-    intervals: dict[Text, tuple[Share, Share]]
-    """95 % confidence intervals by bootstrap over images, of every score."""
-    published: dict[Text, Share] = {}
-    """Scores that the publisher of the weights reports for the same dataset and protocol."""
-    matrix: tuple[tuple[Count, ...], ...] | None = None
-    """Pixels by target class and predicted class; None if the scores are means over images,
-    and for more than 256 classes."""
-    counts: dict[Text, dict[Text, ClassPixels]] = {}
-    """Pixels of each scored image, by its name and by class, from which two runs are compared image by image; none in
-    older runs, and with more than `MAX_COUNTED` images."""
-    worst: tuple[WorstRecord, ...] = ()
-
-    @property
-    def per_image(self) -> bool:
-        """Whether the scores are means over images, rather than of all pixels together."""
-        return self.protocol == "per-image"
-
-    @model_validator(mode="after")
-    def _every_score_has_an_interval(self) -> Self:
-        if without := [name for name in self.scores if name not in self.intervals]:
-            raise PydanticCustomError("interval", "no interval for the score {name}", {"name": without[0]})
-        return self
 
 
 class EnergyRecord(Record):
@@ -471,55 +275,6 @@ def item_id(kind: Kind, fields: Mapping[str, Any]) -> str:
 def thread_words(info: BenchmarkRecord) -> str:
     """Return for example ``2 threads`` for an item in a sweep over threads, else an empty string."""
     return f"{info.threads} thread{'s' * (info.threads > 1)}" if info.threads else ""
-
-
-class GpuRecord(Record):
-    """One accelerator: its name, driver and memory in bytes."""
-
-    name: Text
-    driver: Text
-    memory_bytes: Count | None = None
-
-
-class MachineRecord(Record):
-    """What determines the speed of a machine; the speeds of two runs are comparable only if all fields are equal."""
-
-    cpu: Text
-    cores_physical: PositiveCount | None
-    cores_usable: PositiveCount
-    """Logical processors that this process may run on (affinity)."""
-    cgroup_cpus: Positive | None
-    """CPU quota of the control group in processors, None if unlimited."""
-    instruction_sets: tuple[Text, ...]
-    memory_bytes: Count
-    system: Text
-    """Operating system and architecture, without patch levels."""
-    gpus: tuple[GpuRecord, ...] = ()
-    python: Text
-    torch: Text
-    torch_build: Text
-    """BLAS, oneDNN, OpenMP and CPU capability of torch's build."""
-    intra_op_threads: PositiveCount
-    inter_op_threads: PositiveCount
-    thread_settings: dict[Text, Text] = {}
-    """Environment variables that set thread counts, if they are set."""
-
-
-class CalibrationRecord(Record):
-    """Peak rates of a device, measured in the same session (medians of repeated rounds)."""
-
-    device: Device
-    matmul_gmacs_per_s: Positive
-    conv_gmacs_per_s: Positive
-    copy_gbytes_per_s: Positive
-
-
-class GitRecord(Record):
-    """Commit that was measured."""
-
-    commit: Text
-    branch: Text | None
-    dirty: bool
 
 
 class OutcomeRecord(Record):

@@ -1,0 +1,132 @@
+"""What a run file says of accuracy: of a photo with its expectations, and of a dataset."""
+
+from __future__ import annotations
+
+from typing import Annotated, Self
+
+from pydantic import Field, model_validator
+from pydantic_core import PydanticCustomError
+
+from segcore.core.record_fields import Count, Number, Record, Share, Text
+
+Pixels = Annotated[int, Field(ge=0, le=10**10)]
+"""Of one image; sums over images fit into 64 bits."""
+ClassPixels = tuple[Pixels, Pixels, Pixels, Pixels, Pixels, Pixels]
+"""Of one class in one image: pixels that are right, in the mask and predicted, and the same of bands along contours."""
+MAX_COUNTED = 50_000
+"""Most images whose counts are kept in a run file."""
+
+
+class CheckRecord(Record):
+    """Result of one expectation of a case."""
+
+    name: Text
+    """For example ``dominant`` or ``fraction of cat``."""
+    wanted: Text
+    found: Text
+    passed: bool
+    least: Number | None = None
+    """Lower bound of what is wanted, if it is a number."""
+    most: Number | None = None
+    """Upper bound."""
+
+    def loosens(self, before: CheckRecord) -> bool:
+        """Return whether more passes here than before; also if that cannot be told, because no bounds are known."""
+        if self.wanted == before.wanted:
+            return False
+        if {before.least, before.most} == {None} or {self.least, self.most} == {None}:
+            return True
+        lower = before.least is not None and (self.least is None or self.least < before.least)
+        return lower or (before.most is not None and (self.most is None or self.most > before.most))
+
+
+class AccuracyRecord(Record):
+    """Prediction of a model for one photo, and how it meets the expectations.
+
+    Fractions are shares of all pixels at the photo's own resolution (0 to 1). IoUs need a ground-truth mask.
+    Paths are relative to the directory of the run file.
+    """
+
+    dominant: Text
+    fractions: dict[Text, Share]
+    checks: tuple[CheckRecord, ...] = ()
+    iou: dict[Text, Share] | None = None
+    miou: Share | None = None
+    pixel_accuracy: Share | None = None
+    metric: Text | None = None
+    """Name of the convention behind the three numbers above; different names are not comparable."""
+    class_map: Text | None = None
+    """Indexed PNG of the class map at the photo's resolution."""
+    margin_map: Text | None = None
+    """Greyscale PNG of the top-1 minus top-2 logit margin at model scale; see `MARGIN_PNG_STEP`."""
+    photo: Text | None = None
+    """JPEG of the photo, for reports."""
+    overlay: Text | None = None
+
+    @property
+    def scores(self) -> dict[str, float]:
+        """Scores by the names that reports use: ``mIoU``, ``pixel accuracy``, ``IoU cat``."""
+        named = {"mIoU": self.miou, "pixel accuracy": self.pixel_accuracy}
+        named |= {f"IoU {name}": value for name, value in (self.iou or {}).items()}
+        return {name: value for name, value in named.items() if value is not None}
+
+    @property
+    def passed(self) -> bool:
+        """Whether every expectation holds."""
+        return all(check.passed for check in self.checks)
+
+
+MARGIN_PNG_STEP = 1 / 32
+"""Logits per grey level of a stored margin map; 255 means 255 * step or more."""
+
+
+class WorstRecord(Record):
+    """One of the images with the lowest scores."""
+
+    name: Text
+    miou: Share
+    picture: Text | None = None
+    """JPEG of photo, mask and prediction side by side; relative to the directory of the run file."""
+
+
+class DatasetRecord(Record):
+    """Accuracy over a dataset under one protocol, in addition to its `AccuracyRecord`.
+
+    All figures are shares (0 to 1), by name: ``miou``, ``dice``, ``iou cat`` and so on
+    (`segcore.core.scores.score_names`); undefined figures (a class in neither masks nor predictions) are omitted.
+    """
+
+    name: Text
+    """For example ``voc-val``."""
+    sha256: Text
+    """Of the names of the requested images, in order."""
+    label_map: dict[Text, Text] = {}
+    """What the dataset's classes count as: a class of the model or ``ignore``, by name, if a file says so."""
+    images: Count
+    """Number of scored images."""
+    failed: dict[Text, Text] = {}
+    """Reason by name of the images that could not be scored."""
+    protocol: Text
+    scores: dict[Text, Share]
+    intervals: dict[Text, tuple[Share, Share]]
+    """95 % confidence intervals by bootstrap over images, of every score."""
+    published: dict[Text, Share] = {}
+    """Scores that the publisher of the weights reports for the same dataset and protocol."""
+    matrix: tuple[tuple[Count, ...], ...] | None = None
+    """Pixels by target class and predicted class; None if the scores are means over images,
+    and for more than 256 classes."""
+    counts: dict[Text, dict[Text, ClassPixels]] = {}
+    """Pixels of each scored image, by its name and by class, from which two runs are compared image by image; none in
+    older runs, and with more than `MAX_COUNTED` images."""
+    worst: tuple[WorstRecord, ...] = ()
+
+    @property
+    def per_image(self) -> bool:
+        """Whether the scores are means over images, rather than of all pixels together."""
+        return self.protocol == "per-image"
+
+    @model_validator(mode="after")
+    def _every_score_has_an_interval(self) -> Self:
+        if without := [name for name in self.scores if name not in self.intervals]:
+            raise PydanticCustomError("interval", "no interval for the score {name}", {"name": without[0]})
+        return self
