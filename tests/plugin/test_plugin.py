@@ -369,7 +369,7 @@ def test_other_suites_notice_nothing(pytester: pytest.Pytester) -> None:
             benchmark(sum, [1, 2])
         """
     )
-    done = pytester.runpytest_subprocess("-p", "no:cacheprovider", "-p", "no:hypothesispytest")
+    done = pytester.runpytest_subprocess(*QUICK[2:], "-p", "no:hypothesispytest")
     done.assert_outcomes(passed=2)
     assert "segcore:" not in done.stdout.str()
     left = {path.name for path in pytester.path.iterdir() if not path.name.startswith("runpytest")}
