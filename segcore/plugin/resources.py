@@ -13,11 +13,13 @@ import torch
 from segcore.core.errors import DatasetError, DownloadError, ImageError, NotInstalledError, SegcoreError
 from segcore.core.image_files import load_indexed_png
 from segcore.core.labels import LabelSet
-from segcore.core.model_spec import ModelSpec
+from segcore.core.model_spec import OWN_RUNTIMES, ModelSpec
 from segcore.inference import models
+from segcore.inference.devices import Device
 from segcore.inference.models.named import built_in, find_model, labels_of, weights_of
 from segcore.inference.pipeline import Segmenter
 from segcore.inference.preprocess import CALIBRATION_PHOTOS, Photo
+from segcore.inference.runtimes import why_not
 from segcore.inputs.cases import Case, reason_against, resolve_image, resolve_mask
 from segcore.inputs.datasets.label_map import by_name
 from segcore.inputs.download import FetchSettings
@@ -50,6 +52,8 @@ class Resources:
         """Return why an item cannot run and what to do about it, or None."""
         if item.case.skip_reason:
             return SegcoreError(item.case.skip_reason)
+        if reason := _why_not_there(item):
+            return SegcoreError(f"{item.model} does not run on {item.device}: {reason}")
         if item.model not in self._weights:
             self._weights[item.model] = self._choose_weights(item)
         if item.kind == "accuracy" and item.model in self.random_models:
@@ -158,6 +162,15 @@ class Resources:
 
 TYPICAL_MODEL = "deeplabv3_mobilenet_v3_large"
 """Its cost is the forecast for models of files, whose own is not known before they are loaded."""
+
+
+def _why_not_there(item: PlanItem) -> str | None:
+    """Return why a file or program, which has a runtime of its own, does not run on this device, but on the CPU."""
+    kind = item.spec.source.kind if item.spec else "module"
+    if item.device == "cpu" or item.runtime != OWN_RUNTIMES.get(kind):
+        return None
+    on_cpu, there = (why_not(item.runtime, Device(name), item.precision, kind) for name in ("cpu", item.device))
+    return there if on_cpu is None else None
 
 
 @cache

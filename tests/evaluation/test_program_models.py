@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,8 +19,12 @@ from segcore.evaluation.parity import masks_parity
 from segcore.inference.models import load
 from segcore.inference.pipeline import StageTimer
 from segcore.inference.result import SegmentationResult
+from segcore.inputs.cases import Case
 from segcore.inputs.datasets import open_dataset
+from segcore.inputs.download import FetchSettings
 from segcore.inputs.model_files import read_model_file
+from segcore.plugin.plan import PlanItem
+from segcore.plugin.resources import Resources
 
 if os.name != "posix":
     pytest.skip("programs as models need process groups", allow_module_level=True)
@@ -97,6 +102,18 @@ def test_what_a_program_cannot_be(tmp_path: Path) -> None:
         load(spec, "random")
     with pytest.raises(ProgramError, match="wrote a mask of 15x20 pixels for a photo of 30x20"):
         model(tmp_path, "wrong-size")(noise(0))
+
+
+def test_items_on_devices_that_a_program_does_not_run_on_are_skipped(tmp_path: Path) -> None:
+    model(tmp_path)
+    image = tmp_path / "a.png"
+    Image.fromarray(noise(0)).save(image)
+    case = Case.model_validate({"name": "a", "image": {"path": "a.png"}, "source_file": tmp_path / "a.yaml"})
+    item = PlanItem("latency", case, "shipped", "program", "fp32", "cpu", 32, 1, "auto")
+    item = replace(item, spec=read_model_file(tmp_path / "shipped.yaml"))
+    resources = Resources(FetchSettings(tmp_path / "cache"))
+    assert resources.why_not(item) is None
+    assert "does not run on cuda: a program decides" in str(resources.why_not(replace(item, device="cuda")))
 
 
 def result_of(classes: np.ndarray, margins: np.ndarray | None, labels: LabelSet) -> SegmentationResult:
