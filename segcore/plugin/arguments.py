@@ -9,7 +9,7 @@ from collections.abc import Generator
 from itertools import zip_longest
 
 import pytest
-from pytest_benchmark.utils import parse_save
+from pytest_benchmark.utils import SecondsDecimal, parse_save, parse_seconds
 
 ALIASES = {"--cases": "--segcore-cases", "--offline": "--segcore-offline"}
 """Our option by its alias. Aliases are not declared to pytest, so that another plugin or conftest can declare them."""
@@ -20,6 +20,10 @@ NAMELESS = False
 
 class DefaultRounds(int):
     """The default of ``--benchmark-min-rounds``: a value of the user is a plain int."""
+
+
+class DefaultSeconds(SecondsDecimal):
+    """The default of ``--benchmark-max-time``."""
 
 
 class ArgumentHooks:
@@ -44,6 +48,7 @@ class ArgumentHooks:
         default = vars(early_config.option)  # arguments are parsed into it later
         if "benchmark_min_rounds" in default:
             default["benchmark_min_rounds"] = DefaultRounds(default["benchmark_min_rounds"])
+            default["benchmark_max_time"] = DefaultSeconds(parse_seconds(default["benchmark_max_time"]))
         args[:], typed = separate_paths(args), list(args)
         if args != typed:  # initial conftest files are looked for in the paths
             early_config.known_args_namespace.file_or_dir = self._parser.parse_known_args(args).file_or_dir

@@ -149,6 +149,8 @@ class SpeedItem(BenchItem):
         self._rounds_free = isinstance(self.benchmark._min_rounds, DefaultRounds)
         if self._rounds_free:
             self.benchmark._min_rounds = math.ceil(rounds_needed(0.5) / self.session.processes)
+        if self.benchmark._max_time == float(self.session.config.option.benchmark_max_time):  # not set by a marker
+            self.benchmark._max_time *= self.session.time_share
         if not self.benchmark.disabled:
             self.benchmark._timer = self.session.round_timer(self.benchmark._timer, self._before_round)
 

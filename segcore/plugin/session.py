@@ -36,7 +36,7 @@ from segcore.measurement.energy import EnergyCounter, open_counter
 from segcore.measurement.machine import fingerprint, git_commit, package_versions
 from segcore.measurement.neighbours import Neighbours
 from segcore.measurement.reference import ReferenceTask
-from segcore.plugin.arguments import DefaultRounds
+from segcore.plugin.arguments import DefaultRounds, DefaultSeconds
 from segcore.plugin.options import Choices
 from segcore.plugin.plan import PlanItem, estimate_seconds
 from segcore.plugin.resources import Resources, gmacs_per_pixel
@@ -158,7 +158,13 @@ class BenchSession:
         option = self.config.option
         rounds = option.benchmark_min_rounds
         rounds = math.ceil(rounds_needed(0.5) / self.processes) if isinstance(rounds, DefaultRounds) else rounds
-        return estimate_seconds(item.kind, call_s, rounds, float(option.benchmark_max_time))
+        return estimate_seconds(item.kind, call_s, rounds, float(option.benchmark_max_time) * self.time_share)
+
+    @property
+    def time_share(self) -> float:
+        """Share of pytest-benchmark's default time for an item that each process takes: 1 s in one, 2 s in several."""
+        free = isinstance(self.config.option.benchmark_max_time, DefaultSeconds)
+        return min(1.0, 2 / self.processes) if free else 1.0
 
     def energy_counter(self, device: str) -> EnergyCounter | None:
         """Return the energy counter of a device, None if there is none that can be read."""
