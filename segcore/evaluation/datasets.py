@@ -25,8 +25,6 @@ from segcore.inputs.datasets import Dataset, fit
 Engine = Callable[[ScoringTask, Sequence[Sequence[int]]], Generator[ImageScore, None, None]]
 """Scores the pairs in chunks of indices, each once, in any order."""
 
-MOST_CLASSES = 4096
-"""Of a dataset's scores: the sums for the confidence intervals take 48 kB for each class."""
 _PUBLISHED = ("coco-val", 5000, "torchvision-references")
 """Dataset, number of images and protocol of torchvision's published figures ("COCO-val2017-VOC-labels")."""
 
@@ -120,18 +118,14 @@ def evaluate(
             order (`Dataset.shuffled`), and the result is of those that were.
 
     Raises:
-        UsageError: a protocol is unknown, or requires another size; there are too many classes; or the dataset has
-            classes that are not the model's, and nothing says what they count as.
+        UsageError: a protocol is unknown, or requires another size; or the dataset has classes that are not the
+            model's, and nothing says what they count as.
         RecordError: the journal cannot be used.
         OutputError: the journal cannot be written.
     """
     start = time.perf_counter()
     chosen = choose(protocols, segmenter.size)
     labels = segmenter.labels
-    if len(labels) > MOST_CLASSES:
-        raise UsageError(
-            f"datasets are scored with at most {MOST_CLASSES:,} classes, {labels.name} has {len(labels):,}: merge some"
-        )
     dataset = fit(dataset, labels)
     scales = tuple(dict.fromkeys(protocol.scale for protocol in chosen))
     task = ScoringTask(dataset.shuffled() if enough else dataset, scales, options.batch, options.workers)

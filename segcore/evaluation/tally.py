@@ -23,6 +23,7 @@ from segcore.evaluation.scoring import Counts, ImageScore, count_cells, split_co
 
 REPLICATES = 1000
 CONFIDENCE = 0.95
+_LEAST_ROWS = 64
 _ONE = 1 << 40
 """Scores of single images are summed as integers in units of 2**-40, so that their sum does not depend on the order."""
 
@@ -37,7 +38,9 @@ class Sums:
         self._figures = len(score_names(labels.names))
         cells = 2 * self._figures if protocol.per_image else 2 * 3 * len(labels)
         self._total = np.zeros(cells, dtype=np.int64)
-        self._replicates = np.zeros((cells, REPLICATES), dtype=np.int64)
+        self._rows = np.full(cells, -1)
+        """Row of each cell in the replicates, -1 for those that no image has had: many, if there are many classes."""
+        self._replicates = np.zeros((0, REPLICATES), dtype=np.int64)
         self._counts = np.zeros(count_cells(labels), dtype=np.int64)
 
     def add(self, counts: Counts, weights: npt.NDArray[np.int64]) -> None:
@@ -50,7 +53,19 @@ class Sums:
             row = np.concatenate([totals.ravel(), boundary.ravel()])
         cells = np.flatnonzero(row)  # an image has a few of the classes
         self._total[cells] += row[cells]
-        self._replicates[cells] += row[cells, None] * weights
+        rows = self._rows_of(cells)
+        self._replicates[rows] += row[cells, None] * weights
+
+    def _rows_of(self, cells: npt.NDArray[np.intp]) -> npt.NDArray[np.intp]:
+        """Return the rows of cells in the replicates, which are made if necessary."""
+        new = cells[self._rows[cells] < 0]
+        if new.size:
+            used = int(self._rows.max()) + 1
+            self._rows[new] = np.arange(used, used + new.size)
+            if used + new.size > len(self._replicates):
+                more = max(used, new.size, _LEAST_ROWS)
+                self._replicates = np.pad(self._replicates, ((0, more), (0, 0)))
+        return self._rows[cells]
 
     def scores(self) -> Floats:
         """Return the current figures, float64 (n + 6,), in the order of `score_names`."""
@@ -58,12 +73,36 @@ class Sums:
 
     def intervals(self) -> Floats:
         """Return the lower and upper ends of the percentile intervals, float64 (2, n + 6); NaN where undefined."""
-        replicates = self._scores(self._replicates.T)
+        classes = np.arange(len(self._labels))
+        if len(classes) > MATRIX_CLASSES:  # of so many, most are in no image
+            classes = classes[self._seen()]
+        rows = self._rows[self._cells_of(classes)]
+        sums = np.zeros((len(rows), REPLICATES), dtype=np.int64)
+        sums[rows >= 0] = self._replicates[rows[rows >= 0]]
+        replicates, figures = self._scores(sums.T), self._columns_of(classes)
         ends = np.full((2, self._figures), np.nan)
         known = ~np.isnan(replicates).all(axis=0)
         tail = 100 * (1 - CONFIDENCE) / 2
-        ends[:, known] = np.nanpercentile(replicates[:, known], [tail, 100 - tail], axis=0)
+        ends[:, figures[known]] = np.nanpercentile(replicates[:, known], [tail, 100 - tail], axis=0)
         return ends
+
+    def _seen(self) -> npt.NDArray[np.bool_]:
+        """Return which classes are in an image."""
+        known = self._rows >= 0
+        if self.protocol.per_image:
+            return np.asarray(known.reshape(2, -1)[1, len(MEANS) :])
+        return np.asarray(known.reshape(2, -1, 3).any(axis=(0, 2)))
+
+    def _columns_of(self, classes: npt.NDArray[np.intp]) -> npt.NDArray[np.intp]:
+        """Return the places of the means and of the IoU of some classes among all figures."""
+        return np.concatenate([np.arange(len(MEANS)), len(MEANS) + classes])
+
+    def _cells_of(self, classes: npt.NDArray[np.intp]) -> npt.NDArray[np.intp]:
+        """Return the cells that the means and the IoU of some classes are computed from."""
+        cells = np.arange(len(self._total))
+        if self.protocol.per_image:
+            return cells.reshape(2, -1)[:, self._columns_of(classes)].ravel()
+        return cells.reshape(2, -1, 3)[:, classes].ravel()
 
     def matrix(self) -> tuple[tuple[int, ...], ...] | None:
         """Return the confusion matrix as rows of integers; None for means over images, and for too many classes."""
@@ -73,9 +112,9 @@ class Sums:
 
     def _scores(self, rows: npt.NDArray[np.int64]) -> Floats:
         if not self.protocol.per_image:
-            parts = rows.reshape(*rows.shape[:-1], 2, len(self._labels), 3)
+            parts = rows.reshape(*rows.shape[:-1], 2, -1, 3)
             return class_scores(parts[..., 0, :, :], parts[..., 1, :, :])
-        sums, images = rows[..., : self._figures], rows[..., self._figures :]
+        sums, images = np.split(rows, 2, axis=-1)
         return np.where(images > 0, sums / np.maximum(images, 1) / _ONE, np.nan)
 
 

@@ -27,7 +27,7 @@ from segcore.core.labels import VOC, ClassMap, LabelSet, numbered
 from segcore.core.records import DatasetRecord
 from segcore.core.scores import MEANS, class_scores, score_names
 from segcore.evaluation.datasets import Evaluation, ScoringOptions, evaluate, published_figures
-from segcore.evaluation.metrics import class_totals, confusion_matrix, mean_iou, scores
+from segcore.evaluation.metrics import boundary_counts, class_totals, confusion_matrix, mean_iou, scores
 from segcore.evaluation.protocols import PROTOCOLS, choose
 from segcore.evaluation.scoring import ImageScore, ScoringTask, score_chunks, score_pair, split_counts
 from segcore.evaluation.tally import REPLICATES, Tally
@@ -578,11 +578,23 @@ def test_a_dataset_with_other_classes(tmp_path: Path, count: int) -> None:
     assert set(first.fractions) <= set(labels.names)
 
 
-def test_too_many_classes_for_intervals_are_refused(voc: Dataset) -> None:
-    many = Recorder()
-    many.labels = numbered(4097)
-    with pytest.raises(UsageError, match="at most 4,096 classes, numbered-4097 has 4,097"):
-        evaluate(many, voc)
+def test_intervals_do_not_depend_on_how_many_classes_there_are() -> None:
+    """Classes that no image has take neither memory nor part."""
+    few, many = numbered(4), numbered(65_535)
+    rng = np.random.default_rng(1)
+    tallies = [Tally(choose(BOTH, 1), 0, labels) for labels in (few, many)]
+    for number in range(12):
+        target, seen = (rng.integers(0, 3, (8, 9)).astype(np.uint16) for _ in range(2))
+        for labels, tally in zip((few, many), tallies, strict=True):
+            parts = class_totals(target, seen, labels), boundary_counts(target, seen, labels)
+            first = confusion_matrix(target, seen, labels) if labels is few else parts[0]
+            counts = np.concatenate([first.ravel(), parts[1].ravel()])
+            tally.add(ImageScore(f"{number}", {"photo": counts}))
+    for sums in zip(*(tally.sums for tally in tallies), strict=True):
+        one, other = (each.intervals()[:, : len(MEANS) + 4] for each in sums)
+        np.testing.assert_allclose(other, one, rtol=1e-12)
+        assert np.isnan(one[:, -1]).all()
+        assert sums[1].matrix() is None
 
 
 def test_a_journal_of_other_classes_is_not_resumed(voc: Dataset, tmp_path: Path) -> None:
