@@ -23,8 +23,10 @@ from segcore.inputs.model_files import (
     read_model_file,
     spec_of_path,
 )
+from segcore.inputs.model_files.model import KINDS, InputEntry, LabelsEntry, ModelEntry, OutputEntry
 
-SCHEMA = Path(__file__).parents[2] / "examples" / "models" / "model.schema.json"
+ROOT = Path(__file__).parents[2]
+SCHEMA = ROOT / "examples" / "models" / "model.schema.json"
 
 FULL = """
 name: roadnet
@@ -284,3 +286,26 @@ def test_the_schema_refuses_what_is_refused(tmp_path: Path, text: str) -> None:
     assert check_model_file(write(tmp_path, text))[0] is None
     with pytest.raises(jsonschema.ValidationError):
         jsonschema.validate(YAML(typ="safe").load(text), json_schema())
+
+
+DOCUMENTED = re.findall(r"^```yaml\n(.*?)^```", (ROOT / "docs" / "models.md").read_text(encoding="utf-8"), re.M | re.S)
+
+
+@pytest.mark.parametrize("text", DOCUMENTED)
+def test_the_documentation_is_valid(tmp_path: Path, text: str) -> None:
+    spec, problems = check_model_file(write(tmp_path, text))
+    assert spec is not None, problems
+    jsonschema.validate(YAML(typ="safe").load(text), json_schema())
+
+
+def test_every_key_and_source_is_documented() -> None:
+    page = (ROOT / "docs" / "models.md").read_text(encoding="utf-8")
+    keys = [
+        *KINDS,
+        *InputEntry.model_fields,
+        *OutputEntry.model_fields,
+        *LabelsEntry.model_fields,
+        *ModelEntry.model_fields,
+    ]
+    elsewhere = {"set", "file", "reference"}  # forms without the key; docs/programs.md
+    assert [key for key in keys if f"{key}:" not in page and f"`{key}`" not in page and key not in elsewhere] == []
