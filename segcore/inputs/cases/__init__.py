@@ -6,6 +6,7 @@ share. Every problem of every file is reported at once.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -102,7 +103,7 @@ def check_cases(path: Path, labels_of: LabelsOf = only_voc) -> tuple[tuple[Case,
         for node in _case_nodes(file, problems):
             problems += _name_taken(node, file, lines)
             settings = defaults[file.parent][0]
-            labels = tuple(dict.fromkeys(labels_of(_listed_models(node, settings))))
+            labels = tuple(dict.fromkeys(labels_of(_listed_models(node, settings, file))))
             entry = _validate(CaseEntry, node, file, problems, labels)
             if entry is not None:
                 problems += dict.fromkeys(_contradictions(node, file, labels)) if len(labels) > 1 else ()
@@ -175,10 +176,10 @@ def _validate(
         return None
 
 
-def _listed_models(node: Located, defaults: CaseSettings) -> tuple[str, ...]:
+def _listed_models(node: Located, defaults: CaseSettings, file: Path) -> tuple[str, ...]:
     """Return the models of a case, which may be invalid."""
     models = node.value.get("models") if isinstance(node.value, dict) else None
-    return tuple(map(str, models)) if isinstance(models, list) else defaults.models
+    return tuple(_model(str(name), file) for name in (models if isinstance(models, list) else defaults.models))
 
 
 def _contradictions(node: Located, file: Path, labels: tuple[LabelSet, ...]) -> Iterator[Problem]:
@@ -211,7 +212,14 @@ def _name_taken(node: Located, file: Path, lines: dict[str, str]) -> Iterator[Pr
 def _with_defaults(entry: CaseEntry, defaults: CaseSettings, file: Path, line: int) -> Case:
     shared = {name: getattr(defaults, name) for name in {"models", "sizes"} - entry.model_fields_set}
     own = {"limits": (*defaults.limits, *entry.limits), "source_file": file.absolute(), "line": line}
-    return Case.model_validate({**dict(entry), **shared, **own})
+    case = {**dict(entry), **shared, **own}
+    return Case.model_validate(case | {"models": tuple(_model(name, file) for name in case["models"])})
+
+
+def _model(name: str, file: Path) -> str:
+    """Return a model's name, or its path if it is one, relative to the file that names it."""
+    is_path = "/" in name or name.endswith(SUFFIXES)
+    return os.path.normpath(file.absolute().parent / name) if is_path else name
 
 
 def _idle_rules(rules: Iterable[LimitRule], tags: Collection[str], node: Located, file: Path) -> Iterator[Problem]:

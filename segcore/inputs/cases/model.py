@@ -37,12 +37,14 @@ MIN_SIZE, MAX_SIZE = 32, 4096
 
 SLUG = r"^[a-z0-9][a-z0-9_-]{0,63}$"
 IDENTIFIER = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$"
+MODEL = r"^[A-Za-z0-9./][A-Za-z0-9_./-]{0,199}$"
 SHA256 = r"^[0-9a-fA-F]{64}$"
 RESOURCE = r"^[a-z0-9_]+:[A-Za-z0-9_.-]+$"
 DEVICE = r"^(cpu|mps|cuda(:[0-9]{1,3})?)$"
 PATTERNS = {
     SLUG: "1 to 64 lower-case letters, digits, - and _",
     IDENTIFIER: "1 to 64 letters, digits, _, . and -",
+    MODEL: "the name of a model, or the path of a model file",
     SHA256: "64 hexadecimal digits",
     RESOURCE: "PACKAGE:FILE, such as skimage:chelsea.png",
     DEVICE: "cpu, mps, cuda or cuda:INDEX",
@@ -140,6 +142,7 @@ def _inner_path(path: str) -> str:
 Text = Annotated[str, Strict(), Field(min_length=1, max_length=1000)]
 Slug = Annotated[str, Strict(), Field(pattern=SLUG)]
 Identifier = Annotated[str, Strict(), Field(pattern=IDENTIFIER)]
+ModelName = Annotated[str, Strict(), Field(pattern=MODEL)]
 Size = Annotated[int, Strict(), Field(ge=MIN_SIZE, le=MAX_SIZE)]
 Share = Annotated[float, Strict(), Field(ge=0, le=1)]
 # Named, so that the JSON Schema has the list once.
@@ -327,8 +330,8 @@ class LimitRule(Limits, CaseModel):
 class CaseSettings(CaseModel):
     """How to run and judge a case, or in `defaults.yaml` all cases of the directory."""
 
-    models: Annotated[tuple[Identifier, ...], Field(min_length=1)] = DEFAULT_MODELS
-    """Models to run, as listed by `segcore models`."""
+    models: Annotated[tuple[ModelName, ...], Field(min_length=1)] = DEFAULT_MODELS
+    """Models to run: names that `segcore models` lists, or paths of model files, relative to this file."""
     sizes: Annotated[tuple[Size, ...], Field(min_length=1)] = DEFAULT_SIZES
     """Shorter side of the photo at model scale, pixels."""
     limits: OneOrMore[LimitRule] = ()

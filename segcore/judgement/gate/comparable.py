@@ -56,7 +56,7 @@ def _dataset_differences(old: BenchmarkRecord, new: BenchmarkRecord) -> tuple[st
 
 
 def changes(baseline: Run, current: Run, pairs: Mapping[str, tuple[Benchmark, Benchmark]]) -> Iterator[str]:
-    """Yield what the change is about, in words: commit and weights, with the hashes of both.
+    """Yield what the change is about, in words: commit, weights and model files, with the hashes of both.
 
     Args:
         baseline: run of the commit before.
@@ -70,14 +70,32 @@ def changes(baseline: Run, current: Run, pairs: Mapping[str, tuple[Benchmark, Be
     found = (
         f"weights of {after.info.model} were {_weights(before.info)}, are {_weights(after.info)}"
         for before, after in pairs.values()
-        if other_weights(before.info, after.info)
+        if _weights_key(before.info) != _weights_key(after.info)
     )
     yield from dict.fromkeys(found)
+    files = (
+        f"model file of {after.info.model} was {_model_file(before.info)}, is {_model_file(after.info)}"
+        for before, after in pairs.values()
+        if _model_digest(before.info) != _model_digest(after.info)
+    )
+    yield from dict.fromkeys(files)
 
 
 def other_weights(old: BenchmarkRecord, new: BenchmarkRecord) -> bool:
-    """Return whether two records of one item are of different weights."""
-    return (old.weights.kind, old.weights.sha256) != (new.weights.kind, new.weights.sha256)
+    """Return whether two records of one item are of different weights, or of model files that say something else."""
+    return (_weights_key(old), _model_digest(old)) != (_weights_key(new), _model_digest(new))
+
+
+def _weights_key(record: BenchmarkRecord) -> tuple[str, str]:
+    return record.weights.kind, record.weights.sha256
+
+
+def _model_digest(record: BenchmarkRecord) -> str | None:
+    return record.model_file.sha256 if record.model_file else None
+
+
+def _model_file(record: BenchmarkRecord) -> str:
+    return f"{record.model_file.file} (sha256 {record.model_file.sha256[:12]})" if record.model_file else "none"
 
 
 def _weights(record: BenchmarkRecord) -> str:
