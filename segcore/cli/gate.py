@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import shlex
 import sys
 from collections.abc import Sequence
@@ -98,6 +99,12 @@ def gate(
         return
     if turns.requested:
         result = _in_turns(turns, limits.slowdowns[0.5])
+    elif plain := _plain(str(baseline), str(current), storage, limits.over(RUN_LIMITS), process_noise):
+        if settle:
+            raise UsageError(
+                "--settle needs runs of segcore's items; these are pytest-benchmark's own: use --against REV"
+            )
+        result = plain
     else:
         old, new = load_baseline(str(baseline), storage), load_runs(str(current), storage)
         limits = limits.over(RUN_LIMITS)
@@ -106,6 +113,23 @@ def gate(
             result = _settled(result, old, new, limits, turns.budget, accept_changed_limits)
     publish(result, as_json)
     click.get_current_context().exit(result.exit_code)
+
+
+def _plain(
+    baseline: str, current: str, storage: Path, limits: Limits, process_noise: float | None
+) -> GateResult | None:
+    """Return the verdicts on two runs of pytest-benchmark itself; None if one of them is segcore's."""
+    from segcore.judgement.gate.plain import judge_plain
+    from segcore.judgement.statistics import ProcessNoise
+    from segcore.results.plain import load_plain
+    from segcore.results.store import find_run
+
+    paths = [find_run(reference, storage) for reference in (baseline, current)]
+    runs = [load_plain(path) for path in paths if path is not None]
+    known = None if process_noise is None else ProcessNoise(process_noise, math.inf, "as given")
+    if len(runs) < 2 or runs[0] is None or runs[1] is None:
+        return None
+    return judge_plain(runs[0], runs[1], limits, known)
 
 
 def _settled(
