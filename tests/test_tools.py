@@ -52,3 +52,11 @@ def test_pairs_of_runs_show_the_noise_that_they_were_drawn_with() -> None:
 
 def test_few_pairs_bound_the_noise_loosely() -> None:
     assert upper([0.01], 3) > upper([0.01], 20) > upper([0.01], 1000) > 0.01
+
+
+@pytest.mark.slow
+def test_changes_of_a_run_file_are_harmless() -> None:
+    command = [sys.executable, "-m", "tools.hostile_values", "--step", "997"]
+    done = subprocess.run(command, cwd=Path(__file__).parents[1], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.endswith(" 0 wrong\n")

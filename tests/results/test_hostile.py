@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import socket
 import sys
 from collections.abc import Callable
@@ -17,22 +16,22 @@ from segcore.core.errors import RecordError, SegcoreError
 from segcore.core.limits import Limits
 from segcore.core.records import Run
 from segcore.core.text import MAX_TEXT
-from segcore.judgement.compare import compare
 from segcore.judgement.gate.files import judge_runs
-from segcore.judgement.history import history
-from segcore.report import gate
-from segcore.report.comment import render_comment
-from segcore.report.comparison import cells_table, comparison_table, history_table
-from segcore.report.model import build_report
-from segcore.report.table import print_table, terminal_text, to_csv
-from segcore.report.terminal import print_report
 from segcore.results.store import MAX_BYTES, find_runs, journal_path, load_run
 from tests.support.factories import make_run
-from tests.support.hostile import NUMBERS, TEXTS, VALUES, changed, places
+from tests.support.hostile import (
+    CI_COMMAND,
+    NUMBERS,
+    TEXTS,
+    UNPRINTABLE,
+    VALUES,
+    changed,
+    full_document,
+    places,
+    show_everything,
+)
 
 INFO = ("benchmarks", 0, "extra_info", "segcore")
-CI_COMMAND = re.compile(r"^\s*::[\w-]+( [^:\n]*)?::|##\w*\[", re.MULTILINE)
-UNPRINTABLE = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
 @pytest.fixture(scope="module")
@@ -42,33 +41,13 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
 
 @pytest.fixture(scope="module")
 def document(run: Run) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads(run.path.read_bytes())
-    found["benchmarks"] = [found["benchmarks"][n] for n in (0, 4, -1)]
-    found["segcore"]["outcomes"] = found["segcore"]["outcomes"][:1]
-    return found
+    return full_document(json.loads(run.path.read_bytes()))
 
 
 def written(run: Run, document: dict[str, Any]) -> Path:
     path = run.path.with_name("changed.json")
     path.write_text(json.dumps(document))
     return path
-
-
-def show_everything(baseline: Run, run: Run) -> str:
-    """Return what the commands print, in text for terminals and logs."""
-    result = judge_runs([baseline], [run], Limits(), run.path.parent / "none")
-    report = build_report([run], baseline, result)
-    text = terminal_text(lambda console: print_report(report, console), width=80)
-    text += gate.render(result, width=80)
-    comparison = compare([baseline, run])
-    text += terminal_text(lambda console: print_table(comparison_table(comparison), console), width=80)
-    for series in history([baseline, run]):
-        text += terminal_text(lambda console, s=series: print_table(history_table(s), console), width=80)  # type: ignore[misc]
-    render_comment(report)
-    json.dumps(gate.as_json(result), allow_nan=False)
-    for cell in re.split(r"[,\n]", to_csv(cells_table(comparison))):
-        assert not cell.lstrip('" ').startswith(("=", "@"))
-    return text
 
 
 def outcome(baseline: Run, document: dict[str, Any], *, show: bool) -> str:
