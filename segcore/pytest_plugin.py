@@ -17,6 +17,7 @@ from segcore.core.system import explained
 from segcore.plugin.arguments import NAMELESS, ArgumentHooks
 from segcore.plugin.load_options import SCENARIOS
 from segcore.plugin.options import add_options, read_choices
+from segcore.report.escape import plain_text
 
 if TYPE_CHECKING:
     from segcore.core.records import Kind
@@ -136,6 +137,7 @@ def pytest_deselected(items: list[pytest.Item]) -> None:
 def _refuse(config: pytest.Config, items: list[pytest.Item], error: str) -> None:
     """Raise a usage error; a worker of pytest-xdist would crash with it, so it hands the error to its controller."""
     config.stash[_REFUSED] = True
+    error = "\n".join(map(plain_text, error.splitlines()))
     output: dict[str, str] | None = getattr(config, "workeroutput", None)
     if output is None:
         raise pytest.UsageError(error)
@@ -190,7 +192,7 @@ def pytest_collection_finish(session: pytest.Session) -> None:
             with explained():
                 hooks = BenchHooks(config, _collector(config).choices, by_node, baseline, deselected)
         except SegcoreError as error:
-            raise pytest.UsageError(str(error)) from error
+            raise pytest.UsageError(plain_text(str(error))) from error
     config.pluginmanager.register(hooks, HOOKS)
 
 

@@ -17,6 +17,7 @@ from typing import Any
 
 from segcore.core.errors import SegcoreError
 from segcore.core.records import Run
+from segcore.report.escape import plain_text
 from segcore.report.html import write_html
 from segcore.report.model import build_report
 from segcore.results.store import load_run
@@ -40,7 +41,8 @@ def outcome(baseline: Run, path: Path, page: Path | None) -> str:
             write_html(build_report([run], baseline), page)
     except SegcoreError as error:
         line = str(error)
-        return f"refused in several lines: {line!r}" if "\n" in line or UNPRINTABLE.search(line) else "refused"
+        harmless = "\n" not in line and not UNPRINTABLE.search(line) and not CI_COMMAND.search(plain_text(line))
+        return "refused" if harmless else f"refused with {line!r}"
     except Exception:
         return traceback.format_exc()
     return "harmful" if UNPRINTABLE.search(text) or CI_COMMAND.search(text) else "shown"

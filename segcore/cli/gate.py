@@ -245,7 +245,9 @@ def _audit(turns: Turns, limit: float, gates: int, as_json: bool) -> None:
 
 
 def _log(line: str) -> None:
-    click.echo(f"gate: {line}", err=True)
+    from segcore.report.escape import plain_text
+
+    click.echo(plain_text(f"gate: {line}"), err=True)
 
 
 def _bench_args(turns: Turns) -> list[str]:

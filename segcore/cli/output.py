@@ -10,6 +10,7 @@ import click
 from rich.text import Text
 
 from segcore.core.errors import EXIT_BAD_INPUT
+from segcore.report.escape import plain_text
 from segcore.report.table import Cell, open_console, print_table
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ def show(*parts: Table | str) -> None:
     """Print tables and lines of text."""
     console = open_console()
     for part in parts:
-        console.print(Text(part)) if isinstance(part, str) else print_table(part, console)
+        console.print(Text(plain_text(part))) if isinstance(part, str) else print_table(part, console)
 
 
 def show_json(value: object) -> None:
@@ -33,6 +34,6 @@ def show_json(value: object) -> None:
 def exit_if_any(errors: Sequence[str]) -> None:
     """Print errors, and exit as for bad input if there are any."""
     for error in errors:
-        click.echo(f"segcore: {error}", err=True)
+        click.echo(plain_text(f"segcore: {error}"), err=True)
     if errors:
         raise click.exceptions.Exit(EXIT_BAD_INPUT)

@@ -34,11 +34,13 @@ PREPROCESS = "shorter side bilinear antialias uint8, [0, 1], ImageNet mean and s
 SMALLER = "choose a smaller size or crop it"
 MAX_MODEL_PIXELS = 1 << 25
 """Limit per photo at model scale: for a strip of 1 x 10000 at 640, the logits alone would take gigabytes."""
+MAX_ENLARGED_PIXELS = 1 << 24
+"""Limit for photos that have fewer pixels themselves: strips, of which more pixels tell nothing more."""
 LARGE_PIXELS = 1 << 22
 """Photos above this at model scale take long and much memory: eight times as many pixels as usual."""
-BYTES_PER_PIXEL = 128
-"""Least memory of a forward pass for each pixel at model scale: input, logits, classes, and a narrow network.
-`embedded` takes 130 at 1024 x 1024, `lraspp_mobilenet_v3_large` 240, the ResNets 570."""
+BYTES_PER_PIXEL = 256
+"""Memory of a large forward pass for each pixel at model scale, from below. `embedded` takes 130 at 1024 x 1024 and 360
+at 32000 x 320, `lraspp_mobilenet_v3_large` 240 and the ResNets 570 at 1024 x 1024."""
 CALIBRATION_PHOTOS = tuple(
     f"skimage:{name}"
     for name in ("astronaut.png", "camera.png", "chelsea.png", "coffee.png", "motorcycle_left.png", "rocket.jpg")
@@ -79,11 +81,12 @@ class InputTransform:
         """Return where a photo of (height, width) lies in the input; raise like `__call__`."""
         frame = frame_of(self.spec, height, width, size)
         rows, columns = frame.input
-        if rows * columns > MAX_MODEL_PIXELS:
+        limit = MAX_MODEL_PIXELS if rows * columns <= height * width else MAX_ENLARGED_PIXELS
+        if rows * columns > limit:
             what = f"with its {self.spec.resize.kind} side at {size}" if self.spec.own_size is None else "as input"
             raise ImageError(
                 f"a photo of {width}x{height} pixels would be {columns}x{rows} {what}: "
-                f"over the limit of {MAX_MODEL_PIXELS} pixels; {SMALLER}"
+                f"over the limit of {limit} pixels; {SMALLER}"
             )
         return frame
 

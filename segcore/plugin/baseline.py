@@ -11,6 +11,7 @@ from segcore.core.errors import EXIT_BAD_INPUT, RecordError
 from segcore.core.records import Run
 from segcore.judgement.gate import files
 from segcore.plugin.storage import DEFAULT_STORAGE, FIRST_RUN, benchmark_session
+from segcore.report.escape import plain_text
 from segcore.results.naming import DEFAULT_DIRECTORY
 from segcore.results.store import was_never_finished
 
@@ -38,4 +39,4 @@ def load_baseline(config: pytest.Config) -> tuple[Run, ...]:
             return ()
         return files.load_baseline(reference, directory)
     except RecordError as error:
-        pytest.exit(f"--segcore-baseline: {error}", returncode=EXIT_BAD_INPUT)
+        pytest.exit(plain_text(f"--segcore-baseline: {error}"), returncode=EXIT_BAD_INPUT)

@@ -27,6 +27,7 @@ from segcore.plugin.progress import LiveLine
 from segcore.plugin.reporting import announce, print_gate, print_run, write_page
 from segcore.plugin.selection import command_line
 from segcore.plugin.session import BenchSession
+from segcore.report.escape import plain_text
 
 
 class BenchHooks:
@@ -93,7 +94,7 @@ class BenchHooks:
 
     def pytest_report_collectionfinish(self) -> list[str]:
         """Report what will run, for how long, and what is skipped and why."""
-        return list(announce(self.session))
+        return list(map(plain_text, announce(self.session)))
 
     def pytest_runtest_logstart(self, nodeid: str) -> None:
         """Show the item in the progress line."""

@@ -14,6 +14,7 @@ from segcore.core.records import KINDS, Run
 from segcore.judgement.gate import GateResult
 from segcore.plugin.progress import clock_text
 from segcore.plugin.session import BenchSession
+from segcore.report.escape import plain_text
 from segcore.report.gate import render
 from segcore.report.github import annotate, append_summary
 from segcore.report.terminal import render_run
@@ -48,9 +49,9 @@ def print_run(session: BenchSession, reporter: pytest.TerminalReporter) -> None:
     if session.neighbours.waited_s:
         reporter.write_line(f"waited {session.neighbours.waited_s:.0f} s for other processes (--segcore-wait)")
     for error in session.unwritten:
-        reporter.write_line(f"NOT written: {error}", red=True)
+        reporter.write_line(plain_text(f"NOT written: {error}"), red=True)
     if session.write_error:
-        reporter.write_line(f"the run was NOT written: {session.write_error}", red=True)
+        reporter.write_line(plain_text(f"the run was NOT written: {session.write_error}"), red=True)
     elif session.run is None:
         reporter.write_line("segcore: no item has finished, no run was written")
     else:

@@ -17,9 +17,10 @@ from torchvision import transforms
 from segcore import Segmenter, segment_image
 from segcore.core.errors import DeviceError, ImageError, UsageError
 from segcore.core.labels import NUM_CLASSES, VOC_CLASSES, VOC_PALETTE
+from segcore.core.model_spec import InputSpec
 from segcore.core.records import STAGES
 from segcore.inference.pipeline import StageTimer
-from segcore.inference.preprocess import MAX_MODEL_PIXELS, check_memory, preprocess, resized_shape
+from segcore.inference.preprocess import MAX_MODEL_PIXELS, InputTransform, check_memory, preprocess, resized_shape
 from segcore.inputs.images import resource_path
 from tests.support.fakes import FakeDevice
 from tests.support.networks import ConstantNet, TinyNet
@@ -175,10 +176,30 @@ def test_margins_are_kept_on_request() -> None:
     assert (with_margins.margins >= 0).all()
 
 
-def test_a_strip_that_would_not_fit_in_memory_is_refused() -> None:
-    strip = np.zeros((1, 200_000, 3), dtype=np.uint8)
-    with pytest.raises(ImageError, match=f"limit of {MAX_MODEL_PIXELS} pixels; choose a smaller size"):
-        preprocess(strip, 640)
+@pytest.mark.parametrize(
+    ("height", "width", "size", "fits"),
+    [
+        (1, 200_000, 640, False),
+        (200_000, 1, 640, False),
+        (10, 65_500, 64, False),
+        (65_500, 10, 64, False),
+        (10, 65_500, 52, False),
+        (10, 65_500, 32, True),
+        (40, 4000, 320, True),
+        (40, 4000, 512, False),
+        (2000, 20_000, 1000, True),
+        (30_000, 30_000, 5000, True),
+        (30_000, 30_000, 6000, False),
+    ],
+)
+def test_memory_at_model_scale_is_bounded(height: int, width: int, size: int, fits: bool) -> None:
+    transform = InputTransform(InputSpec())
+    if fits:
+        rows, columns = transform.frame(height, width, size).input
+        assert rows * columns <= MAX_MODEL_PIXELS
+    else:
+        with pytest.raises(ImageError, match=r"over the limit of \d+ pixels; choose a smaller size"):
+            transform.frame(height, width, size)
 
 
 def test_the_size_of_a_run_is_its_own() -> None:
@@ -240,7 +261,7 @@ def test_weights_of_a_network_without_a_name_are_hashed() -> None:
         (0, (1, 3, 2048, 2048), False),
         (0, (1, 3, 320, 32000), True),
         (0, (8, 3, 1024, 1024), True),
-        (2_000_000_000, (1, 3, 320, 32000), False),
+        (3_000_000_000, (1, 3, 320, 32000), False),
         (1_000_000_000, (1, 3, 320, 32000), True),
     ],
 )

@@ -20,6 +20,7 @@ from segcore.core.records import Run
 from segcore.results.store import journal_path, load_run
 from tests.support.bench_project import QUICK, fake_calibration
 from tests.support.factories import make_run
+from tests.support.hostile import CI_COMMAND
 
 pytest_plugins = ["pytester"]
 
@@ -289,6 +290,34 @@ def test_an_item_that_another_process_executes_is_not_recorded(where: Path, pyte
     pytester.makeconftest(FORK)
     pytester.runpytest_inprocess(*LATENCY, "--benchmark-save=x", "-W", "ignore")
     assert files(where) == set()
+
+
+EVIL = "::error::owned ##vso[task.setvariable variable=a]b \x1b[2J\u202e"
+
+
+@pytest.mark.parametrize(
+    ("case", "options"),
+    [
+        (f"skip_reason: {json.dumps(EVIL)}", ()),
+        (f"tags: {json.dumps(EVIL)}", ()),
+        (f"{json.dumps(EVIL)}: 1", ()),
+        (f"image: {json.dumps({'path': EVIL})}", ()),
+        ("", ("--segcore-baseline=evil.json",)),
+    ],
+)
+def test_text_of_strangers_runs_no_command(
+    where: Path, pytester: pytest.Pytester, case: str, options: tuple[str, ...]
+) -> None:
+    document = json.loads(make_run(where, "evil", models=("embedded",)).path.read_bytes())
+    document["benchmarks"][0]["stats"]["data"][0] = EVIL
+    (where / "evil.json").write_text(json.dumps(document))
+    image = "" if case.startswith("image") else "image: {path: red.png}\n"
+    (where / "cases" / "all.yaml").write_text(f"name: red\n{image}models: [embedded]\nsizes: [32]\n{case}\n")
+    done = pytester.runpytest_inprocess(*LATENCY, *options)
+    for text in (done.stdout.str(), done.stderr.str()):
+        assert not CI_COMMAND.search(text)
+        assert "\x1b" not in text
+        assert "\u202e" not in text
 
 
 @needs("xdist")

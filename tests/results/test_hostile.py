@@ -17,6 +17,7 @@ from segcore.core.limits import Limits
 from segcore.core.records import Run
 from segcore.core.text import MAX_TEXT
 from segcore.judgement.gate.files import judge_runs
+from segcore.report.escape import plain_text
 from segcore.results.store import MAX_BYTES, find_runs, journal_path, load_run
 from tests.support.factories import make_run
 from tests.support.hostile import (
@@ -56,7 +57,7 @@ def outcome(baseline: Run, document: dict[str, Any], *, show: bool) -> str:
         run = load_run(written(baseline, document))
         return show_everything(baseline, run) if show else ""
     except SegcoreError as error:
-        return f"refused: {error}"
+        return f"refused: {plain_text(str(error))}"
 
 
 def check_changes(run: Run, document: dict[str, Any], show_each: int) -> None:
