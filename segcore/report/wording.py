@@ -57,7 +57,8 @@ def change_text(change: Interval | None, unit: Unit) -> str:
 
 def score_words(name: str) -> str:
     """Return the label of a dataset's score: ``pixel accuracy``, ``mIoU``, ``IoU cat``."""
-    return name.replace("_", " ").replace("iou", "IoU")
+    of_class = name.removeprefix("iou ")
+    return f"IoU {of_class}" if of_class != name else name.replace("_", " ").replace("iou", "IoU")
 
 
 def model_name(info: BenchmarkRecord) -> str:

@@ -8,9 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from segcore.judgement.gate.images import aspect
 from segcore.judgement.statistics import Interval
 from segcore.report.escape import plain_text
-from segcore.report.wording import change_text, number, shortened, value_text
+from segcore.report.wording import change_text, number, score_words, shortened, value_text
 
 
 @pytest.mark.parametrize(
@@ -60,3 +61,18 @@ def test_short_labels_stay_apart(labels: list[str]) -> None:
 def test_plain_text_has_no_controls(text: str) -> None:
     clean = plain_text(text)
     assert all(ord(c) >= 32 and not 127 <= ord(c) <= 159 and c not in "\u2028\u2029\u202e" for c in clean)
+
+
+@pytest.mark.parametrize(
+    ("score", "words", "judged"),
+    [
+        ("miou", "mIoU", "mIoU"),
+        ("pixel_accuracy", "pixel accuracy", "pixel accuracy"),
+        ("boundary_iou", "boundary IoU", "boundary IoU"),
+        ("iou cat", "IoU cat", "IoU cat"),
+        ("iou lane_marking", "IoU lane_marking", "IoU lane_marking"),
+        ("iou iou meter", "IoU iou meter", "IoU iou meter"),
+    ],
+)
+def test_names_of_scores_keep_those_of_classes(score: str, words: str, judged: str) -> None:
+    assert (score_words(score), aspect(score)) == (words, judged)

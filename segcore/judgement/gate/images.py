@@ -75,7 +75,8 @@ def counts_problem(record: BenchmarkRecord) -> str:
 
 def aspect(score: str) -> str:
     """Return what reports call a score: ``mIoU``, ``IoU cat``."""
-    return _ASPECTS.get(score) or score.replace("iou ", "IoU ").replace("_", " ")
+    of_class = score.removeprefix("iou ")
+    return f"IoU {of_class}" if of_class != score else _ASPECTS.get(score, score.replace("_", " "))
 
 
 def judge_images(old: DatasetRecord, new: BenchmarkRecord, limits: Limits) -> ImageVerdicts:
