@@ -119,6 +119,9 @@ class BenchHooks:
 
             self._open = None
             self.session.release_items()
+            if self._reporter and self._reporter.verbosity > 0:  # the progress line is off
+                self._reporter.ensure_newline()
+                self._reporter.write_line(f"segcore: measuring in {self.session.processes_left} further processes")
             nodes = {item.nodeid: item for item in session.items}
             measure_further(self.session, lambda node, reason: self._fail(nodes[node], reason), self._line)
         return result

@@ -158,6 +158,7 @@ class Resources:
         self._loaded = self._reference = None
         torch.set_num_threads(self._threads)
         gc.collect()
+        torch.cuda.empty_cache()  # for further processes; does nothing without CUDA
 
 
 TYPICAL_MODEL = "deeplabv3_mobilenet_v3_large"

@@ -134,6 +134,15 @@ def test_disturbed_processes_are_left_out_if_three_others_remain(loads: Sequence
         assert math.exp(run_log_quantile(quiet, 0.5)) == pytest.approx(0.05, rel=0.01)
 
 
+@pytest.mark.parametrize(
+    ("rounds", "q", "wanted"), [(2, "p50", None), (2, "p90", 10), (30, "p90", None), (30, "p99", 96)]
+)
+def test_rounds_are_wanted_of_each_process(rounds: int, q: str, wanted: int | None) -> None:
+    item = with_processes([0.05] * 4, rounds=rounds)
+    (row,) = judge([a_run(item)], [a_run(item)], Limits(max_slowdown={q: 0.05})).rows
+    assert row.rounds == wanted
+
+
 # ---- the reference
 
 SPEEDS = (1.0, 1.04, 0.97, 1.02), (1.06, 1.10, 1.01, 1.05)

@@ -92,11 +92,15 @@ def _judge(arms: Sequence[Arm], q: float, limit: float, known: ProcessNoise | No
 
 
 def _rounds_wanted(head: Arm, q: float) -> int | None:
-    """Return how many rounds would bound a quantile, None if there are enough."""
+    """Return how many rounds of each process would bound a quantile, None if there are enough.
+
+    The median of several processes needs no more of them.
+    """
     samples = [item.all_samples for item in head]
-    if all(bounds_quantile(each, q) for each in samples):
+    processes = min(len(item.processes) for item in head)
+    if (q == 0.5 and processes > 1) or all(bounds_quantile(each, q) for each in samples):
         return None
-    return max(rounds_needed(q), min(map(len, samples)) + 1)
+    return math.ceil(max(rounds_needed(q), min(map(len, samples)) + 1) / processes)
 
 
 def _missing_evidence(found: Estimate, limit: float, rounds: int) -> str:
