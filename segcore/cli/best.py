@@ -27,12 +27,6 @@ FORMATS: dict[str, Callable[[float], str]] = {
     "logit error": "{:.2%}".format,
 }
 """Columns of the table, with the format of their numbers."""
-NOTES = (
-    "build: 0 if everything was in the cache.",
-    "speedup: time of torch fp32 over the backend's own, median of the rounds.",
-    "changed: pixels of another class where torch fp32 was sure of its own.",
-    "logit error: largest difference of a logit, as a share of the largest logit.",
-)
 
 
 @click.command()
@@ -123,4 +117,17 @@ def _table(found: tuple[Candidate, ...], winner: Candidate, max_miou_drop: float
         low, _, high = statistics.quantiles(each.speedups, n=4) if len(each.speedups) > 1 else (each.speedup,) * 3
         parity = (each.parity.miou_drop, each.parity.unlike_share, each.parity.relative_error)
         rows.append((*backend, each.build_s, 1e3 * each.median_s, each.speedup, f"{low:.2f}-{high:.2f}", *parity))
-    return Table(tuple(FORMATS), tuple(rows), notes=NOTES, right=("quartiles",), formats=FORMATS)
+    return Table(tuple(FORMATS), tuple(rows), notes=_notes(found[0]), right=("quartiles",), formats=FORMATS)
+
+
+def _notes(reference: Candidate) -> tuple[str, ...]:
+    name = f"{reference.runtime} {reference.precision}"
+    has_logits = reference.parity.largest_logit is not None
+    sure = f" where {name} was sure of its own" if has_logits else f": {name} returns no logits that say how sure it is"
+    error = ("logit error: largest difference of a logit, as a share of the largest logit.",) if has_logits else ()
+    return (
+        "build: 0 if everything was in the cache.",
+        f"speedup: time of {name} over the backend's own, median of the rounds.",
+        f"changed: pixels of another class{sure}.",
+        *error,
+    )

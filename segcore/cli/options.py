@@ -135,7 +135,12 @@ class ModelOptions:
         from segcore.inference.models.named import find_model
         from segcore.inputs.model_files import open_model_files
 
-        return find_model(self.model, open_model_files(self.models))
+        spec = find_model(self.model, open_model_files(self.models))
+        if spec.file is None and spec.assumptions:
+            assumed = "; ".join(spec.assumptions)
+            hint = f"`segcore models --inspect {self.model}` prints a model file in which to correct it"
+            click.echo(f"segcore: {self.model}: assumed: {assumed}; {hint}", err=True)
+        return spec
 
     def segmenter_factory(self) -> Callable[[], Segmenter]:
         """Return a function that loads the model; it can be pickled.

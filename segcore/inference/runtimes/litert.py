@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +21,24 @@ def refusal(device: Device, precision: str) -> str | None:
     return None if device.torch_device.type == "cpu" else "segcore runs LiteRT on the CPU only"
 
 
+@contextlib.contextmanager
+def _without_notes() -> Iterator[None]:
+    """Drop what LiteRT writes to standard error in the body: that it uses XNNPACK; its errors are exceptions."""
+    try:
+        kept = os.dup(2)
+    except OSError:  # it is closed
+        yield
+        return
+    with Path(os.devnull).open("wb") as nowhere:
+        sys.stderr.flush()
+        os.dup2(nowhere.fileno(), 2)
+        try:
+            yield
+        finally:
+            os.dup2(kept, 2)
+            os.close(kept)
+
+
 class LiteRtSession:
     """An interpreter; inputs of another shape than the last make it plan its memory again."""
 
@@ -27,8 +49,9 @@ class LiteRtSession:
         self._boundary = request.boundary
         self._threads = request.threads
         try:
-            self._interpreter = Interpreter(model_path=str(request.model.path), num_threads=request.threads)
-            self._interpreter.allocate_tensors()
+            with _without_notes():
+                self._interpreter = Interpreter(model_path=str(request.model.path), num_threads=request.threads)
+                self._interpreter.allocate_tensors()
         except (ValueError, RuntimeError) as error:
             raise cannot_run("litert", request.model.path, error) from error
         self._input: int = self._interpreter.get_input_details()[0]["index"]
