@@ -25,7 +25,7 @@ from segcore.core.system import out_of_memory
 from segcore.inference import models
 from segcore.inference.decode import RgbImage, enlarge, enlarged_classes, margin_map, palette_lookup
 from segcore.inference.devices import Device, open_device
-from segcore.inference.geometry import Frame, check_size
+from segcore.inference.geometry import Frame, check_size, frame_of
 from segcore.inference.models.checkpoint import state_sha256
 from segcore.inference.models.loaded import IN_MEMORY, LoadedModel
 from segcore.inference.outputs import has_scores, read_output
@@ -39,7 +39,7 @@ from segcore.inference.preprocess import (
 )
 from segcore.inference.result import Placement
 from segcore.inference.result import SegmentationResult as SegmentationResult  # for importers of this module
-from segcore.inference.runtimes import Profilable, ProfiledSession, open_session
+from segcore.inference.runtimes import Example, Profilable, ProfiledSession, open_session
 from segcore.inference.runtimes.program import ProgramSession
 from segcore.inference.runtimes.upsampling import ends_in_upsampling
 from segcore.inputs.download import FetchSettings
@@ -135,7 +135,15 @@ class Segmenter:
             precision,
             settings=settings,
             calibration=lambda: self._calibrate(calibration),
+            example=self._example(),
         )
+
+    def _example(self) -> Example:
+        """Return an input that the network takes: of its own size, if it has one."""
+        one_size = len(self.spec.input.own_size or ()) == 2
+        _, _, height, width = Example().shape
+        frame = frame_of(self.spec.input, height, width, min(height, width))
+        return Example((2, self.spec.input.channels, *frame.input), one_size)
 
     def _calibrate(self, photos: Sequence[Photo]) -> list[torch.Tensor]:
         """Return the inputs that int8 is calibrated on; photos of the user's are added to the options."""

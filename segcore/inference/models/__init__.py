@@ -97,7 +97,7 @@ def load(
     """
     if isinstance(model, ModelSpec) and model.file is None and model.source.location == model.name in model_names():
         labels, model = labels or model.labels, model.name
-    if isinstance(model, ModelSpec) or is_path(model):
+    if isinstance(model, ModelSpec) or (model not in model_names() and is_path(model)):
         from segcore.inference.models.sources import open_source  # which builds on this module
 
         spec = model if isinstance(model, ModelSpec) else spec_of_path(Path(model))

@@ -10,7 +10,7 @@ from segcore.core.model_spec import ModelSpec, Source
 from segcore.inference.models import EMBEDDED, fetch_weights, model_names
 from segcore.inference.models.sources import describe, own_weights
 from segcore.inputs.download import FetchSettings
-from segcore.inputs.model_files import ModelFiles, is_path
+from segcore.inputs.model_files import ModelFiles
 
 
 def find_model(name: str, files: ModelFiles) -> ModelSpec:
@@ -24,7 +24,7 @@ def find_model(name: str, files: ModelFiles) -> ModelSpec:
         ModelError: there is none, or its files cannot be read.
         UsageError: a model file has the name of a built-in model.
     """
-    if name in model_names() and not is_path(name):
+    if name in model_names():
         if name in files.names:
             raise UsageError(f"{files.directory}: a model file is named {name}, as a built-in model is: rename it")
         return built_in(name)

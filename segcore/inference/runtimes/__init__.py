@@ -24,6 +24,7 @@ from segcore.inference.runtimes.file_model import FileModel, FileRequest
 from segcore.inference.runtimes.program import ProgramModel, open_program
 from segcore.inference.runtimes.session import (
     BuildRequest,
+    Example,
     Identified,
     OperatorTime,
     Profilable,
@@ -36,6 +37,7 @@ from segcore.inputs.download import FetchSettings
 
 __all__ = [
     "RUNTIMES",
+    "Example",
     "FileModel",
     "OperatorTime",
     "Profilable",
@@ -164,6 +166,7 @@ def open_session(
     *,
     settings: FetchSettings | None = None,
     calibration: Callable[[], Sequence[torch.Tensor]] = tuple,
+    example: Example | None = None,
 ) -> Session:
     """Return a session: of a copy of a network, without the upsampling at its end, or of a file or program as it is.
 
@@ -174,6 +177,7 @@ def open_session(
         precision: ``fp32``, ``bf16``, ``fp16`` or ``int8``.
         settings: the cache for artifacts; from the environment if None.
         calibration: returns preprocessed photos, (1, 3, H, W), for int8.
+        example: an input that the network takes; a small photo if None.
 
     Raises:
         DeviceError: the runtime is unknown or not installed, or the device has no such precision.
@@ -194,6 +198,6 @@ def open_session(
             raise DeviceError(f"runtime {runtime}: the model {part.cannot}; --runtime torch runs it")
     check_weights(network, DTYPES.get(precision, torch.float32))
     cache_dir = (settings or FetchSettings.from_env()).cache_dir
-    request = BuildRequest(without_upsampling(network), device, precision, cache_dir, calibration)
+    request = BuildRequest(without_upsampling(network), device, precision, cache_dir, calibration, example or Example())
     session: Session = RUNTIMES[runtime].module.open_session(request)
     return session

@@ -22,13 +22,11 @@ import torch
 from segcore.core.errors import DeviceError, ModelError
 from segcore.core.quiet import quiet
 from segcore.inference.runtimes.artifacts import Artifact, artifact
-from segcore.inference.runtimes.session import BuildRequest
+from segcore.inference.runtimes.session import BuildRequest, Example
 from segcore.inference.runtimes.upsampling import inference_copy
 
 INPUT, OUTPUT = "photo", "logits"
 OPSET = 20
-EXAMPLE_SHAPE = (2, 3, 192, 160)
-"""Shape of the tensor that is traced; a dimension of 1 would be taken for a constant."""
 _console = threading.Lock()
 
 
@@ -46,6 +44,8 @@ def onnx_artifact(request: BuildRequest) -> Artifact:
         "opset": str(OPSET),
         **{name: version(name) for name in ("torch", "onnx", "onnxscript")},
     }
+    if request.example != Example():
+        content["example"] = str(request.example)
     export = partial(artifact, request.cache_dir, content, ".onnx", partial(_export, request, dtype))
     if request.precision != "int8":
         return export()
@@ -63,9 +63,9 @@ def _export(request: BuildRequest, dtype: torch.dtype, path: Path) -> None:
         try:
             program = torch.onnx.export(
                 inference_copy(request.network).cpu().to(dtype),
-                (torch.zeros(EXAMPLE_SHAPE, dtype=dtype),),
+                (torch.zeros(request.example.shape, dtype=dtype),),
                 dynamo=True,
-                dynamic_shapes=({0: free, 2: free, 3: free},),
+                dynamic_shapes=({0: free} if request.example.one_size else {0: free, 2: free, 3: free},),
                 opset_version=OPSET,
                 input_names=[INPUT],
                 output_names=[OUTPUT],

@@ -88,6 +88,15 @@ class Profilable(Protocol):
         """Return a session for the same network under the runtime's profiler; this one stays as it is."""
 
 
+@dataclass(frozen=True)
+class Example:
+    """Shape of an input that a network takes; a dimension of 1 would be taken for a constant by exports."""
+
+    shape: tuple[int, int, int, int] = (2, 3, 192, 160)
+    one_size: bool = False
+    """Whether the network takes no other height and width."""
+
+
 @dataclass(frozen=True, eq=False)
 class BuildRequest:
     """A network, and how to run it."""
@@ -99,6 +108,8 @@ class BuildRequest:
     cache_dir: Path
     calibration: Callable[[], Sequence[torch.Tensor]]
     """Returns preprocessed photos, float32 (1, 3, H, W), from which the ranges of int8 are taken."""
+    example: Example = Example()
+    """An input that the network takes, for exports."""
 
     @property
     def threads(self) -> int:

@@ -138,8 +138,9 @@ def open_model_files(directory: Path) -> ModelFiles:
 
 
 def is_path(name: str) -> bool:
-    """Return whether a model that a user named is a path, not a name: it has a separator or a known suffix."""
-    return "/" in name or "\\" in name or Path(name).suffix.lower() in (*SUFFIXES, *SOURCES)
+    """Return whether a model that a user named is a path: with a separator, a known suffix, or a config.json in it."""
+    known = "/" in name or "\\" in name or Path(name).suffix.lower() in (*SUFFIXES, *SOURCES)
+    return known or Path(name, "config.json").is_file()
 
 
 def spec_of_path(path: Path) -> ModelSpec:
