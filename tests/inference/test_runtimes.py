@@ -137,12 +137,12 @@ def faults_per_call(function, *arguments):
             function(*arguments)
     return (resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before) // calls
 segmenter(photo)
-print(faults_per_call(torch.ones, 40 << 20))
+print(faults_per_call(torch.ones, 12 << 20))
 allocator.keep_freed_memory()
 print(faults_per_call(segmenter, photo))
 with allocator.default_settings():
-    print(faults_per_call(torch.ones, 40 << 20))
-print(faults_per_call(torch.ones, 40 << 20))
+    print(faults_per_call(torch.ones, 12 << 20))
+print(faults_per_call(torch.ones, 12 << 20))
 """
 
 
