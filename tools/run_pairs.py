@@ -168,7 +168,7 @@ def main() -> None:
                 time.sleep(options.gap)
             print(f"run {number + 1} of {2 * options.pairs}", file=sys.stderr, flush=True)
             make_run(shlex.split(options.args), options.storage)
-    runs = [load_run(path) for path in find_runs(options.storage)]
+    runs = [run for run in map(load_run, find_runs(options.storage)) if run.record.complete]
     pairs = list(zip(runs[::2], runs[1::2], strict=False))
     found = analyse(pairs, options.limit) if pairs else ()
     print(describe(found) if found else f"no pairs of runs with timed items in {options.storage}")
