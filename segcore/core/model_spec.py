@@ -105,7 +105,7 @@ class OutputSpec:
     """``sigmoid``: one channel of probabilities of class 1, or of each class but the background; ``classes``: a class
     map of integers."""
     threshold: float = 0.5
-    """Probability from which ``sigmoid`` means that the class is there."""
+    """Probability above which ``sigmoid`` means that the class is there."""
     layout: Layout = "nchw"
     align_corners: bool = False
     """Whether the corners of the output are the corners of the input when it is enlarged."""

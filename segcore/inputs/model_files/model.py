@@ -349,7 +349,7 @@ class OutputEntry(CaseModel):
     kind: OutputKind = "logits"
     """logits or probabilities of each class, sigmoid (probabilities that are held against a threshold), or classes."""
     threshold: Share = 0.5
-    """Of sigmoid: the class is there from this probability on."""
+    """Of sigmoid: the class is there above this probability."""
     layout: Layout = "nchw"
     """Order of the dimensions."""
     align_corners: bool = False
