@@ -219,7 +219,7 @@ class BenchHooks:
                     accept_changed_limits=command_line(session.config).segcore_accept_changed_limits,
                 )
                 if session.config.option.segcore_settle:
-                    self._settle(self._gate, self.session.run, session.config)
+                    self._settle(self._gate, self.session.run, session)
             elif self._baseline and session.exitstatus == pytest.ExitCode.OK and not self.session.write_error:
                 self._all_missing = True
                 session.exitstatus = pytest.ExitCode.TESTS_FAILED
@@ -228,14 +228,18 @@ class BenchHooks:
         if not self._reporter:  # no `pytest_terminal_summary` will follow
             self._write_page()
 
-    def _settle(self, gate: GateResult, run: Run, config: pytest.Config) -> None:
-        """Measure in turns what is undecided; if that cannot be done, say why and leave it so."""
+    def _settle(self, gate: GateResult, run: Run, session: pytest.Session) -> None:
+        """Measure in turns what is undecided; if that cannot be done, or is interrupted, say so and leave it open."""
+        config = session.config
         budget = config.option.segcore_settle_budget or BUDGET_S
         options = SettleOptions(RUN_LIMITS, budget, command_line(config).segcore_accept_changed_limits)
         try:
             self._gate = settle(gate, self._baseline, [run], fingerprint(), options, self._progress)
         except SegcoreError as error:
             self._gate = replace(gate, notes=(*gate.notes, str(error)))
+        except KeyboardInterrupt:
+            self._gate = replace(gate, notes=(*gate.notes, "settling was interrupted"))
+            session.exitstatus = pytest.ExitCode.INTERRUPTED
 
     def _progress(self, line: str) -> None:
         if self._reporter:

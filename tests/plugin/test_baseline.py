@@ -304,16 +304,28 @@ def test_a_regression_found_before_a_crash_is_no_verdict(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("fails", "code"), [(False, 0), (True, 3)])
+@pytest.mark.parametrize(
+    ("error", "code", "note"),
+    [
+        (None, 0, "gate passed"),
+        (UsageError("it cannot be measured again"), 3, "note: it cannot be measured again"),
+        (KeyboardInterrupt(), 2, "note: settling was interrupted"),
+    ],
+)
 def test_what_is_undecided_is_settled_on_request(
-    old: Path, pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, fails: bool, code: int
+    old: Path,
+    pytester: pytest.Pytester,
+    monkeypatch: pytest.MonkeyPatch,
+    error: BaseException | None,
+    code: int,
+    note: str,
 ) -> None:
     asked: list[Any] = []
 
     def settled(gate: GateResult, *words: Any) -> GateResult:
         asked.extend(words)
-        if fails:
-            raise UsageError("it cannot be measured again")
+        if error:
+            raise error
         return replace(gate, rows=(Row("x", "median", "pass", "measured in turns"),))
 
     def undecided(*_: object, **__: object) -> GateResult:
@@ -325,5 +337,4 @@ def test_what_is_undecided_is_settled_on_request(
     done = pytester.runpytest_inprocess(*ACCURACY, *options)
     assert done.ret == code
     assert asked[3].budget_s == 30
-    if fails:
-        done.stdout.fnmatch_lines(["*note: it cannot be measured again"])
+    done.stdout.fnmatch_lines([f"*{note}*"])
