@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Generator
+from pathlib import Path
 
 import pytest
 
 from segcore.core.errors import EXIT_CRASHED
+
+
+def open_closed_streams() -> None:
+    """Give closed standard streams the null device: pytest ends in a traceback without them, with exit code 1."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, Path(os.devnull).open("w", encoding="utf-8"))  # noqa: SIM115  # for the whole process
 
 
 class CrashHooks:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import segcore.plugin.hooks
 import segcore.report.html
 from segcore.core.errors import EXIT_CRASHED, UsageError
 from segcore.judgement.gate import GateResult, Row
+from segcore.plugin.crash import open_closed_streams
 from tests.support.bench_project import QUICK
 
 pytest_plugins = ["pytester"]
@@ -290,6 +292,15 @@ def test_a_crash_has_an_exit_code_of_its_own(
     done = pytester.runpytest_inprocess(*ACCURACY, "--segcore-baseline=old")
     assert done.ret == EXIT_CRASHED
     assert "ZeroDivisionError" in done.stdout.str() + done.stderr.str()
+
+
+def test_closed_streams_are_no_crash(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("stdout", "stderr"):
+        monkeypatch.setattr(sys, name, None)
+    open_closed_streams()
+    for stream in (sys.stdout, sys.stderr):
+        stream.write("x")
+        stream.close()
 
 
 @pytest.mark.slow
