@@ -102,6 +102,8 @@ class DatasetRecord(Record):
     """Of the names of the requested images, in order."""
     label_map: dict[Text, Text] = {}
     """What the dataset's classes count as: a class of the model or ``ignore``, by name, if a file says so."""
+    masks: str = ""
+    """Kind of the masks and their labels, if the layout of the dataset does not say them."""
     images: Count
     """Number of scored images."""
     failed: dict[Text, Text] = {}

@@ -189,6 +189,7 @@ def _identity(segmenter: Predictor, dataset: Dataset, scales: Sequence[Scale]) -
         model |= {"runtime": segmenter.runtime, "precision": segmenter.precision}
     if label_map := dataset.label_map:
         model |= {"map": label_map.digest} if label_map.origin == "file" else {}
+    model |= {"masks": dataset.masks} if dataset.masks else {}
     return {**model, "dataset": dataset.name, "images": dataset.sha256, "scales": list(scales)}
 
 
@@ -200,6 +201,7 @@ def _result(segmenter: Predictor, dataset: Dataset, tally: Tally, sums: Sums) ->
         name=dataset.name,
         sha256=dataset.sha256,
         label_map=label_map.names if label_map and label_map.origin == "file" else {},
+        masks=dataset.masks,
         images=tally.images,
         failed=tally.failed,
         protocol=sums.protocol.name,

@@ -13,8 +13,9 @@ from segcore.cli import cli
 from segcore.core.limits import Limits
 from segcore.core.records import Run
 from segcore.judgement.gate import judge
+from segcore.judgement.gate.comparable import item_differences
 from segcore.results.store import load_run
-from tests.support.pairs import make_coco, make_voc
+from tests.support.pairs import make_cityscapes, make_coco, make_voc
 
 MODEL = ("--model", "lraspp_mobilenet_v3_large", "--weights", "random", "--size", "64", "--device", "cpu")
 
@@ -245,3 +246,27 @@ def test_figures_of_another_protocol_or_other_images_are_not_compared(
     result = judge([before], [after], Limits())
     assert result.exit_code != 0
     assert {row.verdict for row in result.rows} <= {"missing", "incomparable"}
+
+
+def test_a_dataset_with_other_classes_needs_a_map_and_the_run_file_holds_it(tmp_path: Path) -> None:
+    make_cityscapes(tmp_path / "streets")
+    arguments = ("--dataset", "cityscapes", "--root", tmp_path / "streets", *MODEL, "--out", tmp_path / "a.json")
+    refused = run(*arguments)
+    assert refused.exit_code == 2
+    assert "--map FILE" in refused.stderr
+    street = tmp_path / "street.yaml"
+    street.write_text("{classes: {rider: persn}, by_name: true, others: background}")
+    broken = run(*arguments, "--map", street)
+    assert broken.exit_code == 2
+    assert f"{street}:1:19: classes.rider: the model's unknown class 'persn'" in broken.stderr
+    street.write_text("{classes: {rider: person}, by_name: true, others: background}")
+    assert run(*arguments, "--map", street).exit_code == 0
+    found = load_run(tmp_path / "a.json").benchmarks[0].info.dataset
+    assert found is not None
+    assert found.label_map["rider"] == "person"
+    assert found.label_map["motorcycle"] == "motorbike"
+    assert found.label_map["sky"] == "background"
+    other = found.model_copy(update={"label_map": found.label_map | {"rider": "background"}})
+    before = load_run(tmp_path / "a.json").benchmarks[0].info
+    after = before.model_copy(update={"dataset": other})
+    assert item_differences(before, after, speed=False) == ("rider was person, is background",)

@@ -90,6 +90,7 @@ def test_classes_that_no_mask_can_have_are_not_judged(tmp_path: Path) -> None:
     dataset = open_dataset("folder", tmp_path, labels=labels, label_map=tmp_path / "map.yaml")
     found = evaluate(Segmenter(PaletteNet(), device="cpu", size=12), dataset)["voc-original"]
     assert found.label_map == {"human": "person", "auto": "car"}
+    assert found.masks == f"indices of streets (sha256 {labels.digest[:12]})"
     assert np.array_equal(found.matrix or (), matrix)
     ious = [matrix[i, i] / (matrix[i].sum() + matrix[:, i].sum() - matrix[i, i]) for i in (7, 15)]
     assert {name for name in found.scores if name.startswith("iou ")} == {"iou car", "iou person"}

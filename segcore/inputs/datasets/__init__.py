@@ -74,7 +74,9 @@ def _with_masks(dataset: Dataset, layout: str, labels: LabelSet | str | None, ma
         labels = CITYSCAPES_IDS if labels == CITYSCAPES_IDS.name else read_labels_of(labels)
     labels = labels or dataset.labels
     assert isinstance(dataset.reader, FileReader)
-    return replace(dataset, labels=labels, reader=replace(dataset.reader, read_mask=mask_reader(masks, labels)))
+    said = f"{masks} of {labels.name} (sha256 {labels.digest[:12]})" if labels else masks
+    reader = replace(dataset.reader, read_mask=mask_reader(masks, labels))
+    return replace(dataset, labels=labels, reader=reader, masks=said)
 
 
 def fit(dataset: Dataset, target: LabelSet) -> Dataset:

@@ -44,6 +44,8 @@ class Dataset:
     """How they become those of the model, in the masks that are read; None if they stay as they are."""
     map_file: Path | None = None
     """The file that says how; None if the names do."""
+    masks: str = ""
+    """What a user says of the masks, their kind and their labels; empty if the layout says it."""
 
     def __len__(self) -> int:
         return len(self.names)

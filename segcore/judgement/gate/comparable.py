@@ -16,7 +16,7 @@ from segcore.judgement.paired_accuracy import image_differences
 
 _COMMON_FIELDS = ("runtime", "precision", "device", "preprocess")
 _SPEED_FIELDS = ("batch", "threads", "input_shape", "runtime_options")
-_DATASET_FIELDS = ("name", "protocol", "sha256", "images", "label_map")
+_DATASET_FIELDS = ("name", "protocol", "sha256", "images", "label_map", "masks")
 _NO_DATASET = DatasetRecord(name="none", sha256="none", images=0, protocol="none", scores={}, intervals={})
 _LISTS = ("instruction_sets", "torch_build")
 """Fields with many parts, of which only those that changed are shown."""
@@ -52,7 +52,8 @@ def _dataset_differences(old: BenchmarkRecord, new: BenchmarkRecord) -> tuple[st
     before, after = old.dataset or _NO_DATASET, new.dataset or _NO_DATASET
     if not (has_counts(old) and has_counts(new)):
         return _differences(before, after, _DATASET_FIELDS)
-    return (*_differences(before, after, ("name", "protocol")), *image_differences(before.counts, after.counts))
+    same = ("name", "protocol", "label_map", "masks")
+    return (*_differences(before, after, same), *image_differences(before.counts, after.counts))
 
 
 def changes(baseline: Run, current: Run, pairs: Mapping[str, tuple[Benchmark, Benchmark]]) -> Iterator[str]:
