@@ -19,6 +19,7 @@ import segcore.report.html
 import segcore.report.markdown
 from segcore.core.records import CalibrationRecord, WeightsRecord
 from segcore.inference.models import LoadedModel
+from segcore.inference.models.named import built_in
 from tests.support.networks import ConstantNet
 
 BENCH = Path(__file__).parents[2] / "bench"
@@ -49,7 +50,8 @@ def fake_calibration(device: Any) -> CalibrationRecord:
 
 def load_constant(name: str, weights: Any = "pretrained", settings: Any = None, labels: Any = None) -> LoadedModel:
     kind = "random" if weights == "random" else "pretrained"
-    return LoadedModel(name, ConstantNet(CAT), WeightsRecord(kind=kind, name="constant", sha256="ab" * 32))
+    weights_record = WeightsRecord(kind=kind, name="constant", sha256="ab" * 32)
+    return LoadedModel(name, ConstantNet(CAT), weights_record, spec=built_in(name))
 
 
 CAT = 8

@@ -7,7 +7,8 @@ from pathlib import Path
 from segcore.core.errors import UsageError
 from segcore.core.labels import VOC, LabelSet
 from segcore.core.model_spec import ModelSpec, Source
-from segcore.inference.models import EMBEDDED, fetch_weights, model_names
+from segcore.inference import models
+from segcore.inference.models import EMBEDDED, model_names
 from segcore.inference.models.sources import describe, own_weights
 from segcore.inputs.download import FetchSettings
 from segcore.inputs.model_files import ModelFiles
@@ -55,5 +56,5 @@ def weights_of(spec: ModelSpec, settings: FetchSettings | None = None) -> Path |
     """
     kind, location = spec.source.kind, spec.source.location
     if spec.source.weights is None and kind in ("torchvision", "embedded"):
-        return fetch_weights(location, settings)
+        return models.fetch_weights(location, settings)
     return own_weights(spec, settings)
