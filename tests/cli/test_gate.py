@@ -225,6 +225,7 @@ def left_behind(repository: Path) -> list[str]:
     return [*listed, *(path.name for path in (repository.parent / "tmp").iterdir())]
 
 
+@pytest.mark.slow
 def test_two_revisions_in_turns(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (repository / "bench" / "test_new.py").write_text("")
     monkeypatch.chdir(repository)

@@ -25,6 +25,7 @@ def val() -> Dataset:
     return open_dataset("voc", ROOT)
 
 
+@pytest.mark.slow
 def test_embedded_scores_equal_the_independent_script(val: Dataset) -> None:
     segmenter = Segmenter("embedded", device="cpu", size=256)
     few = val.first(6)

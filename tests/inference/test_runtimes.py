@@ -100,6 +100,7 @@ def processor_ns() -> dict[str, int]:
     return {file.parent.name: int(file.read_text().split()[0]) for file in Path("/proc/self/task").glob("*/schedstat")}
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/schedstat").exists(), reason="only Linux tells what each thread did")
 @pytest.mark.parametrize("threads", [1, 2])
 @pytest.mark.parametrize("runtime", ["torch", "onnxruntime", "openvino"])
@@ -205,6 +206,7 @@ def test_half_precision_does_not_convert_the_user_s_network() -> None:
     assert network.features.weight.dtype == torch.float32
 
 
+@pytest.mark.slow
 def test_a_segmenter_takes_runtime_and_precision(settings: FetchSettings) -> None:
     if reason := why_not("openvino", CPU, "int8"):
         pytest.skip(reason)

@@ -197,6 +197,7 @@ def test_lanes_and_marks_are_cut_with_a_note(run: Run) -> None:
     assert "50 of 150 marks are left out" in chart.caption
 
 
+@pytest.mark.slow
 def test_a_chart_whose_converter_dies_keeps_its_numbers(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     vega._converter().close()
     monkeypatch.setattr("segcore.report.vega._PROGRAM", "import os, sys; sys.stdin.readline(); os.abort()")
