@@ -154,6 +154,21 @@ def test_a_runtime_names_the_operator_that_it_cannot_run(tmp_path: Path, runtime
     assert "\n" not in str(caught.value)
 
 
+def test_a_photo_that_a_file_cannot_run_on_is_an_error_of_one_line(tmp_path: Path) -> None:
+    path = onnx_file(tmp_path / "a.onnx")
+    model = onnx.load(path)
+    constant = onnx.numpy_helper.from_array(np.zeros((1, 3, 4, 6), np.float32), "constant")
+    model.graph.initializer.append(constant)
+    model.graph.node[-1].output[0] = "before"
+    model.graph.node.append(onnx.helper.make_node("Add", ["before", "constant"], ["out"]))
+    onnx.save(model, path)  # it does not say that it takes photos of 4x6 alone
+    segmenter = Segmenter(described(path), device="cpu")
+    assert np.array_equal(segmenter(COLOURS).class_map, BRIGHTEST)
+    with pytest.raises(ModelError, match="multiple_of") as caught:
+        segmenter(COLOURS[:3])
+    assert "\n" not in str(caught.value)
+
+
 def test_runtimes_refuse_what_is_none_of_theirs(tmp_path: Path) -> None:
     path = str(onnx_file(tmp_path / "a.onnx"))
     with pytest.raises(DeviceError, match="onnxruntime, openvino"):

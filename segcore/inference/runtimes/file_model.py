@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -12,8 +13,9 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
-from segcore.core.errors import ModelError
+from segcore.core.errors import ModelError, SegcoreError
 from segcore.core.model_spec import ModelSpec
+from segcore.core.system import out_of_memory
 from segcore.inference.devices import Device
 from segcore.inputs.self_description import ModelHeader, TensorHeader, main_output, photo_input
 
@@ -170,6 +172,33 @@ def cannot_run(runtime: str, path: Path, error: Exception) -> ModelError:
     if found := _OPERATOR.search(text):
         names = next(name for name in found.groups() if name).strip().rstrip(",.")
         return ModelError(f"runtime {runtime} cannot run {path}: it has no operator {names}")
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    return ModelError(f"runtime {runtime} cannot run {path}: {_reason(error)}")
+
+
+def _reason(error: Exception) -> str:
+    """Return the first line of an error that says something."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     lines = [line for line in lines if not line.startswith(("Exception from", "Check '"))] or lines
-    return ModelError(f"runtime {runtime} cannot run {path}: {lines[0][:300] if lines else type(error).__name__}")
+    return lines[0][:300] if lines else type(error).__name__
+
+
+@contextlib.contextmanager
+def failures(runtime: str, path: Path, batch: torch.Tensor) -> Iterator[None]:
+    """Raise a ModelError in place of what a runtime raises in the body, unless memory ran out.
+
+    Args:
+        runtime: its name.
+        path: of the model.
+        batch: what it runs on.
+    """
+    try:
+        yield
+    except SegcoreError:
+        raise
+    except Exception as error:  # each runtime has errors of its own
+        if out_of_memory(error):
+            raise
+        raise ModelError(
+            f"runtime {runtime} cannot run {path} on an input of {tuple(batch.shape)}: {_reason(error)}; "
+            "correct input.resize or input.multiple_of, or export the model again"
+        ) from error

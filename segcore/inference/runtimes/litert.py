@@ -13,7 +13,7 @@ import torch
 from ai_edge_litert.interpreter import Interpreter
 
 from segcore.inference.devices import Device
-from segcore.inference.runtimes.file_model import Array, FileRequest, cannot_run
+from segcore.inference.runtimes.file_model import Array, FileRequest, cannot_run, failures
 
 
 def refusal(device: Device, precision: str) -> str | None:
@@ -45,7 +45,8 @@ class LiteRtSession:
     build_s = 0.0
 
     def __init__(self, request: FileRequest) -> None:
-        self.artifact: Path | None = request.model.path
+        self._path = request.model.path
+        self.artifact: Path | None = self._path
         self._boundary = request.boundary
         self._threads = request.threads
         try:
@@ -64,7 +65,8 @@ class LiteRtSession:
 
     def forward(self, batch: torch.Tensor) -> torch.Tensor:
         """Return the output for a batch (B, C, H, W): scores or a class map; see `Boundary.leave`."""
-        return self._boundary.run(batch, self._call)
+        with failures("litert", self._path, batch):
+            return self._boundary.run(batch, self._call)
 
     def _call(self, array: Array) -> Array:
         details = self._interpreter.get_input_details()[0]

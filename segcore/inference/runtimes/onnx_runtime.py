@@ -15,7 +15,7 @@ import torch
 
 from segcore.inference.devices import Device
 from segcore.inference.runtimes.export import INPUT, onnx_artifact
-from segcore.inference.runtimes.file_model import Array, Boundary, FileRequest, cannot_run
+from segcore.inference.runtimes.file_model import Array, Boundary, FileRequest, cannot_run, failures
 from segcore.inference.runtimes.session import BuildRequest, OperatorTime, RuntimeProfile
 
 PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider", "mps": "CoreMLExecutionProvider"}
@@ -80,7 +80,8 @@ class OrtSession:
     def forward(self, batch: torch.Tensor) -> torch.Tensor:
         """Return logits (B, classes, h, w), float32, for a batch (B, 3, H, W); of a file, see `Boundary.leave`."""
         if self._boundary:
-            return self._boundary.run(batch, self._call).to(self._setup.device.torch_device)
+            with failures("onnxruntime", self._setup.model, batch):
+                return self._boundary.run(batch, self._call).to(self._setup.device.torch_device)
         array = np.ascontiguousarray(batch.cpu().numpy(), dtype=self._dtype)
         logits = np.asarray(self._session.run(None, {INPUT: array})[0], dtype=np.float32)
         return torch.from_numpy(logits).to(self._setup.device.torch_device)

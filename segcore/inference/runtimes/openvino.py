@@ -14,7 +14,7 @@ from openvino import properties
 
 from segcore.inference.devices import Device
 from segcore.inference.runtimes.export import onnx_artifact
-from segcore.inference.runtimes.file_model import Array, Boundary, FileRequest, cannot_run
+from segcore.inference.runtimes.file_model import Array, Boundary, FileRequest, cannot_run, failures
 from segcore.inference.runtimes.session import BuildRequest, OperatorTime, RuntimeProfile
 
 PLUGIN = "CPU"
@@ -73,8 +73,13 @@ class OpenVinoSession:
         return [model.create_infer_request() for _ in range(self._threads)]
 
     def forward(self, batch: torch.Tensor) -> torch.Tensor:
-        """Return logits (B, classes, h, w), float32, for a batch (B, 3, H, W)."""
-        array = self._boundary.enter(batch) if self._boundary else np.ascontiguousarray(batch.numpy())
+        """Return logits (B, classes, h, w), float32, for a batch (B, 3, H, W); of a file, see `Boundary.leave`."""
+        if self._boundary is None:
+            return self._run(np.ascontiguousarray(batch.numpy()))
+        with failures("openvino", self.artifact, batch):
+            return self._run(self._boundary.enter(batch))
+
+    def _run(self, array: Array) -> torch.Tensor:
         if len(array) == 1 or (self._threads == 1 and not (self._boundary and self._boundary.one_by_one)):
             return self._leave(np.asarray(self._model(array, share_inputs=True)[self._index]))
         logits: list[np.ndarray] = []
@@ -118,7 +123,8 @@ class ProfiledOpenVino(OpenVinoSession):
     def forward(self, batch: torch.Tensor) -> torch.Tensor:
         """Return logits (B, classes, h, w), float32, for a batch (B, 3, H, W)."""
         if self._boundary:
-            return self._boundary.run(batch, self._infer)
+            with failures("openvino", self.artifact, batch):
+                return self._boundary.run(batch, self._infer)
         return self._leave(self._infer(np.ascontiguousarray(batch.numpy())))
 
     def _infer(self, array: Array) -> Array:
