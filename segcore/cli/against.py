@@ -103,7 +103,8 @@ def against(
         labels: the classes of the model that is scored.
 
     Raises:
-        RecordError: the baseline has no scores under a protocol, or not of all images, or is of other classes.
+        RecordError: the baseline has no scores under a protocol, or not of all images, or is of other classes, or its
+            masks were read in another way.
     """
     items = {protocol.name: _item(baseline, dataset, protocol.name) for protocol in choose(protocols, size)}
     for item in items.values():
@@ -123,6 +124,11 @@ def _item(baseline: Run, dataset: Dataset, protocol: str) -> BenchmarkRecord:
     if not found or found[0].dataset is None:
         raise RecordError(
             f"{baseline.path}: no scores of {dataset.name} under {protocol}; record them with the same options"
+        )
+    if (found[0].dataset.label_map, found[0].dataset.masks) != (dataset.said_map, dataset.masks):
+        raise RecordError(
+            f"{baseline.path}: its masks of {dataset.name} were read with another --map, --masks or --labels; score it "
+            "again with the same"
         )
     if not has_counts(found[0]):
         raise RecordError(f"{baseline.path}: no counts of single images, as of older versions; record it again")

@@ -194,13 +194,12 @@ def _identity(segmenter: Predictor, dataset: Dataset, scales: Sequence[Scale]) -
 
 
 def _result(segmenter: Predictor, dataset: Dataset, tally: Tally, sums: Sums) -> DatasetRecord:
-    label_map = dataset.label_map
     figures = zip(score_names(segmenter.labels.names), sums.scores().tolist(), sums.intervals().T.tolist(), strict=True)
     known = {name: (value, ends) for name, value, ends in figures if not np.isnan(value)}
     return DatasetRecord(
         name=dataset.name,
         sha256=dataset.sha256,
-        label_map=label_map.names if label_map and label_map.origin == "file" else {},
+        label_map=dataset.said_map,
         masks=dataset.masks,
         images=tally.images,
         failed=tally.failed,

@@ -266,6 +266,10 @@ def test_a_dataset_with_other_classes_needs_a_map_and_the_run_file_holds_it(tmp_
     assert found.label_map["rider"] == "person"
     assert found.label_map["motorcycle"] == "motorbike"
     assert found.label_map["sky"] == "background"
+    street.write_text("{classes: {rider: background}, by_name: true, others: background}")
+    against = run(*arguments[:-1], tmp_path / "b.json", "--map", street, "--against", tmp_path / "a.json")
+    assert against.exit_code == 2
+    assert "another --map" in against.stderr
     other = found.model_copy(update={"label_map": found.label_map | {"rider": "background"}})
     before = load_run(tmp_path / "a.json").benchmarks[0].info
     after = before.model_copy(update={"dataset": other})

@@ -56,6 +56,11 @@ class Dataset:
         return None if self.label_map is None or self.label_map.origin == "layout" else self.label_map.judged
 
     @property
+    def said_map(self) -> dict[str, str]:
+        """What its classes count as, by name, if a file says so."""
+        return self.label_map.names if self.label_map and self.label_map.origin == "file" else {}
+
+    @property
     def sha256(self) -> str:
         """Hash of the names in order: results over different images are not comparable."""
         return hashlib.sha256("\n".join(self.names).encode(errors="surrogatepass")).hexdigest()
