@@ -35,6 +35,8 @@ class FileNetwork(nn.Module):
         self.network = network
         self.identity = sha256_file(path)
         self.cannot = SCRIPT if isinstance(network, torch.jit.ScriptModule) else ""
+        if batch is not None:
+            self.cannot = f"was exported for batches of {batch} alone; export it with a free batch for other runtimes"
         self._batch = batch
 
     def forward(self, x: torch.Tensor) -> Any:
