@@ -56,9 +56,8 @@ def pytest_addoption(parser: pytest.Parser, pluginmanager: pytest.PytestPluginMa
 def pytest_configure(config: pytest.Config) -> None:
     """Give crashes of a judged run an exit code of their own."""
     if config.option.segcore_baseline is not None:
-        from segcore.plugin.crash import CrashHooks, open_closed_streams
+        from segcore.plugin.crash import CrashHooks
 
-        open_closed_streams()
         config.pluginmanager.register(CrashHooks())
 
 

@@ -11,6 +11,8 @@ from itertools import zip_longest
 import pytest
 from pytest_benchmark.utils import SecondsDecimal, parse_save, parse_seconds
 
+from segcore.plugin.crash import open_closed_streams
+
 ALIASES = {"--cases": "--segcore-cases", "--offline": "--segcore-offline"}
 """Our option by its alias. Aliases are not declared to pytest, so that another plugin or conftest can declare them."""
 SAVE = "--benchmark-save"
@@ -44,6 +46,8 @@ class ArgumentHooks:
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_load_initial_conftests(self, early_config: pytest.Config, args: list[str]) -> Generator[None]:
         """Rewrite the arguments between pytest's first look at them and the final one."""
+        if any(arg.startswith("--segcore-baseline") for arg in args):
+            open_closed_streams()  # before pytest captures them, and later restores what it found
         self._change_save(type=parse_save)
         default = vars(early_config.option)  # arguments are parsed into it later
         if "benchmark_min_rounds" in default:
