@@ -199,7 +199,13 @@ def test_two_run_files_of_a_repository_without_code_are_settled(
         (tmp_path / "bench" / "conftest.py").write_text(conftest)
         git(tmp_path, "add", ".")
         git(tmp_path, "commit", "-qm", name)
-        options = ("--benchmark-max-time=0.01", f"--benchmark-save={name}", "--segcore-device=cpu")
+        options = (
+            "--segcore-processes=1",
+            "--segcore-wait=0",
+            "--benchmark-max-time=0.01",
+            f"--benchmark-save={name}",
+            "--segcore-device=cpu",
+        )
         done = call("pytest", "bench/", "-q", "-p", "no:cacheprovider", *options)
         assert done.returncode == 0, done.stdout + done.stderr
     done = call("segcore", "gate", "before", "after", "--process-noise", "0.2", "--settle", "--budget", "1", "--json")
