@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import click
+
 from segcore.core.errors import UsageError
 
 if TYPE_CHECKING:
@@ -12,8 +14,13 @@ if TYPE_CHECKING:
     from segcore.report.table import Table
 
 
-def inspect(path: str, as_json: bool) -> None:
+def inspect(path: str, directory: Path, as_json: bool) -> None:
     """Print what a model file, or the file of a model, says about itself.
+
+    Args:
+        path: of the file.
+        directory: that the printed model file is for: paths are relative to it.
+        as_json: print JSON.
 
     Raises:
         ModelError: it cannot be read.
@@ -23,6 +30,7 @@ def inspect(path: str, as_json: bool) -> None:
     from segcore.inputs.model_files import spec_of_path
     from segcore.inputs.model_files.writing import model_file_text
     from segcore.inputs.self_description import FILE_KINDS, describe, read_header, unused
+    from segcore.report.escape import plain_text
 
     spec = spec_of_path(Path(path))
     if spec.source.kind not in FILE_KINDS:
@@ -31,19 +39,19 @@ def inspect(path: str, as_json: bool) -> None:
     found = describe(header, spec)
     complete = spec.completed(found)
     assumed = {about: text for about, text in found.assumptions.items() if text in complete.assumptions}
-    text = model_file_text(complete, assumed, Path.cwd())
+    text = model_file_text(complete, assumed, directory)
     others = unused(header.metadata)
     if as_json:
         show_json(_as_json(header, assumed, others, text))
         return
-    show(_table(header, others))
+    show(_table(header, others), err=True)
     if assumed:
-        show("Assumed, because the file does not say it; check each:")
-        show(*(f"  {about}: {sentence}" for about, sentence in assumed.items()))
+        show("Assumed, because the file does not say it; check each:", err=True)
+        show(*(f"  {about}: {sentence}" for about, sentence in assumed.items()), err=True)
     else:
-        show("Nothing is assumed.")
-    show("", f"The model file that says the same (paths from {Path.cwd()}):", "")
-    show(text.rstrip("\n"))
+        show("Nothing is assumed.", err=True)
+    show("", f"The model file that says the same, to be saved in {directory}/:", "", err=True)
+    click.echo("\n".join(map(plain_text, text.splitlines())))
 
 
 def _table(header: ModelHeader, others: dict[str, str]) -> Table:

@@ -26,12 +26,13 @@ def models(directory: Path, check: bool, schema: bool, path: str | None, as_json
     Those of the model files in DIRECTORY are listed too, and every problem that is found in a file.
 
     With --inspect, read an ONNX, OpenVINO or TFLite file (.onnx, .xml, .tflite), or a model file that names one. Prints
-    what it says about itself, what is assumed where it says nothing, and the model file that says both.
+    what it says about itself and what is assumed where it says nothing on standard error, and the model file that says
+    both, to be saved in DIRECTORY, on standard output.
     """
     if path is not None:
         from segcore.cli.inspection import inspect
 
-        inspect(path, as_json)
+        inspect(path, directory, as_json)
         return
     from segcore.cli.output import show_json
     from segcore.core.errors import EXIT_BAD_INPUT

@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 YES, NO = Cell("yes", "good"), Cell("no", "soft")
 
 
-def show(*parts: Table | str) -> None:
-    """Print tables and lines of text."""
-    console = open_console()
+def show(*parts: Table | str, err: bool = False) -> None:
+    """Print tables and lines of text, on standard error with `err`."""
+    console = open_console(stderr=err)
     for part in parts:
         console.print(Text(plain_text(part))) if isinstance(part, str) else print_table(part, console)
 

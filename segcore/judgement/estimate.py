@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy.special import stdtrit
@@ -131,6 +131,7 @@ def _of_processes(arms: Sequence[Arm], q: float, known: ProcessNoise) -> Estimat
     noise = measured_noise([medians for arm in logs for medians in arm], least_df=1)
     assert noise is not None  # every run has two processes
     runs = run_noise(known, noise, [len(medians) for arm in logs for medians in arm])
+    relative = _relative_to_reference(arms, logs, runs) if q == 0.5 else None
     shift = _reference_shift(arms)
     if abs(shift) / math.sqrt(2) > runs.sd:
         runs = ProcessNoise(abs(shift) / math.sqrt(2), math.inf, f"as the reference moved by {math.expm1(shift):+.1%}")
@@ -149,7 +150,7 @@ def _of_processes(arms: Sequence[Arm], q: float, known: ProcessNoise) -> Estimat
             Interval(value - math.hypot(value - inside.low, half), value, value + math.hypot(inside.high - value, half))
         )
     plain = Estimate(_combined(full), _combined(within), noise, runs)
-    return (_relative_to_reference(arms, logs, plain) if q == 0.5 else None) or plain
+    return replace(relative, unadjusted=plain.interval) if relative else plain
 
 
 def run_noise(known: ProcessNoise, processes: ProcessNoise, counts: Sequence[int]) -> ProcessNoise:
@@ -189,13 +190,14 @@ def _reference_shift(arms: Sequence[Arm]) -> float:
 
 
 def _relative_to_reference(
-    arms: Sequence[Arm], logs: Sequence[Sequence[Sequence[float]]], plain: Estimate
+    arms: Sequence[Arm], logs: Sequence[Sequence[Sequence[float]]], runs: ProcessNoise
 ) -> Estimate | None:
     """Return the change relative to the reference; None if the reference does not explain the noise.
 
     Analysis of covariance (Cochran 1957, Biometrics 13:261): log medians of the processes are regressed on those of
     the reference, with one slope and a level for each arm. The slope must be positive and significant. The interval of
-    the difference at an equal reference widens with the difference of the arms' references over its spread.
+    the difference at an equal reference widens with the difference of the arms' references over its spread; `runs` is
+    what runs differ by beyond that.
     """
     xs = [_references(arm) for arm in arms]
     if len(arms) != 2 or not all(xs):
@@ -213,7 +215,6 @@ def _relative_to_reference(
     shift = float(np.mean(xs[1]) - np.mean(xs[0]))
     value = float(np.mean(ys[1]) - np.mean(ys[0])) - slope * shift
     error = math.sqrt(variance * (1 / len(xs[0]) + 1 / len(xs[1]) + shift**2 / sxx))
-    assert plain.run_noise is not None
-    half = math.hypot(t_quantile(df) * error, math.sqrt(2) * _run_half(plain.run_noise, 1))
-    noise = ProcessNoise(math.sqrt(variance), df, f"{plain.noise.source} relative to the reference")
-    return Estimate(_around(value, half), _around(value, 0.0), noise, plain.run_noise, plain.interval)
+    half = math.hypot(t_quantile(df) * error, math.sqrt(2) * _run_half(runs, 1))
+    noise = ProcessNoise(math.sqrt(variance), df, f"measured over {len(dx)} processes relative to the reference")
+    return Estimate(_around(value, half), _around(value, 0.0), noise, runs)

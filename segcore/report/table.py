@@ -185,12 +185,12 @@ def to_csv(table: Table) -> str:
     return out.getvalue()
 
 
-def open_console(most: int | None = None) -> Console:
-    """Return a console for stdout as wide as the terminal, at most `most` columns.
+def open_console(most: int | None = None, *, stderr: bool = False) -> Console:
+    """Return a console for stdout, or for stderr, as wide as the terminal, at most `most` columns.
 
     Output to a file or pipe is not folded without `most`, so that each row of a table stays one line.
     """
-    console = Console(highlight=False)
+    console = Console(highlight=False, stderr=stderr)
     console.width = min(console.width, most) if most else console.width if console.is_terminal else UNLIMITED
     return console
 

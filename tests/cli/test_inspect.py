@@ -38,8 +38,14 @@ def test_the_model_file_that_is_printed_says_the_same(
     result = CliRunner().invoke(cli, ["models", "--inspect", name, "--json"])
     assert result.exit_code == 0, result.output
     found = json.loads(result.output)
-    (tmp_path / "written.yaml").write_text(found["model_file"])
-    written = read_model_file(tmp_path / "written.yaml")
+    text = CliRunner().invoke(cli, ["models", "--inspect", name])
+    assert text.exit_code == 0
+    assert found["sha256"][:12] in text.stderr
+    assert text.stdout == found["model_file"]  # it can be redirected to a file
+    (tmp_path / "models").mkdir()
+    (tmp_path / "models" / "written.yaml").write_text(text.stdout)
+    written = read_model_file(tmp_path / "models" / "written.yaml")
+    assert Path(written.source.location).resolve() == path
     spec = spec_of_path(path)
     complete = spec.completed(describe(read_header(spec), spec))
     assert (written.input, written.output) == (complete.input, complete.output)
@@ -48,9 +54,6 @@ def test_the_model_file_that_is_printed_says_the_same(
     assert written.labels.digest == complete.labels.digest
     assert written.completed(describe(read_header(written), written)).assumptions == ()  # all of it is said now
     assert all(f"# assumed: {text}" in found["model_file"] for text in found["assumed"].values())
-    text = CliRunner().invoke(cli, ["models", "--inspect", name])
-    assert text.exit_code == 0
-    assert found["sha256"][:12] in text.output
 
 
 def test_what_is_not_understood_is_shown(tmp_path: Path) -> None:

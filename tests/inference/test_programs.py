@@ -253,17 +253,21 @@ def test_a_program_ends_with_us_however_we_end(tmp_path: Path, end: signal.Signa
         Program(spec, 2).segment(np.zeros((2, 2, 3), np.uint8))
     """
     (tmp_path / "stubborn.py").write_text(textwrap.dedent(stubborn))
-    with subprocess.Popen([sys.executable, "-c", textwrap.dedent(ours)], stderr=subprocess.DEVNULL) as process:
+    (temporary := tmp_path / "tmp").mkdir()
+    command, environment = [sys.executable, "-c", textwrap.dedent(ours)], {**os.environ, "TMPDIR": str(temporary)}
+    with subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL) as process:
         while not (tmp_path / "up").exists():
             assert process.poll() is None
             time.sleep(0.02)
         assert alive(str(tmp_path / "stubborn.py"))
+        assert list(temporary.iterdir())
         process.send_signal(end)
         process.wait(10)
     until = time.monotonic() + 5
-    while alive(str(tmp_path / "stubborn.py")) and time.monotonic() < until:
+    while (alive(str(tmp_path / "stubborn.py")) or any(temporary.iterdir())) and time.monotonic() < until:
         time.sleep(0.02)
     assert not alive(str(tmp_path / "stubborn.py"))
+    assert not list(temporary.iterdir())
 
 
 @pytest.mark.parametrize(

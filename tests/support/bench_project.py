@@ -24,7 +24,15 @@ from tests.support.networks import ConstantNet
 
 BENCH = Path(__file__).parents[2] / "bench"
 
-QUICK = ("--benchmark-max-time=0.01", "--benchmark-min-rounds=3", "-p", "no:cacheprovider", "-p", "no:randomly")
+QUICK = (
+    "--benchmark-max-time=0.01",
+    "--benchmark-min-rounds=3",
+    "-p",
+    "no:cacheprovider",
+    "-p",
+    "no:randomly",
+    "--segcore-wait=0",  # other tests run at the same time
+)
 
 CASES = """
 cases:

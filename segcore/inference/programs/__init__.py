@@ -92,7 +92,7 @@ class Program:
         self.spec = spec
         self._classes = classes
         self._lock = threading.Lock()
-        self._state = _State(Path(tempfile.mkdtemp(prefix="segcore-program-")), Watchdog())
+        self._state = _State(Path(tempfile.mkdtemp(prefix="segcore-program-")))
         self.close = weakref.finalize(self, _State.close, self._state)
         """End the program and remove its files; also called when the object or the interpreter goes."""
 
@@ -195,9 +195,9 @@ class Program:
 class _State:
     """What must be ended: the directory of photos and masks, the watchdog, and the process that serves, if any."""
 
-    def __init__(self, directory: Path, watchdog: Watchdog) -> None:
+    def __init__(self, directory: Path) -> None:
         self.directory = directory
-        self.watchdog = watchdog
+        self.watchdog = Watchdog(directory)
         self.child: Child | None = None
         self.photos = 0
         self.seen: dict[Path, tuple[int, int, int]] = {}
@@ -211,7 +211,6 @@ class _State:
             self.child.close(kindly=True)
             self.child = None
         self.watchdog.close()
-        shutil.rmtree(self.directory, ignore_errors=True)
 
 
 @contextlib.contextmanager

@@ -31,13 +31,16 @@ _GRACE_S = 0.5
 
 
 class Watchdog:
-    """A shell that kills the process group it was told of last when this process ends, in whatever way."""
+    """A shell that cleans up when this process ends, in whatever way.
 
-    _SCRIPT = 'g=0; while read -r n; do g=$n; done; [ "$g" -gt 1 ] && kill -s KILL -- "-$g"'
+    It kills the process group that it was told of last, and removes a directory.
+    """
 
-    def __init__(self) -> None:
+    _SCRIPT = 'g=0; while read -r n; do g=$n; done; [ "$g" -gt 1 ] && kill -s KILL -- "-$g"; rm -rf -- "$0"'
+
+    def __init__(self, directory: Path) -> None:
         self._shell = subprocess.Popen(
-            ["/bin/sh", "-c", self._SCRIPT],
+            ["/bin/sh", "-c", self._SCRIPT, str(directory)],
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
@@ -53,7 +56,7 @@ class Watchdog:
             self._shell.stdin.flush()
 
     def close(self) -> None:
-        """End the shell; the group that it watches is killed."""
+        """End the shell, which kills the group that it watches and removes the directory."""
         assert self._shell.stdin is not None
         with contextlib.suppress(OSError):
             self._shell.stdin.close()
