@@ -10,6 +10,7 @@ from segcore.core.errors import RecordError
 from segcore.core.labels import VOC, LabelSet
 from segcore.core.limits import Limits
 from segcore.core.records import BenchmarkRecord, LabelsRef, Run
+from segcore.core.text import listed
 from segcore.evaluation.protocols import PROTOCOLS, choose
 from segcore.evaluation.tally import class_pixels
 from segcore.judgement.gate.images import (
@@ -21,7 +22,7 @@ from segcore.judgement.gate.images import (
     untold_note,
 )
 from segcore.judgement.gate.verdict import EXIT_CODES, GateResult, Row
-from segcore.judgement.paired_accuracy import ImageCounts, ImagePairs, dense, image_differences
+from segcore.judgement.paired_accuracy import ImageCounts, image_differences, pairs_of
 
 if TYPE_CHECKING:
     from segcore.evaluation.scoring import ImageScore
@@ -72,10 +73,7 @@ class Against:
         before = {name: before[name] for name in after}
         if differences := image_differences(before, after):
             return ImageVerdicts((Row(item.key, "item", "incomparable", "; ".join(differences)),))
-        names = tuple(after)
-        classes = tuple(dict.fromkeys(name for each in (before, after) for image in each.values() for name in image))
-        old, new = (dense([each[name] for name in names], classes) for each in (before, after))
-        pairs = ImagePairs(names, classes, old, new, PROTOCOLS[protocol].per_image)
+        pairs = pairs_of(tuple(after), before, after, per_image=PROTOCOLS[protocol].per_image)
         return judge_pairs(item.key, pairs, item.limits.over(self.limits), error_of_look(self.looked, len(self.names)))
 
     def result(self, current: Run) -> GateResult:
@@ -135,7 +133,7 @@ def _item(baseline: Run, dataset: Dataset, protocol: str) -> BenchmarkRecord:
     absent = [name for name in dataset.names if name not in found[0].dataset.counts]
     if absent:
         raise RecordError(
-            f"{baseline.path}: {len(absent)} of {len(dataset)} images are not in it: {', '.join(absent[:3])}"
-            f"{', ...' * (len(absent) > 3)}; score the same images (--split, --limit)"
+            f"{baseline.path}: {len(absent)} of {len(dataset)} images are not in it: {listed(absent, 3)}; "
+            "score the same images (--split, --limit)"
         )
     return found[0]

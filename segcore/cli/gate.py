@@ -18,6 +18,7 @@ import click
 from segcore.cli import StdoutError
 from segcore.cli.options import POSITIVE, DropLimits, FiniteFloat, json_option, option, option_group, storage_option
 from segcore.core.errors import ArmError, UsageError
+from segcore.core.text import listed
 
 if TYPE_CHECKING:
     from segcore.core.limits import Limits
@@ -194,7 +195,7 @@ def _base_limits(base: Arm, head: Arm, limit: float) -> tuple[dict[str, float], 
     files = changed_bench((base.code, head.code), head.cwd.relative_to(head.code), head.args[0])
     if not files:
         return {}, ()
-    shown = f"{', '.join(files[:3])}{', ...' * (len(files) > 3)}"
+    shown = listed(files, 3)
     note = f"bench or cases differ between the revisions ({shown}): what times something else says nothing of the code"
     try:
         return own_limits(base, head, limit), (f"{note}; the limits of the base hold as well",)
@@ -227,7 +228,7 @@ def _arms(turns: Turns, stack: ExitStack) -> tuple[Arm, Arm, tuple[str, str]]:
     _log(f"{turns.against} and the working tree are checked out, and started in turns")
     unknown = untracked(repository)
     if unknown:
-        files = f"{len(unknown)} files unknown to git ({', '.join(unknown[:3])}{', ...' * (len(unknown) > 3)})"
+        files = f"{len(unknown)} files unknown to git ({listed(unknown, 3)})"
         _log(f"{files} are in neither arm; `git add` what is to be measured")
     in_base, in_head = arms_of(head, base.args, trees, repository)
     return replace(in_base, python=base.python), in_head, (turns.against, "working tree")

@@ -27,6 +27,7 @@ import numpy as np
 import numpy.typing as npt
 
 from segcore.core.errors import UsageError, nearest_hint
+from segcore.core.text import listed
 
 MAX_CLASSES = 65_535
 """Most classes of a label set: 16 bits, less one value for pixels that are not scored."""
@@ -124,8 +125,8 @@ class LabelSet:
             wanted = f"an index from 0 to {len(self.names) - 1} or a name"
             raise UsageError(f"class {name!r} is not a class of {self.name}: expected {wanted}")
         hint = nearest_hint(str(name).strip(), self._indices)
-        listed = ", ".join(self.names[:_MOST_LISTED]) + (", ..." if len(self.names) > _MOST_LISTED else "")
-        raise UsageError(f"unknown class {name!r}{hint}; the classes of {self.name} are {listed}")
+        classes = listed(self.names, _MOST_LISTED)
+        raise UsageError(f"unknown class {name!r}{hint}; the classes of {self.name} are {classes}")
 
     def canonical(self, name: str | int) -> str:
         """Return the name of a class that is given by name, alias or index; raise like `index`."""

@@ -23,19 +23,13 @@ from pathlib import Path
 from filelock import FileLock
 
 from segcore.core.errors import DownloadError, IntegrityError, OfflineError, UsageError
-from segcore.core.files import move_into_place, open_in_place
+from segcore.core.files import move_into_place, open_in_place, sha256_file
 from segcore.inputs.network import PartialFile, download
 from segcore.inputs.source import OFFLINE_HINT, Source, split_url
 from segcore.inputs.source import FetchSettings as FetchSettings  # for importers of this module
 
 Progress = Callable[[str, int, int | None], None]
 """Called after every chunk with the file's name, the bytes that have arrived, and their total (None if unknown)."""
-
-
-def sha256_file(path: Path) -> str:
-    """Return the SHA-256 of a file's bytes as 64 lower-case hexadecimal digits."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def verify(path: Path, sha256: str | None) -> bool:

@@ -131,7 +131,7 @@ def _of_processes(arms: Sequence[Arm], q: float, known: ProcessNoise) -> Estimat
     noise = measured_noise([medians for arm in logs for medians in arm], least_df=1)
     assert noise is not None  # every run has two processes
     runs = run_noise(known, noise, [len(medians) for arm in logs for medians in arm])
-    relative = _relative_to_reference(arms, logs, runs) if q == 0.5 else None
+    relative = _relative_to_reference(arms, logs, noise, runs) if q == 0.5 else None
     shift = _reference_shift(arms)
     if abs(shift) / math.sqrt(2) > runs.sd:
         runs = ProcessNoise(abs(shift) / math.sqrt(2), math.inf, f"as the reference moved by {math.expm1(shift):+.1%}")
@@ -190,7 +190,7 @@ def _reference_shift(arms: Sequence[Arm]) -> float:
 
 
 def _relative_to_reference(
-    arms: Sequence[Arm], logs: Sequence[Sequence[Sequence[float]]], runs: ProcessNoise
+    arms: Sequence[Arm], logs: Sequence[Sequence[Sequence[float]]], noise: ProcessNoise, runs: ProcessNoise
 ) -> Estimate | None:
     """Return the change relative to the reference; None if the reference does not explain the noise.
 
@@ -216,5 +216,5 @@ def _relative_to_reference(
     value = float(np.mean(ys[1]) - np.mean(ys[0])) - slope * shift
     error = math.sqrt(variance * (1 / len(xs[0]) + 1 / len(xs[1]) + shift**2 / sxx))
     half = math.hypot(t_quantile(df) * error, math.sqrt(2) * _run_half(runs, 1))
-    noise = ProcessNoise(math.sqrt(variance), df, f"measured over {len(dx)} processes relative to the reference")
+    noise = ProcessNoise(math.sqrt(variance), df, f"{noise.source} relative to the reference")
     return Estimate(_around(value, half), _around(value, 0.0), noise, runs)

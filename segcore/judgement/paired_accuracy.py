@@ -27,6 +27,7 @@ from scipy.special import ndtri, stdtrit
 
 from segcore.core.records import ClassPixels, DatasetRecord
 from segcore.core.scores import MEANS, Floats, class_scores, score_names
+from segcore.core.text import listed
 from segcore.judgement.statistics import Interval
 
 MIN_IMAGES = 20
@@ -61,9 +62,16 @@ class ImagePairs:
 def image_pairs(old: DatasetRecord, new: DatasetRecord) -> ImagePairs:
     """Return the counts of the images that two evaluations have in common: see `image_differences`."""
     names = tuple(sorted(old.counts.keys() & new.counts.keys()))
-    classes = tuple(dict.fromkeys(name for record in (old, new) for image in record.counts.values() for name in image))
-    before, after = (dense([record.counts[name] for name in names], classes) for record in (old, new))
-    return ImagePairs(names, classes, before, after, old.per_image)
+    return pairs_of(names, old.counts, new.counts, per_image=old.per_image)
+
+
+def pairs_of(
+    names: tuple[str, ...], old: Mapping[str, ImageCounts], new: Mapping[str, ImageCounts], *, per_image: bool
+) -> ImagePairs:
+    """Return the counts of these images in two evaluations, given by name."""
+    classes = tuple(dict.fromkeys(name for each in (old, new) for image in each.values() for name in image))
+    before, after = (dense([each[name] for name in names], classes) for each in (old, new))
+    return ImagePairs(names, classes, before, after, per_image)
 
 
 def dense(images: Sequence[ImageCounts], classes: Sequence[str]) -> Floats:
@@ -89,15 +97,11 @@ def image_differences(old: Mapping[str, ImageCounts], new: Mapping[str, ImageCou
         ("in the current run alone", new.keys() - old.keys()),
         ("with another mask", masks),
     )
-    return [f"{len(names)} images {what}: {_listed(sorted(names))}" for what, names in found if names]
+    return [f"{len(names)} images {what}: {listed(sorted(names), 3)}" for what, names in found if names]
 
 
 def _of_mask(counts: ImageCounts) -> dict[str, tuple[int, int]]:
     return {name: (pixels[1], pixels[4]) for name, pixels in counts.items() if pixels[1] or pixels[4]}
-
-
-def _listed(names: Sequence[str], most: int = 3) -> str:
-    return ", ".join(names[:most]) + ", ..." * (len(names) > most)
 
 
 def total_scores(counts: Floats, *, per_image: bool) -> Floats:

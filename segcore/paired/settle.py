@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from segcore.core.errors import UsageError
+from segcore.core.files import sha256_file
 from segcore.core.git import git
 from segcore.core.limits import Limits
 from segcore.core.records import MachineRecord, Run
@@ -15,6 +15,7 @@ from segcore.judgement.gate.remedy import settle_command
 from segcore.judgement.gate.settle import (
     BUDGET_S,
     OpenItem,
+    Settlement,
     arm_arguments,
     settled,
     settlement,
@@ -86,38 +87,17 @@ def settle(
     """
     if not undecided(result):
         return result
+    cwd = Path.cwd().resolve()
     try:
-        return _settle(result, baseline, current, here, options, report, run)
+        if problem := why_not(baseline, current, here):
+            raise _CannotSettleError(problem)
+        repository = repository_of(cwd).resolve()
+        commits = [_commit(repository, runs[0]) for runs in (baseline, current)]
+        plan = _plan(result, baseline, current, options, cwd)
     except _CannotSettleError as error:
         if result.exit_code != 1:
             raise
         return replace(result, notes=(*result.notes, str(error)))
-
-
-def _settle(
-    result: GateResult,
-    baseline: Sequence[Run],
-    current: Sequence[Run],
-    here: MachineRecord,
-    options: SettleOptions,
-    report: Callable[[str], None],
-    run: Runner,
-) -> GateResult:
-    if problem := why_not(baseline, current, here):
-        raise _CannotSettleError(problem)
-    cwd = Path.cwd().resolve()
-    repository = repository_of(cwd).resolve()
-    commits = [_commit(repository, runs[0]) for runs in (baseline, current)]
-    plan = settlement(
-        result,
-        baseline,
-        current,
-        options.defaults,
-        lambda run, key: lost_file(run, key, cwd),
-        accept=options.accept_changed_limits,
-    )
-    if not plan.items:
-        raise _CannotSettleError(next(iter(plan.left.values())))
     report(f"{len(plan.items)} undecided items are measured in turns, for at most {options.budget_s:.0f} s")
     with worktrees(repository, *commits) as trees:
         head = Arm("head", _arguments(current[0], plan.items, cwd), cwd)
@@ -135,6 +115,23 @@ def _settle(
     again = settle_command(baseline, current, budget_s=budget_s) if budget_s else ""
     others = [command for command in result.commands if command != settle_command(baseline, current)]
     return replace(found, commands=tuple(filter(None, (again, *others))))
+
+
+def _plan(
+    result: GateResult, baseline: Sequence[Run], current: Sequence[Run], options: SettleOptions, cwd: Path
+) -> Settlement:
+    """Return what is to be measured."""
+    plan = settlement(
+        result,
+        baseline,
+        current,
+        options.defaults,
+        lambda run, key: lost_file(run, key, cwd),
+        accept=options.accept_changed_limits,
+    )
+    if not plan.items:
+        raise _CannotSettleError(next(iter(plan.left.values())))
+    return plan
 
 
 def _commit(repository: Path, run: Run) -> str:
@@ -160,15 +157,9 @@ def lost_file(run: Run, key: str, cwd: Path) -> str:
         if _looks_like_path(value) and not path.exists():
             return f"{value} of {run.name} ({option}) is lost"
         checked = option == "--segcore-weights" and info.weights.kind == "checkpoint" and path.is_file()
-        if checked and not is_tracked(path) and sha256_of(path) != info.weights.sha256:
+        if checked and not is_tracked(path) and sha256_file(path) != info.weights.sha256:
             return f"{value} of {run.name} ({option}) has changed since"
     return ""
-
-
-def sha256_of(path: Path) -> str:
-    """Return the SHA-256 of a file, in hex."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def is_tracked(path: Path) -> bool:

@@ -11,7 +11,7 @@ from pytest_benchmark.fixture import BenchmarkFixture
 from pytest_benchmark.stats import Metadata
 
 from segcore.core.errors import OutputError
-from segcore.core.files import write_file
+from segcore.core.files import sha256_file, write_file
 from segcore.core.limits import Limits
 from segcore.core.records import AccuracyRecord, BenchmarkRecord, CheckRecord, WarningRecord
 from segcore.evaluation.expectations import check_expectations, describe_failure
@@ -29,7 +29,6 @@ from segcore.inference.pipeline import SegmentationResult, Segmenter
 from segcore.inference.recording import record_of
 from segcore.inference.runtimes import RUNTIMES
 from segcore.inputs.datasets.label_map import by_name
-from segcore.inputs.download import sha256_file
 from segcore.inputs.images import load_pair
 from segcore.judgement.statistics import bounds_quantile, quantile_name, rounds_needed
 from segcore.measurement.conditions import sample_warnings

@@ -15,9 +15,9 @@ from PIL import Image
 
 from segcore import __version__
 from segcore.cli import COMMANDS, cli
+from segcore.core.files import sha256_file
 from segcore.core.image_files import load_indexed_png
 from segcore.core.labels import NUM_CLASSES, VOC_PALETTE
-from segcore.inputs.download import sha256_file
 from segcore.inputs.images import resource_path
 from tests.support.http_server import MisbehavingServer, Reply
 

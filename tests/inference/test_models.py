@@ -16,9 +16,10 @@ from torchvision.models import get_model
 from torchvision.models.segmentation import LRASPP_MobileNet_V3_Large_Weights
 
 from segcore.core.errors import ModelError, OfflineError
+from segcore.core.files import sha256_file
 from segcore.inference import models
 from segcore.inference.models import checkpoint
-from segcore.inputs.download import FetchSettings, cache_name, sha256_file
+from segcore.inputs.download import FetchSettings, cache_name
 from tests.support.http_server import MisbehavingServer, Reply
 
 SMALL = "lraspp_mobilenet_v3_large"

@@ -16,13 +16,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from segcore.core.errors import DownloadError, OfflineError, UsageError
+from segcore.core.files import sha256_file
 from segcore.inputs.download import (
     FetchSettings,
     cache_name,
     cached_path,
     download_file,
     download_progress,
-    sha256_file,
     verify,
 )
 from tests.support.http_server import BODY, HALF, SHA, MisbehavingServer, Reply

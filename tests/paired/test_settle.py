@@ -13,13 +13,14 @@ import pytest
 from PIL import Image
 
 from segcore.core.errors import UsageError
+from segcore.core.files import sha256_file
 from segcore.core.limits import Limits
 from segcore.core.records import Run, WeightsRecord
 from segcore.judgement.gate import judge
 from segcore.paired.arms import Arm
 from segcore.paired.sequential import look
 from segcore.paired.session import Block, PairedItem, PairedOptions, PairedResult
-from segcore.paired.settle import SettleOptions, settle, sha256_of
+from segcore.paired.settle import SettleOptions, settle
 from tests.support.judged_runs import an_item, steady
 from tests.support.repositories import git
 from tests.support.settling import HERE, KEY, NODE, measured
@@ -138,7 +139,7 @@ def test_files_that_git_does_not_have_are_named_absolutely_and_must_not_change(
     weights = repository / "new.pt"
     weights.write_bytes(b"weights")
     command = ("pytest", "bench", "--segcore-weights", "new.pt")
-    record = WeightsRecord(kind="checkpoint", name="new.pt", sha256=sha256_of(weights))
+    record = WeightsRecord(kind="checkpoint", name="new.pt", sha256=sha256_file(weights))
     new = with_fields(runs[1], command=command)
     new = new.model_copy(update={"benchmarks": (an_item(steady(seed=3), weights=record),)})
     runner = Runner(0.0)

@@ -18,13 +18,14 @@ from torch.utils.flop_counter import FlopCounterMode
 from torchvision.models import get_model_builder, get_model_weights, list_models, segmentation
 
 from segcore.core.errors import ModelError, nearest_hint
+from segcore.core.files import sha256_file
 from segcore.core.labels import VOC, LabelSet
 from segcore.core.model_spec import ModelSpec, Source, SourceKind
 from segcore.core.records import WeightsRecord
 from segcore.inference import embedded
 from segcore.inference.models import checkpoint
 from segcore.inference.models.loaded import LoadedModel as LoadedModel  # for importers of this module
-from segcore.inputs.download import FetchSettings, cached_path, download_file, sha256_file, verify
+from segcore.inputs.download import FetchSettings, cached_path, download_file, verify
 from segcore.inputs.model_files import is_path, spec_of_path
 
 RANDOM_SEED = 0

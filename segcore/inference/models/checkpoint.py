@@ -21,6 +21,7 @@ from torch import nn
 from segcore.core.errors import ModelError
 from segcore.core.labels import VOC, LabelSet
 from segcore.core.quiet import quiet
+from segcore.core.text import first_line, listed
 
 State = Mapping[str, torch.Tensor]
 
@@ -88,7 +89,7 @@ def read_state(path: Path, most: int) -> dict[str, torch.Tensor]:
         with path.open("rb") as file:
             content = _load_safetensors(path, file) if path.suffix == ".safetensors" else _load_pickled(file, most)
     except Exception as error:  # torch's reader raises anything for damaged bytes, IndexError included
-        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
+        reason = first_line(error) or type(error).__name__
         raise ModelError(
             f"cannot read the checkpoint {path}: {reason}; "
             "expected a .safetensors file, or a state dict saved by torch.save"
@@ -216,8 +217,7 @@ def _other_kind(wanted: torch.Tensor, found: torch.Tensor) -> str:
 
 
 def _some(names: Iterable[object]) -> str:
-    listed = [str(name) for name in names]
-    return ", ".join(listed[:_MAX_NAMED]) + (", ..." if len(listed) > _MAX_NAMED else "")
+    return listed(names, _MAX_NAMED)
 
 
 def state_sha256(module: nn.Module) -> str:

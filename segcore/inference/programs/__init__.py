@@ -22,20 +22,19 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 from PIL import Image
 
 from segcore.core.errors import ImageError, ProgramError
 from segcore.core.image_files import open_image
+from segcore.core.labels import ClassMap
 from segcore.core.model_spec import MASK, PHOTO, PhotoFormat
+from segcore.core.text import listed
+from segcore.inference.decode import RgbImage
 from segcore.inference.programs.child import Child, Watchdog, shown
 
 _CLOCK_S = 2.0
 """Coarsest time of a file: FAT keeps every second one."""
 _ANSWER = re.compile(r"(?P<mask>.+\.png)(?:[ \t]+(?P<ms>[0-9]+(?:\.[0-9]*)?))?", re.IGNORECASE)
-
-RgbImage = npt.NDArray[np.uint8]
-ClassMap = npt.NDArray[np.uint8] | npt.NDArray[np.uint16]
 
 
 @dataclass(frozen=True)
@@ -187,8 +186,9 @@ class Program:
         largest = int(pixels.max())
         if largest >= self._classes:
             unknown = np.unique(pixels[pixels >= self._classes])
-            ids = ", ".join(map(str, unknown[:5])) + (", ..." if unknown.size > 5 else "")
-            raise ProgramError(f"wrote unknown class ids {ids}: the classes are 0 to {self._classes - 1}")
+            raise ProgramError(
+                f"wrote unknown class ids {listed(unknown, 5)}: the classes are 0 to {self._classes - 1}"
+            )
         return pixels.astype(np.uint16) if self._classes > 256 else pixels.astype(np.uint8, copy=False)
 
 

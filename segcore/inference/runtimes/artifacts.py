@@ -16,8 +16,7 @@ from pathlib import Path
 from filelock import FileLock
 
 from segcore.core.errors import DeviceError
-from segcore.core.files import move_into_place, write_file
-from segcore.inputs.download import sha256_file
+from segcore.core.files import move_into_place, sha256_file, write_file
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,7 @@ import torch
 
 from segcore.core.errors import DeviceError, ModelError
 from segcore.core.quiet import quiet
+from segcore.core.text import first_line
 from segcore.inference.runtimes.artifacts import Artifact, artifact
 from segcore.inference.runtimes.session import BuildRequest, Example
 from segcore.inference.runtimes.upsampling import inference_copy
@@ -75,7 +76,7 @@ def _export(request: BuildRequest, dtype: torch.dtype, path: Path) -> None:
         except torch.onnx.OnnxExporterError as error:
             if refusal := _refusal(error):
                 raise refusal from None
-            reason = next(iter(str(error.__cause__ or error).strip().splitlines()), type(error).__name__)
+            reason = first_line(error.__cause__ or error) or type(error).__name__
             raise DeviceError(f"the network cannot be exported to ONNX: {reason}; --runtime torch runs it") from error
         assert program is not None  # None is what the old exporter returns
         program.save(path, external_data=False)

@@ -31,7 +31,7 @@ from segcore.inputs.cases.model import (
     labels_context,
 )
 from segcore.inputs.cases.problems import follow, problems_of
-from segcore.inputs.cases.yaml_source import Located, Problem, read_yaml
+from segcore.inputs.cases.yaml_source import Located, Problem, all_problems, read_yaml
 
 if TYPE_CHECKING:
     from segcore.inputs.download import FetchSettings
@@ -78,8 +78,7 @@ def load_cases(path: Path, labels_of: LabelsOf = only_voc) -> tuple[Case, ...]:
     """
     cases, problems = check_cases(path, labels_of)
     if problems:
-        count = f"{len(problems)} problem{'s' * (len(problems) > 1)}"
-        raise CaseError("\n  ".join([f"{count} in the cases of {path}", *map(str, problems)]))
+        raise CaseError(all_problems(f"the cases of {path}", problems))
     return cases
 
 

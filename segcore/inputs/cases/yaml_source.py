@@ -8,7 +8,7 @@ people to read. An unquoted scalar is null, a boolean (true or false), a decimal
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -48,6 +48,12 @@ class Problem:
 
     def __str__(self) -> str:
         return f"{self.file}:{self.line}:{self.column}: {self.what}" + (f"; {self.hint}" if self.hint else "")
+
+
+def all_problems(where: str, problems: Sequence[Problem]) -> str:
+    """Return the message that there are problems in a place, with a line for each."""
+    count = f"{len(problems)} problem{'s' * (len(problems) > 1)}"
+    return "\n  ".join([f"{count} in {where}", *map(str, problems)])
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from segcore.core.errors import DatasetError, UsageError, nearest_hint
 from segcore.core.labels import LabelSet
+from segcore.core.text import listed
 from segcore.inputs.datasets.cityscapes import CITYSCAPES_IDS, KNOWN_MAPS, open_cityscapes
 from segcore.inputs.datasets.coco import CocoReader, open_coco
 from segcore.inputs.datasets.label_map import LabelMap, default_map, read_label_map
@@ -110,7 +111,7 @@ def fit(dataset: Dataset, target: LabelSet) -> Dataset:
 def _check_foreground(label_map: LabelMap) -> None:
     """Refuse a map that makes background of everything: any model without a find would be perfect."""
     if label_map.judged <= {label_map.target.background}:
-        named = ", ".join(label_map.source.names[:8]) + ", ..." * (len(label_map.source) > 8)
+        named = listed(label_map.source.names, 8)
         raise UsageError(
             f"no class of {label_map.source.name} ({named}) is one of {label_map.target.name} except the background: "
             "say by --map what they count as, or score another model"

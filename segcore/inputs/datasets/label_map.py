@@ -20,9 +20,10 @@ from pydantic import Field, Strict, ValidationError
 
 from segcore.core.errors import DatasetError, UsageError
 from segcore.core.labels import ClassMap, LabelSet
+from segcore.core.text import listed
 from segcore.inputs.cases.model import CaseModel
 from segcore.inputs.cases.problems import problems_of
-from segcore.inputs.cases.yaml_source import Located, Problem, read_yaml
+from segcore.inputs.cases.yaml_source import Located, Problem, all_problems, read_yaml
 
 IGNORE = "ignore"
 """What a map says of classes whose pixels are not scored."""
@@ -95,11 +96,10 @@ class LabelMap:
         found = np.flatnonzero(np.bincount(mask.ravel()))
         unknown = found[self._table[found] < 0]
         if unknown.size:
-            listed = ", ".join(map(str, unknown[:_MOST_NAMED])) + ", ..." * (unknown.size > _MOST_NAMED)
             void = "" if self.source.ignore is None else f" or {self.source.ignore}"
             raise DatasetError(
-                f"the mask has values that are no class of {self.source.name}: {listed}; wanted 0 to "
-                f"{len(self.source) - 1}{void}"
+                f"the mask has values that are no class of {self.source.name}: {listed(unknown, _MOST_NAMED)}; "
+                f"wanted 0 to {len(self.source) - 1}{void}"
             )
         ignore = self.target.ignore or 0
         mapped = self._table.take(mask)
@@ -141,8 +141,7 @@ def read_label_map(file: Path, source: LabelSet, target: LabelSet) -> LabelMap:
             problems += _resolve(entry, node, file, (source, target), indices)
     if problems:
         problems.sort(key=lambda problem: (problem.line, problem.column))
-        count = f"{len(problems)} problem{'s' * (len(problems) > 1)}"
-        raise UsageError("\n  ".join([f"{count} in the map {file}", *map(str, problems)]))
+        raise UsageError(all_problems(f"the map {file}", problems))
     return LabelMap(source, target, tuple(indices[index] for index in range(len(source))), "file")
 
 
@@ -193,16 +192,14 @@ def _resolve_classes(
 
 def _listed(labels: LabelSet, indices: Sequence[int]) -> str:
     """Return the names of classes, not too many."""
-    return ", ".join(labels.names[index] for index in indices[:_MOST_NAMED]) + ", ..." * (len(indices) > _MOST_NAMED)
+    return listed((labels.names[index] for index in indices), _MOST_NAMED)
 
 
 def _class_of(value: str | int, target: LabelSet) -> int | None:
     return None if value == IGNORE else target.index(value)
 
 
-def default_map(
-    source: LabelSet, target: LabelSet, known: Mapping[tuple[str, str], tuple[int | None, ...]]
-) -> LabelMap:
+def default_map(source: LabelSet, target: LabelSet, known: KnownMaps) -> LabelMap:
     """Return the map that needs no file: equal sets, a known pair, or a class of the model for every name.
 
     Args:

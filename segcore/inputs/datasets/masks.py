@@ -11,6 +11,7 @@ import numpy.typing as npt
 from segcore.core.errors import ImageError, UsageError, nearest_hint
 from segcore.core.image_files import exif_orientation, load_indices, open_image
 from segcore.core.labels import VOID_COLOR, ClassMap, LabelSet
+from segcore.core.text import listed
 from segcore.inputs.images import MaskReader
 
 _MOST_NAMED = 5
@@ -126,8 +127,8 @@ class BinaryMasks:
         white = pixels == _WHITE
         others = np.unique(pixels[(pixels != 0) & ~white])
         if others.size:
-            listed = ", ".join(map(str, others[:_MOST_NAMED])) + ", ..." * (others.size > _MOST_NAMED)
-            raise ImageError(f"{path}: a binary mask has the values 0 and {_WHITE}, found also {listed}")
+            found = listed(others, _MOST_NAMED)
+            raise ImageError(f"{path}: a binary mask has the values 0 and {_WHITE}, found also {found}")
         return white.astype(np.uint8), orientation
 
 

@@ -15,7 +15,7 @@ from segcore.core.errors import ModelError, nearest_hint
 from segcore.core.files import is_hidden
 from segcore.core.model_spec import ModelSpec, Source, SourceKind
 from segcore.inputs.cases.problems import problems_of
-from segcore.inputs.cases.yaml_source import Problem, read_yaml
+from segcore.inputs.cases.yaml_source import Problem, all_problems, read_yaml
 from segcore.inputs.model_files.model import SCHEMA_COMMAND, ModelEntry, json_schema
 from segcore.inputs.model_files.spec import read_labels_of, spec_of
 
@@ -72,13 +72,8 @@ def read_model_file(path: Path) -> ModelSpec:
     """
     spec, problems = check_model_file(path)
     if spec is None:
-        raise _invalid(f"the model file {path}", problems)
+        raise ModelError(all_problems(f"the model file {path}", problems))
     return spec
-
-
-def _invalid(what: str, problems: Iterable[Problem]) -> ModelError:
-    lines = [str(problem) for problem in problems]
-    return ModelError("\n  ".join([f"{len(lines)} problem{'s' * (len(lines) > 1)} in {what}", *lines]))
 
 
 @dataclass(frozen=True)
@@ -112,7 +107,8 @@ class ModelFiles:
         if is_path(name):
             return spec_of_path(Path(name))
         if self.problems:
-            raise _invalid(f"{self.directory}, where no valid file describes the model {name!r}", self.problems)
+            where = f"{self.directory}, where no valid file describes the model {name!r}"
+            raise ModelError(all_problems(where, self.problems))
         known = [*built_in, *self.names]
         raise ModelError(f"unknown model {name!r}{nearest_hint(name, known)}; known: {', '.join(known)}")
 

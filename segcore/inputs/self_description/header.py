@@ -10,6 +10,7 @@ from typing import Literal
 
 from segcore.core.errors import ModelError
 from segcore.core.model_spec import Layout
+from segcore.core.text import first_line
 
 FileKind = Literal["onnx", "openvino", "litert"]
 
@@ -149,5 +150,5 @@ def lengths(values: Iterable[int]) -> tuple[int | None, ...]:
 
 def unreadable(path: Path, what: str, reason: object) -> ModelError:
     """Return the error for a file that is not what its suffix says."""
-    first = next(iter(str(reason).strip().splitlines()), "") or type(reason).__name__
+    first = first_line(reason) or type(reason).__name__
     return ModelError(f"{path} cannot be read as {what}: {first}; export the model again")

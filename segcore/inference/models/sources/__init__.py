@@ -14,12 +14,14 @@ import torch
 from torch import nn
 
 from segcore.core.errors import ModelError
+from segcore.core.files import sha256_file
 from segcore.core.labels import LabelSet, numbered
 from segcore.core.model_spec import ModelSpec
 from segcore.core.records import WeightsRecord
+from segcore.core.text import first_line
 from segcore.inference.models.loaded import LoadedModel
-from segcore.inference.models.sources.adapter import Adapter, is_needed
-from segcore.inputs.download import FetchSettings, download_file, sha256_file
+from segcore.inference.models.sources.adapter import Adapter, is_needed, pick
+from segcore.inputs.download import FetchSettings, download_file
 from segcore.inputs.hugging_face import describe_directory
 from segcore.inputs.self_description import FILE_KINDS, read_header
 from segcore.inputs.self_description import describe as describe_header
@@ -141,19 +143,15 @@ def with_counted_labels(spec: ModelSpec, network: nn.Module) -> ModelSpec:
         with torch.inference_mode():
             output = network(torch.zeros(shape))
     except Exception as error:  # anything that a stranger's code raises
+        reason = f"{type(error).__name__}: {first_line(error)[:300]}"
         raise ModelError(
-            f"{spec.name}: its classes cannot be counted on an input {shape}: {type(error).__name__}: {_line(error)}; "
-            "name its labels"
+            f"{spec.name}: its classes cannot be counted on an input {shape}: {reason}; name its labels"
         ) from error
-    output = output.get("out", output) if isinstance(output, dict) else output
-    if not isinstance(output, torch.Tensor) or output.dim() != 4:
-        found = tuple(output.shape) if isinstance(output, torch.Tensor) else type(output).__name__
+    output = pick(output, None)
+    if output.dim() != 4:
+        found = tuple(output.shape)
         raise ModelError(f"{spec.name} returned {found} for an input {shape}, wanted (1, classes, height, width)")
     channels = output.shape[1]
     count = channels + (spec.output.kind == "sigmoid" or channels == 1)  # one channel tells two classes apart
     assumed = f"labels: nothing names the {count} classes, so they are class 0 to class {count - 1}"
     return replace(spec, labels=numbered(count), assumptions=(*spec.assumptions, assumed))
-
-
-def _line(error: BaseException) -> str:
-    return next(iter(str(error).strip().splitlines()), "")[:300]

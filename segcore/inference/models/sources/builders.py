@@ -15,6 +15,7 @@ from segcore.core.errors import ModelError, nearest_hint
 from segcore.core.labels import VOC, LabelSet, numbered
 from segcore.core.model_spec import ModelSpec
 from segcore.core.records import WeightsRecord
+from segcore.core.text import first_line
 from segcore.inference import models
 from segcore.inference.models import checkpoint
 from segcore.inference.models.sources import file_record, own_weights
@@ -93,7 +94,7 @@ def _call(spec: ModelSpec) -> nn.Module:
     try:
         module = factory(**dict(spec.source.keywords))
     except Exception as error:  # a stranger's code
-        raise ModelError(f"{where}: {what} failed: {type(error).__name__}: {_first_line(error)}") from error
+        raise ModelError(f"{where}: {what} failed: {type(error).__name__}: {first_line(error)[:300]}") from error
     if not isinstance(module, nn.Module):
         raise ModelError(f"{where}: {what} returned {type(module).__name__}, wanted a torch.nn.Module")
     return module
@@ -110,13 +111,11 @@ def _factory(spec: ModelSpec) -> Callable[..., object]:
     except Exception as error:  # a stranger's code
         hint = f"; looked in {spec.root} and the installed packages" if isinstance(error, ModuleNotFoundError) else ""
         kind = type(error).__name__
-        raise ModelError(f"{where}: python: importing {package} failed: {kind}: {_first_line(error)}{hint}") from error
+        raise ModelError(
+            f"{where}: python: importing {package} failed: {kind}: {first_line(error)[:300]}{hint}"
+        ) from error
     factory: object = getattr(module, name, None)
     if not callable(factory):
         hint = nearest_hint(name, [each for each in vars(module) if not each.startswith("_")])
         raise ModelError(f"{where}: python: {package} has no function or class {name!r}{hint}")
     return factory
-
-
-def _first_line(error: BaseException) -> str:
-    return next(iter(str(error).strip().splitlines()), "")[:300]

@@ -14,6 +14,7 @@ from segcore.core.labels import VOC
 from segcore.core.model_spec import ModelSpec
 from segcore.core.quiet import quiet
 from segcore.core.records import WeightsRecord
+from segcore.core.text import first_line
 from segcore.inference import models
 from segcore.inference.models import checkpoint
 from segcore.inference.models.sources import describe, file_record
@@ -49,7 +50,7 @@ def open_network(
                 )
                 _check(found, directory)
     except (OSError, ValueError, KeyError, ImportError, RuntimeError) as error:
-        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)[:300]
+        reason = (first_line(error) or type(error).__name__)[:300]
         raise ModelError(f"transformers cannot open {directory}: {reason}") from error
     return _with_record(module, spec, weights, directory)
 

@@ -10,10 +10,12 @@ import torch
 from torch import nn
 
 from segcore.core.errors import ModelError
+from segcore.core.files import sha256_file
 from segcore.core.model_spec import Description, ModelSpec, Resize
 from segcore.core.records import WeightsRecord
+from segcore.core.text import first_line
 from segcore.inference.models.sources import file_of, file_record
-from segcore.inputs.download import FetchSettings, sha256_file
+from segcore.inputs.download import FetchSettings
 
 SCRIPT = "is TorchScript, which torch.compile and torch.export refuse"
 
@@ -70,7 +72,7 @@ def open_network(
             program = torch.export.load(path)
             module = program.module()
     except Exception as error:  # torch's readers raise anything for damaged bytes
-        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)[:300]
+        reason = (first_line(error) or type(error).__name__)[:300]
         writer = {"torchscript": "torch.jit.save", "exported": "torch.export.save"}[spec.source.kind]
         raise ModelError(f"cannot read {path}: {reason}; wanted a file written by {writer}") from error
     shape = _input_shape(program, path)
