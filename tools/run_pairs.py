@@ -2,9 +2,10 @@
 
 Makes pairs of runs as a person makes them (``pytest bench/ --benchmark-save``), prints for every item the noise between
 processes, that between runs beyond it, and the gate's verdicts on the pairs, and then what the gate should assume where
-it has no history (`ASSUMED_RUN_SD`, `assumed_noise`): the upper ends of 90 % intervals. With ``--gap 3600``, the
-runs of a pair are an hour apart; with ``--neighbour``, another process loads one core in bursts. Runs are kept in
-``--storage``, and ``--pairs 0`` judges those that are there.
+it has no history (`ASSUMED_RUN_SD`, `assumed_noise`): the upper ends of 90 % intervals. With ``--slower 0.2``, a third
+run follows each pair, in which every call is 20 % slower, and is judged against the first of its pair. With
+``--gap 3600``, the runs of a pair are an hour apart; with ``--neighbour``, another process loads one core in bursts.
+Runs are kept in ``--storage``, and ``--pairs 0`` judges those that are there.
 """
 
 from __future__ import annotations
@@ -12,13 +13,14 @@ from __future__ import annotations
 import argparse
 import math
 import multiprocessing
+import os
 import random
 import shlex
 import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,13 +29,14 @@ import numpy as np
 from scipy.special import chdtri
 
 from segcore.core.limits import Limits
-from segcore.core.records import Run
+from segcore.core.records import Benchmark, Run
 from segcore.judgement.estimate import run_log_quantile
 from segcore.judgement.gate.speed import judge_change
 from segcore.judgement.statistics import log_quantile, measured_noise, median_error
 from segcore.results.store import find_runs, load_run
+from tools.slower import SHARE
 
-NAME = "pairs"
+NAME, SLOWER_NAME = "pairs", "slower"
 TIMED = ("latency", "throughput")
 BURST_S = 20.0
 """Mean length of a neighbour's bursts of load, and of the pauses between them."""
@@ -73,14 +76,30 @@ def analyse(pairs: Sequence[tuple[Run, Run]], limit: float) -> tuple[ItemNoise, 
         differences = np.subtract(values[1::2], values[::2])
         pair_sd = math.sqrt(float(np.mean(differences**2)) / 2)
         part = between.sd * max(median_error(len(run)) for run in medians) if between else 0.0
-        verdicts = Counter[str](
-            row.verdict
-            for old, new in zip(items[::2], items[1::2], strict=True)
-            for row in judge_change((old,), (new,), new.info, Limits(max_slowdown={"p50": limit}), None)
-        )
+        verdicts = count_verdicts(zip(items[::2], items[1::2], strict=True), limit)
         run_sd = math.sqrt(max(0.0, pair_sd**2 - part**2))
         found.append(ItemNoise(key, len(pairs), between.sd if between else 0.0, pair_sd, run_sd, dict(verdicts)))
     return tuple(found)
+
+
+def count_verdicts(pairs: Iterable[tuple[Benchmark, Benchmark]], limit: float) -> Counter[str]:
+    """Return how many pairs of an item in two runs the gate gives each verdict."""
+    limits = Limits(max_slowdown={"p50": limit})
+    return Counter(row.verdict for old, new in pairs for row in judge_change((old,), (new,), new.info, limits, None))
+
+
+def judge_slower(pairs: Sequence[tuple[Run, Run]], limit: float) -> Iterator[str]:
+    """Yield a line for each timed item: its verdicts in (run, slower run), and the median measured slowdown."""
+    for key in (b.info.key for b in pairs[0][0].benchmarks if b.info.kind in TIMED):
+        found = [tuple(next(b for b in run.benchmarks if b.info.key == key) for run in pair) for pair in pairs]
+        both = [(old, new) for old, new in found]
+        ratios = [math.exp(run_log_quantile(new, 0.5) - run_log_quantile(old, 0.5)) - 1 for old, new in both]
+        yield f"{key:<52} {float(np.median(ratios)):+7.1%}  {words(count_verdicts(both, limit))}"
+
+
+def words(verdicts: Mapping[str, int]) -> str:
+    """Return counts in one line."""
+    return ", ".join(f"{count} {verdict}" for verdict, count in sorted(verdicts.items()))
 
 
 def upper(sds: Sequence[float], df: int) -> float:
@@ -95,9 +114,8 @@ def describe(found: Sequence[ItemNoise]) -> str:
     """Return a table and the defaults that follow."""
     lines = [f"{'item':<52} {'processes':>9} {'runs':>6} {'beyond':>6}  verdicts"]
     for noise in found:
-        verdicts = ", ".join(f"{count} {verdict}" for verdict, count in sorted(noise.verdicts.items()))
         figures = f"{noise.process_sd:9.2%} {noise.pair_sd:6.2%} {noise.run_sd:6.2%}"
-        lines.append(f"{noise.item:<52} {figures}  {verdicts}")
+        lines.append(f"{noise.item:<52} {figures}  {words(noise.verdicts)}")
     pairs = found[0].pairs
     one = [math.hypot(noise.process_sd, noise.run_sd) for noise in found]
     lines += [
@@ -140,12 +158,18 @@ def neighbour(wanted: bool) -> Iterator[None]:
             process.join()
 
 
-def make_run(arguments: Sequence[str], storage: Path) -> None:
+def make_run(arguments: Sequence[str], storage: Path, slower: float = 0.0) -> None:
     """Make one run; its tables go to a log beside the runs."""
-    command = [sys.executable, "-m", "pytest", *arguments, f"--benchmark-save={NAME}"]
+    plugin = ["-p", "tools.slower"] if slower else []
+    name = SLOWER_NAME if slower else NAME
+    command = [sys.executable, "-m", "pytest", *plugin, *arguments, f"--benchmark-save={name}"]
     with (storage / "log.txt").open("a", encoding="utf-8") as log:
         done = subprocess.run(
-            [*command, f"--benchmark-storage={storage}"], stdout=log, stderr=subprocess.STDOUT, check=False
+            [*command, f"--benchmark-storage={storage}"],
+            env={**os.environ, SHARE: str(slower)},
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            check=False,
         )
     if done.returncode:
         raise SystemExit(f"a run ended with exit code {done.returncode}: see {storage / 'log.txt'}")
@@ -158,6 +182,7 @@ def main() -> None:
     parser.add_argument("--args", default="bench", help="pytest's arguments (default: bench)")
     parser.add_argument("--gap", type=float, default=0.0, help="seconds between the runs of a pair")
     parser.add_argument("--neighbour", action="store_true", help="load one core in bursts meanwhile")
+    parser.add_argument("--slower", type=float, default=0.0, help="make a third run, by this share slower (0.2: 20 %%)")
     parser.add_argument("--limit", type=float, default=0.10, help="of the gate on each pair (default 0.10)")
     parser.add_argument("--storage", type=Path, default=Path("reports/pairs"))
     options = parser.parse_args()
@@ -168,10 +193,19 @@ def main() -> None:
                 time.sleep(options.gap)
             print(f"run {number + 1} of {2 * options.pairs}", file=sys.stderr, flush=True)
             make_run(shlex.split(options.args), options.storage)
-    runs = [run for run in map(load_run, find_runs(options.storage)) if run.record.complete]
+            if number % 2 and options.slower:
+                make_run(shlex.split(options.args), options.storage, options.slower)
+    paths = find_runs(options.storage)
+    runs, slower = (
+        [run for run in map(load_run, paths) if run.record.complete and run.record.name == name]
+        for name in (NAME, SLOWER_NAME)
+    )
     pairs = list(zip(runs[::2], runs[1::2], strict=False))
     found = analyse(pairs, options.limit) if pairs else ()
     print(describe(found) if found else f"no pairs of runs with timed items in {options.storage}")
+    if pairs and slower:
+        print("slower runs against the first of their pair:")
+        print(*judge_slower(list(zip(runs[::2], slower, strict=False)), options.limit), sep="\n")
 
 
 if __name__ == "__main__":

@@ -24,9 +24,14 @@ def slow_call(call: Callable[[], object], share: float) -> None:
     """Call, then multiply matrices for a share of the call's own time."""
     start = time.perf_counter()
     call()
-    end = time.perf_counter()
+    multiply_for(share * (time.perf_counter() - start))
+
+
+def multiply_for(seconds: float) -> None:
+    """Multiply matrices until `seconds` have passed."""
+    end = time.perf_counter() + seconds
     matrix = np.full((64, 64), 1 / 64, dtype=np.float32)
-    while time.perf_counter() < end + share * (end - start):
+    while time.perf_counter() < end:
         matrix = matrix @ matrix
 
 
