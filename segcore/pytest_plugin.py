@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
+from segcore.core.bench_options import SCENARIOS
 from segcore.core.errors import SegcoreError
 from segcore.core.system import explained
-from segcore.plugin.arguments import NAMELESS, ArgumentHooks
-from segcore.plugin.load_options import SCENARIOS
+from segcore.plugin.arguments import CONFIGURED, NAMELESS, ArgumentHooks
 from segcore.plugin.options import add_options, read_choices
 from segcore.report.escape import plain_text
 
@@ -163,7 +163,7 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     if not plans:
         if config.getoption("benchmark_save", None) is NAMELESS:
             _refuse(config, items, "--benchmark-save: wanted a name: only items of segcore have a default")
-        elif config.option.segcore_baseline is not None and not config.option.collectonly:
+        elif _is_asked_to_judge(config) and not config.option.collectonly:
             _refuse(config, items, "--segcore-baseline: no item of segcore is selected, there is nothing to judge")
         return
     from segcore.plugin.plan import find_duplicate
@@ -194,6 +194,12 @@ def pytest_collection_finish(session: pytest.Session) -> None:
         except SegcoreError as error:
             raise pytest.UsageError(plain_text(str(error))) from error
     config.pluginmanager.register(hooks, HOOKS)
+
+
+def _is_asked_to_judge(config: pytest.Config) -> bool:
+    """Return whether the command line names a baseline; one of pyproject.toml is for runs that have items of ours."""
+    is_set = config.option.segcore_baseline is not None
+    return is_set and "--segcore-baseline" not in config.stash.get(CONFIGURED, ())
 
 
 def _open(request: pytest.FixtureRequest, benchmark: BenchmarkFixture | None = None) -> Any:

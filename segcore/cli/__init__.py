@@ -8,6 +8,7 @@ import os
 import signal
 import sys
 import traceback
+from functools import partial
 from typing import IO, Any, TextIO
 
 import click
@@ -59,10 +60,15 @@ class LazyGroup(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        """Report an unknown command with the nearest valid name."""
+        """Report an unknown command with the nearest valid name; give a known one its defaults of pyproject.toml."""
         if args and args[0] not in COMMANDS and not args[0].startswith("-"):
             ctx.fail(f"no command {args[0]!r}{nearest_hint(args[0], COMMANDS)}; see `segcore --help`")
-        return super().resolve_command(ctx, args)
+        name, command, rest = super().resolve_command(ctx, args)
+        if name and command and not ctx.resilient_parsing and not set(ctx.help_option_names) & set(rest):
+            from segcore.cli.configured import configured
+
+            ctx.default_map = {name: configured(name, command, partial(self.get_command, ctx), COMMANDS)}
+        return name, command, rest
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the list of commands."""

@@ -17,14 +17,14 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("path", default="cases", type=PATH)
+@click.argument("cases", metavar="[PATH]", default="cases", type=PATH)
 @click.option("--check", is_flag=True, help="Only validate; exit code 2 if there is a problem.")
 @click.option(
     "--models", default="models", type=PATH, help="Directory of model files, for the classes of their models."
 )
 @click.option("--schema", is_flag=True, help="Print the JSON Schema of a case, for completion in editors.")
 @json_option
-def cases(path: Path, check: bool, models: Path, schema: bool, as_json: bool) -> None:
+def cases(cases: Path, check: bool, models: Path, schema: bool, as_json: bool) -> None:
     """List the cases in PATH (a file or a directory), and every problem found in them.
 
     Names of classes are checked against the labels of the models that a case lists: those of a model file, if it has
@@ -38,7 +38,7 @@ def cases(path: Path, check: bool, models: Path, schema: bool, as_json: bool) ->
     if schema:
         show_json(json_schema())
         return
-    found, problems = check_cases(path, partial(_labels_of, models))
+    found, problems = check_cases(cases, partial(_labels_of, models))
     if as_json:
         listed = [case.model_dump(mode="json", exclude_defaults=True) for case in found]
         show_json({"cases": listed, "problems": [{**vars(each), "file": str(each.file)} for each in problems]})

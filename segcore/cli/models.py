@@ -14,13 +14,13 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("directory", default="models", type=PATH)
+@click.argument("models", metavar="[DIRECTORY]", default="models", type=PATH)
 @click.option("--check", is_flag=True, help="Only validate the model files; exit code 2 if there is a problem.")
 @click.option("--schema", is_flag=True, help="Print the JSON Schema of a model file, for completion in editors.")
 @click.option("--inspect", "path", metavar="FILE", help="Print what the file of a model says about itself.")
 @json_option
 @offline_option
-def models(directory: Path, check: bool, schema: bool, path: str | None, as_json: bool, offline: bool) -> None:
+def models(models: Path, check: bool, schema: bool, path: str | None, as_json: bool, offline: bool) -> None:
     """List every model: parameters, multiply-accumulates of one 520x520 photo, and whether its weights are here.
 
     Those of the model files in DIRECTORY are listed too, and every problem that is found in a file.
@@ -32,7 +32,7 @@ def models(directory: Path, check: bool, schema: bool, path: str | None, as_json
     if path is not None:
         from segcore.cli.inspection import inspect
 
-        inspect(path, directory, as_json)
+        inspect(path, models, as_json)
         return
     from segcore.cli.output import show_json
     from segcore.core.errors import EXIT_BAD_INPUT
@@ -41,7 +41,7 @@ def models(directory: Path, check: bool, schema: bool, path: str | None, as_json
     if schema:
         show_json(json_schema())
         return
-    files = open_model_files(directory)
+    files = open_model_files(models)
     for problem in files.problems if not as_json else ():
         click.echo(str(problem), err=True)
     if not check:

@@ -1,23 +1,30 @@
-"""Arguments rewritten before pytest parses them: aliases of options, and ``--benchmark-save`` without a name.
+"""Arguments rewritten before pytest parses them: aliases, ``--benchmark-save`` without a name, settings of a file.
 
 Nothing heavy is imported here: pytest loads this in every repository that has segcore installed.
 """
 
 from __future__ import annotations
 
+from argparse import ArgumentTypeError, Namespace
 from collections.abc import Generator
 from itertools import zip_longest
 
 import pytest
 from pytest_benchmark.utils import SecondsDecimal, parse_save, parse_seconds
 
+from segcore.core.bench_options import BENCH_OPTIONS, BenchOption, path
+from segcore.core.configuration import Setting, find_configuration
+from segcore.core.errors import SegcoreError
 from segcore.plugin.crash import open_closed_streams
+from segcore.report.escape import plain_text
 
 ALIASES = {"--cases": "--segcore-cases", "--offline": "--segcore-offline"}
 """Our option by its alias. Aliases are not declared to pytest, so that another plugin or conftest can declare them."""
 SAVE = "--benchmark-save"
 NAMELESS = False
 """Value of ``--benchmark-save`` without a name; not a string, because argparse would parse that as a name."""
+CONFIGURED = pytest.StashKey[frozenset[str]]()
+"""The options that ``pyproject.toml`` sets and the command line does not."""
 
 
 class DefaultRounds(int):
@@ -60,11 +67,50 @@ class ArgumentHooks:
         # By now, conftest files have declared their options.
         if ALIASES.keys() & {arg.partition("=")[0] for arg in args}:
             args[:] = replace_aliases(args, self._parser.parse_known_and_unknown_args(args)[1])
+        configured = configured_arguments(early_config, self._parser.parse_known_args(args))
+        early_config.stash[CONFIGURED] = frozenset(arg.partition("=")[0] for arg in configured)
+        args[:0] = configured
 
     def _change_save(self, **attributes: object) -> None:
         for option in self._parser.getgroup("benchmark").options:
             if SAVE in option.names():
                 option.attrs().update(attributes)
+
+
+def configured_arguments(config: pytest.Config, given: Namespace) -> list[str]:
+    """Return the options that ``pyproject.toml`` sets and the command line does not, as arguments.
+
+    Args:
+        config: pytest's; the file is looked for from its root directory upwards.
+        given: the command line.
+
+    Raises:
+        pytest.UsageError: the file cannot be read, a key is unknown, or a value is invalid.
+    """
+    try:
+        configuration = find_configuration(config.rootpath, config.invocation_params.dir)
+        settings = {setting.key: setting for setting in configuration.shared()} if configuration else {}
+        return [
+            f"{option.flag}={value}"
+            for option in BENCH_OPTIONS
+            if option.name in settings and getattr(given, option.dest) in (None, [])
+            for value in _values(option, settings[option.name])
+        ]
+    except SegcoreError as error:
+        raise pytest.UsageError(plain_text(str(error))) from error
+
+
+def _values(option: BenchOption, setting: Setting) -> tuple[str, ...]:
+    """Return the values of an option in the file, each of which its type accepts."""
+    values = setting.located(option.kind is path)
+    if len(values) > 1 and not option.repeatable:
+        raise setting.error(f"wanted one value, found {len(values)}")
+    try:
+        for value in values:
+            option.kind(value)
+    except ArgumentTypeError as error:
+        raise setting.error(str(error)) from None
+    return values
 
 
 def separate_paths(args: list[str]) -> list[str]:

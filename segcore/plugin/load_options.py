@@ -11,7 +11,6 @@ if TYPE_CHECKING:
     from segcore.core.records import Scenario
     from segcore.measurement.load.schedule import LoadPlan
 
-SCENARIOS = ("offline", "single-stream", "multi-stream", "server")
 DEFAULT_BATCH = 8
 MAX_QUERIES = 10_000_000
 """Limit of the server scenario, whose arrivals are all drawn before the run starts."""

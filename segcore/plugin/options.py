@@ -5,28 +5,23 @@ Nothing heavy is imported here: pytest loads this in every repository that has s
 
 from __future__ import annotations
 
-import argparse
-import math
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import pytest
 
+from segcore.core.bench_options import BENCH_OPTIONS, PROCESSES, SCENARIOS, WAIT_S
 from segcore.core.errors import UsageError, nearest_hint
-from segcore.plugin.load_options import SCENARIOS, LoadOptions, check_load_options
+from segcore.plugin.load_options import LoadOptions, check_load_options
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
     _D = TypeVar("_D", bound=DataclassInstance)
 
-PROCESSES = 4 if os.name == "posix" else 1
-"""How many processes measure each speed item; further ones need signals that stop a process."""
-WAIT_S = 120.0
-"""How long a run waits for other processes."""
 WEIGHTS = ("auto", "pretrained", "random")
 
 
@@ -63,61 +58,11 @@ class Choices:
 def add_options(parser: pytest.Parser) -> None:
     """Declare the ``segcore`` group of options. The value of field F of `Choices` or `LoadOptions` is ``segcore_F``."""
     group = parser.getgroup("segcore", "segcore: what `pytest bench/` runs (options marked * can be repeated)")
-
-    def add(name: str, metavar: str, kind: Callable[[str], object], text: str, **attributes: Any) -> None:
-        group.addoption(f"--segcore-{name}", metavar=metavar, type=kind, help=text, **attributes)
-
-    for name, dest, metavar, kind, text in (
-        ("cases", "case_dirs", "DIR", _path, "Case files, or a directory of them [cases]. Alias: --cases"),
-        ("case", "cases", "NAME", _text, "Only this case"),
-        ("tag", "tags", "NAME", _text, "Only cases with this tag"),
-        (
-            "model",
-            "models",
-            "NAME",
-            _text,
-            "Model, by name or path, on every case [the models that each case lists]",
-        ),
-        ("device", "devices", "NAME", _text, "cpu, cuda, cuda:1, mps or auto [every available device]"),
-        ("runtime", "runtimes", "NAME", _text, "Runtime that executes the model [torch, or that of the model's file]"),
-        ("precision", "precisions", "NAME", _text, "Arithmetic precision [fp32]"),
-        ("size", "sizes", "PIXELS", _count, "Shorter side of the model's input [the sizes that each case lists]"),
-        ("batch", "batches", "N", _count, "Batch size of throughput items"),
-        ("threads", "threads", "N", _count, "Intra-op threads of throughput items [torch's setting]"),
-        ("calibration", "calibration", "PHOTOS", _text, "Photos that calibrate int8: photo, directory or pattern"),
-        ("scenario", "scenarios", "NAME", _text, f"Run the load items, in this scenario: {', '.join(SCENARIOS)}"),
-    ):
-        add(name, metavar, kind, f"* {text}", dest=f"segcore_{dest}", action="append", default=[])
-    add("models", "DIR", _path, "Directory of model files [models]", dest="segcore_model_dir")
-    add(
-        "weights",
-        "KIND",
-        _text,
-        "pretrained, random, a checkpoint, or auto: pretrained, else random [auto]",
-        default="auto",
-    )
-    add(
-        "baseline",
-        "RUN",
-        str,
-        "Judge the run against this one: path, name, latest, or a directory of runs. "
-        "With ? at the end, the run becomes the baseline if there is none yet",
-    )
-    add("processes", "N", _count, f"Processes that measure each speed item [{PROCESSES}]", default=PROCESSES)
-    add(
-        "wait",
-        "S",
-        _amount,
-        f"Seconds to wait in all while other processes use the processor, measuring again included [{WAIT_S:g}]",
-        default=WAIT_S,
-    )
-    add("profile", "DIR", _path, "Profile each latency item after measuring it; write its trace to DIR")
-    add("rate", "N", _positive, "Scenario server: queries per second")
-    add("max-p99-ms", "MS", _positive, "Scenario server: limit on p99; without a rate, search the highest")
-    add("streams", "N", _count, "Scenario multi-stream: photos per query [8]")
-    add("queries", "N", _count, "Length of a load run in queries [what its percentile needs, for at least 10 s]")
-    add("duration", "S", _positive, "Length of a load run in seconds")
-    add("seed", "N", _natural, "Scenario server: seed of the arrivals [0]", default=0)
+    for option in BENCH_OPTIONS:
+        kept: dict[str, Any] = {"action": "append", "default": []} if option.repeatable else {}
+        group.addoption(
+            option.flag, metavar=option.metavar, type=option.kind, help=option.help, dest=option.dest, **kept
+        )
     group.addoption(
         "--segcore-accept-changed-limits",
         action="store_true",
@@ -128,42 +73,7 @@ def add_options(parser: pytest.Parser) -> None:
         action="store_true",
         help="With a baseline: measure what stays undecided in turns, at the commits of both runs",
     )
-    add("settle-budget", "S", _positive, "Time for that, in seconds [600]")
     group.addoption("--segcore-offline", action="store_true", help="Do not use the network. Alias: --offline")
-
-
-def _text(text: str) -> str:
-    if not text:
-        raise argparse.ArgumentTypeError("wanted a value, found an empty one")
-    return text
-
-
-def _path(text: str) -> Path:
-    return Path(_text(text))
-
-
-def _positive(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if not 0 < value < math.inf:
-        raise argparse.ArgumentTypeError(f"{text!r}: wanted a positive number")
-    return value
-
-
-def _amount(text: str) -> float:
-    return 0.0 if text == "0" else _positive(text)
-
-
-def _natural(text: str, least: int = 0) -> int:
-    if not (text.isascii() and text.isdecimal() and int(text) >= least):
-        raise argparse.ArgumentTypeError(f"{text!r}: wanted a whole number, at least {least}")
-    return int(text)
-
-
-def _count(text: str) -> int:
-    return _natural(text, 1)
 
 
 def read_choices(config: pytest.Config) -> Choices:
@@ -172,7 +82,7 @@ def read_choices(config: pytest.Config) -> Choices:
     Raises:
         UsageError: the weights are neither a known kind nor a file, or options of the load scenarios contradict.
     """
-    choices, directory = _read(Choices, config.option), config.invocation_params.dir
+    choices, directory = _read(Choices(processes=PROCESSES, wait=WAIT_S), config.option), config.invocation_params.dir
     if choices.weights not in WEIGHTS and not Path(choices.weights).is_file():
         hint = nearest_hint(choices.weights, WEIGHTS)
         raise UsageError(
@@ -180,7 +90,7 @@ def read_choices(config: pytest.Config) -> Choices:
         )
     if choices.processes > 1 and os.name != "posix":
         raise UsageError("--segcore-processes: more than one needs a POSIX system, whose signals stop a process")
-    load = _read(LoadOptions, config.option)
+    load = _read(LoadOptions(), config.option)
     check_names("--segcore-scenario", load.scenarios, SCENARIOS)
     check_load_options(load)
     return replace(
@@ -192,10 +102,13 @@ def read_choices(config: pytest.Config) -> Choices:
     )
 
 
-def _read(kind: type[_D], option: Any) -> _D:
-    """Return a dataclass with the options that were given; the others keep their defaults."""
-    values = {field.name: getattr(option, f"segcore_{field.name}", None) for field in fields(kind)}
-    return kind(**{name: tuple(dict.fromkeys(v)) if isinstance(v, list) else v for name, v in values.items() if v})
+def _read(defaults: _D, option: Any) -> _D:
+    """Return a dataclass with the options that were given instead of its defaults."""
+    values = {field.name: getattr(option, f"segcore_{field.name}", None) for field in fields(defaults)}
+    given = {name: value for name, value in values.items() if value not in (None, [], False)}
+    return replace(
+        defaults, **{name: tuple(dict.fromkeys(v)) if isinstance(v, list) else v for name, v in given.items()}
+    )
 
 
 def check_names(option: str, wanted: Iterable[str], known: Iterable[str]) -> None:
