@@ -16,8 +16,19 @@ from typing import TYPE_CHECKING
 import click
 
 from segcore.cli import StdoutError
-from segcore.cli.options import POSITIVE, DropLimits, FiniteFloat, json_option, option, option_group, storage_option
-from segcore.core.errors import ArmError, UsageError
+from segcore.cli.options import (
+    POSITIVE,
+    DropLimits,
+    Export,
+    FiniteFloat,
+    check_exports,
+    export_option,
+    json_option,
+    option,
+    option_group,
+    storage_option,
+)
+from segcore.core.errors import EXIT_BAD_INPUT, ArmError, OutputError, UsageError
 from segcore.core.text import listed
 
 if TYPE_CHECKING:
@@ -63,6 +74,7 @@ class Turns:
 @click.option(
     "--accept-changed-limits", is_flag=True, help="Judge by the limits, checks and cases of CURRENT, also if looser."
 )
+@export_option("junit", "gitlab", "markdown")
 @storage_option
 @json_option
 def gate(
@@ -76,6 +88,7 @@ def gate(
     drops: DropLimits,
     process_noise: float | None,
     accept_changed_limits: bool,
+    exports: tuple[Export, ...],
     storage: Path,
     as_json: bool,
 ) -> None:
@@ -94,6 +107,8 @@ def gate(
         raise UsageError("--settle needs BASELINE and CURRENT")
     if sum((baseline is not None, turns.requested, self_audit)) != 1 or (baseline is not None and current is None):
         raise UsageError(USAGE)
+    stdout_taken = check_exports(exports, as_json)
+    runs: tuple[Run, ...] = ()
     limits = drops.limits(**({} if max_slowdown is None else {"max_slowdown": {"p50": max_slowdown}}))
     if self_audit:
         _audit(turns, limits.slowdowns[0.5], gates, as_json)
@@ -108,12 +123,31 @@ def gate(
         result = plain
     else:
         old, new = load_baseline(str(baseline), storage), load_runs(str(current), storage)
+        runs = (*old, *new)
         limits = limits.over(RUN_LIMITS)
         result = judge_runs(old, new, limits, storage, process_noise, accept_changed_limits=accept_changed_limits)
         if settle:
             result = _settled(result, old, new, limits, turns.budget, accept_changed_limits)
-    publish(result, as_json)
-    click.get_current_context().exit(result.exit_code)
+    publish(result, as_json, quiet=stdout_taken)
+    written = _export(exports, result, runs)
+    click.get_current_context().exit(result.exit_code if written or result.exit_code == 1 else EXIT_BAD_INPUT)
+
+
+def _export(exports: Sequence[Export], result: GateResult, runs: Sequence[Run]) -> bool:
+    """Write verdicts for other services; return whether all could be written."""
+    from segcore.cli.output import print_errors
+    from segcore.report import gate as report
+    from segcore.report.exports import export_gate
+
+    failed = []
+    for export in exports:
+        markdown = export.format == "markdown"
+        try:
+            export.write(report.markdown(result) if markdown else export_gate(export.format, result, runs))
+        except OutputError as error:
+            failed.append(str(error))
+    print_errors(failed)
+    return not failed
 
 
 def _plain(
@@ -149,8 +183,8 @@ def _settled(
     return settle(result, baseline, current, fingerprint(), options, _log)
 
 
-def publish(result: GateResult, as_json: bool) -> None:
-    """Print a result; in GitHub Actions, also annotate the run and append to the step summary.
+def publish(result: GateResult, as_json: bool, *, quiet: bool = False) -> None:
+    """Print a result unless `quiet`; in GitHub Actions, also annotate the run and append to the step summary.
 
     If standard output cannot be written, the exit code still is the verdict's.
     """
@@ -161,10 +195,10 @@ def publish(result: GateResult, as_json: bool) -> None:
     def show() -> None:
         if as_json:
             click.echo(json.dumps(report.as_json(result), indent=2, allow_nan=False))
-        else:
+        elif not quiet:
             report.print_result(result, open_console())
 
-    for step in (show, partial(annotate, result, err=as_json)):
+    for step in (show, partial(annotate, result, err=as_json or quiet)):
         try:
             step()
         except StdoutError as error:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial, wraps
 from pathlib import Path
@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from segcore.core.errors import UsageError
+from segcore.core.errors import UsageError, nearest_hint
+from segcore.core.files import write_file
 from segcore.core.limits import Limits
 from segcore.results.naming import DEFAULT_DIRECTORY
 
@@ -45,6 +46,62 @@ class FiniteFloat(click.FloatRange):
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of tables.")
 storage_option = click.option("--storage", default=DEFAULT_DIRECTORY, type=PATH, help="Directory of saved runs.")
 offline_option = click.option("--offline", is_flag=True, help="Do not use the network (also SEGCORE_OFFLINE=1).")
+
+
+@dataclass(frozen=True)
+class Export:
+    """One file for another service: its format, and where it goes; None is standard output."""
+
+    format: str
+    path: Path | None
+
+    def write(self, text: str) -> None:
+        """Write the file.
+
+        Raises:
+            OutputError: it cannot be written.
+        """
+        if self.path is None:
+            click.echo(text, nl=False)
+        else:
+            write_file(self.path, text.encode())
+
+
+def export_option(*formats: str) -> Callable[[Command], Command]:
+    """Return the option of what is written for other services."""
+
+    def convert(_: click.Context, __: click.Parameter, values: Sequence[str]) -> tuple[Export, ...]:
+        return tuple(_export(value, formats) for value in values)
+
+    return click.option(
+        "--export",
+        "exports",
+        callback=convert,
+        multiple=True,
+        metavar="FORMAT[=PATH]",
+        help=f"Write {', '.join(formats[:-1])} or {formats[-1]} (repeatable); without PATH, in place of the tables.",
+    )
+
+
+def _export(value: str, formats: Sequence[str]) -> Export:
+    name, equals, path = value.partition("=")
+    if name not in formats:
+        raise UsageError(f"--export {name}: unknown format{nearest_hint(name, formats)}; known: {', '.join(formats)}")
+    if equals and not path:
+        raise UsageError(f"--export {value}: wanted a path after the sign, as in {name}=out/{name}")
+    return Export(name, Path(path) if path else None)
+
+
+def check_exports(exports: Sequence[Export], as_json: bool) -> bool:
+    """Return whether standard output is taken by an export.
+
+    Raises:
+        UsageError: more than one wants it.
+    """
+    taken = sum(export.path is None for export in exports)
+    if taken + as_json > 1:
+        raise UsageError("--export: one format at most can go to standard output; give the others a path, FORMAT=PATH")
+    return bool(taken)
 
 
 def option(*, flag: str | None = None, **settings: Any) -> Any:

@@ -31,9 +31,14 @@ def show_json(value: object) -> None:
     click.echo(json.dumps(value, indent=2))
 
 
-def exit_if_any(errors: Sequence[str]) -> None:
-    """Print errors, and exit as for bad input if there are any."""
+def print_errors(errors: Sequence[str]) -> None:
+    """Print each error as one line on standard error."""
     for error in errors:
         click.echo(plain_text(f"segcore: {error}"), err=True)
+
+
+def exit_if_any(errors: Sequence[str]) -> None:
+    """Print errors, and exit as for bad input if there are any."""
+    print_errors(errors)
     if errors:
         raise click.exceptions.Exit(EXIT_BAD_INPUT)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from segcore.cli.options import json_option, storage_option
+from segcore.cli.options import Export, check_exports, export_option, json_option, storage_option
 from segcore.core.errors import OutputError
 
 if TYPE_CHECKING:
@@ -25,6 +25,7 @@ MAX_COLUMNS = 80
 @click.option("--html", type=click.Path(path_type=Path, dir_okay=False), help="Write a self-contained HTML page.")
 @click.option("--markdown", type=click.Path(path_type=Path, dir_okay=False), help="Write a pull-request comment.")
 @click.option("--open", "open_page", is_flag=True, help=f"Open the page in a browser [written to {LATEST}]")
+@export_option("junit", "gitlab", "bencher", "customSmallerIsBetter", "customBiggerIsBetter")
 @storage_option
 @click.option("-q", "--quiet", is_flag=True, help="Print the verdict only.")
 @json_option
@@ -34,6 +35,7 @@ def report(
     html: Path | None,
     markdown: Path | None,
     open_page: bool,
+    exports: tuple[Export, ...],
     storage: Path,
     quiet: bool,
     as_json: bool,
@@ -45,10 +47,12 @@ def report(
     """
     from segcore.cli.output import exit_if_any
     from segcore.report.comment import write_comment
+    from segcore.report.exports import export_run
     from segcore.report.html import missing_charts, write_html
     from segcore.report.table import open_console
     from segcore.report.terminal import print_report
 
+    stdout_taken = check_exports(exports, as_json)
     model = _build(runs, baseline, storage)
     page = html or (LATEST if open_page else None)
     written, failed = [], []
@@ -59,11 +63,18 @@ def report(
                 written.append(path)
         except OutputError as error:
             failed.append(str(error))
+    for export in exports:
+        try:
+            export.write(export_run(export.format, model.current, model.baseline, model.gate))
+        except OutputError as error:
+            failed.append(str(error))
+        else:
+            written += [export.path] if export.path else []
     if page and missing_charts():
         click.echo(f"segcore: {missing_charts()}", err=True)
     if as_json:
         click.echo(json.dumps(_as_json(model), indent=2, allow_nan=False))
-    else:
+    elif not stdout_taken:
         print_report(model, open_console(MAX_COLUMNS), quiet=quiet)
         for path in () if quiet else written:
             click.echo(f"report: {path}")

@@ -292,6 +292,15 @@ class OutcomeRecord(Record):
     """Whether the case has a `skip_reason`."""
 
 
+class CaseRecord(Record):
+    """Where a case of the run is written."""
+
+    name: Text
+    file: Text
+    """With ``/``, relative to the repository, or else to the directory where the run was started."""
+    line: PositiveCount
+
+
 class RunRecord(Record):
     """The top-level ``segcore`` object of a run file."""
 
@@ -317,6 +326,8 @@ class RunRecord(Record):
     warnings: tuple[WarningRecord, ...] = ()
     labels: tuple[LabelsRecord, ...] = ()
     """The label sets of the items, each once."""
+    cases: tuple[CaseRecord, ...] = ()
+    """The cases of the items, each once."""
 
 
 class Benchmark(Record):

@@ -92,6 +92,11 @@ def git_commit(directory: Path | None = None) -> GitRecord | None:
     return GitRecord(commit=commit, branch=branch or None, dirty=bool(changed or added))
 
 
+def repository_root(directory: Path) -> Path:
+    """Return the top of the git repository that a directory is in; the directory itself outside of one."""
+    return Path(_git(directory, "rev-parse", "--show-toplevel") or directory)
+
+
 def _git(directory: Path | None, *words: str) -> str | None:
     try:
         return git(directory or Path(), *words, timeout_s=20).decode(errors="replace")

@@ -24,7 +24,7 @@ from segcore.plugin.load import LoadItem
 from segcore.plugin.options import Choices
 from segcore.plugin.plan import PlanItem
 from segcore.plugin.progress import LiveLine
-from segcore.plugin.reporting import announce, print_gate, print_run, write_page
+from segcore.plugin.reporting import announce, print_gate, print_run, properties, write_page
 from segcore.plugin.selection import command_line
 from segcore.plugin.session import BenchSession
 from segcore.report.escape import plain_text
@@ -158,9 +158,12 @@ class BenchHooks:
     def pytest_runtest_makereport(
         self, item: pytest.Item, call: pytest.CallInfo[None]
     ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-        """Keep the outcome of an item and save it before pytest reports it."""
+        """Keep the outcome of an item and save it before pytest reports it; hand its figures to pytest's reports."""
+        ours = item.nodeid in self.session.items and os.getpid() == self._process
+        if ours and call.when == "call":
+            item.user_properties += properties(self.session.measured(item.nodeid))
         report = yield
-        if item.nodeid in self.session.items and os.getpid() == self._process:
+        if ours:
             self._keep_outcome(self.session.items[item.nodeid], report, call)
         return report
 

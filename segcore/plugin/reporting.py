@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,16 +11,28 @@ from pathlib import Path
 import pytest
 
 from segcore.core.errors import OutputError, UsageError
-from segcore.core.records import KINDS, Run
+from segcore.core.records import KINDS, Benchmark, Run
 from segcore.judgement.gate import GateResult
 from segcore.plugin.progress import clock_text
 from segcore.plugin.session import BenchSession
 from segcore.report.escape import plain_text
 from segcore.report.gate import render
 from segcore.report.github import annotate, append_summary
+from segcore.report.metrics import item_metrics
 from segcore.report.terminal import render_run
 
 LATEST = Path("reports/latest/index.html")
+
+
+def properties(benchmark: Benchmark | None) -> list[tuple[str, object]]:
+    """Return what other reports of pytest (JUnit XML) show of an item: its key, and its figures by name and unit."""
+    if benchmark is None:
+        return []
+    figures = [
+        (f"{metric.name} {metric.shown.unit.replace('%', 'percent')}", metric) for metric in item_metrics(benchmark)
+    ]
+    named = [(re.sub(r"\W+", "_", name), metric.shown.value) for name, metric in figures]
+    return [("segcore.item", benchmark.info.key), *((f"segcore.{name}", value) for name, value in named)]
 
 
 def announce(session: BenchSession) -> Iterator[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
+import os
 import shutil
 import statistics
 import time
@@ -18,7 +19,16 @@ import pytest
 
 from segcore.core.errors import DeviceError, OutputError, RecordError
 from segcore.core.labels import LabelSet
-from segcore.core.records import BenchmarkRecord, LabelsRecord, OutcomeRecord, Run, RunRecord, WarningRecord
+from segcore.core.records import (
+    Benchmark,
+    BenchmarkRecord,
+    CaseRecord,
+    LabelsRecord,
+    OutcomeRecord,
+    Run,
+    RunRecord,
+    WarningRecord,
+)
 from segcore.inference.allocator import keep_freed_memory
 from segcore.inference.devices import open_device
 from segcore.inference.preprocess import calibration_photos
@@ -33,7 +43,7 @@ from segcore.measurement.conditions import (
     run_warnings,
 )
 from segcore.measurement.energy import EnergyCounter, open_counter
-from segcore.measurement.machine import fingerprint, git_commit, package_versions
+from segcore.measurement.machine import fingerprint, git_commit, package_versions, repository_root
 from segcore.measurement.neighbours import Neighbours
 from segcore.measurement.reference import ReferenceTask
 from segcore.plugin.arguments import DefaultRounds, DefaultSeconds
@@ -218,6 +228,18 @@ class BenchSession:
         item = self.items[node]
         self._own[item.key] = benchmark_entry(node.rpartition("::")[2], node, samples, record, item.params)
 
+    def measured(self, node: str) -> Benchmark | None:
+        """Return what an item has measured in this process, None if it has measured nothing."""
+        own = self._own.get(self.items[node].key)
+        if own is not None:
+            samples, record = own["stats"]["data"], own["extra_info"]["segcore"]
+        else:
+            last = next(iter(benchmark_session(self.config).benchmarks[-1:]), None)
+            if last is None or last.fullname != node or "segcore" not in last.extra_info:
+                return None
+            samples, record = last.stats.data, last.extra_info["segcore"]
+        return Benchmark(name=node, samples=tuple(samples), info=BenchmarkRecord.model_validate(record))
+
     def not_written(self, error: OutputError) -> WarningRecord:
         """Keep why a picture or trace could not be written, for the end of the run; return the warning of its item."""
         self.unwritten.append(str(error))
@@ -349,7 +371,15 @@ class BenchSession:
                 *reference_warnings(self._references_s()),
             ),
             labels=tuple(map(LabelsRecord.of, self.labels.values())),
+            cases=self._cases,
         )
+
+    @cached_property
+    def _cases(self) -> tuple[CaseRecord, ...]:
+        root = repository_root(self.config.invocation_params.dir).resolve()
+        cases = {item.case.name: item.case for item in self.items.values()}
+        files = {name: Path(os.path.relpath(case.source_file.resolve(), root)) for name, case in cases.items()}
+        return tuple(CaseRecord(name=name, file=files[name].as_posix(), line=case.line) for name, case in cases.items())
 
     @property
     def _waited(self) -> dict[str, str]:

@@ -60,6 +60,35 @@ def test_run_files_are_judged(tmp_path: Path, factor: float, options: list[str],
     assert "latency[cat-embedded-torch-cpu-320]" in result.stdout
 
 
+def test_verdicts_are_exported(tmp_path: Path) -> None:
+    saved(tmp_path, "old")
+    saved(tmp_path, "new", 1.2, seed=1)
+    words = [f"--export={name}=out/{name}" for name in ("junit", "gitlab", "markdown")]
+    result = segcore("gate", "old.json", "new.json", "--process-noise", "0.003", *words)
+    assert result.exit_code == 1, result.output
+    assert "gate FAILED" in result.stdout
+    assert 'failures="1"' in (tmp_path / "out/junit").read_text()
+    assert len(json.loads((tmp_path / "out/gitlab").read_bytes())) == 1
+    assert (tmp_path / "out/markdown").read_text().startswith("### ❌")
+
+
+@pytest.mark.parametrize(("factor", "code"), [(1.0, 2), (1.2, 1)])
+def test_an_export_that_cannot_be_written_is_no_pass(tmp_path: Path, factor: float, code: int) -> None:
+    saved(tmp_path, "old")
+    saved(tmp_path, "new", factor, seed=1)
+    result = segcore("gate", "old.json", "new.json", "--process-noise", "0.003", "--export", "junit=/dev/full")
+    assert result.exit_code == code
+    assert result.stderr.count("/dev/full: cannot be written") == 1
+
+
+def test_an_export_on_stdout_replaces_the_tables(tmp_path: Path) -> None:
+    saved(tmp_path, "old")
+    saved(tmp_path, "new", 1.2, seed=1)
+    result = segcore("gate", "old.json", "new.json", "--process-noise", "0.003", "--export", "gitlab")
+    assert result.exit_code == 1
+    assert len(json.loads(result.stdout)) == 1
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("redirection", [">/dev/full", ">/dev/full 2>/dev/full", "2>/dev/full", ">&- 2>&- <&-"])
 @pytest.mark.parametrize("options", ["", "--json"])

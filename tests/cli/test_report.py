@@ -80,9 +80,36 @@ def test_open_shows_the_page(pair: tuple[Run, Run], tmp_path: Path, monkeypatch:
     assert page.is_file()
 
 
+def test_exports_are_written_beside_the_tables_or_in_their_place(pair: tuple[Run, Run], tmp_path: Path) -> None:
+    files = {"junit": tmp_path / "deep" / "junit.xml", "gitlab": tmp_path / "quality.json"}
+    words = [word for name, path in files.items() for word in ("--export", f"{name}={path}")]
+    result = report(pair, "head", "--baseline", "base", *words)
+    assert result.exit_code == 0, result.output
+    assert result.stdout.startswith("Failed: ")
+    for name, path in files.items():
+        alone = report(pair, "head", "--baseline", "base", "--export", name)
+        assert alone.stdout == path.read_text()
+        assert f"report: {path}" in result.stdout.replace("\n", "")
+    assert set(json.loads(report(pair, "head", "--export", "bencher").stdout)) == {
+        b.info.key for b in pair[1].benchmarks
+    }
+
+
+def test_an_export_that_cannot_be_written_does_not_stop_the_others(pair: tuple[Run, Run], tmp_path: Path) -> None:
+    words = ("--export", "junit=/dev/full", "--export", f"bencher={tmp_path / 'b.json'}")
+    result = report(pair, "head", *words)
+    assert result.exit_code == 2
+    assert result.stderr.count("/dev/full: cannot be written") == 1
+    assert json.loads((tmp_path / "b.json").read_bytes())
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
+        (["base", "--export", "jnit"], "did you mean 'junit'?"),
+        (["base", "--export", "junit="], "wanted a path"),
+        (["base", "--export", "junit", "--json"], "one format at most"),
+        (["base", "--export", "junit", "--export", "bencher"], "one format at most"),
         (["nothing"], "no such file or saved run"),
         (["base", "--baseline", "bse"], "did you mean 'base'?"),
         (["base", "-q", "--html", "/proc/nowhere/x.html"], "cannot be written"),

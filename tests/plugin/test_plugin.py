@@ -10,6 +10,7 @@ import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree as ET
 
 import numpy as np
 import pytest
@@ -93,6 +94,23 @@ def test_a_run_is_saved_with_everything_in_it(where: Path, pytester: pytest.Pyte
             assert {len(times) for times in info.stages.values()} == {len(benchmark.samples)}
             shares = [sum(parts) for parts in zip(*info.stages.values(), strict=True)]
             assert all(0 < share <= total for share, total in zip(shares, benchmark.samples, strict=True))
+
+
+@pytest.mark.slow
+def test_junit_xml_of_pytest_has_the_figures_of_each_item(where: Path, pytester: pytest.Pytester) -> None:
+    pytester.runpytest_inprocess("bench/", "-k", "blue", "--benchmark-save", "--junit-xml=out.xml", *QUICK)
+    run = saved(where)
+    assert [(case.file, case.line) for case in run.record.cases] == [("cases/all.yaml", 9)]
+    cases = ET.parse("out.xml").iter("testcase")
+    found = [{p.attrib["name"]: p.attrib["value"] for p in case.iter("property")} for case in cases]
+    assert len(found) == len(run.benchmarks) == 5
+    for benchmark in run.benchmarks:
+        (properties,) = (each for each in found if each["segcore.item"] == benchmark.info.key)
+        if benchmark.info.kind == "latency":
+            median = np.median(benchmark.samples)
+            assert float(properties["segcore.latency_ms"]) == pytest.approx(1e3 * median, rel=1e-4)
+        if benchmark.info.kind == "accuracy":
+            assert properties["segcore.expectations_met_percent"] == "100.0"
 
 
 @pytest.mark.slow
