@@ -15,6 +15,7 @@ import requests
 
 EXPIRY_S = 60.0
 """Seconds after which a host is contacted again."""
+_lock = threading.Lock()
 _FOUND: dict[tuple[str, int], tuple[float, str | None]] = {}
 """By host and port: when the finding expires, and why the host was out of reach, None if it answered."""
 
@@ -32,13 +33,17 @@ def why_out_of_reach(url: str, patience: float) -> str | None:
         host, port = parts.hostname or "", parts.port or {"https": 443, "http": 80}.get(parts.scheme, 1080)
     except ValueError as error:  # `url` was parsed before
         return f"the environment names a proxy that is not a URL: {error}"
-    for expired in [key for key, (expiry, _) in _FOUND.items() if expiry <= time.monotonic()]:
-        del _FOUND[expired]
-    if (host, port) not in _FOUND:
+    with _lock:  # not while a host is contacted: threads that ask for another one need not wait
+        for expired in [key for key, (expiry, _) in _FOUND.items() if expiry <= time.monotonic()]:
+            del _FOUND[expired]
+        found = _FOUND.get((host, port))
         others_failed = any(reason for _, reason in _FOUND.values())
+    if found is None:
         reason = _probe(host, port, patience / (3 if others_failed else 1))
-        _FOUND[host, port] = time.monotonic() + EXPIRY_S, reason
-    reason = _FOUND[host, port][1]
+        found = time.monotonic() + EXPIRY_S, reason
+        with _lock:
+            _FOUND[host, port] = found
+    reason = found[1]
     return reason and f"{'proxy ' if proxy else ''}{host} is out of reach: {reason}"
 
 

@@ -25,6 +25,7 @@ from segcore.core.records import WeightsRecord
 from segcore.inference import embedded
 from segcore.inference.models import checkpoint
 from segcore.inference.models.loaded import LoadedModel as LoadedModel  # for importers of this module
+from segcore.inference.process_state import alone, seeded
 from segcore.inputs.download import FetchSettings, cached_path, download_file, verify
 from segcore.inputs.model_files import is_path, spec_of_path
 
@@ -74,7 +75,7 @@ def build(name: str, device: str = "cpu", classes: int = len(VOC)) -> nn.Module:
         options = {"weights": None, "weights_backbone": None, "num_classes": classes}
         if not name.startswith("lraspp"):  # the only builder without an auxiliary head
             options["aux_loss"] = False
-    with torch.device(device):
+    with alone(), torch.device(device):  # the first weights are random ones
         return builder(**options)
 
 
@@ -107,8 +108,7 @@ def load(
     labels = labels or VOC
     _check_labels(name, str(weights), labels)
     if str(weights) == "random":
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(RANDOM_SEED)
+        with seeded(RANDOM_SEED):
             module = build(name, classes=len(labels))
         sha256 = checkpoint.state_sha256(module)
         record = WeightsRecord(kind="random", name=f"seed {RANDOM_SEED}", sha256=sha256)
@@ -235,6 +235,6 @@ def _count(name: str, height: int, width: int, classes: int) -> tuple[int, int, 
         if isinstance(part, nn.Conv2d):
             part.register_forward_hook(count)
     counter = FlopCounterMode(display=False)
-    with counter, torch.inference_mode():
+    with alone(), counter, torch.inference_mode():  # the counter hooks into every network
         module(torch.empty(1, 3, height, width, device="meta"))
     return counter.get_total_flops(), activations, weights

@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 
 from segcore.inference.devices import Device, tf32_option
+from segcore.inference.process_state import shared
 from segcore.inference.runtimes.session import BuildRequest, ProfiledSession
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -50,7 +51,7 @@ class EagerSession:
 
     def forward(self, batch: torch.Tensor) -> torch.Tensor:
         """Return logits (B, classes, h, w), float32, for a batch (B, 3, H, W)."""
-        with torch.inference_mode():
+        with shared(), torch.inference_mode():
             return self._network(batch.to(self._dtype, memory_format=self._layout)).float().contiguous()
 
     def profiled(self) -> ProfiledSession:

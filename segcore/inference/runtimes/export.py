@@ -22,6 +22,7 @@ import torch
 from segcore.core.errors import DeviceError, ModelError
 from segcore.core.quiet import quiet
 from segcore.core.text import first_line
+from segcore.inference.process_state import alone
 from segcore.inference.runtimes.artifacts import Artifact, artifact
 from segcore.inference.runtimes.session import BuildRequest, Example
 from segcore.inference.runtimes.upsampling import inference_copy
@@ -60,7 +61,7 @@ def onnx_artifact(request: BuildRequest) -> Artifact:
 
 def _export(request: BuildRequest, dtype: torch.dtype, path: Path) -> None:
     free = torch.export.Dim.DYNAMIC
-    with quiet():  # the exporter warns of its own deprecations
+    with alone(), quiet():  # the exporter warns of its own deprecations
         try:
             program = torch.onnx.export(
                 inference_copy(request.network).cpu().to(dtype),

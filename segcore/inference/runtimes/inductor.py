@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import shutil
+import threading
 import time
 
 import torch
 
 from segcore.inference.devices import Device
+from segcore.inference.process_state import alone
 from segcore.inference.runtimes import eager
 from segcore.inference.runtimes.session import BuildRequest
 
@@ -24,12 +26,13 @@ def refusal(device: Device, precision: str) -> str | None:
 
 
 class InductorSession(eager.EagerSession):
-    """A network compiled at the first photo, for all shapes."""
+    """A network compiled at the first photo, for all shapes; it runs one batch at a time, whichever thread asks."""
 
     def __init__(self, request: BuildRequest) -> None:
         super().__init__(request)
         self._network = torch.compile(self._network, dynamic=True)
         self._shapes: set[torch.Size] = set()
+        self._turn = threading.Lock()
         self.build_s = 0.0
 
     @property
@@ -39,13 +42,15 @@ class InductorSession(eager.EagerSession):
 
     def forward(self, batch: torch.Tensor) -> torch.Tensor:
         """Return logits (B, classes, h, w), float32; the first batch of a shape counts as building."""
-        if batch.shape in self._shapes:
-            return super().forward(batch)
-        start = time.perf_counter()
-        logits = super().forward(batch)
-        self.build_s += time.perf_counter() - start
-        self._shapes.add(batch.shape)
-        return logits
+        with self._turn:
+            if batch.shape in self._shapes:
+                return super().forward(batch)
+            with alone():
+                start = time.perf_counter()
+                logits = super().forward(batch)
+            self.build_s += time.perf_counter() - start
+            self._shapes.add(batch.shape)
+            return logits
 
 
 open_session = InductorSession

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import torch
 from ai_edge_litert.interpreter import Interpreter
 
 from segcore.inference.devices import Device
+from segcore.inference.process_state import alone
 from segcore.inference.runtimes.file_model import Array, FileRequest, cannot_run, failures
 
 
@@ -40,7 +42,10 @@ def _without_notes() -> Iterator[None]:
 
 
 class LiteRtSession:
-    """An interpreter; inputs of another shape than the last make it plan its memory again."""
+    """An interpreter, which runs one batch at a time, whichever thread asks.
+
+    Inputs of another shape than the last make it plan its memory again.
+    """
 
     build_s = 0.0
 
@@ -49,8 +54,9 @@ class LiteRtSession:
         self.artifact: Path | None = self._path
         self._boundary = request.boundary
         self._threads = request.threads
+        self._turn = threading.Lock()
         try:
-            with _without_notes():
+            with alone(), _without_notes():
                 self._interpreter = Interpreter(model_path=str(request.model.path), num_threads=request.threads)
                 self._interpreter.allocate_tensors()
         except (ValueError, RuntimeError) as error:
@@ -69,13 +75,14 @@ class LiteRtSession:
             return self._boundary.run(batch, self._call)
 
     def _call(self, array: Array) -> Array:
-        details = self._interpreter.get_input_details()[0]
-        if tuple(details["shape"]) != array.shape:
-            self._interpreter.resize_tensor_input(self._input, array.shape)
-            self._interpreter.allocate_tensors()
-        self._interpreter.set_tensor(self._input, array)
-        self._interpreter.invoke()
-        return np.asarray(self._interpreter.get_tensor(self._output))
+        with self._turn:
+            details = self._interpreter.get_input_details()[0]
+            if tuple(details["shape"]) != array.shape:
+                self._interpreter.resize_tensor_input(self._input, array.shape)
+                self._interpreter.allocate_tensors()
+            self._interpreter.set_tensor(self._input, array)
+            self._interpreter.invoke()
+            return np.asarray(self._interpreter.get_tensor(self._output))  # a copy
 
 
 open_file = LiteRtSession

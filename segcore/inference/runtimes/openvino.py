@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import threading
 from collections import deque
 from collections.abc import Sequence
 from pathlib import Path
@@ -43,7 +44,10 @@ def refusal(device: Device, precision: str) -> str | None:
 
 
 class OpenVinoSession:
-    """A compiled model; one for all shapes."""
+    """A compiled model, one for all shapes, which runs one batch at a time, whichever thread asks.
+
+    A batch has all threads to itself, so that taking turns costs nothing; a request of OpenVINO's cannot be shared.
+    """
 
     def __init__(
         self, path: Path, build_s: float, settings: dict[str, str | int], boundary: Boundary | None = None
@@ -53,6 +57,7 @@ class OpenVinoSession:
         self._settings = settings
         self._boundary = boundary
         self._index = boundary.index if boundary else 0
+        self._turn = threading.Lock()
         self._model = self._compile()
         # OpenVINO takes no more threads than there are cores.
         self._threads: int = self._model.get_property(properties.inference_num_threads())
@@ -75,13 +80,18 @@ class OpenVinoSession:
     def forward(self, batch: torch.Tensor) -> torch.Tensor:
         """Return logits (B, classes, h, w), float32, for a batch (B, 3, H, W); of a file, see `Boundary.leave`."""
         if self._boundary is None:
-            return self._run(np.ascontiguousarray(batch.numpy()))
+            return self._leave(self._run(np.ascontiguousarray(batch.numpy())))
         with failures("openvino", self.artifact, batch):
-            return self._run(self._boundary.enter(batch))
+            return self._leave(self._run(self._boundary.enter(batch)))
 
-    def _run(self, array: Array) -> torch.Tensor:
-        if len(array) == 1 or (self._threads == 1 and not (self._boundary and self._boundary.one_by_one)):
-            return self._leave(np.asarray(self._model(array, share_inputs=True)[self._index]))
+    def _run(self, array: Array) -> Array:
+        with self._turn:
+            if len(array) == 1 or (self._threads == 1 and not (self._boundary and self._boundary.one_by_one)):
+                return np.asarray(self._model(array, share_inputs=True)[self._index])
+            return self._in_streams(array)
+
+    def _in_streams(self, array: Array) -> Array:
+        """Run the photos of a batch beside each other."""
         logits: list[np.ndarray] = []
 
         def collect(request: openvino.InferRequest) -> None:
@@ -97,7 +107,7 @@ class OpenVinoSession:
             running.append(request)
         for request in running:
             collect(request)
-        return self._leave(np.concatenate(logits))
+        return np.concatenate(logits)
 
     def _leave(self, output: Array) -> torch.Tensor:
         """Return what left the network as a tensor: logits, float32; of a file, see `Boundary.leave`."""
@@ -128,9 +138,10 @@ class ProfiledOpenVino(OpenVinoSession):
         return self._leave(self._infer(np.ascontiguousarray(batch.numpy())))
 
     def _infer(self, array: Array) -> Array:
-        found = self._request.infer([array], share_inputs=True)
-        self._passes.append(operators(self._request.get_profiling_info()))
-        return np.array(found[self._index])
+        with self._turn:
+            found = self._request.infer([array], share_inputs=True)
+            self._passes.append(operators(self._request.get_profiling_info()))
+            return np.array(found[self._index])
 
     def finish(self) -> RuntimeProfile:
         """Return the profile."""

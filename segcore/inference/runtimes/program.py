@@ -5,6 +5,7 @@ The arithmetic is the program's own: precision fp32 says nothing of it, and ther
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -43,14 +44,13 @@ class ProgramModel(nn.Module):
 
 
 class ProgramSession:
-    """A program that is started for each photo, or one that serves."""
+    """A program that is started for each photo, or one that serves; photos of all threads go one after the other."""
 
     build_s = 0.0
     artifact: Path | None = None
 
     def __init__(self, model: ProgramModel) -> None:
-        self.own_seconds: float | None = None
-        """What the program says that the last batch took it; None if it says nothing."""
+        self._last = threading.local()
         self._spec = model.program
         self._program = Program(model.program, model.classes)
         self.close = self._program.close
@@ -61,6 +61,12 @@ class ProgramSession:
         """How the program is run."""
         return {"start": "once" if self._spec.serve else "for each photo", "photos": self._spec.photos}
 
+    @property
+    def own_seconds(self) -> float | None:
+        """What the program says that the last batch of this thread took it; None if it says nothing."""
+        seconds: float | None = getattr(self._last, "own_seconds", None)
+        return seconds
+
     def forward(self, batch: torch.Tensor) -> torch.Tensor:
         """Return class maps (B, H, W) for 8-bit RGB photos (B, 3, H, W), one after the other.
 
@@ -70,7 +76,7 @@ class ProgramSession:
         photos = batch.to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
         answers = [self._program.segment(photo) for photo in photos]
         own = [answer.own_seconds for answer in answers if answer.own_seconds is not None]
-        self.own_seconds = sum(own) if len(own) == len(answers) else None
+        self._last.own_seconds = sum(own) if len(own) == len(answers) else None
         return torch.from_numpy(np.stack([answer.class_map for answer in answers]))
 
 

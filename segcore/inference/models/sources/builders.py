@@ -8,7 +8,6 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-import torch
 from torch import nn
 
 from segcore.core.errors import ModelError, nearest_hint
@@ -19,6 +18,7 @@ from segcore.core.text import first_line
 from segcore.inference import models
 from segcore.inference.models import checkpoint
 from segcore.inference.models.sources import file_record, own_weights
+from segcore.inference.process_state import seeded
 from segcore.inputs.download import FetchSettings
 
 Opened = tuple[nn.Module, WeightsRecord, ModelSpec]
@@ -71,8 +71,7 @@ def _labels_of(path: Path, name: str) -> LabelSet:
 
 def _python(spec: ModelSpec, weights: str, settings: FetchSettings | None) -> Opened:
     path = _weights_path(spec, weights, settings)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(models.RANDOM_SEED)
+    with seeded(models.RANDOM_SEED):
         module = _call(spec)
     if path is not None:
         checkpoint.load_into(module, path, spec.name, spec.labels or VOC)

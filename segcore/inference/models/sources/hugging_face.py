@@ -18,6 +18,7 @@ from segcore.core.text import first_line
 from segcore.inference import models
 from segcore.inference.models import checkpoint
 from segcore.inference.models.sources import describe, file_record
+from segcore.inference.process_state import alone, seeded
 from segcore.inputs.download import FetchSettings
 from segcore.inputs.hugging_face import CONFIG
 
@@ -38,11 +39,10 @@ def open_network(
     spec = describe(spec)
     auto = transformers.AutoModelForSemanticSegmentation
     try:
-        with quiet(), contextlib.redirect_stderr(io.StringIO()):  # a progress bar for each shard
+        with alone(), quiet(), contextlib.redirect_stderr(io.StringIO()):  # a progress bar for each shard
             if weights != "pretrained":
                 config = transformers.AutoConfig.from_pretrained(directory, local_files_only=True)
-                with torch.random.fork_rng(devices=[]):
-                    torch.manual_seed(models.RANDOM_SEED)
+                with seeded(models.RANDOM_SEED):
                     module = auto.from_config(config)  # type: ignore[no-untyped-call]  # transformers'
             else:
                 module, found = auto.from_pretrained(

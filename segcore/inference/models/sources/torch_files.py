@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from pathlib import Path
 from typing import Any, Self
 
@@ -12,9 +11,11 @@ from torch import nn
 from segcore.core.errors import ModelError
 from segcore.core.files import sha256_file
 from segcore.core.model_spec import Description, ModelSpec, Resize
+from segcore.core.quiet import quiet
 from segcore.core.records import WeightsRecord
 from segcore.core.text import first_line
 from segcore.inference.models.sources import file_of, file_record
+from segcore.inference.process_state import alone
 from segcore.inputs.download import FetchSettings
 
 SCRIPT = "is TorchScript, which torch.compile and torch.export refuse"
@@ -65,8 +66,7 @@ def open_network(
     """Return the network in a file, its record, and the spec with the size that it was exported for."""
     path = file_of(spec, weights)
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # that TorchScript is deprecated
+        with alone(), quiet():  # torch warns that TorchScript is deprecated
             if spec.source.kind == "torchscript":
                 return FileNetwork(_torchscript(path), path), file_record(path), spec
             program = torch.export.load(path)
