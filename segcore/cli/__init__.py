@@ -33,6 +33,7 @@ COMMANDS = {
     "gate": "Judge a run against a baseline, or one revision against another.",
     "compare": "Compare devices and machines side by side.",
     "history": "Show runs over time, with change points.",
+    "sync": "Exchange runs with other machines: by a directory or a git repository.",
     "devices": "List CUDA, MPS and CPU devices.",
     "models": "List models, their cost, and whether their weights are here.",
     "fetch": "Download weights and reference photos ahead of time.",

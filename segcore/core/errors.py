@@ -89,6 +89,10 @@ class RecordError(SegcoreError):
     """A run file cannot be read or understood."""
 
 
+class ConflictError(SegcoreError):
+    """Somebody else changed what was to be changed; nothing was."""
+
+
 class EnvironmentFaultError(SegcoreError):
     """The system withholds memory, files, processes or the like; the message says what to set."""
 

@@ -24,17 +24,46 @@ def git(directory: Path, *arguments: str, timeout_s: float | None = None) -> byt
     Raises:
         UsageError: git is not installed, failed, or took longer than `timeout_s`.
     """
+    done = run_git(directory, *arguments, timeout_s=timeout_s)
+    if done.returncode:
+        lines = done.stderr.decode(errors="replace").strip().splitlines()
+        problem = lines[-1] if lines else f"exit code {done.returncode}"
+        raise UsageError(f"git {arguments[0]} in {directory}: {problem}")
+    return done.stdout.strip()
+
+
+def run_git(
+    directory: Path,
+    *arguments: str,
+    data: bytes = b"",
+    timeout_s: float | None = None,
+    without: tuple[str, ...] = (),
+) -> subprocess.CompletedProcess[bytes]:
+    """Run git in a directory, whatever its exit code.
+
+    Args:
+        directory: to run in.
+        arguments: of git.
+        data: standard input.
+        timeout_s: seconds to wait.
+        without: environment variables that git does not get.
+
+    Raises:
+        UsageError: git is not installed, or took longer than `timeout_s`.
+    """
     where = f"git {arguments[0]} in {directory}"
-    environment = os.environ | _IDENTITY
+    environment = {name: value for name, value in os.environ.items() if name not in without} | _IDENTITY
     try:
-        done = subprocess.run(
-            ["git", *arguments], cwd=directory, env=environment, capture_output=True, timeout=timeout_s, check=False
+        return subprocess.run(
+            ["git", *arguments],
+            cwd=directory,
+            env=environment,
+            input=data,
+            capture_output=True,
+            timeout=timeout_s,
+            check=False,
         )
     except OSError as error:
         raise UsageError(f"{where}: {error.strerror}; is git installed?") from None
     except subprocess.TimeoutExpired:
         raise UsageError(f"{where}: no answer within {timeout_s:.0f} s") from None
-    if done.returncode:
-        lines = done.stderr.decode(errors="replace").strip().splitlines()
-        raise UsageError(f"{where}: {lines[-1] if lines else f'exit code {done.returncode}'}")
-    return done.stdout.strip()

@@ -1,9 +1,11 @@
-"""What the system grants: memory that is left; failures that a setting of the user's can mend, and what to set."""
+"""What the system is called and grants: its name, memory, and what to set where a setting can mend a failure."""
 
 from __future__ import annotations
 
 import contextlib
 import errno
+import os
+import platform
 import re
 import sys
 from collections.abc import Iterator
@@ -12,6 +14,8 @@ from typing import Final
 
 from segcore.core.errors import EnvironmentFaultError, SegcoreError
 
+MAX_MACHINE: Final = 63
+"""Characters of a machine's name: as many as a label of a host name may have (RFC 1035)."""
 _MEMORY: Final = "choose a smaller size, close other programs, or raise the memory limit (ulimit -v, the container's)"
 _FILES: Final = "raise the limit of open files (ulimit -n)"
 _PROCESSES: Final = "raise the limit of processes and threads (ulimit -u, the container's), or set OMP_NUM_THREADS=1"
@@ -34,6 +38,15 @@ _REMEDIES: Final[tuple[tuple[type[Exception], str, str], ...]] = (
     (FileNotFoundError, r"^\[Errno 2\] No such file or directory$", "the working directory is gone: cd to another"),
 )
 """Kind of exception, pattern in its message, and what to do: libraries raise these without a class of their own."""
+
+
+def machine_name() -> str:
+    """Return what this machine is called: ``SEGCORE_MACHINE``, or its host name without the domain.
+
+    Characters that are not valid in every file name become hyphens.
+    """
+    name = os.environ.get("SEGCORE_MACHINE") or platform.node().partition(".")[0]
+    return re.sub(r"[^A-Za-z0-9.-]+", "-", name).strip("-.")[:MAX_MACHINE] or "machine"
 
 
 def available_memory(root: Path = Path("/")) -> int:

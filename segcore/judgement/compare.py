@@ -12,6 +12,7 @@ from segcore.core.records import TIMED, Benchmark, BenchmarkRecord, DatasetRecor
 from segcore.judgement.estimate import run_log_quantile
 from segcore.judgement.paired_accuracy import image_differences, image_pairs, score_changes
 from segcore.judgement.statistics import CONFIDENCE, Interval, log_quantile, usable
+from segcore.results.machines import full_names
 
 LineKey = tuple[str, str, str, int, int]
 """Kind, model, runtime, size and batch: the first fields of `Line`."""
@@ -248,9 +249,10 @@ def _runtime(info: BenchmarkRecord) -> str:
 
 
 def _distinct_names(runs: Sequence[Run]) -> list[str]:
-    times, seen = Counter(run.name for run in runs), Counter[str]()
+    found = full_names(runs)
+    times, seen = Counter(found), Counter[str]()
     names = []
-    for name in (run.name for run in runs):
+    for name in found:
         seen[name] += 1
         names.append(name if times[name] == 1 else f"{name}#{seen[name]}")
     return names

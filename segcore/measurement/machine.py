@@ -19,7 +19,7 @@ import psutil
 from segcore.core.errors import UsageError
 from segcore.core.git import git
 from segcore.core.records import GitRecord, GpuRecord, MachineRecord
-from segcore.core.system import control_groups
+from segcore.core.system import control_groups, machine_name
 
 INSTRUCTION_SETS = (
     "avx",
@@ -65,11 +65,6 @@ THREAD_VARIABLES = (
 )
 """Environment variables that select threads, kernels and, by LD_PRELOAD, another OpenMP or allocator."""
 PACKAGES = ("segcore", "torch", "torchvision", "numpy", "pillow", "pytest", "pytest-benchmark", "scikit-image")
-
-
-def machine_name() -> str:
-    """Return this machine's host name without its domain, as valid in a file name."""
-    return re.sub(r"[^A-Za-z0-9.-]+", "-", platform.node().partition(".")[0]).strip("-.") or "machine"
 
 
 def run_name(directory: Path | None = None) -> str:

@@ -9,6 +9,7 @@ from pytest_benchmark.storage.file import FileStorage
 
 from segcore.core.errors import EXIT_BAD_INPUT, RecordError
 from segcore.core.records import Run
+from segcore.core.system import machine_name
 from segcore.judgement.gate import files
 from segcore.plugin.storage import DEFAULT_STORAGE, FIRST_RUN, benchmark_session
 from segcore.report.escape import plain_text
@@ -35,7 +36,7 @@ def load_baseline(config: pytest.Config) -> tuple[Run, ...]:
         if reference != option and not os.path.isdir(reference) and was_never_finished(reference, directory):  # noqa: PTH112
             if set(reference) & set('\\:*?<>|"') or reference.isdecimal():
                 raise RecordError(f"{reference!r} cannot be recorded: wanted a name, a path or `latest`")
-            config.stash[FIRST_RUN] = reference
+            config.stash[FIRST_RUN] = reference.removeprefix(f"{machine_name()}/")
             return ()
         return files.load_baseline(reference, directory)
     except RecordError as error:

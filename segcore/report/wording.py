@@ -10,6 +10,7 @@ from segcore.core.records import BenchmarkRecord, Run, thread_words
 from segcore.judgement.gate.verdict import Unit
 from segcore.judgement.statistics import Interval
 from segcore.report.escape import plain_text
+from segcore.results.machines import full_names
 
 MAX_LABEL = 40
 MAX_CHANGE = 1000
@@ -67,8 +68,8 @@ def model_name(info: BenchmarkRecord) -> str:
 
 
 def run_labels(runs: Sequence[Run]) -> tuple[str, ...]:
-    """Return the names of the runs, numbered if several have the same."""
-    names = [run.name for run in runs]
+    """Return the names of the runs, with their machine if that is another one, numbered if several have the same."""
+    names = full_names(runs)
     times, seen = Counter(names), Counter[str]()
     labels = []
     for name in names:

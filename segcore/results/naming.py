@@ -1,6 +1,7 @@
 """Where runs are stored and what their files are called; imports the standard library alone.
 
-Saved runs are numbered as pytest-benchmark does it: ``reports/runs/MACHINE/0007_NAME.json``.
+Saved runs are numbered as pytest-benchmark does it: ``reports/runs/SYSTEM/0007_NAME.json``. Those of other machines are
+in ``reports/runs/machines/MACHINE/``, where `segcore.results.sync` puts them.
 """
 
 from __future__ import annotations
@@ -9,9 +10,16 @@ import re
 from pathlib import Path
 
 DEFAULT_DIRECTORY = Path("reports/runs")
+MACHINES = "machines"
+"""Directory in a store for the runs of other machines, a directory for each."""
 UNSAVED = "unsaved"
 """Stem of the file that holds the last run without ``--benchmark-save``; it has no number and is never looked up."""
 _NUMBERED = re.compile(r"(\d{4,})_(.*)")
+
+
+def pulled_from(path: Path) -> str | None:
+    """Return the machine whose run this is a copy of, None for a run that was recorded here."""
+    return path.parent.name if path.parent.parent.name == MACHINES else None
 
 
 def run_number(path: Path) -> int | None:

@@ -11,7 +11,7 @@ import math
 import os
 import reprlib
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -34,8 +34,9 @@ from segcore.core.records import (
     Run,
     RunRecord,
 )
+from segcore.core.system import machine_name
 from segcore.core.text import printable
-from segcore.results.naming import DEFAULT_DIRECTORY, UNSAVED, run_number, saved_name
+from segcore.results.naming import DEFAULT_DIRECTORY, UNSAVED, pulled_from, run_number, saved_name
 
 _R = TypeVar("_R", bound=Record)
 MAX_BYTES = 128 << 20
@@ -59,12 +60,23 @@ def read_document(path: Path) -> object:
         RecordError: it cannot be read.
     """
     try:
-        return json.loads(read_file(path, MAX_BYTES))
+        data = read_file(path, MAX_BYTES)
     except OSError as error:
         raise RecordError(f"{path}: cannot be read: {error.strerror}; `segcore history` lists the saved runs") from None
+    return parse_document(data, str(path))
+
+
+def parse_document(data: bytes, where: str) -> object:
+    """Return the JSON in the bytes of a run file; `where` is named in errors.
+
+    Raises:
+        RecordError: it is none.
+    """
+    try:
+        return json.loads(data)
     except (ValueError, RecursionError, MemoryError) as error:
         problem = str(error) or "it needs too much memory"
-        raise RecordError(f"{path}: not JSON ({problem}); the file may be truncated") from None
+        raise RecordError(f"{where}: not JSON ({problem}); the file may be truncated") from None
 
 
 def parse_run(document: object, path: Path) -> Run:
@@ -219,12 +231,16 @@ def _look(path: Path) -> _Found:
     return _Found(path, started if isinstance(started, str) else "")
 
 
-def _files(directory: str | Path) -> list[_Found]:
-    """Return the JSON files below a directory except the last unsaved run, oldest run first."""
+def _paths(directory: str | Path) -> list[Path]:
+    """Return the JSON files below a directory except the last unsaved run."""
     if not os.path.isdir(directory):  # noqa: PTH112 - Path.is_dir() raises if the name is too long
         return []
-    found = [_look(path) for path in Path(directory).rglob("*.json") if path.stem != UNSAVED]
-    return sorted(found, key=lambda file: file.order)
+    return [path for path in Path(directory).rglob("*.json") if path.stem != UNSAVED]
+
+
+def _files(paths: Iterable[Path]) -> list[_Found]:
+    """Return what the files are, oldest run first."""
+    return sorted(map(_look, paths), key=lambda file: file.order)
 
 
 def find_runs(directory: str | Path = DEFAULT_DIRECTORY) -> tuple[Path, ...]:
@@ -232,7 +248,7 @@ def find_runs(directory: str | Path = DEFAULT_DIRECTORY) -> tuple[Path, ...]:
 
     Other JSON files and unreadable ones are skipped, and so is the last unsaved run.
     """
-    return tuple(file.path for file in _files(directory) if file.started is not None)
+    return tuple(file.path for file in _files(_paths(directory)) if file.started is not None)
 
 
 def resolve_run(reference: str, directory: str | Path = DEFAULT_DIRECTORY) -> Path:
@@ -244,7 +260,7 @@ def resolve_run(reference: str, directory: str | Path = DEFAULT_DIRECTORY) -> Pa
     path = find_run(reference, directory)
     if path is not None:
         return path
-    names = dict.fromkeys(saved_name(run) for run in reversed(find_runs(directory)))
+    names = dict.fromkeys(_full_name(run) for run in reversed(find_runs(directory)))
     if not names:
         raise RecordError(
             f"run {reference!r}: no such file, and no runs in {directory}; record one: pytest bench/ --benchmark-save"
@@ -262,8 +278,11 @@ def find_run(reference: str, directory: str | Path = DEFAULT_DIRECTORY) -> Path 
 
     Args:
         reference: a path; ``latest``; a saved name (its latest run); a file name with its number
-            (``0003_laptop-1a2b3c4``), or the number alone.
+            (``0003_laptop-1a2b3c4``), or the number alone; all but a path also with the machine: ``laptop/main``.
         directory: where runs are stored.
+
+    Raises:
+        RecordError: runs of several machines have that name; the message lists them with their machine.
     """
     if os.path.isfile(reference):  # noqa: PTH113 - Path.is_file() raises if the name is too long
         return Path(reference)
@@ -283,24 +302,49 @@ def was_never_finished(reference: str, directory: str | Path = DEFAULT_DIRECTORY
 
 
 def _files_of(reference: str, directory: str | Path) -> list[_Found]:
-    """Return the files that a name, a number or ``latest`` may stand for, oldest first."""
-    files = _files(directory)
-    if reference == "latest":
-        files = [
-            file
-            for file in files
-            if file.started is not None or (run_number(file.path) is not None and not file.of_another_tool)
-        ]
+    """Return the files that a name, a number or ``latest`` may stand for, with or without a machine, oldest first.
+
+    Without one, ``latest`` is the latest run that was recorded here, if there is any.
+
+    Raises:
+        RecordError: they are of several machines.
+    """
+    machine, _, wanted = reference.removesuffix(".json").rpartition("/")
+    paths = [path for path in _paths(directory) if not machine or _machine(path) == machine]
+    if wanted == "latest":
+        here = [path for path in paths if machine or not pulled_from(path)]
+        files = _latest(here) or _latest(paths)
     else:
-        wanted = reference.removesuffix(".json")
         number = int(wanted) if wanted.isascii() and wanted.isdecimal() and len(wanted) >= 4 else None
-        files = [
-            file
-            for file in files
-            if wanted in (file.path.stem, saved_name(file.path))
-            or (number is not None and run_number(file.path) == number)
-        ]
+        files = _files(
+            path
+            for path in paths
+            if wanted in (path.stem, saved_name(path)) or (number is not None and run_number(path) == number)
+        )
+    machines = sorted({_machine(file.path) for file in files})
+    if len(machines) > 1:
+        candidates = ", ".join(f"{name}/{wanted}" for name in machines)
+        raise RecordError(f"run {reference!r} is ambiguous: name its machine as well: {candidates}")
     return files
+
+
+def _latest(paths: Iterable[Path]) -> list[_Found]:
+    """Return the runs among files, and the files that can only be runs which cannot be read."""
+    return [
+        file
+        for file in _files(paths)
+        if file.started is not None or (run_number(file.path) is not None and not file.of_another_tool)
+    ]
+
+
+def _machine(path: Path) -> str:
+    return pulled_from(path) or machine_name()
+
+
+def _full_name(path: Path) -> str:
+    """Return the name by which a run can be referred to."""
+    machine = pulled_from(path)
+    return f"{machine}/{saved_name(path)}" if machine else saved_name(path)
 
 
 def _is_followed(file: _Found, others: Sequence[_Found]) -> bool:
@@ -360,4 +404,9 @@ def save_document(path: Path, document: Mapping[str, object]) -> None:
     Raises:
         OutputError: the file cannot be written.
     """
-    write_file(path, json.dumps(document, indent=1, default=str).encode())
+    write_file(path, document_bytes(document))
+
+
+def document_bytes(document: Mapping[str, object]) -> bytes:
+    """Return a document as the bytes of a run file."""
+    return json.dumps(document, indent=1, default=str).encode()

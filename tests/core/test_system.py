@@ -11,7 +11,7 @@ import psutil
 import pytest
 
 from segcore.core.errors import EnvironmentFaultError, UsageError
-from segcore.core.system import available_memory, explain, explained, out_of_memory
+from segcore.core.system import available_memory, explain, explained, machine_name, out_of_memory
 
 
 @pytest.mark.parametrize(
@@ -117,3 +117,24 @@ def test_a_refusal_becomes_an_expected_error(error: Exception) -> None:
 )
 def test_any_other_error_is_not_explained(error: Exception) -> None:
     assert explain(error) is None
+
+
+@pytest.mark.parametrize(
+    ("setting", "node", "name"),
+    [
+        ("", "box.example.org", "box"),
+        ("", "My Box!", "My-Box"),
+        ("", "", "machine"),
+        ("", "::", "machine"),
+        ("ci-large", "a1b2c3", "ci-large"),
+        ("v1.2", "box", "v1.2"),
+        ("../etc/x", "box", "etc-x"),
+        ("x" * 99, "box", "x" * 63),
+    ],
+)
+def test_a_machine_is_called_as_is_valid_in_a_file_name(
+    monkeypatch: pytest.MonkeyPatch, setting: str, node: str, name: str
+) -> None:
+    monkeypatch.setenv("SEGCORE_MACHINE", setting)
+    monkeypatch.setattr("platform.node", lambda: node)
+    assert machine_name() == name

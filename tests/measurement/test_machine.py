@@ -108,14 +108,6 @@ def test_torch_build_keeps_the_parts_that_affect_speed() -> None:
     )
 
 
-@pytest.mark.parametrize(
-    ("node", "name"), [("box.example.org", "box"), ("My Box!", "My-Box"), ("", "machine"), ("::", "machine")]
-)
-def test_machine_name_is_valid_in_a_file_name(monkeypatch: pytest.MonkeyPatch, node: str, name: str) -> None:
-    monkeypatch.setattr("platform.node", lambda: node)
-    assert machine.machine_name() == name
-
-
 def git(directory: Path, *words: str) -> None:
     identity = ["-c", "user.name=t", "-c", "user.email=t@localhost", "-c", "commit.gpgsign=false"]
     subprocess.run(["git", *identity, *words], cwd=directory, check=True, capture_output=True)

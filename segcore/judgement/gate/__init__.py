@@ -21,6 +21,7 @@ from segcore.judgement.gate.rules import ACCEPT, is_dropped, judge_loosened, lim
 from segcore.judgement.gate.speed import judge_absolute, judge_change
 from segcore.judgement.gate.verdict import GateResult, Row, Verdict, worst
 from segcore.judgement.statistics import ProcessNoise, usable
+from segcore.results.machines import full_names
 
 __all__ = ["GateResult", "Row", "Verdict", "judge"]
 
@@ -85,7 +86,8 @@ def judge(
         *(_loosened(pairs, defaults) if accept_changed_limits else ()),
         *_notes(baseline, current),
     )
-    return GateResult(baseline[0].name, current[0].name, tuple(rows), notes)
+    names = full_names((baseline[0], current[0]))
+    return GateResult(names[0], names[1], tuple(rows), notes)
 
 
 @dataclass(frozen=True)

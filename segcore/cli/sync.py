@@ -1,0 +1,66 @@
+"""``segcore sync``: exchange runs with other machines."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from segcore.cli.options import POSITIVE, json_option, storage_option
+
+if TYPE_CHECKING:
+    from segcore.results.sync import Exchange
+
+
+@click.command()
+@click.argument("place")
+@click.option("--branch", default="segcore-runs", help="Branch of a git repository, made for runs alone.")
+@click.option("--keep", type=POSITIVE, help="Runs of this machine to keep in PLACE, of each name, the newest [all].")
+@click.option("--pull-only", is_flag=True, help="Push nothing: for a PLACE that you may only read.")
+@storage_option
+@json_option
+def sync(place: str, branch: str, keep: int | None, pull_only: bool, storage: Path, as_json: bool) -> None:
+    """Exchange saved runs with PLACE: pull those of other machines, push those recorded here.
+
+    PLACE is a directory, a git repository (path or URL), or the name of a remote of the repository here. Runs get the
+    name MACHINE/NAME on every other machine, as in `segcore gate laptop/main latest`. MACHINE is the host name, or
+    what SEGCORE_MACHINE says.
+    """
+    from segcore.cli.output import exit_if_any, show, show_json
+    from segcore.core.errors import UsageError
+    from segcore.core.system import machine_name
+    from segcore.report.escape import plain_text
+    from segcore.results.sync import SyncOptions, open_place
+    from segcore.results.sync import sync as exchange
+
+    if keep and pull_only:
+        raise UsageError("--keep deletes runs in PLACE, and --pull-only changes nothing there: give one of them")
+    options = SyncOptions(storage, machine_name(), keep, pull_only)
+    with open_place(place, branch) as opened:
+        done = exchange(opened, options)
+    for line in done.left_out:
+        click.echo(plain_text(f"segcore: {line}"), err=True)
+    if as_json:
+        show_json({"place": place, "machine": options.machine, **_as_json(done)})
+    else:
+        show(*_lines(done), f"{place}: this machine is {options.machine}")
+    exit_if_any(done.failed)
+
+
+def _as_json(done: Exchange) -> dict[str, list[str]]:
+    runs = {"pulled": done.pulled, "pushed": done.pushed, "pruned": done.pruned}
+    named = {what: [entry.full_name for entry in entries] for what, entries in runs.items()}
+    return {**named, "left_out": done.left_out, "failed": done.failed}
+
+
+def _lines(done: Exchange) -> list[str]:
+    from segcore.core.text import listed
+
+    found = {"pulled": done.pulled, "pushed": done.pushed, "deleted there": done.pruned}
+    lines = [
+        f"{len(entries)} {what}: {listed(dict.fromkeys(entry.full_name for entry in entries), 5)}"
+        for what, entries in found.items()
+        if entries
+    ]
+    return lines or ["nothing new"]

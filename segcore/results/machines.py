@@ -1,0 +1,47 @@
+"""What the machines of runs are called where several runs are shown together."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from segcore.core.records import Run
+from segcore.core.system import machine_name
+from segcore.results.naming import pulled_from
+
+
+def full_names(runs: Sequence[Run]) -> tuple[str, ...]:
+    """Return the name of each run, as ``MACHINE/NAME`` if any of them is another machine's."""
+    machines = [pulled_from(run.path) for run in runs]
+    if not any(machines):
+        return tuple(run.name for run in runs)
+    return tuple(f"{name or machine_name()}/{run.name}" for run, name in zip(runs, machines, strict=True))
+
+
+def machine_labels(runs: Sequence[Run]) -> tuple[str, ...]:
+    """Return what the machine of each run is called: equal for runs of one machine alone.
+
+    Other machines have the name under which their runs were pulled. Runs that were not are told apart by their
+    hardware, which also names them, unless all are of one machine beside others: then that is this one.
+    """
+    pulled = [pulled_from(run.path) for run in runs]
+    here = {_hardware(run): _title(run) for run, name in zip(runs, pulled, strict=True) if not name}
+    if any(pulled) and len(here) == 1:
+        here = dict.fromkeys(here, machine_name())
+    labels: dict[tuple[object, ...], str] = {}
+    for hardware, title in here.items():
+        same = sum(label == title or label.startswith(f"{title} #") for label in labels.values())
+        labels[hardware] = f"{title} #{same + 1}" if same else title
+    return tuple(name or labels[_hardware(run)] for run, name in zip(runs, pulled, strict=True))
+
+
+def _hardware(run: Run) -> tuple[object, ...]:
+    """Return what stays the same whatever is installed on a machine and set for a run."""
+    machine = run.record.machine
+    return machine.cpu, machine.cores_physical, machine.memory_bytes, tuple(gpu.name for gpu in machine.gpus)
+
+
+def _title(run: Run) -> str:
+    """Return the product that computes: accelerators or processor, without its stepping."""
+    machine = run.record.machine
+    return " + ".join(gpu.name for gpu in machine.gpus) or re.sub(r" \([^()]* [^()]*\)$", "", machine.cpu)
