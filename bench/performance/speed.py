@@ -8,6 +8,7 @@ Without PHOTO a JPEG of 1546 x 1213 pixels is made from a photo that ships with 
 
 from __future__ import annotations
 
+import math
 import statistics
 import tempfile
 from collections.abc import Callable, Sequence
@@ -24,7 +25,7 @@ from segcore.evaluation.backends import Backend, interleave
 from segcore.inference import allocator, models
 from segcore.inference.devices import Device
 from segcore.inputs.images import resource_path
-from segcore.measurement.calibration import matmul_rate
+from segcore.measurement.calibration import calibrate
 
 CPU = Device("cpu")
 RECIPE = ("recipe", "fp32")
@@ -96,7 +97,7 @@ def outside(model: models.LoadedModel, photo: Path, size: int, rounds: int) -> N
 
 
 def end_to_end(model: models.LoadedModel, photo: Path, size: int, backends: Sequence[Backend], rounds: int) -> None:
-    """Compare photo file to colour mask, and say what share of a matrix product's speed the forward pass reaches."""
+    """Compare photo file to colour mask, and say what share of the peak of its precision the forward pass reaches."""
     segmenters = {
         backend: Segmenter(model.module, device=CPU, size=size, runtime=backend[0], precision=backend[1])
         for backend in backends
@@ -104,7 +105,7 @@ def end_to_end(model: models.LoadedModel, photo: Path, size: int, backends: Sequ
     module = recipe.network(model)
     expected = recipe.end_to_end(module, photo, size)
     forward: dict[Backend, list[float]] = {backend: [] for backend in backends}
-    rates: list[float] = []
+    peaks: dict[str, list[float]] = {precision: [] for _, precision in backends}
 
     def plain() -> None:
         with allocator.default_settings():
@@ -120,17 +121,22 @@ def end_to_end(model: models.LoadedModel, photo: Path, size: int, backends: Sequ
             forward[backend].append(segmenter.run([photo])[0].timings["forward"])
 
         arms[backend] = arm
-    arms["matrix product", "fp32"] = lambda: rates.append(matmul_rate(CPU))
+
+    def calibrated(precision: str) -> None:
+        if record := calibrate(CPU, precision):
+            peaks[precision].append(record.peak_gmacs_per_s)
+
+    arms |= {("calibration", precision): partial(calibrated, precision) for precision in peaks}
     seconds = interleave(arms, rounds)
-    seconds.pop(("matrix product", "fp32"))
-    report(seconds)
-    peak = statistics.median(rates)
+    report({backend: times for backend, times in seconds.items() if backend[0] != "calibration"})
     _, _, height, width = next(iter(segmenters.values())).run([photo])[0].input_shape
     cost = models.gmacs(model.name, height, width)
-    click.echo(f"matrix product: {peak:.0f} GMAC/s; the network: {cost:.0f} GMAC at {width}x{height}")
+    click.echo(f"the network: {cost:.1f} GMAC at {width}x{height}")
     for backend, times in forward.items():
-        rate = cost / statistics.median(times)
-        click.echo(f"{' '.join(backend):22} forward {rate:6.0f} GMAC/s, {rate / peak:.2f} of the matrix product")
+        rate, found = cost / statistics.median(times), peaks[backend[1]]
+        peak = statistics.median(found) if found else math.nan
+        share = "disturbed" if rate > peak else f"{rate / peak:.2f} of it"
+        click.echo(f"{' '.join(backend):22} forward {rate:6.0f} GMAC/s; peak in {backend[1]} {peak:.0f}, {share}")
 
 
 if __name__ == "__main__":

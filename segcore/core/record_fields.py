@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
@@ -22,6 +22,7 @@ Share = Annotated[float, Field(ge=0, le=1 + 1e-9, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=0, lt=2**63)]
 PositiveCount = Annotated[int, Field(ge=1, le=10**9)]
 Device = Annotated[str, Field(pattern=r"^(cpu|cuda|mps)(:[0-9]{1,3})?$")]
+Precision = Literal["fp32", "bf16", "fp16", "int8"]
 
 
 class Record(BaseModel):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from segcore.core.record_fields import Count, Device, Positive, PositiveCount, Record, Text
+from segcore.core.record_fields import Count, Device, Positive, PositiveCount, Precision, Record, Text
 
 
 class GpuRecord(Record):
@@ -41,9 +41,19 @@ class CalibrationRecord(Record):
     """Peak rates of a device, measured in the same session (medians of repeated rounds)."""
 
     device: Device
+    precision: Precision = "fp32"
+    """Of the products."""
     matmul_gmacs_per_s: Positive
-    conv_gmacs_per_s: Positive
+    conv_gmacs_per_s: Positive | None
+    """None where torch has no such convolution."""
     copy_gbytes_per_s: Positive
+    tf32: bool | None = None
+    """Whether fp32 products were rounded to TF32; None where there is no TF32."""
+
+    @property
+    def peak_gmacs_per_s(self) -> float:
+        """Return the rate of the faster of the two products."""
+        return max(self.matmul_gmacs_per_s, self.conv_gmacs_per_s or 0.0)
 
 
 class GitRecord(Record):

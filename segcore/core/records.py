@@ -40,6 +40,7 @@ from segcore.core.record_fields import (
     Number,
     Positive,
     PositiveCount,
+    Precision,
     Record,
     Share,
     Text,
@@ -67,7 +68,6 @@ SELECTABLE: tuple[Selectable, ...] = get_args(Selectable)
 """What ``--segcore-NAME`` can select items by."""
 OutcomeKind = Literal["passed", "failed", "skipped", "error"]
 Scenario = Literal["offline", "single-stream", "multi-stream", "server"]
-Precision = Literal["fp32", "bf16", "fp16", "int8"]
 Validity = Literal["valid", "invalid", "undecided"]
 """Whether a percentile is proven to be within a limit, proven to be beyond it, or neither."""
 WarningCode = Literal[
@@ -326,6 +326,15 @@ class RunRecord(Record):
     warnings: tuple[WarningRecord, ...] = ()
     labels: tuple[LabelsRecord, ...] = ()
     """The label sets of the items, each once."""
+
+    def peak_gmacs_per_s(self, device: str, precision: Precision) -> float | None:
+        """Return the rate of the fastest product that was calibrated on a device; None if that precision was not.
+
+        Products in fp32 count as well: where they are faster, a runtime can do narrower work in fp32.
+        """
+        rates = {c.precision: c.peak_gmacs_per_s for c in self.calibration if c.device == device}
+        return max(rates[precision], rates.get("fp32", 0.0)) if precision in rates else None
+
     cases: tuple[CaseRecord, ...] = ()
     """The cases of the items, each once."""
 

@@ -40,7 +40,9 @@ class Cell:
     gmacs_per_s: float | None
     """Achieved in the forward pass; None if the model's cost is unknown."""
     efficiency: float | None
-    """GMAC/s as a share of the matrix product in the run's calibration on the same device; in fp32 alone."""
+    """GMAC/s as a share of the `Achieved.peak`; None if that is unknown or was disturbed."""
+    disturbed: bool
+    """Whether the calibration was, in one of the cases."""
     ratio: float | None
     """Speed relative to the reference column, above 1 is faster; None if that does not have the line."""
     best: bool
@@ -147,20 +149,52 @@ def compare(runs: Sequence[Run], reference: str | None = None) -> Comparison:
     return Comparison(tuple(columns.values()), lines, scores, chosen)
 
 
-def achieved(run: Run, benchmark: Benchmark) -> tuple[float, float | None] | None:
-    """Return GMAC/s of the forward pass, and its share of the calibrated matrix product, or None if unknown.
+@dataclass(frozen=True)
+class Achieved:
+    """Rate of a forward pass, beside what the machine reached in the same session and precision."""
 
-    The calibration is in fp32, which other precisions exceed several times, so they have no share.
-    """
+    gmacs_per_s: float
+    peak: float | None
+    """GMAC/s of the fastest product of the calibration; None if it was not calibrated in this precision."""
+
+    @property
+    def disturbed(self) -> bool:
+        """Whether the calibration is below the model's own rate, and so cannot be the machine's peak."""
+        return self.peak is not None and self.gmacs_per_s > self.peak
+
+    @property
+    def share(self) -> float | None:
+        """Rate as a share of the peak; None if that is unknown or was disturbed."""
+        return None if self.peak is None or self.disturbed else self.gmacs_per_s / self.peak
+
+
+def disturbed_calibrations(run: Run) -> tuple[str, ...]:
+    """Return a sentence for each device and precision whose calibration lies under the rate of an item."""
+    fastest: dict[tuple[str, str], tuple[float, float, str]] = {}
+    for benchmark in run.benchmarks:
+        info = benchmark.info
+        known = achieved(run, benchmark) if info.kind in TIMED and not info.load else None
+        if known and known.peak is not None and known.disturbed:
+            key, rate = (info.device, info.precision), (known.gmacs_per_s, known.peak, info.key)
+            fastest[key] = max(rate, fastest.get(key, rate))
+    return tuple(
+        f"calibration of {device} in {precision} was disturbed: it reached {peak:,.0f} GMAC/s, and {item} {rate:,.0f}; "
+        "close other programs, and measure again for a share of the peak"
+        for (device, precision), (rate, peak, item) in fastest.items()
+    )
+
+
+def achieved(run: Run, benchmark: Benchmark) -> Achieved | None:
+    """Return GMAC/s of the forward pass beside the calibrated peak of its precision, or None if unknown."""
     info = benchmark.info
     if info.threads not in (None, run.record.machine.intra_op_threads):
         return None  # calibration ran with another number of threads
     forward = info.stages.get("forward") or benchmark.samples
-    peak = next((c.matmul_gmacs_per_s for c in run.record.calibration if c.device == info.device), None)
-    if info.gmacs is None or peak is None or not usable(forward):
+    calibrated = any(c.device == info.device for c in run.record.calibration)
+    if info.gmacs is None or not calibrated or not usable(forward):
         return None
     rate = info.gmacs / math.exp(log_quantile(forward, 0.5))
-    return rate, rate / peak if info.precision == "fp32" else None
+    return Achieved(rate, run.record.peak_gmacs_per_s(info.device, info.precision))
 
 
 def _line(key: LineKey, found: Mapping[str, Mapping[str, tuple[Run, Benchmark]]], reference: str) -> Line:
@@ -168,16 +202,17 @@ def _line(key: LineKey, found: Mapping[str, Mapping[str, tuple[Run, Benchmark]]]
     shared = set.intersection(*(set(cases) for cases in found.values()))
     # Columns without a common case show what they have; a ratio would compare different photos.
     seconds: dict[str, float] = {}
-    rates: dict[str, tuple[float | None, float | None]] = {}
+    rates: dict[str, tuple[float | None, float | None, bool]] = {}
     for label, by_case in found.items():
         cases = [by_case[case] for case in sorted(shared or by_case)]
         seconds[label] = math.exp(sum(run_log_quantile(b, 0.5) for _, b in cases) / len(cases))
         known = [rate for run_and_item in cases if (rate := achieved(*run_and_item)) is not None]
         complete = len(known) == len(cases)
-        shares = [share for _, share in known if share is not None]
+        shares = [rate.share for rate in known if rate.share is not None]
         rates[label] = (
-            _geometric(rate for rate, _ in known) if complete else None,
+            _geometric(rate.gmacs_per_s for rate in known) if complete else None,
             _geometric(shares) if len(shares) == len(cases) else None,
+            any(rate.disturbed for rate in known),
         )
     fastest = min(seconds.values())
     cells = {
@@ -186,6 +221,7 @@ def _line(key: LineKey, found: Mapping[str, Mapping[str, tuple[Run, Benchmark]]]
             images_per_s=batch / value,
             gmacs_per_s=rates[label][0],
             efficiency=rates[label][1],
+            disturbed=rates[label][2],
             ratio=seconds[reference] / value if shared and reference in seconds else None,
             best=bool(shared) and value == fastest and len(seconds) > 1,
         )

@@ -56,7 +56,7 @@ from segcore.results.journal import Journal
 from segcore.results.store import benchmark_entry, parse_run, save_document
 
 EXPECTED_EFFICIENCY = 0.4
-"""Assumed rate of a network relative to the calibrated convolution rate, for the forecast."""
+"""Assumed rate of a network relative to the calibrated peak in fp32, for the forecast."""
 OVERHEAD_S = 0.02
 """Assumed time to decode and prepare a photo, for the forecast."""
 SKIP_S = 0.02
@@ -148,8 +148,10 @@ class BenchSession:
         self.skips = {node: error for node, item in self.items.items() if (error := self.resources.why_not(item))}
         """Why an item cannot run, by node id."""
         timed = not benchmark_session(self.config).disabled
-        devices = dict.fromkeys(item.device for node, item in self.items.items() if timed and node not in self.skips)
-        self.calibration = tuple(calibrate(open_device(name)) for name in devices)
+        items = [item for node, item in self.items.items() if timed and node not in self.skips]
+        used = [backend for item in items for backend in ((item.device, "fp32"), (item.device, item.precision))]
+        found = (calibrate(open_device(device), precision) for device, precision in dict.fromkeys(used))
+        self.calibration = tuple(record for record in found if record)
         self.estimates = {n: SKIP_S if n in self.skips else self._estimate(item) for n, item in self.items.items()}
         """Estimated seconds, by node id, and by ``process 2`` and so on."""
         further = sum(self.estimates[n] for n, item in self.items.items() if item.kind in ("latency", "throughput"))
@@ -160,7 +162,7 @@ class BenchSession:
     def _estimate(self, item: PlanItem) -> float:
         if not self.calibration:  # benchmarks are disabled: every item is called once
             return SKIP_S
-        rate = next(record.conv_gmacs_per_s for record in self.calibration if record.device == item.device)
+        rate = next(record.peak_gmacs_per_s for record in self.calibration if record.device == item.device)
         gmacs = gmacs_per_pixel(item.model) * item.size**2 * 4 / 3  # photos are about 4:3
         call_s = item.batch * (gmacs / (rate * EXPECTED_EFFICIENCY) + OVERHEAD_S)
         if item.scenario:

@@ -245,12 +245,11 @@ def efficiency(runs: Sequence[Run]) -> Chart | None:
         info, known = item.benchmark.info, achieved(item.run, item.benchmark)
         if known is None or not info.gmacs or not info.gbytes:
             continue
-        rate, share = known
-        of_peak = info.precision if share is None else f"{share:.0%} of the matrix product's"
+        rate, peak, share = known.gmacs_per_s, known.peak, known.share
+        of_peak = "calibration disturbed" if known.disturbed else f"{share:.0%} of peak" if share else info.precision
         label = f"{item.title}: {number(rate)} GMAC/s, {of_peak}"
         rows.append({"intensity": info.gmacs / info.gbytes, "rate": rate, "model": info.model, "label": label})
-        peak, percent = (rate / share, 100 * share) if share else (None, None)
-        table.append((item.label, item.run_name, info.gmacs, info.gbytes, rate, peak, percent))
+        table.append((item.label, item.run_name, info.gmacs, info.gbytes, rate, peak, 100 * share if share else None))
     if not rows:
         return None
     roofs = _roofs(runs[-MAX_LANES:], [row["intensity"] for row in rows])
@@ -268,8 +267,8 @@ def efficiency(runs: Sequence[Run]) -> Chart | None:
             {"mark": point, "encoding": {"color": colour("model", rows, columns=2)}},
         ],
     }
-    caption = "Roofline: forward passes below what memory copy (slope) and matrix product (flat) reached here."
-    columns = ("item", "run", "GMAC", "GB", "GMAC/s", "matrix product, GMAC/s", "share, %")
+    caption = "Roofline: forward passes below what memory copy (slope) and the fastest product (flat) reached here."
+    columns = ("item", "run", "GMAC", "GB", "GMAC/s", "peak, GMAC/s", "share, %")
     return _chart(("efficiency", "Efficiency", caption), rows, spec, Table(columns, tuple(table)))
 
 
@@ -278,14 +277,15 @@ def _roofs(runs: Sequence[Run], intensities: Sequence[float]) -> list[Spec]:
     found: list[Spec] = []
     for run, name in zip(runs, run_labels(runs), strict=True):
         for c in run.record.calibration:
-            rate, bandwidth = c.matmul_gmacs_per_s, c.copy_gbytes_per_s
+            rate, bandwidth = c.peak_gmacs_per_s, c.copy_gbytes_per_s
             ridge = rate / bandwidth
             crowded = any(other["name"] and abs(math.log(rate / other["rate"])) < 0.1 for other in found)
             left, right = min(*intensities, ridge) / 2, max(*intensities, ridge) * 1.5
-            label = f"{c.device}, {name}: matrix product {number(rate)} GMAC/s, memory copy {number(bandwidth)} GB/s"
-            corners = ((left, left * bandwidth, ""), (ridge, rate, ""), (right, rate, "" if crowded else c.device))
+            of = c.device if c.precision == "fp32" else f"{c.device} {c.precision}"
+            label = f"{of}, {name}: product {number(rate)} GMAC/s, memory copy {number(bandwidth)} GB/s"
+            corners = ((left, left * bandwidth, ""), (ridge, rate, ""), (right, rate, "" if crowded else of))
             found += [
-                {"intensity": x, "rate": y, "name": text, "roof": f"{name} {c.device}", "label": label}
+                {"intensity": x, "rate": y, "name": text, "roof": f"{name} {of}", "label": label}
                 for x, y, text in corners
             ]
     return found

@@ -9,7 +9,7 @@ from segcore.report.table import Table
 from segcore.report.wording import milliseconds, number, score_words
 
 _WORK = ("kind", "model", "runtime", "size", "batch", "cases", "dataset", "images", "protocol", "score")
-_FIGURES = ("seconds", "images_per_s", "ratio", "gmacs_per_s", "efficiency")
+_FIGURES = ("seconds", "images_per_s", "ratio", "gmacs_per_s", "efficiency", "disturbed")
 _SCORES = ("what", "share", "low", "high", "difference", "difference_low", "difference_high", "best")
 
 
@@ -35,8 +35,8 @@ def comparison_table(comparison: Comparison) -> Table:
     notes += [f"{', '.join(on)}: {machine}" for machine, on in machines.items()]
     if timed:
         notes.append(
-            f"Medians; x: speed relative to {comparison.reference}; of peak: the forward pass in fp32 "
-            "as a share of the matrix product that this machine reached in the same session; *: best."
+            f"Medians; x: speed relative to {comparison.reference}; of peak: the forward pass "
+            "as a share of the fastest product that this machine reached in the same session and precision; *: best."
         )
     if scored:
         notes.append(
@@ -88,6 +88,7 @@ def _time(kind: str, cell: Cell | None, reference: bool) -> str | None:
     parts = [f"{number(cell.images_per_s)} images/s" if kind == "throughput" else milliseconds(cell.seconds)]
     parts += [f"{cell.ratio:.2f}x"] if cell.ratio is not None and not reference else []
     parts += [f"{cell.efficiency:.0%} of peak"] if cell.efficiency is not None else []
+    parts += ["calibration disturbed"] if cell.disturbed else []
     return ", ".join(parts) + " *" * cell.best
 
 

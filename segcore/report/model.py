@@ -12,6 +12,7 @@ import numpy.typing as npt
 from segcore.core.errors import RecordError
 from segcore.core.labels import VOC, ClassMap, LabelSet
 from segcore.core.records import AccuracyRecord, Benchmark, OutcomeKind, OutcomeRecord, Run
+from segcore.judgement.compare import disturbed_calibrations
 from segcore.judgement.drift import pixel_drift
 from segcore.judgement.gate.verdict import GateResult, Row
 from segcore.report.gate import Headline, headline, worst_first
@@ -123,6 +124,7 @@ def build_report(runs: Sequence[Run], baseline: Run | None = None, gate: GateRes
     else:
         warnings += [] if record.complete else ["The run was interrupted: only what it measured until then is shown."]
         warnings += [warning.text for warning in record.warnings]
+    warnings += disturbed_calibrations(current)
     return ReportModel(
         runs=tuple(runs),
         baseline=baseline,

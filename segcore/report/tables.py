@@ -56,14 +56,14 @@ def _figures(run: Run, benchmark: Benchmark) -> tuple[float | None, ...]:
     info, samples, score = benchmark.info, benchmark.all_samples, accuracy_score(benchmark)
     timed = info.kind in TIMED
     median, p95 = (percentile(benchmark, q) if timed else None for q in (0.5, 0.95))
-    rate, share = (achieved(run, benchmark) if median and not info.load else None) or (None, None)
+    reached = achieved(run, benchmark) if median and not info.load else None
     return (
         _times(1e3, median),
         _times(1e3, p95),
         info.load.images_per_s if info.load else info.batch / median if median else None,
         float(len(samples)),
-        rate,
-        _times(100, share),
+        reached.gmacs_per_s if reached else None,
+        _times(100, reached.share if reached else None),
         _times(1e-6, info.peak_memory_bytes or None),
         info.joules_per_image,
         None if info.runtime == "torch" else info.build_s,
@@ -195,8 +195,11 @@ def facts(run: Run) -> tuple[tuple[str, str], ...]:
         *(("labels", f"{labels.name}: {len(labels.names)} classes") for labels in record.labels),
     ]
     for c in record.calibration:
-        compute = f"matrix product {number(c.matmul_gmacs_per_s)}, convolution {number(c.conv_gmacs_per_s)} GMAC/s"
-        found.append((f"peak of {c.device}", f"{compute}, copy {number(c.copy_gbytes_per_s)} GB/s"))
+        product = f"matrix product {number(c.matmul_gmacs_per_s)}"
+        products = f"{product}, convolution {number(c.conv_gmacs_per_s)}" if c.conv_gmacs_per_s else product
+        tf32 = "" if c.tf32 is None else f", TF32 {'on' if c.tf32 else 'off'}"
+        value = f"{products} GMAC/s{tf32}, copy {number(c.copy_gbytes_per_s)} GB/s"
+        found.append((f"peak of {c.device} in {c.precision}", value))
     found += [*record.conditions.items(), *record.versions.items()]
     if record.git:
         found.append(("commit", record.git.commit + (", with local changes" if record.git.dirty else "")))

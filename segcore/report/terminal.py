@@ -10,6 +10,7 @@ from rich.table import Table as Grid
 from rich.text import Text
 
 from segcore.core.records import Run
+from segcore.judgement.compare import disturbed_calibrations
 from segcore.report.escape import plain_text
 from segcore.report.gate import print_rows
 from segcore.report.halfblock import half_blocks
@@ -34,7 +35,8 @@ def print_report(report: ReportModel, console: Console, *, quiet: bool = False) 
     _print(console, report.headline.line, f"bold {STYLES[report.headline.tone]}")
     if quiet:
         return
-    below = {warning.text for warning in report.current.record.warnings}
+    run = report.current
+    below = {*(warning.text for warning in run.record.warnings), *disturbed_calibrations(run)}
     for warning in report.warnings[:MAX_REASONS]:
         if warning not in below:
             _print(console, warning, "yellow")
@@ -70,7 +72,7 @@ def print_run(run: Run, console: Console) -> None:
         _print(console, f"  {', '.join(failure.items[:3])}{more}")
     if len(failures) > MAX_REASONS:
         _heading(console, f"{len(failures) - MAX_REASONS:,} more reasons are left out; see `--json`", "yellow")
-    lines = [*(warning.text for warning in run.record.warnings), *_item_warnings(run)]
+    lines = [*(warning.text for warning in run.record.warnings), *disturbed_calibrations(run), *_item_warnings(run)]
     if lines:
         _heading(console, "Warnings:", "yellow")
     for line in lines[:MAX_REASONS]:

@@ -7,10 +7,20 @@ import math
 import pytest
 
 from segcore.core.errors import UsageError
-from segcore.core.records import CalibrationRecord, DatasetRecord, GpuRecord, LabelsRef, Run, WeightsRecord
-from segcore.judgement.compare import achieved, compare
+from segcore.core.records import (
+    CalibrationRecord,
+    DatasetRecord,
+    GpuRecord,
+    LabelsRef,
+    Precision,
+    Run,
+    WeightsRecord,
+)
+from segcore.judgement.compare import achieved, compare, disturbed_calibrations
 from segcore.report.comparison import cells_table, comparison_table
+from segcore.report.model import build_report
 from segcore.report.table import to_csv, to_markdown
+from segcore.report.terminal import render_run
 from tests.support.factories import make_machine
 from tests.support.judged_runs import a_run, an_item, steady
 
@@ -55,6 +65,40 @@ def test_other_precisions_have_no_share_of_the_fp32_peak(precision: str) -> None
     assert cell.gmacs_per_s == pytest.approx(500, rel=0.01)
     assert cell.efficiency is None
     assert "of peak" not in to_markdown(comparison_table(compare([run]))).partition("|")[2].splitlines()[-1]
+
+
+@pytest.mark.parametrize(
+    ("precision", "matmul", "share"),
+    [("int8", 800.0, 0.625), ("bf16", 100.0, None), ("bf16", 510.0, 0.98)],
+    ids=["its own peak, not fp32's", "disturbed", "just below"],
+)
+def test_a_precision_is_held_against_its_own_peak(precision: Precision, matmul: float, share: float | None) -> None:
+    own = PEAK.model_copy(update={"precision": precision, "matmul_gmacs_per_s": matmul})
+    run = a_run(an_item(steady(0.02), gmacs=10.0, precision=precision), calibration=(PEAK, own))
+    cell = compare([run]).lines[0].cells["run cpu"]
+    assert cell.efficiency == (None if share is None else pytest.approx(share, rel=0.01))
+    assert cell.disturbed == (share is None)
+    assert len(disturbed_calibrations(run)) == (share is None)
+
+
+def test_the_peak_is_that_of_the_faster_product_and_at_least_that_of_fp32() -> None:
+    slow = PEAK.model_copy(update={"precision": "bf16", "matmul_gmacs_per_s": 1.0, "conv_gmacs_per_s": None})
+    record = a_run(an_item(), calibration=(PEAK, slow)).record
+    assert record.peak_gmacs_per_s("cpu", "bf16") == 200.0
+    assert slow.peak_gmacs_per_s == 1.0
+    assert record.peak_gmacs_per_s("cpu", "int8") is None
+    assert record.peak_gmacs_per_s("cuda", "fp32") is None
+
+
+def test_a_rate_above_the_peak_is_no_share_but_a_disturbed_calibration_and_is_said_everywhere() -> None:
+    run = a_run(an_item(steady(0.01), gmacs=10.0), an_item(steady(0.02), gmacs=10.0, size=640), calibration=(PEAK,))
+    (said,) = disturbed_calibrations(run)
+    assert "cpu-320]" in said, "the fastest item"
+    assert said in build_report([run]).warnings
+    assert said in " ".join(render_run(run, width=400).split())
+    shown = to_markdown(comparison_table(compare([run])))
+    assert shown.count("calibration disturbed") == 2
+    assert "500%" not in shown
 
 
 @pytest.mark.parametrize(

@@ -370,7 +370,7 @@ def test_a_killed_run_keeps_what_it_measured(where: Path, pytester: pytest.Pytes
     assert benchmark.info.key == "latency[red-embedded-torch-cpu-32]"
     assert len(benchmark.samples) >= 3
     assert benchmark.info.weights.kind == "random"
-    assert run.record.calibration[0].conv_gmacs_per_s > 0
+    assert run.record.calibration[0].peak_gmacs_per_s > 0
     assert not list(where.rglob("*.tmp"))
 
 

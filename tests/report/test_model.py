@@ -255,5 +255,5 @@ def test_facts_name_the_machine(tmp_path: Path, pair: tuple[Run, Run]) -> None:
     assert found["processor"] == "Imaginary CPU (family 6)"
     assert found["memory"] == "8.0 GiB"
     assert found["OMP_NUM_THREADS"] == "2"
-    assert found["peak of cpu"] == "matrix product 190, convolution 165 GMAC/s, copy 14 GB/s"
+    assert found["peak of cpu in fp32"] == "matrix product 190, convolution 165 GMAC/s, copy 14 GB/s"
     assert found["commit"].startswith("0123456789")

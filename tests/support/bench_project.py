@@ -17,7 +17,7 @@ import segcore.plugin.processes
 import segcore.plugin.session
 import segcore.report.html
 import segcore.report.markdown
-from segcore.core.records import CalibrationRecord, WeightsRecord
+from segcore.core.records import CalibrationRecord, Precision, WeightsRecord
 from segcore.inference.models import LoadedModel
 from segcore.inference.models.named import built_in
 from tests.support.networks import ConstantNet
@@ -50,10 +50,9 @@ cases:
 """
 
 
-def fake_calibration(device: Any) -> CalibrationRecord:
-    return CalibrationRecord(
-        device=device.name, matmul_gmacs_per_s=100.0, conv_gmacs_per_s=100.0, copy_gbytes_per_s=1.0
-    )
+def fake_calibration(device: Any, precision: Precision = "fp32") -> CalibrationRecord:
+    rates = {"matmul_gmacs_per_s": 100.0, "conv_gmacs_per_s": 100.0, "copy_gbytes_per_s": 1.0}
+    return CalibrationRecord(device=device.name, precision=precision, **rates)
 
 
 def load_constant(name: str, weights: Any = "pretrained", settings: Any = None, labels: Any = None) -> LoadedModel:

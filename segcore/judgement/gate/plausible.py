@@ -13,10 +13,10 @@ MAX_EFFICIENCY_OTHERS = 100.0
 def implausible_rate(benchmark: Benchmark, run: RunRecord) -> str:
     """Return what makes the times of an item implausible, by the peak rates of its run; empty if nothing does."""
     info = benchmark.info
-    peaks = [max(c.matmul_gmacs_per_s, c.conv_gmacs_per_s) for c in run.calibration if c.device == info.device]
-    if info.kind not in ("latency", "throughput") or not info.gmacs or not peaks:
+    peak = run.peak_gmacs_per_s(info.device, "fp32")
+    if info.kind not in ("latency", "throughput") or not info.gmacs or not peak:
         return ""
     rate = info.gmacs / min(benchmark.all_samples)
-    if rate <= peaks[0] * MAX_EFFICIENCY.get(info.precision, MAX_EFFICIENCY_OTHERS):
+    if rate <= peak * MAX_EFFICIENCY.get(info.precision, MAX_EFFICIENCY_OTHERS):
         return ""
-    return f"{rate:,.0f} GMAC/s in {info.precision}, of at most {peaks[0]:,.0f} measured in fp32"
+    return f"{rate:,.0f} GMAC/s in {info.precision}, of at most {peak:,.0f} measured in fp32"
