@@ -60,11 +60,14 @@ def _problems(files: ModelFiles) -> list[dict[str, Any]]:
 
 def _list(files: ModelFiles, as_json: bool, offline: bool) -> None:
     from segcore.cli.output import NO, YES, show, show_json
-    from segcore.inference.models import LISTED_SIZE, listed_cost, model_names, weights_status
+    from segcore.inference.catalog import LISTED_SIZE, listed_models, weights_status
     from segcore.report.table import Table
 
     settings = fetch_settings(offline)
-    found = [(name, *listed_cost(name), weights_status(name, settings)) for name in model_names()]
+    found = [
+        (name, listed.parameters, listed.gmacs, weights_status(listed, settings))
+        for name, listed in listed_models().items()
+    ]
     if as_json:
         rows = [
             {

@@ -5,12 +5,15 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from segcore.core.records import BenchmarkRecord, Run, thread_words
-from segcore.judgement.gate.verdict import Unit
-from segcore.judgement.statistics import Interval
 from segcore.report.escape import plain_text
 from segcore.results.machines import full_names
+
+if TYPE_CHECKING:  # they load scipy, which most commands do without
+    from segcore.judgement.gate.verdict import Unit
+    from segcore.judgement.statistics import Interval
 
 MAX_LABEL = 40
 MAX_CHANGE = 1000

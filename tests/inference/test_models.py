@@ -3,6 +3,7 @@ from __future__ import annotations
 import hashlib
 import math
 import os
+import sys
 import zipfile
 from collections.abc import Callable
 from dataclasses import replace
@@ -17,7 +18,7 @@ from torchvision.models.segmentation import LRASPP_MobileNet_V3_Large_Weights
 
 from segcore.core.errors import ModelError, OfflineError
 from segcore.core.files import sha256_file
-from segcore.inference import models
+from segcore.inference import catalog, models
 from segcore.inference.models import checkpoint
 from segcore.inputs.download import FetchSettings, cache_name
 from tests.support.http_server import MisbehavingServer, Reply
@@ -66,16 +67,34 @@ def test_gmacs_agree_with_torchvisions_figure() -> None:
     assert models.parameter_count("fcn_resnet101") == 54_314_346 - (1024 * 256 * 9 + 2 * 256 + 256 * 21 + 21)
 
 
-@pytest.mark.parametrize("name", models.LISTED_COSTS)
-def test_listed_costs_are_those_counted(name: str) -> None:
-    counted = models.parameter_count(name), models.gmacs(name, models.LISTED_SIZE, models.LISTED_SIZE)
-    assert models.listed_cost(name) == counted
+def test_the_catalog_says_what_torchvision_and_counting_say() -> None:
+    counted = models.counted_models()
+    assert list(catalog.LISTED) == list(counted) == list(models.model_names())
+    assert {name: listed for name, listed in catalog.LISTED.items() if listed.url} == {
+        name: listed for name, listed in counted.items() if listed.url
+    }
+    own = catalog.LISTED["embedded"]
+    assert (own.parameters, own.gmacs) == (counted["embedded"].parameters, counted["embedded"].gmacs)
 
 
-def test_a_model_that_torchvision_adds_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
-    listed = models.listed_cost(SMALL)
-    monkeypatch.delitem(models.LISTED_COSTS, SMALL)
-    assert models.listed_cost(SMALL) == listed
+@pytest.mark.parametrize(
+    ("version", "asked"), [("0.20.1+cpu", False), ("0.29.1", False), ("0.30.0", True), ("x", True)]
+)
+def test_a_newer_torchvision_is_asked(monkeypatch: pytest.MonkeyPatch, version: str, asked: bool) -> None:
+    monkeypatch.setattr("importlib.metadata.version", lambda _: version)
+    monkeypatch.setattr(models, "counted_models", dict)
+    assert catalog.listed_models() == ({} if asked else catalog.LISTED)
+
+
+@pytest.mark.parametrize("variables", [{}, {"XDG_CACHE_HOME": "/x"}, {"TORCH_HOME": "~/t"}])
+def test_downloads_of_torch_are_found_without_torch(monkeypatch: pytest.MonkeyPatch, variables: dict[str, str]) -> None:
+    for name in ("XDG_CACHE_HOME", "TORCH_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    with_torch = catalog.torch_hub()
+    monkeypatch.delitem(sys.modules, "torch")
+    assert catalog.torch_hub() == with_torch
 
 
 def test_random_weights_are_seeded_and_do_not_advance_the_generator() -> None:

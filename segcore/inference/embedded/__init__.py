@@ -13,11 +13,11 @@ import torch
 from safetensors.torch import load
 
 from segcore.core.errors import ModelError
+from segcore.inference.catalog import WEIGHTS_PATH
 from segcore.inference.embedded.net import EmbeddedNet
 
 __all__ = ["WEIGHTS_PATH", "WEIGHTS_SHA256", "EmbeddedNet", "load_embedded"]
 
-WEIGHTS_PATH: Final = Path(__file__).with_name("embedded.safetensors")
 WEIGHTS_SHA256: Final = "4cbf7888a7f8335dddc9d89b78b3da6f2c25f8725b5435ddd884fb7a4914de2c"
 
 

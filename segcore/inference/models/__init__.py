@@ -7,7 +7,7 @@ latency only) or the path of a checkpoint. None of them ever falls back to anoth
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -22,29 +22,16 @@ from segcore.core.files import sha256_file
 from segcore.core.labels import VOC, LabelSet
 from segcore.core.model_spec import ModelSpec, Source, SourceKind
 from segcore.core.records import WeightsRecord
-from segcore.inference import embedded
+from segcore.inference import catalog, embedded
+from segcore.inference.catalog import EMBEDDED as EMBEDDED
+from segcore.inference.catalog import LISTED, LISTED_SIZE, Listed, WeightsStatus, hash_prefix
 from segcore.inference.models import checkpoint
 from segcore.inference.models.loaded import LoadedModel as LoadedModel  # for importers of this module
 from segcore.inference.process_state import alone, seeded
-from segcore.inputs.download import FetchSettings, cached_path, download_file, verify
+from segcore.inputs.download import FetchSettings, download_file
 from segcore.inputs.model_files import is_path, spec_of_path
 
 RANDOM_SEED = 0
-EMBEDDED = "embedded"
-
-
-@dataclass(frozen=True)
-class WeightsStatus:
-    """Where the pretrained weights of a model are, or would come from."""
-
-    name: str
-    url: str | None
-    """None for weights that ship in the package."""
-    path: Path | None
-    """The verified file; None if it is not on this machine."""
-    size_bytes: int | None
-    published: dict[str, float]
-    """Published figures by name (torchvision: ``miou``, ``pixel_acc``), if any."""
 
 
 @cache
@@ -145,23 +132,20 @@ def _default_weights(name: str) -> Any:
     return get_model_weights(name).DEFAULT
 
 
-def _hash_prefix(url: str) -> str:
-    """Torchvision's file names end in the first hex digits of their sha256: ``fcn_resnet101_coco-7ecb50ca.pth``."""
-    return Path(url).stem.rpartition("-")[2]
-
-
 def weights_status(name: str, settings: FetchSettings | None = None) -> WeightsStatus:
     """Return where the pretrained weights of a model are, without network access."""
-    if check_name(name) == EMBEDDED:
-        path = embedded.WEIGHTS_PATH
-        return WeightsStatus(path.name, None, path, path.stat().st_size, {})
+    return catalog.weights_status(_listed(check_name(name)), settings)
+
+
+def _listed(name: str) -> Listed:
+    """Return what torchvision says of a model's default weights; its cost only if that is known without counting."""
+    if name == EMBEDDED:
+        return LISTED[EMBEDDED]
     default = _default_weights(name)
-    url, prefix = default.url, _hash_prefix(default.url)
-    in_torch_hub = Path(torch.hub.get_dir()) / "checkpoints" / Path(url).name
-    found = in_torch_hub if verify(in_torch_hub, prefix) else cached_path(url, sha256=prefix, settings=settings)
+    known = LISTED.get(name)
+    parameters, cost = (known.parameters, known.gmacs) if known else (0, 0.0)
     published = default.meta["_metrics"]["COCO-val2017-VOC-labels"]
-    size = found.stat().st_size if found else round(default.meta["_file_size"] * (1 << 20))
-    return WeightsStatus(str(default), url, found, size, dict(published))
+    return Listed(parameters, cost, str(default), default.url, default.meta["_file_size"], dict(published))
 
 
 def fetch_weights(name: str, settings: FetchSettings | None = None) -> Path:
@@ -174,26 +158,15 @@ def fetch_weights(name: str, settings: FetchSettings | None = None) -> Path:
     if status.path is not None:
         return status.path
     assert status.url is not None  # what ships in the package has a path
-    return download_file(status.url, sha256=_hash_prefix(status.url), settings=settings)
+    return download_file(status.url, sha256=hash_prefix(status.url), settings=settings)
 
 
-LISTED_SIZE = 520
-"""Side of the square photo that `LISTED_COSTS` are of, as in torchvision's own tables."""
-LISTED_COSTS = {
-    "embedded": (4951665, 1.3035888),
-    "fcn_resnet101": (51949141, 222.7468672),
-    "deeplabv3_mobilenet_v3_large": (11025477, 10.436350688),
-    "deeplabv3_resnet101": (58630997, 248.752300288),
-    "deeplabv3_resnet50": (39638869, 168.731205888),
-    "fcn_resnet50": (32957013, 142.7257728),
-    "lraspp_mobilenet_v3_large": (3221538, 2.086219688),
-}
-"""`parameter_count` and `gmacs` by model, since counting takes seconds."""
-
-
-def listed_cost(name: str) -> tuple[int, float]:
-    """Return parameters and GMACs at `LISTED_SIZE`; counted if torchvision has added a model."""
-    return LISTED_COSTS.get(name) or (parameter_count(name), gmacs(name, LISTED_SIZE, LISTED_SIZE))
+def counted_models() -> dict[str, Listed]:
+    """Return every model with its cost, which is counted; that takes seconds."""
+    return {
+        name: replace(_listed(name), parameters=parameter_count(name), gmacs=gmacs(name, LISTED_SIZE, LISTED_SIZE))
+        for name in model_names()
+    }
 
 
 def parameter_count(name: str) -> int:
