@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import itertools
+import os
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,6 +23,10 @@ if TYPE_CHECKING:
 
 TOP = 15
 """Operators of a profile that are printed; the trace has all of them."""
+MOST_FILES = 8
+"""Names of written files that are printed; `--json` has all of them."""
+MAX_STEM = 235
+"""Bytes of a photo's name in those of its files, which have at most 255 in all."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +42,8 @@ class PhotoResult:
     mask: str | None = None
     overlay: str | None = None
     seconds: float = 0.0
+    includes_warm_up: bool = False
+    """Whether the time is that of the first call, which prepares memory and kernels as well."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +55,7 @@ class Profiled:
 
 
 @click.command()
-@click.argument("photos", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.argument("photos", nargs=-1, required=True)
 @option_group(ModelOptions)
 @click.option("--out", default="segmented", type=click.Path(path_type=Path, file_okay=False), help="Output directory.")
 @click.option("--overlay/--no-overlay", default=True, help="Also write an overlay with a legend.")
@@ -61,14 +69,17 @@ class Profiled:
 )
 @json_option
 def segment(
-    photos: tuple[Path, ...], options: ModelOptions, out: Path, overlay: bool, trace: str | None, as_json: bool
+    photos: tuple[str, ...], options: ModelOptions, out: Path, overlay: bool, trace: str | None, as_json: bool
 ) -> None:
     """Segment PHOTOS into the classes of the model: for built-in models the 21 of PASCAL VOC.
 
-    Writes NAME.mask.png, an indexed PNG in the photo's own size with the VOC palette, and NAME.overlay.png. A photo
-    that cannot be read, or whose mask cannot be written, is reported, the others are processed, and the exit code is 2.
+    PHOTOS are files, directories (the photos directly inside) or patterns such as 'photos/**/*.jpg'. Writes
+    NAME.mask.png, an indexed PNG in the photo's own size with the VOC palette, and NAME.overlay.png, in which a class
+    is outlined if it looks like the photo. A photo that cannot be read, or whose mask cannot be written, is reported,
+    the others are processed, and the exit code is 2.
     """
     from segcore.cli.output import exit_if_any, show, show_json
+    from segcore.core.text import listed
 
     if trace and not trace.endswith(".json"):
         raise UsageError(f"--profile {trace}: wanted a name ending in .json, or --profile after PHOTOS")
@@ -84,6 +95,8 @@ def segment(
     else:
         written = sum(result.error is None for result in results)
         show(_table(results), f"{written} of {len(results)} photos written to {out}/")
+        if files := [Path(path).name for each in results for path in (each.mask, each.overlay) if path]:
+            show(f"files: {listed(files, MOST_FILES)}")
         if segmenter.weights.kind == "random":
             show("The weights are random: the classes mean nothing.")
         if profiled:
@@ -91,30 +104,69 @@ def segment(
     exit_if_any([result.error for result in results if result.error])
 
 
-def _segment_all(segmenter: Segmenter, photos: Sequence[Path], out: Path, overlay: bool) -> list[PhotoResult]:
+def _segment_all(segmenter: Segmenter, locations: Sequence[str], out: Path, overlay: bool) -> list[PhotoResult]:
     """Segment photos one by one, with a progress bar for several; a stem that occurs again gets -2, -3, ..."""
     from rich.console import Console
     from rich.progress import Progress
 
     results: list[PhotoResult] = []
     names: set[str] = set()
+    photos = _expanded(locations)
     console = Console(stderr=True)
+    warm = False
     with Progress(console=console, transient=True, disable=len(photos) < 2 or not console.is_terminal) as progress:
-        for photo in progress.track(photos, description="segmenting"):
-            numbered = (f"{photo.stem}-{number}" for number in itertools.count(2))
-            name = next(name for name in itertools.chain([photo.stem], numbered) if name not in names)
+        for photo, problem in progress.track(photos.items(), description="segmenting"):
+            if problem:
+                results.append(PhotoResult(photo, error=problem))
+                continue
+            stem = os.fsencode(Path(photo).stem)[:MAX_STEM].decode(sys.getfilesystemencoding(), errors="ignore")
+            numbered = (f"{stem}-{number}" for number in itertools.count(2))
+            name = next(name for name in itertools.chain([stem], numbered) if name not in names)
             names.add(name)
-            results.append(_segment_photo(segmenter, photo, out / name, overlay))
-    return results
+            if not warm and len(photos) > 1:
+                warm = _warm_up(segmenter, Path(photo))
+            results.append(replace(_segment_photo(segmenter, Path(photo), out / name, overlay), photo=photo))
+    return results if warm else _marked(results)
+
+
+def _expanded(locations: Sequence[str]) -> dict[str, str]:
+    """Return the photos in directories and patterns, each once, with why a directory has none; else nothing."""
+    from segcore.inputs.images import find_photos
+
+    found: dict[str, str] = {}
+    for location in locations:
+        try:
+            found |= dict.fromkeys(find_photos([location]), "")
+        except ImageError as error:  # what is not there is reported when it is opened
+            found[location] = str(error) if os.path.isdir(location) else ""  # noqa: PTH112
+    return found
+
+
+def _warm_up(segmenter: Segmenter, photo: Path) -> bool:
+    """Segment a photo without taking its time; return whether that was possible, or is too little to matter."""
+    try:
+        if not _why_long(photo, segmenter):
+            segmenter(photo)
+    except ImageError:
+        return False
+    return True
+
+
+def _marked(results: Sequence[PhotoResult]) -> list[PhotoResult]:
+    """Return results whose first time says that it is that of a first call."""
+    first = next((n for n, result in enumerate(results) if result.fractions), None)
+    return [replace(result, includes_warm_up=n == first) for n, result in enumerate(results)]
 
 
 def _segment_photo(segmenter: Segmenter, photo: Path, target: Path, overlay: bool) -> PhotoResult:
     from segcore.core.files import write_file
     from segcore.core.image_files import save_indexed_png
+    from segcore.inference.decode import outlined
     from segcore.report.legend import with_legend
 
     try:
-        _announce_if_large(photo, segmenter)
+        if why := _why_long(photo, segmenter):
+            click.echo(f"segcore: {photo}: {why}: this may take minutes; a smaller --size is faster", err=True)
         result = segmenter(photo)
     except ImageError as error:
         return PhotoResult(str(photo), error=str(error))
@@ -133,7 +185,8 @@ def _segment_photo(segmenter: Segmenter, photo: Path, target: Path, overlay: boo
         found = replace(found, mask=str(mask))
         if overlay:
             data = io.BytesIO()
-            with_legend(result.overlay(), result.fractions, result.labels).save(data, format="PNG")
+            painted = outlined(result.overlay(), result.photo, result.class_map, result.labels)
+            with_legend(painted, result.fractions, result.labels).save(data, format="PNG")
             write_file(overlay_path, data.getvalue())
             found = replace(found, overlay=str(overlay_path))
     except OutputError as error:
@@ -141,8 +194,8 @@ def _segment_photo(segmenter: Segmenter, photo: Path, target: Path, overlay: boo
     return found
 
 
-def _announce_if_large(photo: Path, segmenter: Segmenter) -> None:
-    """Print a line on standard error if a photo will take long."""
+def _why_long(photo: Path, segmenter: Segmenter) -> str:
+    """Return why a photo will take long, nothing if it will not."""
     from segcore.core.image_files import open_image
     from segcore.inference.geometry import frame_of
     from segcore.inference.preprocess import LARGE_PIXELS
@@ -150,9 +203,9 @@ def _announce_if_large(photo: Path, segmenter: Segmenter) -> None:
     size = segmenter.size
     with open_image(photo) as image:
         height, width = frame_of(segmenter.spec.input, image.height, image.width, size).input
-    if height * width > LARGE_PIXELS:
-        what = f"{width}x{height} pixels at model scale, {height * width / size**2:.0f} times those of a square photo"
-        click.echo(f"segcore: {photo}: {what}: this may take minutes; a smaller --size is faster", err=True)
+    if height * width <= LARGE_PIXELS:
+        return ""
+    return f"{width}x{height} pixels at model scale, {height * width / size**2:.0f} times those of a square photo"
 
 
 def _profile(segmenter: Segmenter, photo: str, trace: str) -> Profiled:
@@ -192,7 +245,8 @@ def _table(results: Sequence[PhotoResult]) -> Table:
         else:
             shares = ", ".join(f"{label} {share:.1%}" for label, share in result.fractions.items())
             rows.append((name, result.dominant, shares, 1e3 * result.seconds))
-    return Table(("photo", "dominant", "classes", "ms"), tuple(rows), formats={"ms": "{:.0f}".format})
+    notes = ("ms: with the warm-up of a first call.",) if any(result.includes_warm_up for result in results) else ()
+    return Table(("photo", "dominant", "classes", "ms"), tuple(rows), notes=notes, formats={"ms": "{:.0f}".format})
 
 
 def _profile_tables(profile: Profile) -> tuple[Table, Table]:

@@ -17,7 +17,7 @@ from segcore.core.image_files import save_indexed_png
 from segcore.core.records import MARGIN_PNG_STEP, AccuracyRecord, WorstRecord
 from segcore.core.text import bounded
 from segcore.evaluation.scoring import Predictor
-from segcore.inference.decode import RgbImage, blend, upsample_class_map
+from segcore.inference.decode import RgbImage, blend, outlined, upsample_class_map
 from segcore.inference.pipeline import SegmentationResult
 from segcore.inputs.datasets import Dataset
 
@@ -43,7 +43,8 @@ def save_pictures(result: SegmentationResult, record: AccuracyRecord, directory:
         grey = np.clip(np.rint(result.margins / MARGIN_PNG_STEP), 0, 255).astype(np.uint8)
         _save(Image.fromarray(grey), directory / names["margin_map"], "PNG", optimize=True)
     _save(Image.fromarray(result.photo), directory / names["photo"], "JPEG", quality=JPEG_QUALITY)
-    _save(Image.fromarray(result.overlay()), directory / names["overlay"], "JPEG", quality=JPEG_QUALITY)
+    drawn = outlined(result.overlay(), result.photo, result.class_map, result.labels)
+    _save(Image.fromarray(drawn), directory / names["overlay"], "JPEG", quality=JPEG_QUALITY)
     return record.model_copy(update=names)
 
 

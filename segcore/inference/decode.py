@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 import torch.nn.functional as F
+from PIL import Image, ImageFilter
 
 from segcore.core.errors import ModelError
 from segcore.core.labels import VOC, ClassMap, LabelSet, class_map_dtype
@@ -287,3 +288,36 @@ def blend(photo: RgbImage, class_map: ClassMap, alpha: float = 0.5, labels: Labe
     mixed = photo[seen] * (1 - alpha) + palette_lookup(class_map, labels)[seen] * alpha
     painted[seen] = np.rint(mixed).astype(np.uint8)
     return painted
+
+
+_ALIKE = 48
+"""Most that a painted class may differ from the photo, in levels of a channel, to need an outline."""
+
+
+def outlined(overlay: RgbImage, photo: RgbImage, class_map: ClassMap, labels: LabelSet = VOC) -> RgbImage:
+    """Return an overlay with a black or white line inside each class that could be taken for the photo itself.
+
+    Args:
+        overlay: of the photo, see `blend`.
+        photo: uint8 RGB (H, W, 3).
+        class_map: uint8 or uint16 (H, W).
+        labels: of the class map.
+    """
+    edge = np.zeros(class_map.shape, dtype=bool)
+    for line, one, other in (
+        (class_map[:, 1:] != class_map[:, :-1], edge[:, 1:], edge[:, :-1]),
+        (class_map[1:] != class_map[:-1], edge[1:], edge[:-1]),
+    ):
+        one |= line
+        other |= line
+    width = 2 * (min(class_map.shape) // 400) + 1
+    wide = np.asarray(Image.fromarray(edge).convert("L").filter(ImageFilter.MaxFilter(width))) > 0
+    drawn = overlay.copy()
+    for index in np.unique(class_map[edge]):
+        if index == labels.background:
+            continue
+        along = wide & (class_map == index)
+        near = np.abs(overlay[along].astype(np.int16) - photo[along]).max(axis=1)
+        if np.median(near) < _ALIKE:
+            drawn[along] = 255 if np.median(photo[along]) < 128 else 0
+    return drawn

@@ -8,6 +8,7 @@ orientation is applied, and greyscale of more than 8 bits is scaled, where ``con
 from __future__ import annotations
 
 import glob
+import os
 from collections.abc import Callable, Iterable
 from functools import cache
 from importlib.util import find_spec
@@ -191,12 +192,13 @@ def _photos_at(location: str) -> list[str]:
     path = Path(location)
     if location.startswith(RESOURCE_PREFIX):
         return [str(resource_path(location))]
-    if path.is_file():
+    if os.path.isfile(location):  # noqa: PTH113 - Path.is_file() raises if the name is too long
         return [location]
-    inside = path.iterdir() if path.is_dir() else map(Path, glob.glob(location, recursive=True))  # noqa: PTH207
+    is_directory = os.path.isdir(location)  # noqa: PTH112
+    inside = path.iterdir() if is_directory else map(Path, glob.glob(location, recursive=True))  # noqa: PTH207
     found = sorted(str(file) for file in inside if is_photo(file))
     if not found:
-        why = "no photo in it" if path.is_dir() else "there is no such file, directory or photo that fits the pattern"
+        why = "no photo in it" if is_directory else "there is no such file, directory or photo that fits the pattern"
         raise ImageError(f"{location}: {why}; formats: {', '.join(PHOTO_FORMATS)}")
     return found
 

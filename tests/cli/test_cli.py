@@ -18,6 +18,7 @@ from segcore.cli import COMMANDS, cli
 from segcore.core.files import sha256_file
 from segcore.core.image_files import load_indexed_png
 from segcore.core.labels import NUM_CLASSES, VOC_PALETTE
+from segcore.inference.pipeline import Segmenter
 from segcore.inputs.images import resource_path
 from tests.support.http_server import MisbehavingServer, Reply
 
@@ -180,6 +181,62 @@ def test_photos_of_one_name_do_not_overwrite_each_other(tmp_path: Path) -> None:
         Image.fromarray(np.full((8, 8, 3), value, dtype=np.uint8)).save(tmp_path / folder / "x.png")
     run("segment", tmp_path / "a/x.png", tmp_path / "b/x.png", "--out", tmp_path / "out", "--no-overlay", *FAST)
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["x-2.mask.png", "x.mask.png"]
+
+
+def test_directories_and_patterns_stand_for_their_photos(tmp_path: Path) -> None:
+    photos = tmp_path / "photos"
+    for name in ("b.png", "a.png", "deep/c.jpg", "notes.txt", ".hidden.png"):
+        path = photos / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(np.zeros((20, 30, 3), dtype=np.uint8)).save(path, "PNG")
+    (tmp_path / "none").mkdir()
+    where = [
+        photos,
+        f"{photos}/**/*.jpg",
+        f"{photos}/a.png",
+        "skimage:chelsea.png",
+        tmp_path / "none",
+        f"{photos}/*.tif",
+    ]
+    result = run("segment", *where, "--json", "--out", tmp_path / "out", *FAST)
+    assert result.exit_code == 2
+    found = json.loads(result.stdout)["photos"]
+    names = ["a.png", "b.png", "c.jpg", "chelsea.png", "none", "*.tif"]
+    assert [Path(photo["photo"]).name for photo in found] == names
+    assert [bool(photo["error"]) for photo in found] == [False] * 4 + [True] * 2
+    assert "none: no photo in it" in found[4]["error"]
+    assert not any(photo["includes_warm_up"] for photo in found)
+
+
+def test_the_time_of_a_first_call_is_taken_of_no_photo_or_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    called: list[Path] = []
+    call = Segmenter.__call__
+
+    def noted(self: Segmenter, photo: Path) -> object:
+        called.append(photo)
+        return call(self, photo)
+
+    monkeypatch.setattr(Segmenter, "__call__", noted)
+    one, two = (resource_path(f"skimage:{name}.png") for name in ("chelsea", "coffee"))
+    both = run("segment", one, two, "--out", tmp_path, *FAST)
+    assert called == [one, one, two]
+    assert "warm-up" not in both.stdout
+    assert "files: chelsea.mask.png, chelsea.overlay.png, coffee.mask.png, coffee.overlay.png" in both.stdout
+    called.clear()
+    single = run("segment", one, "--out", tmp_path, *FAST)
+    assert called == [one]
+    assert "warm-up" in single.stdout
+
+
+@pytest.mark.parametrize("stem", ["x" * 251, "é" * 125, "caf\udce9"])
+def test_photos_of_any_name_are_segmented(tmp_path: Path, stem: str) -> None:
+    photo = tmp_path / f"{stem}.png"
+    with photo.open("wb") as file:
+        Image.fromarray(np.zeros((20, 30, 3), dtype=np.uint8)).save(file, "PNG")
+    result = run("segment", photo, "--out", tmp_path / "out", *FAST)
+    assert result.exit_code == 0, result.output
+    assert len(list((tmp_path / "out").iterdir())) == 2
+    assert run("segment", f"{'x' * 300}.png", *FAST).exit_code == 2
 
 
 def test_segment_speaks_json(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from segcore.inference.decode import (
     enlarge,
     enlarged_classes,
     margin_map,
+    outlined,
     palette_lookup,
     upsample_class_map,
 )
@@ -200,3 +201,23 @@ def test_blend_leaves_background_and_mixes_the_rest() -> None:
 def test_blend_refuses_bad_arguments(shape: tuple[int, int], alpha: float, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         blend(np.zeros((1, 2, 3), dtype=np.uint8), np.zeros(shape, dtype=np.uint8), alpha)
+
+
+def test_a_class_that_looks_like_the_photo_gets_a_line_inside_it() -> None:
+    class_map = np.zeros((40, 60), dtype=np.uint8)
+    class_map[10:20, 10:20], class_map[10:20, 40:50] = 8, 15  # a cat, a person
+    photo = np.full((40, 60, 3), 30, dtype=np.uint8)
+    photo[:, :30] = VOC_PALETTE[8]  # as the colour that is painted there
+    drawn = outlined(blend(photo, class_map), photo, class_map)
+    plain = blend(photo, class_map)
+    changed = (drawn != plain).any(axis=2)
+    wanted = np.zeros_like(changed)
+    wanted[10:20, 10:20] = True
+    wanted[11:19, 11:19] = False
+    assert (changed == wanted).all(), "around the cat, and not around the person, who is easily seen"
+    assert (drawn[changed] == 255).all(), "white on dark"
+
+
+def test_a_photo_of_one_class_has_no_line() -> None:
+    photo, class_map = np.zeros((5, 5, 3), dtype=np.uint8), np.full((5, 5), 8, dtype=np.uint8)
+    assert (outlined(blend(photo, class_map), photo, class_map) == blend(photo, class_map)).all()
