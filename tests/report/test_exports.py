@@ -74,8 +74,15 @@ ACTION_BENCHMARK = {"type": "array", "minItems": 1, "items": _RESULT}
 
 def cat(passed: bool = True) -> AccuracyRecord:
     check = CheckRecord(name="dominant", wanted="cat", found="cat" if passed else "dog", passed=passed)
-    scores = {"miou": 0.71 if passed else 0.42, "pixel_accuracy": 0.9, "iou": {"cat": 0.75}, "metric": "voc"}
-    return AccuracyRecord(dominant="cat", fractions={"cat": 0.4}, checks=(check,), **scores)  # type: ignore[arg-type]
+    return AccuracyRecord(
+        dominant="cat",
+        fractions={"cat": 0.4},
+        checks=(check,),
+        miou=0.71 if passed else 0.42,
+        pixel_accuracy=0.9,
+        iou={"cat": 0.75},
+        metric="voc",
+    )
 
 
 def run(name: str, *, worse: bool) -> Run:
