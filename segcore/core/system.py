@@ -17,6 +17,7 @@ from segcore.core.errors import EnvironmentFaultError, SegcoreError
 MAX_MACHINE: Final = 63
 """Characters of a machine's name: as many as a label of a host name may have (RFC 1035)."""
 _MEMORY: Final = "choose a smaller size, close other programs, or raise the memory limit (ulimit -v, the container's)"
+_GPU_MEMORY: Final = "choose a smaller size or batch, or close what else uses the GPU (nvidia-smi)"
 _FILES: Final = "raise the limit of open files (ulimit -n)"
 _PROCESSES: Final = "raise the limit of processes and threads (ulimit -u, the container's), or set OMP_NUM_THREADS=1"
 _BY_ERRNO: Final = {
@@ -27,6 +28,7 @@ _BY_ERRNO: Final = {
 }
 _REMEDIES: Final[tuple[tuple[type[Exception], str, str], ...]] = (
     (MemoryError, "", _MEMORY),
+    (RuntimeError, r"(CUDA|HIP|MPS).*out of memory|CU(BLAS|DNN)_STATUS_ALLOC_FAILED", _GPU_MEMORY),
     (RuntimeError, r"allocate memory|out of memory|not enough memory|bad.alloc|alloc_fail", _MEMORY),
     (ImportError, r"failed to map segment|allocate memory", _MEMORY),
     (ImportError, "Too many open files", _FILES),
@@ -119,13 +121,13 @@ def _hierarchies(controller: str, root: Path) -> list[tuple[Path, str]]:
 
 def out_of_memory(error: Exception) -> bool:
     """Return whether an exception says that memory could not be allocated."""
-    return _remedy(error) is _MEMORY
+    return _remedy(error) in (_MEMORY, _GPU_MEMORY)
 
 
 def explain(error: Exception) -> str | None:
     """Return one line that says what the system refused and what to set; None for any other exception."""
     remedy = _remedy(error)
-    what = str(error).partition("\n")[0] or ("out of memory" if remedy is _MEMORY else type(error).__name__)
+    what = str(error).partition("\n")[0] or ("out of memory" if remedy == _MEMORY else type(error).__name__)
     return remedy and f"{what}; {remedy}"
 
 

@@ -6,13 +6,13 @@ power.
 
 from __future__ import annotations
 
-import importlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 from segcore.core.errors import DeviceError
 from segcore.core.records import EnergyRecord
+from segcore.measurement.gpu import Board, open_board
 
 POWERCAP = "sys/class/powercap"
 """Where Linux exposes RAPL, also of AMD's processors: the kernel's power/powercap/powercap."""
@@ -60,15 +60,19 @@ class RaplCounter:
 class NvmlCounter:
     """One board, since its driver was loaded (``nvmlDeviceGetTotalEnergyConsumption``, Volta or newer)."""
 
-    name: str
-    nvml: Any
-    handle: Any
+    board: Board
+
+    @property
+    def name(self) -> str:
+        """That of the board."""
+        return f"NVML {self.board.name}"
 
     def read(self) -> tuple[int, ...]:
         """Return the millijoules."""
+        nvml = self.board.nvml
         try:
-            return (int(self.nvml.nvmlDeviceGetTotalEnergyConsumption(self.handle)),)
-        except self.nvml.NVMLError as error:
+            return (int(nvml.nvmlDeviceGetTotalEnergyConsumption(self.board.handle)),)
+        except nvml.NVMLError as error:
             raise OSError(f"NVML: {error}") from error
 
     def joules(self, before: tuple[int, ...], after: tuple[int, ...]) -> float:
@@ -125,20 +129,11 @@ def _number(file: Path) -> int:
 
 
 def _nvml(index: int) -> NvmlCounter:
-    import torch
-
+    counter = NvmlCounter(open_board(index))
     try:
-        nvml = importlib.import_module("pynvml")
-    except ImportError as error:
-        raise DeviceError("NVML's Python bindings are not installed; pip install 'segcore[energy]'") from error
-    properties = torch.cuda.get_device_properties(index)
-    try:
-        nvml.nvmlInit()
-        # By UUID, because CUDA_VISIBLE_DEVICES renumbers the devices of torch but not those of NVML.
-        counter = NvmlCounter(f"NVML {properties.name}", nvml, nvml.nvmlDeviceGetHandleByUUID(f"GPU-{properties.uuid}"))
         counter.read()
-    except (nvml.NVMLError, OSError) as error:
-        raise DeviceError(f"{properties.name} has no energy counter that can be read: {error}") from error
+    except OSError as error:
+        raise DeviceError(f"{counter.board.name} has no energy counter that can be read: {error}") from error
     return counter
 
 

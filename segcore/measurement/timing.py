@@ -52,10 +52,14 @@ class PipelineCall:
         return len(self._calls)
 
     def warm_up(self) -> None:
-        """Call once, and twice more if that took less than `FAST_CALL_S`."""
+        """Call once, and twice more if that took less than `FAST_CALL_S`, or anything but a CPU.
+
+        The first call on a GPU loads kernels and chooses among them, which may take longer than a hundred calls.
+        """
         start = self.clock()
         self()
-        if (self.clock() - start) / 1e9 < FAST_CALL_S:
+        accelerator = self.segmenter.device.torch_device.type != "cpu"
+        if accelerator or (self.clock() - start) / 1e9 < FAST_CALL_S:
             self()
             self()
 

@@ -168,7 +168,7 @@ class SpeedItem(BenchItem):
         self.call.warm_up()
         self._quiet = self.session.neighbours.wait()
         runtime = RUNTIMES[self.plan.runtime]
-        known = runtime.in_process and (self.plan.device == "cpu" or runtime.on_torch)
+        known = runtime.in_process and (self.plan.device == "cpu" or runtime.allocates_by_call)
         self._memory_known = known and self.segmenter.device.reset_peak_memory()
         self._calls_before = self.call.count
         self._energy.start()
@@ -187,6 +187,7 @@ class SpeedItem(BenchItem):
         if self._rounds_free and self.session.processes == 1:
             self._bound_median(samples, stats)
         energy = self._energy.stop(self.call.count - self._calls_before)
+        self.session.look_at_board(self.plan.device)
         rounds, other_load = self._undisturbed(samples, stats)
         samples[:] = rounds.samples
         record = self.new_record(

@@ -43,6 +43,7 @@ from segcore.measurement.conditions import (
     run_warnings,
 )
 from segcore.measurement.energy import EnergyCounter, open_counter
+from segcore.measurement.gpu import BoardWatch, open_watch
 from segcore.measurement.machine import fingerprint, git_commit, package_versions, repository_root
 from segcore.measurement.neighbours import Neighbours
 from segcore.measurement.reference import ReferenceTask
@@ -128,6 +129,7 @@ class BenchSession:
         self._git = git_commit(config.invocation_params.dir)
         self._calibration_change: float | None = None
         self._counters: dict[str, EnergyCounter | None] = {}
+        self._watches: dict[str, BoardWatch | None] = {}
         self._references: dict[str, ReferenceTask] = {}
         self._round_timers: dict[Callable[[], float], RoundTimer] = {}
         timed = not benchmark_session(config).disabled
@@ -186,6 +188,13 @@ class BenchSession:
             except DeviceError:
                 self._counters[device] = None
         return self._counters[device]
+
+    def look_at_board(self, device: str) -> None:
+        """Read clock, temperature, power and throttling of a CUDA device, for the conditions of the run."""
+        if device not in self._watches:
+            self._watches[device] = open_watch(device)
+        if watch := self._watches[device]:
+            watch.look()
 
     def reference(self, device: str) -> ReferenceTask:
         """Return the reference task of a device."""
@@ -361,7 +370,7 @@ class BenchSession:
             complete=self._complete,
             command=("pytest", *self.config.invocation_params.args),
             machine=self._machine,
-            conditions=describe(self._before, after) | self._waited,
+            conditions=describe(self._before, after) | self._waited | self._boards,
             calibration=self.calibration,
             versions=package_versions(),
             git=self._git,
@@ -371,6 +380,7 @@ class BenchSession:
             warnings=(
                 *run_warnings(self._before, after, self._calibration_change),
                 *reference_warnings(self._references_s()),
+                *(warning for watch in self._watches.values() if watch for warning in watch.warnings()),
             ),
             labels=tuple(map(LabelsRecord.of, self.labels.values())),
             cases=self._cases,
@@ -382,6 +392,10 @@ class BenchSession:
         cases = {item.case.name: item.case for item in self.items.values()}
         files = {name: Path(os.path.relpath(case.source_file.resolve(), root)) for name, case in cases.items()}
         return tuple(CaseRecord(name=name, file=files[name].as_posix(), line=case.line) for name, case in cases.items())
+
+    @property
+    def _boards(self) -> dict[str, str]:
+        return {name: text for watch in self._watches.values() if watch for name, text in watch.conditions().items()}
 
     @property
     def _waited(self) -> dict[str, str]:

@@ -68,7 +68,10 @@ REFUSALS: list[tuple[Exception, str]] = [
         RuntimeError("[enforce fail at alloc_cpu.cpp:121] DefaultCPUAllocator: can't allocate memory: x"),
         "ulimit -v",
     ),
-    (RuntimeError("CUDA out of memory. Tried to allocate 20.00 GiB.\nMore lines"), "ulimit -v"),
+    (RuntimeError("CUDA out of memory. Tried to allocate 20.00 GiB.\nMore lines"), "nvidia-smi"),
+    (RuntimeError("CUDA error: out of memory"), "nvidia-smi"),
+    (RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"), "nvidia-smi"),
+    (RuntimeError("MPS backend out of memory (MPS allocated: 9.0 GB)"), "nvidia-smi"),
     (RuntimeError("std::bad_alloc"), "ulimit -v"),
     (ImportError("libtorch_cpu.so: failed to map segment from shared object"), "ulimit -v"),
     (ImportError("libtorch_cpu.so: cannot allocate memory in static TLS block"), "ulimit -v"),
@@ -90,7 +93,7 @@ def test_a_refusal_is_one_line_with_its_remedy(error: Exception, remedy: str) ->
     assert line is not None
     assert remedy in line
     assert "\n" not in line
-    assert out_of_memory(error) == (remedy == "ulimit -v")
+    assert out_of_memory(error) == (remedy in ("ulimit -v", "nvidia-smi"))
 
 
 @pytest.mark.parametrize("error", [error for error, _ in REFUSALS[:3]])

@@ -73,11 +73,13 @@ class Runtime:
     """Whether it runs networks of torch."""
     in_process: bool = True
     """Whether its memory is that of our process."""
+    recorded: bool = False
+    """Whether it replays passes in memory that was taken when they were recorded."""
 
     @property
-    def on_torch(self) -> bool:
-        """Whether torch's allocator holds its memory, and so knows the high-water mark on a GPU."""
-        return not self.packages and self.in_process
+    def allocates_by_call(self) -> bool:
+        """Whether each call takes its memory from torch's allocator, which then knows the high-water mark on a GPU."""
+        return not self.packages and self.in_process and not self.recorded
 
     @property
     def module(self) -> ModuleType:
@@ -92,6 +94,9 @@ _ORT = (("fp32", "fp16", "int8"), (*_ONNX, "onnxruntime"), ("nncf",))
 RUNTIMES: dict[str, Runtime] = {
     "torch": Runtime("eager", "torch, operator by operator: the reference in fp32", _FLOATS),
     "torch-compile": Runtime("inductor", "torch.compile, inductor backend", _FLOATS),
+    "torch-graphs": Runtime(
+        "graphs", "torch, replayed as a CUDA graph for each shape that recurs", _FLOATS, recorded=True
+    ),
     "onnxruntime": Runtime(
         "onnx_runtime", "ONNX Runtime: CPU, CUDA and CoreML providers", *_ORT, "onnxruntime", ("onnx",)
     ),

@@ -13,8 +13,9 @@ import numpy as np
 import onnxruntime as ort
 import torch
 
+from segcore.core.errors import DeviceError
 from segcore.inference.devices import Device
-from segcore.inference.runtimes.export import INPUT, onnx_artifact
+from segcore.inference.runtimes.export import INPUT, OUTPUT, onnx_artifact
 from segcore.inference.runtimes.file_model import Array, Boundary, FileRequest, cannot_run, failures
 from segcore.inference.runtimes.session import BuildRequest, OperatorTime, RuntimeProfile
 
@@ -55,12 +56,17 @@ class Setup:
         settings.log_severity_level = 3  # errors; it warns of every operator that a provider leaves to the CPU
         settings.enable_profiling = bool(profile_prefix)
         settings.profile_file_prefix = profile_prefix
-        providers = [(self.provider, self.provider_options)]
-        return ort.InferenceSession(str(self.model), settings, providers=providers)
+        session = ort.InferenceSession(str(self.model), settings, providers=[(self.provider, self.provider_options)])
+        if self.provider not in session.get_providers():  # onnxruntime goes on with the CPU
+            raise DeviceError(
+                f"onnxruntime could not start its {self.provider} and fell back to "
+                f"{', '.join(session.get_providers())}: its own message is above; install what this build of it needs"
+            )
+        return session
 
 
 class OrtSession:
-    """An ONNX file in onnxruntime; arrays go in and out through the host's memory."""
+    """An ONNX file in onnxruntime; on CUDA a network of torch's reads and writes the GPU's memory where it is."""
 
     def __init__(self, setup: Setup, profile_prefix: str = "") -> None:
         self.build_s = setup.build_s
@@ -69,6 +75,7 @@ class OrtSession:
         self._session = setup.open(profile_prefix)
         self._boundary = setup.boundary
         self._dtype = np.float16 if self._session.get_inputs()[0].type == "tensor(float16)" else np.float32
+        self._shapes: dict[torch.Size, tuple[int, ...]] = {}
 
     @property
     def options(self) -> dict[str, str]:
@@ -82,9 +89,32 @@ class OrtSession:
         if self._boundary:
             with failures("onnxruntime", self._setup.model, batch):
                 return self._boundary.run(batch, self._call).to(self._setup.device.torch_device)
+        if self._setup.device.torch_device.type == "cuda":
+            return self.bound(batch)
         array = np.ascontiguousarray(batch.cpu().numpy(), dtype=self._dtype)
         logits = np.asarray(self._session.run(None, {INPUT: array})[0], dtype=np.float32)
         return torch.from_numpy(logits).to(self._setup.device.torch_device)
+
+    def bound(self, batch: torch.Tensor) -> torch.Tensor:
+        """Return the logits as `forward` does, on the device of the batch, without a copy through the host's memory.
+
+        The first batch of a shape goes through it, because only its output tells the shape of the logits.
+        """
+        device, dtype = batch.device, torch.from_numpy(np.empty(0, self._dtype)).dtype
+        source, where = batch.to(dtype).contiguous(), (device.type, device.index or 0)
+        binding, known = self._session.io_binding(), self._shapes.get(batch.shape)
+        binding.bind_input(INPUT, *where, self._dtype, tuple(source.shape), source.data_ptr())
+        if known is None:
+            binding.bind_output(OUTPUT)
+        else:
+            target = torch.empty(known, dtype=dtype, device=device)
+            binding.bind_output(OUTPUT, *where, self._dtype, known, target.data_ptr())
+        self._setup.device.synchronize()  # onnxruntime has a stream of its own
+        self._session.run_with_iobinding(binding)
+        if known is None:
+            target = torch.from_numpy(binding.copy_outputs_to_cpu()[0]).to(device)
+            self._shapes[batch.shape] = tuple(target.shape)
+        return target.float()
 
     def _call(self, array: Array) -> Array:
         assert self._boundary
@@ -128,9 +158,17 @@ def open_session(
 ) -> OrtSession:
     """Return the network, ready to run, by default in the provider for the request's device."""
     exported = onnx_artifact(request)
-    provider = provider or PROVIDERS[request.device.torch_device.type]
     device, threads = request.device, request.threads
-    return OrtSession(Setup(exported.path, exported.build_s, device, threads, provider, provider_options or {}))
+    provider = provider or PROVIDERS[device.torch_device.type]
+    options = cuda_options(device) if provider_options is None else provider_options
+    return OrtSession(Setup(exported.path, exported.build_s, device, threads, provider, options))
+
+
+def cuda_options(device: Device) -> dict[str, str]:
+    """Return which GPU the provider uses, and that fp32 is not rounded to TF32; nothing on other devices."""
+    if device.torch_device.type != "cuda":
+        return {}
+    return {"device_id": str(device.torch_device.index or 0), "use_tf32": "0"}
 
 
 def open_file(request: FileRequest) -> OrtSession:
@@ -140,8 +178,11 @@ def open_file(request: FileRequest) -> OrtSession:
         ModelError: onnxruntime cannot run it.
     """
     device, path = request.device, request.model.path
-    setup = Setup(path, 0.0, device, request.threads, PROVIDERS[device.torch_device.type], boundary=request.boundary)
+    provider = PROVIDERS[device.torch_device.type]
+    setup = Setup(path, 0.0, device, request.threads, provider, cuda_options(device), request.boundary)
     try:
         return OrtSession(setup)
+    except DeviceError:
+        raise
     except Exception as error:  # onnxruntime's errors have no other common base
         raise cannot_run("onnxruntime", path, error) from error

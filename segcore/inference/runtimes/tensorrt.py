@@ -23,6 +23,7 @@ def refusal(device: Device, precision: str) -> str | None:
 def open_session(request: BuildRequest) -> onnx_runtime.OrtSession:
     """Return the network, ready to run."""
     settings = {
+        "device_id": str(request.device.torch_device.index or 0),
         "trt_engine_cache_enable": "1",
         "trt_engine_cache_path": str(request.cache_dir / "artifacts" / "tensorrt"),
         "trt_fp16_enable": str(int(request.precision == "fp16")),
