@@ -56,9 +56,8 @@ def best(
     Runs every backend in turns, in one process, from photo file to colour mask, on the first of PHOTOS. Compares the
     logits on all PHOTOS with those of torch in fp32. Without PHOTOS, photos that ship with scikit-image are used.
     """
-    from rich.console import Console
-
     from segcore.cli.output import show, show_json
+    from segcore.core.streams import progress_console
     from segcore.evaluation.backends import available_backends, benchmark_backends, fastest
     from segcore.inference import models
     from segcore.inference.devices import open_device
@@ -71,7 +70,7 @@ def best(
     calibration = calibration_photos(options.calibration)
     loaded = models.load(spec, options.weights, fetch_settings(options.offline))
     make = partial(Segmenter, loaded, device=device, size=options.size, calibration=calibration)
-    with Console(stderr=True).status("loading") as status:
+    with progress_console().status("loading") as status:
         found = benchmark_backends(
             lambda runtime, precision: make(runtime=runtime, precision=precision),
             backends,

@@ -177,11 +177,12 @@ def _against(
 @contextmanager
 def _progress(total: int) -> Iterator[Callable[[int, float], None]]:
     """Yield a callback for each image that draws a bar with the mIoU so far and the time left."""
-    from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+    from segcore.core.streams import progress_console
+
     columns = (BarColumn(), MofNCompleteColumn(), TextColumn("mIoU {task.fields[miou]:.3f}"), TimeRemainingColumn())
-    console = Console(stderr=True)
+    console = progress_console()
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
         task = progress.add_task("", total=total, start=False, miou=float("nan"))
 

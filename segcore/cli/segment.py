@@ -106,13 +106,14 @@ def segment(
 
 def _segment_all(segmenter: Segmenter, locations: Sequence[str], out: Path, overlay: bool) -> list[PhotoResult]:
     """Segment photos one by one, with a progress bar for several; a stem that occurs again gets -2, -3, ..."""
-    from rich.console import Console
     from rich.progress import Progress
+
+    from segcore.core.streams import progress_console
 
     results: list[PhotoResult] = []
     names: set[str] = set()
     photos = _expanded(locations)
-    console = Console(stderr=True)
+    console = progress_console()
     warm = False
     with Progress(console=console, transient=True, disable=len(photos) < 2 or not console.is_terminal) as progress:
         for photo, problem in progress.track(photos.items(), description="segmenting"):

@@ -15,7 +15,6 @@ import hashlib
 import os
 import re
 import shutil
-import sys
 import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -24,6 +23,7 @@ from filelock import FileLock
 
 from segcore.core.errors import DownloadError, IntegrityError, OfflineError, UsageError
 from segcore.core.files import move_into_place, open_in_place, sha256_file
+from segcore.core.streams import is_terminal, progress_console
 from segcore.inputs.network import PartialFile, download
 from segcore.inputs.source import OFFLINE_HINT, Source, split_url
 from segcore.inputs.source import FetchSettings as FetchSettings  # for importers of this module
@@ -175,14 +175,13 @@ def _copy(source: Source, part: PartialFile) -> None:
 @contextlib.contextmanager
 def download_progress() -> Iterator[Progress]:
     """Yield a callable that draws a progress bar with size and speed on stderr, or nothing if it is no terminal."""
-    if not sys.stderr.isatty():
+    if not is_terminal(stderr=True):
         yield lambda name, done, total: None
         return
     from rich import progress as bars
-    from rich.console import Console
 
     columns = bars.TextColumn("{task.description}"), bars.BarColumn(), bars.DownloadColumn(), bars.TransferSpeedColumn()
-    with bars.Progress(*columns, bars.TimeRemainingColumn(), console=Console(stderr=True), transient=True) as bar:
+    with bars.Progress(*columns, bars.TimeRemainingColumn(), console=progress_console(), transient=True) as bar:
         tasks: dict[str, bars.TaskID] = {}
 
         def draw(name: str, done: int, total: int | None) -> None:

@@ -19,6 +19,7 @@ from rich.padding import Padding
 from rich.table import Table as Grid
 from rich.text import Text
 
+from segcore.core.streams import columns, has_colours, is_terminal
 from segcore.report.escape import csv_text, html_text, markdown_text, plain_text
 from segcore.report.wording import number
 
@@ -186,12 +187,19 @@ def to_csv(table: Table) -> str:
 
 
 def open_console(most: int | None = None, *, stderr: bool = False) -> Console:
-    """Return a console for stdout, or for stderr, as wide as the terminal, at most `most` columns.
+    """Return a console for stdout, or for stderr, as wide as the terminal or ``COLUMNS``, at most `most` columns.
 
-    Output to a file or pipe is not folded without `most`, so that each row of a table stays one line.
+    Without them, output to a file or pipe is not folded unless by `most`, so that each row of a table stays one line.
+    Colours are as `segcore.core.streams` says.
     """
-    console = Console(highlight=False, stderr=stderr)
-    console.width = min(console.width, most) if most else console.width if console.is_terminal else UNLIMITED
+    coloured = has_colours(stderr=stderr)
+    console = Console(
+        highlight=False, stderr=stderr, force_terminal=coloured, color_system="auto" if coloured else None
+    )
+    if coloured and console.color_system is None:  # forced, in an environment that names no terminal
+        console = Console(highlight=False, stderr=stderr, force_terminal=True, color_system="standard")
+    width = columns() or (console.width if is_terminal(stderr=stderr, dumb=True) else UNLIMITED)
+    console.width = min(width, most or UNLIMITED)
     return console
 
 

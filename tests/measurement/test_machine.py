@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -150,3 +151,28 @@ def test_versions_name_python_and_torch() -> None:
     versions = machine.package_versions()
     assert next(iter(versions)) == "python"
     assert {"torch", "torchvision", "segcore", "pytest-benchmark"} <= set(versions)
+
+
+@pytest.mark.skipif(os.name != "posix" or sys.platform == "darwin", reason="file names are text there")
+def test_git_need_not_speak_utf8(tmp_path: Path) -> None:
+    repository = tmp_path / os.fsdecode(b"caf\xe9")
+    repository.mkdir()
+    git(repository, "init", "-q", "-b", os.fsdecode(b"zweig-\xe9"))
+    git(
+        repository,
+        "commit",
+        "-q",
+        "--allow-empty",
+        "-m",
+        os.fsdecode(b"caf\xe9"),
+        "--author",
+        os.fsdecode(b"Ren\xe9 <a@b>"),
+    )
+    clean = machine.git_commit(repository)
+    assert clean is not None
+    assert (clean.branch, clean.dirty) == ("zweig-\ufffd", False)
+    (repository / os.fsdecode(b"x\xe9.py")).touch()
+    changed = machine.git_commit(repository)
+    assert changed is not None
+    assert changed.dirty
+    assert machine.run_name(repository).endswith(clean.commit[:7])
