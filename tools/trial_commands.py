@@ -64,7 +64,7 @@ class Command(ABC):
 class Segment(Command):
     """Masks and overlays of photos."""
 
-    imports = ("torch", "segcore.cli.segment", "segcore.inference.pipeline", "segcore.report.legend")
+    imports = ("torch", "segcore.cli.segment", "segcore.inference.pipeline", "segcore.core.legend")
 
     def arguments(self, again: bool) -> list[str]:
         photos = map(str, sorted((self.inputs / "JPEGImages").iterdir()))

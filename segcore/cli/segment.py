@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import itertools
 import os
 import sys
@@ -160,10 +159,7 @@ def _marked(results: Sequence[PhotoResult]) -> list[PhotoResult]:
 
 
 def _segment_photo(segmenter: Segmenter, photo: Path, target: Path, overlay: bool) -> PhotoResult:
-    from segcore.core.files import write_file
-    from segcore.core.image_files import save_indexed_png
-    from segcore.inference.decode import outlined
-    from segcore.report.legend import with_legend
+    from segcore.core.image_files import save_indexed_png, save_png
 
     try:
         if why := _why_long(photo, segmenter):
@@ -185,10 +181,7 @@ def _segment_photo(segmenter: Segmenter, photo: Path, target: Path, overlay: boo
         save_indexed_png(result.class_map, mask, result.labels)
         found = replace(found, mask=str(mask))
         if overlay:
-            data = io.BytesIO()
-            painted = outlined(result.overlay(), result.photo, result.class_map, result.labels)
-            with_legend(painted, result.fractions, result.labels).save(data, format="PNG")
-            write_file(overlay_path, data.getvalue())
+            save_png(result.picture(), overlay_path)
             found = replace(found, overlay=str(overlay_path))
     except OutputError as error:
         return replace(found, error=str(error))

@@ -121,6 +121,20 @@ def save_indexed_png(class_map: ClassMap, path: str | Path, labels: LabelSet = V
         if labels.ignore is not None and labels.ignore < 256:
             palette[labels.ignore] = 255
         image.putpalette(palette.tobytes())  # changes mode L to P and keeps the indices
+    save_png(image, path)
+
+
+def save_png(image: Image.Image, path: str | Path) -> None:
+    """Write an image atomically as a PNG.
+
+    Raises:
+        OutputError: the file cannot be written.
+    """
+    write_file(Path(path), png_bytes(image))
+
+
+def png_bytes(image: Image.Image) -> bytes:
+    """Return an image as the bytes of a PNG file."""
     data = io.BytesIO()
     image.save(data, format="PNG")
-    write_file(Path(path), data.getvalue())
+    return data.getvalue()

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import overload
+from typing import NoReturn, SupportsIndex, overload
 
 import numpy as np
 import torch
@@ -81,6 +81,10 @@ class Segmenter:
     A network that is passed in is never changed: the segmenter runs a copy in evaluation mode, which shares the
     parameters where device, precision and memory layout allow. Make a new segmenter after training it further.
 
+    Threads may share a segmenter: decoding and colouring run beside each other, and so do networks in torch and
+    onnxruntime; those in other runtimes take turns. While a network is exported, compiled or built, others wait.
+    Processes cannot share one: it can neither be pickled nor deep-copied, but its results can.
+
     Args:
         model: a name of `segcore.inference.models.model_names`, the path of a model file or of a model that describes
             itself, what a model file says, a model that is loaded, or any network that maps (B, 3, H, W) to logits
@@ -136,6 +140,17 @@ class Segmenter:
             settings=settings,
             calibration=lambda: self._calibrate(calibration),
             example=self._example(),
+        )
+
+    def __copy__(self) -> Segmenter:
+        copied = object.__new__(type(self))
+        copied.__dict__.update(self.__dict__)
+        return copied
+
+    def __reduce_ex__(self, protocol: SupportsIndex) -> NoReturn:
+        raise TypeError(
+            f"a Segmenter can be neither pickled nor deep-copied: {self.runtime} runs its network here, on "
+            f"{self.device.name}. Share it among threads, make one in each process, or pickle its results"
         )
 
     def _example(self) -> Example:
@@ -293,7 +308,7 @@ class Segmenter:
                     images[index], classes, colors, {}, shape, margin, logits, self.labels, place
                 )
         shares = {name: seconds / len(photos) for name, seconds in timer.seconds.items()}
-        return [replace(found[index], timings=shares) for index in range(len(photos))]
+        return [replace(found[index], timings=dict(shares)) for index in range(len(photos))]
 
     def _run_batch(
         self, batch: torch.Tensor, frames: Sequence[Frame], timer: StageTimer

@@ -5,14 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from PIL import Image
 
+from segcore.core.image_files import png_bytes, save_indexed_png, save_png
 from segcore.core.labels import VOC, ClassMap, LabelSet
-from segcore.inference.decode import RgbImage, blend, enlarge, palette_lookup, upsample_class_map
+from segcore.core.legend import with_legend
+from segcore.inference.decode import RgbImage, blend, enlarge, outlined, palette_lookup, upsample_class_map
 from segcore.inference.geometry import Frame
 
 
@@ -35,29 +39,36 @@ class Placement:
         return self.at_model_scale(logits) if self.by_model_scale or self.frame.padded else logits
 
 
-@dataclass(frozen=True, eq=False)
-class SegmentationResult:
-    """The classes that a model found in one photo."""
+_SHOWN = 5
+"""Classes in the text that stands for a result."""
 
-    source: RgbImage | Image.Image = field(repr=False)
+
+@dataclass(frozen=True, eq=False, repr=False)
+class SegmentationResult:
+    """The classes that a model found in one photo; it can be copied, pickled and used by several threads.
+
+    A notebook shows `picture` for it.
+    """
+
+    source: RgbImage | Image.Image
     """The photo as read: uint8 RGB (H, W, 3), or an image of mode RGB."""
-    model_class_map: ClassMap = field(repr=False)
+    model_class_map: ClassMap
     """Classes at model scale, uint8 (h, w); uint16 if there are more than 256 classes."""
-    model_color_mask: RgbImage = field(repr=False)
+    model_color_mask: RgbImage
     """Their colours, uint8 RGB (h, w, 3): for VOC the mask of the tutorial recipe."""
     timings: dict[str, float]
     """Seconds per stage; an equal share of the batch where photos ran together."""
     input_shape: tuple[int, int, int, int]
     """(B, C, H, W) of the batch that the photo was in."""
-    margins: npt.NDArray[np.float32] | None = field(default=None, repr=False)
+    margins: npt.NDArray[np.float32] | None = None
     """Top-1 minus top-2 logit at model scale, float32 (h, w), if requested."""
-    logits: torch.Tensor | None = field(default=None, repr=False)
+    logits: torch.Tensor | None = None
     """Logits at the network's own scale, float32 (classes, h', w'); None after `without_logits`."""
-    labels: LabelSet = field(default=VOC, repr=False)
+    labels: LabelSet = field(default=VOC)
     """The classes."""
-    placement: Placement | None = field(default=None, repr=False)
+    placement: Placement | None = None
     """How the logits reach the photo; None if they do so by way of the model scale."""
-    _class_map: ClassMap | None = field(default=None, repr=False)
+    _class_map: ClassMap | None = None
 
     @cached_property
     def photo(self) -> RgbImage:
@@ -92,6 +103,49 @@ class SegmentationResult:
     def dominant(self) -> str:
         """The class with most pixels other than the background; the background if there is no other."""
         return dominant_class(self.fractions, self.labels)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return what was found as values that JSON has: all but the photo, the class map and the logits."""
+        height, width = self.class_map.shape
+        return {
+            "width": width,
+            "height": height,
+            "dominant": self.dominant,
+            "fractions": dict(self.fractions),
+            "labels": self.labels.name,
+            "input_shape": list(self.input_shape),
+            "timings": dict(self.timings),
+        }
+
+    def save(self, stem: str | Path) -> tuple[Path, Path]:
+        """Write ``STEM.mask.png`` and ``STEM.overlay.png``, as ``segcore segment`` does, and return their paths.
+
+        The mask is an indexed PNG in the photo's own size with the colours of the classes as palette (beyond 256
+        classes: 16 bits of grey); the overlay is `picture`. Directories that are missing are made.
+
+        Raises:
+            OutputError: one of the files cannot be written.
+        """
+        stem = Path(stem)
+        mask, overlay = (stem.with_name(f"{stem.name}.{kind}.png") for kind in ("mask", "overlay"))
+        save_indexed_png(self.class_map, mask, self.labels)
+        save_png(self.picture(), overlay)
+        return mask, overlay
+
+    def picture(self, alpha: float = 0.5) -> Image.Image:
+        """Return `overlay` with outlines where colour and photo are alike, above a legend of the classes."""
+        painted = outlined(self.overlay(alpha), self.photo, self.class_map, self.labels)
+        return with_legend(painted, self.fractions, self.labels)
+
+    def __repr__(self) -> str:
+        height, width = self.class_map.shape
+        shares = [f"{name} {share:.1%}" for name, share in self.fractions.items()]
+        others = [f"{len(shares) - _SHOWN} more"] if len(shares) > _SHOWN else []
+        return f"<{type(self).__name__} {width}x{height}, {self.dominant}: {', '.join([*shares[:_SHOWN], *others])}>"
+
+    def _repr_png_(self) -> bytes:
+        """Return `picture` as a PNG, which Jupyter shows."""
+        return png_bytes(self.picture())
 
     def colorize(self) -> RgbImage:
         """Return the colours at the photo's own resolution, uint8 RGB (H, W, 3)."""

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from segcore.core.labels import VOC_CLASSES, VOC_PALETTE, LabelSet
-from segcore.report.legend import with_legend
+from segcore.core.legend import with_legend
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (300, 451), (1213, 1546), (40, 3000)])
