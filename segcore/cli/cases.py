@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -36,7 +37,7 @@ def cases(cases: Path, check: bool, models: Path, schema: bool, as_json: bool) -
     from segcore.report.table import Table
 
     if schema:
-        show_json(json_schema())
+        click.echo(json.dumps(json_schema(), indent=2))
         return
     found, problems = check_cases(cases, partial(_labels_of, models))
     if as_json:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict
 from pathlib import Path
 
@@ -20,6 +19,7 @@ from segcore.cli.options import storage_option
 @storage_option
 def compare(runs: tuple[str, ...], reference: str | None, form: str | None, storage: Path) -> None:
     """Compare latency, throughput and efficiency of RUNs from any devices and machines."""
+    from segcore.cli.output import show_json
     from segcore.judgement.compare import compare as compare_runs
     from segcore.report.comparison import cells_table, comparison_table
     from segcore.report.escape import markdown_text
@@ -33,6 +33,6 @@ def compare(runs: tuple[str, ...], reference: str | None, form: str | None, stor
     elif form == "markdown":
         click.echo("\n".join([to_markdown(table), *(markdown_text(note) + "\n" for note in table.notes)]), nl=False)
     elif form == "json":
-        click.echo(json.dumps(asdict(comparison), indent=2, allow_nan=False))
+        show_json(asdict(comparison))
     else:
         print_table(table, open_console())

@@ -147,7 +147,7 @@ def evaluate(
         )
     run, problems = saved[0].run, saved[0].problems
     if as_json and not judged:
-        show_json([result.model_dump(mode="json", exclude={"counts"}) for result in evaluation.results])
+        show_json({"results": [result.model_dump(mode="json", exclude={"counts"}) for result in evaluation.results]})
     elif not as_json:
         _print(evaluation, run, in_process=cluster.engine == "local")
     failures = list(evaluation.failed.values())

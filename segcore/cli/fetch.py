@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from segcore.cli.options import PATH, fetch_settings, offline_option
+from segcore.cli.options import PATH, fetch_settings, json_option, offline_option
 
 
 @click.command()
@@ -16,12 +16,18 @@ from segcore.cli.options import PATH, fetch_settings, offline_option
 @click.option("--models", "model_files", default="models", type=PATH, help="Directory of model files.")
 @click.option("--cases", "case_path", type=PATH, help="Photos and masks of these cases.")
 @click.option("--all", "everything", is_flag=True, help="Weights of fcn_resnet101, and the photos of cases/.")
+@json_option
 @offline_option
 def fetch(
-    model_names: tuple[str, ...], model_files: Path, case_path: Path | None, everything: bool, offline: bool
+    model_names: tuple[str, ...],
+    model_files: Path,
+    case_path: Path | None,
+    everything: bool,
+    as_json: bool,
+    offline: bool,
 ) -> None:
     """Download weights and reference photos into the cache. Files already there are verified, not fetched again."""
-    from segcore.cli.output import exit_if_any
+    from segcore.cli.output import exit_if_any, show_json
     from segcore.core.errors import DownloadError
     from segcore.inputs.cases import load_cases, resolve_image, resolve_mask
 
@@ -42,13 +48,20 @@ def fetch(
     for case in load_cases(case_path) if case_path else ():
         downloads.append((case.name, partial(resolve_image, case, settings)))
         downloads.append((f"{case.name} mask", partial(resolve_mask, case, settings)))
-    errors = []
+    fetched, errors = [], []
     for label, download in downloads:
         try:
             path = download()
         except DownloadError as error:
             errors.append(f"{label}: {error}")
         else:
-            if path is not None:
+            if path is None:  # there is no mask
+                continue
+            fetched.append(
+                {"name": label, "path": str(path), "size_bytes": path.stat().st_size if path.is_file() else None}
+            )
+            if not as_json:
                 click.echo(f"{label}: {path}")
+    if as_json:
+        show_json({"files": fetched, "errors": errors})
     exit_if_any(errors)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import shlex
 import sys
@@ -188,13 +187,14 @@ def publish(result: GateResult, as_json: bool, *, quiet: bool = False) -> None:
 
     If standard output cannot be written, the exit code still is the verdict's.
     """
+    from segcore.cli.output import show_json
     from segcore.report import gate as report
     from segcore.report.github import annotate
     from segcore.report.table import open_console
 
     def show() -> None:
         if as_json:
-            click.echo(json.dumps(report.as_json(result), indent=2, allow_nan=False))
+            show_json(report.as_json(result), "gate")
         elif not quiet:
             report.print_result(result, open_console())
 
@@ -269,6 +269,7 @@ def _arms(turns: Turns, stack: ExitStack) -> tuple[Arm, Arm, tuple[str, str]]:
 
 
 def _audit(turns: Turns, limit: float, gates: int, as_json: bool) -> None:
+    from segcore.cli.output import show_json
     from segcore.paired.audit import LEVELS, audit, describe
     from segcore.paired.session import BUDGET_S, PairedOptions
 
@@ -276,7 +277,10 @@ def _audit(turns: Turns, limit: float, gates: int, as_json: bool) -> None:
     minutes = len(LEVELS) * gates * (turns.budget or BUDGET_S) / 60
     _log(f"{len(LEVELS) * gates} gates, at most {minutes:.0f} minutes{'' if turns.budget else ' for each item'}")
     result = audit(args, PairedOptions(limit, turns.budget), gates, _log)
-    click.echo(json.dumps(asdict(result), indent=2) if as_json else describe(result))
+    if as_json:
+        show_json(asdict(result), "audit")
+    else:
+        click.echo(describe(result))
 
 
 def _log(line: str) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,6 +21,7 @@ if TYPE_CHECKING:
 @json_option
 def history(name: str | None, storage: Path, as_json: bool) -> None:
     """Show runs over time, item by item, with change points; NAME selects runs or items."""
+    from segcore.cli.output import show_json
     from segcore.judgement.history import history as series_of
     from segcore.report.comparison import history_table
     from segcore.report.escape import plain_text
@@ -38,7 +38,7 @@ def history(name: str | None, storage: Path, as_json: bool) -> None:
         what = f" named {name!r}, nor items of that name" if name else ""
         raise RecordError(f"{storage}: no runs{what}; record one: pytest bench/ --benchmark-save")
     if as_json:
-        click.echo(json.dumps([asdict(series) for series in found], indent=2, allow_nan=False))
+        show_json({"series": [asdict(series) for series in found]})
         return
     console = open_console()
     for series in found:

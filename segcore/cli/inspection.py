@@ -42,7 +42,7 @@ def inspect(path: str, directory: Path, as_json: bool) -> None:
     text = model_file_text(complete, assumed, directory)
     others = unused(header.metadata)
     if as_json:
-        show_json(_as_json(header, assumed, others, text))
+        show_json(_as_json(header, assumed, others, text), "inspect")
         return
     show(_table(header, others), err=True)
     if assumed:

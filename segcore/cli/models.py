@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -39,7 +40,7 @@ def models(models: Path, check: bool, schema: bool, path: str | None, as_json: b
     from segcore.inputs.model_files import json_schema, open_model_files
 
     if schema:
-        show_json(json_schema())
+        click.echo(json.dumps(json_schema(), indent=2))
         return
     files = open_model_files(models)
     for problem in files.problems if not as_json else ():
@@ -47,7 +48,7 @@ def models(models: Path, check: bool, schema: bool, path: str | None, as_json: b
     if not check:
         _list(files, as_json, offline)
     elif as_json:
-        show_json({"models": list(files.names), "problems": _problems(files)})
+        show_json({"models": list(files.names), "problems": _problems(files)}, "models_check")
     elif not files.problems:
         click.echo(f"{len(files.specs)} model files, no problems")
     if files.problems:

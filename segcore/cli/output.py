@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import click
@@ -26,9 +26,19 @@ def show(*parts: Table | str, err: bool = False) -> None:
         console.print(Text(plain_text(part))) if isinstance(part, str) else print_table(part, console)
 
 
-def show_json(value: object) -> None:
-    """Print JSON."""
-    click.echo(json.dumps(value, indent=2))
+SCHEMA_VERSION = 1
+"""Of all documents that ``--json`` prints; higher if a key is renamed or removed, or changes its meaning."""
+
+
+def show_json(fields: Mapping[str, object], document: str | None = None) -> None:
+    """Print a JSON document, with its name and the version of its schema before its own keys; see docs/json.md.
+
+    Args:
+        fields: the keys, in snake_case, and values.
+        document: its name; that of the command that runs if None.
+    """
+    about = {"document": document or click.get_current_context().command.name, "schema_version": SCHEMA_VERSION}
+    click.echo(json.dumps({**about, **fields}, indent=2, allow_nan=False))
 
 
 def print_errors(errors: Sequence[str]) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -45,7 +44,7 @@ def report(
     The last run is the one that is judged; the others are shown beside it. The exit code is 0 whatever the verdict:
     use `segcore gate` to fail on a regression.
     """
-    from segcore.cli.output import exit_if_any
+    from segcore.cli.output import exit_if_any, show_json
     from segcore.report.comment import write_comment
     from segcore.report.exports import export_run
     from segcore.report.html import missing_charts, write_html
@@ -73,7 +72,7 @@ def report(
     if page and missing_charts():
         click.echo(f"segcore: {missing_charts()}", err=True)
     if as_json:
-        click.echo(json.dumps(_as_json(model), indent=2, allow_nan=False))
+        show_json(_as_json(model))
     elif not stdout_taken:
         print_report(model, open_console(MAX_COLUMNS), quiet=quiet)
         for path in () if quiet else written:
@@ -97,7 +96,7 @@ def _build(references: tuple[str, ...], baseline: str | None, storage: Path) -> 
 
 def _as_json(model: ReportModel) -> dict[str, Any]:
     from segcore.report import gate
-    from segcore.report.tables import items_table
+    from segcore.report.tables import ITEM_KEYS, items_table
 
     items = items_table(model)
     return {
@@ -118,7 +117,7 @@ def _as_json(model: ReportModel) -> dict[str, Any]:
         ],
         "items": [
             {
-                column: gate.finite(value) if isinstance(value, float) else value
+                ITEM_KEYS[column]: gate.finite(value) if isinstance(value, float) else value
                 for column, value in zip(items.columns, row, strict=True)
             }
             for row in items.rows

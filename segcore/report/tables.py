@@ -19,21 +19,23 @@ from segcore.report.model import CaseReport, Failure, ReportModel
 from segcore.report.table import Cell, Row, Table
 from segcore.report.wording import number, run_labels, score_words
 
-ITEM_COLUMNS = (
-    "item",
-    "run",
-    "verdict",
-    "median, ms",
-    "p95, ms",
-    "images/s",
-    "rounds",
-    "GMAC/s",
-    "of peak, %",
-    "memory, MB",
-    "J/image",
-    "built, s",
-    "score, %",
-)
+ITEM_KEYS = {
+    "item": "item",
+    "run": "run",
+    "verdict": "verdict",
+    "median, ms": "median_ms",
+    "p95, ms": "p95_ms",
+    "images/s": "images_per_s",
+    "rounds": "rounds",
+    "GMAC/s": "gmacs_per_s",
+    "of peak, %": "of_peak_percent",
+    "memory, MB": "memory_mb",
+    "J/image": "joules_per_image",
+    "built, s": "build_s",
+    "score, %": "score_percent",
+}
+"""Keys of JSON by column of the table of items."""
+ITEM_COLUMNS = tuple(ITEM_KEYS)
 OPTIONAL_COLUMNS = ("J/image", "built, s")
 """Left out if no item has a value."""
 

@@ -154,7 +154,7 @@ def test_coco_and_limit(tmp_path: Path) -> None:
     pytest.importorskip("pycocotools", reason="COCO is an extra: pip install segcore[coco]")
     make_coco(tmp_path)
     result = run("--dataset", "coco", "--root", tmp_path, *MODEL, "--limit", 1, "--out", tmp_path / "a.json", "--json")
-    assert [(entry["name"], entry["images"]) for entry in json.loads(result.output)] == [("coco-val", 1)]
+    assert [(entry["name"], entry["images"]) for entry in json.loads(result.output)["results"]] == [("coco-val", 1)]
 
 
 @pytest.mark.parametrize(

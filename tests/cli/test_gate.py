@@ -225,7 +225,7 @@ def test_history_marks_the_change_and_leaves_out_what_it_cannot_read(tmp_path: P
     assert "r06" in marked[0]
     assert "+30" in marked[0] or "+29" in marked[0]
     assert "left out: store/bad.json: schema version 99" in result.stderr
-    (series,) = json.loads(segcore("history", "r03", "--storage", "store", "--json").stdout)
+    (series,) = json.loads(segcore("history", "r03", "--storage", "store", "--json").stdout)["series"]
     assert [point["run"] for point in series["points"]] == ["r03"]
 
 

@@ -66,8 +66,8 @@ def test_json(pair: tuple[Run, Run]) -> None:
         "accuracy[astronaut-embedded-torch-cpu-320]",
     ]
     assert len(found["items"]) == 18
-    assert found["items"][0]["median, ms"] > 0
-    assert found["items"][-1]["median, ms"] is None
+    assert found["items"][0]["median_ms"] > 0
+    assert found["items"][-1]["median_ms"] is None
 
 
 def test_open_shows_the_page(pair: tuple[Run, Run], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

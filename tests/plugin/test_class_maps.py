@@ -123,7 +123,7 @@ def test_every_command_takes_class_maps(project: Path) -> None:
         *("--out", project / "a.json", "--json"),
     )
     assert scored.exit_code == 0, scored.output
-    assert json.loads(scored.stdout)[0]["scores"]["miou"] == 1.0
+    assert json.loads(scored.stdout)["results"][0]["scores"]["miou"] == 1.0
 
 
 def test_a_file_without_a_model_file_states_what_is_assumed_once(project: Path) -> None:
