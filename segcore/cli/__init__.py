@@ -27,6 +27,7 @@ from segcore.core.system import explain
 from segcore.inference.allocator import keep_freed_memory
 
 COMMANDS = {
+    "init": "Start a bench in this directory: cases, tests, settings, CI.",
     "segment": "Segment photos: masks, overlays and a table of classes.",
     "evaluate": "Score a model on a dataset: mIoU and other metrics.",
     "report": "Report on run files: page, pull-request comment or tables.",

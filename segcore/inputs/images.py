@@ -34,14 +34,15 @@ MaskReader = Callable[[Path], tuple[ClassMap, int]]
 
 _Array = TypeVar("_Array", bound=npt.NDArray[Any])
 
-RESOURCE_PREFIX = "skimage:"
+OWN_PHOTOS = Path(__file__).parent / "photos"
+RESOURCE_PREFIXES = ("segcore:", "skimage:")
 RESOURCE_SUFFIXES = (".jpg", ".png")
 
 
 def load_image(source: str | Path) -> npt.NDArray[np.uint8]:
     """Return a photo as RGB, uint8, shape (H, W, 3), upright; the first frame or page if there are several.
 
-    ``source`` is a path or the name of a package resource (``skimage:chelsea.png``). Greyscale of 16 bits is divided
+    ``source`` is a path or the name of a package resource (``segcore:chelsea.png``). Greyscale of 16 bits is divided
     by 257; of 32 bits and floating point is taken as [0, 1] (float only), [0, 255] or [0, 65535], whichever is the
     smallest that holds all values, and otherwise stretched from its minimum to its maximum.
 
@@ -88,7 +89,7 @@ def as_rgb_image(image: str | Path | Image.Image | npt.NDArray[Any]) -> Image.Im
         return Image.fromarray(as_rgb_array(image))
     if isinstance(image, str) and "://" in image:
         raise ImageError(f"{image}: is a URL, wanted a path; download it first with segcore.download_file")
-    is_resource = isinstance(image, str) and image.startswith(RESOURCE_PREFIX)
+    is_resource = isinstance(image, str) and image.startswith(RESOURCE_PREFIXES)
     with open_image(resource_path(str(image)) if is_resource else Path(image)) as file:
         return _rgb_image(file)
 
@@ -179,7 +180,7 @@ def find_photos(locations: Iterable[str]) -> tuple[str, ...]:
     """Return the photos at the given locations, in that order, sorted by name within a location, without duplicates.
 
     Args:
-        locations: files, package resources (``skimage:chelsea.png``), directories (for the photos directly inside)
+        locations: files, package resources (``segcore:chelsea.png``), directories (for the photos directly inside)
             and glob patterns (``photos/**/*.jpg``).
 
     Raises:
@@ -190,7 +191,7 @@ def find_photos(locations: Iterable[str]) -> tuple[str, ...]:
 
 def _photos_at(location: str) -> list[str]:
     path = Path(location)
-    if location.startswith(RESOURCE_PREFIX):
+    if location.startswith(RESOURCE_PREFIXES):
         return [str(resource_path(location))]
     if os.path.isfile(location):  # noqa: PTH113 - Path.is_file() raises if the name is too long
         return [location]
@@ -214,24 +215,30 @@ def _photo_suffixes() -> frozenset[str]:
 
 
 def resource_path(name: str) -> Path:
-    """Return the path of a photo that an installed package contains: ``skimage:NAME``, from scikit-image's data folder.
+    """Return the path of a photo that an installed package contains.
+
+    ``segcore:NAME`` is one of segcore's own, ``skimage:NAME`` one in the data folder of scikit-image.
 
     Raises:
         NotInstalledError: scikit-image is not installed.
         ImageError: there is no such photo; the message lists the available ones.
     """
     package, _, file = name.partition(":")
-    if package + ":" != RESOURCE_PREFIX:
-        raise ImageError(f"{name!r} is not a package resource: wanted {RESOURCE_PREFIX}NAME")
+    if package + ":" not in RESOURCE_PREFIXES:
+        raise ImageError(f"{name!r} is not a package resource: wanted {' or '.join(RESOURCE_PREFIXES)} and its name")
+    directory = OWN_PHOTOS if package == "segcore" else _scikit_image_data(name)
+    photos = {path.name: path for path in sorted(directory.iterdir()) if path.suffix in RESOURCE_SUFFIXES}
+    if file not in photos:
+        hint = nearest_hint(file, photos)
+        raise ImageError(f"{name!r}: {package} has no such photo{hint}; it has {', '.join(photos)}")
+    return photos[file]
+
+
+def _scikit_image_data(name: str) -> Path:
     spec = find_spec("skimage")  # not imported: its loaders download what is not bundled
     if spec is None or spec.origin is None:
         raise NotInstalledError(f"{name!r}: scikit-image is not installed; pip install 'segcore[photos]'")
-    data = (Path(spec.origin).parent / "data").iterdir()
-    photos = {path.name: path for path in sorted(data) if path.suffix in RESOURCE_SUFFIXES}
-    if file not in photos:
-        hint = nearest_hint(file, photos)
-        raise ImageError(f"{name!r}: scikit-image has no such photo{hint}; it has {', '.join(photos)}")
-    return photos[file]
+    return Path(spec.origin).parent / "data"
 
 
 def _rgb_image(image: Image.Image, upright: bool = True) -> Image.Image:

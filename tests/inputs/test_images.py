@@ -17,7 +17,14 @@ from PIL import Image
 
 from segcore.core.errors import ImageError
 from segcore.core.labels import VOC_PALETTE
-from segcore.inputs.images import as_rgb_array, find_photos, load_image, resource_path
+from segcore.inputs.images import (
+    OWN_PHOTOS,
+    RESOURCE_SUFFIXES,
+    as_rgb_array,
+    find_photos,
+    load_image,
+    resource_path,
+)
 from tests.support.examples import examples
 from tests.support.images import GREY, MASK, RAMP, RGB, H, W, encoded, photo, png, saved, with_alpha
 
@@ -261,7 +268,8 @@ def test_a_truncated_pil_image(tmp_path: Path) -> None:
 def test_bundled_photos_need_neither_network_nor_import() -> None:
     imported = "skimage" in sys.modules
     for name, shape in {"astronaut": (512, 512, 3), "chelsea": (300, 451, 3), "camera": (512, 512, 3)}.items():
-        assert load_image(f"skimage:{name}.png").shape == shape
+        assert load_image(f"segcore:{name}.png").shape == shape
+        np.testing.assert_array_equal(load_image(f"segcore:{name}.png"), load_image(f"skimage:{name}.png"))
     assert ("skimage" in sys.modules) == imported
 
 
@@ -271,8 +279,14 @@ def test_an_unknown_resource_lists_the_available_ones(name: str) -> None:
         resource_path(name)
 
 
+def test_the_licence_of_each_photo_is_beside_it() -> None:
+    photos = {path.name for path in OWN_PHOTOS.iterdir() if path.suffix in RESOURCE_SUFFIXES}
+    rows = (OWN_PHOTOS / "LICENCES.md").read_text(encoding="utf-8").splitlines()
+    assert {row.split("`")[1] for row in rows if row.startswith("| `")} == photos
+
+
 def test_resources_of_other_packages_are_refused() -> None:
-    with pytest.raises(ImageError, match="wanted skimage:NAME"):
+    with pytest.raises(ImageError, match="wanted segcore: or skimage: and its name"):
         resource_path("torch:cat.png")
 
 

@@ -46,7 +46,7 @@ PATTERNS = {
     IDENTIFIER: "1 to 64 letters, digits, _, . and -",
     MODEL: "the name of a model, or the path of a model file",
     SHA256: "64 hexadecimal digits",
-    RESOURCE: "PACKAGE:FILE, such as skimage:chelsea.png",
+    RESOURCE: "PACKAGE:FILE, such as segcore:chelsea.png",
     DEVICE: "cpu, mps, cuda or cuda:INDEX",
 }
 """Description of each pattern."""
@@ -169,7 +169,7 @@ class ImageSource(CaseModel):
     path: Annotated[str, Strict(), AfterValidator(_inner_path)] | None = None
     """File below the directory of the case file, relative to it."""
     resource: Annotated[str, Strict(), Field(pattern=RESOURCE)] | None = None
-    """File that an installed package contains: skimage:chelsea.png."""
+    """File that an installed package contains: segcore:chelsea.png."""
     licence: Text | None = None
     """Licence of the file."""
     bytes: Annotated[int, Strict(), Field(gt=0)] | None = None
