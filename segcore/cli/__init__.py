@@ -40,6 +40,7 @@ COMMANDS = {
     "fetch": "Download weights and reference photos ahead of time.",
     "runtimes": "List the runtimes and precisions available here.",
     "best": "Find the fastest runtime and precision that keeps the masks.",
+    "quantize": "Find which layers int8 must leave in fp32 to keep the masks.",
     "cases": "List or check YAML cases.",
 }
 """Help of each command, one line: kept here so that ``--help`` imports no command."""

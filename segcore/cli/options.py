@@ -110,7 +110,7 @@ def option(*, flag: str | None = None, **settings: Any) -> Any:
 
 
 def option_group(
-    group: type, parameter: str = "options", *, without: tuple[str, ...] = (), **defaults: object
+    group: type, parameter: str = "options", *, without: tuple[str, ...] = (), optional: tuple[str, ...] = (), **defaults: object
 ) -> Callable[[Command], Command]:
     """Return a decorator that passes a command one frozen object made of options.
 
@@ -118,6 +118,8 @@ def option_group(
         group: a dataclass whose fields are made by `option`.
         parameter: of the command.
         without: fields that keep their default and are no options of this command.
+        optional: fields that this command does not require, although others do.
+        optional: fields that this command does not require, although others do.
         defaults: of this command, by field.
     """
     fields = [field for field in dataclasses.fields(group) if field.name not in without]
@@ -130,6 +132,8 @@ def option_group(
 
         for field in reversed(fields):
             flag, settings = field.metadata["flag"], field.metadata["settings"]
+            if field.name in optional:
+                settings = {**settings, "required": False}
             if field.name in defaults:
                 settings = {**settings, "default": defaults[field.name]}
             click.option(flag or f"--{field.name.replace('_', '-')}", field.name, **settings)(with_group)

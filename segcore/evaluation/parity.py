@@ -112,7 +112,7 @@ def logits_parity(reference: torch.Tensor, found: torch.Tensor, classes: int | N
         error = math.inf if broken.any() else None
     if len(with_logits) == 2 and error is None:
         error = float((reference - found).abs().max())
-    return Parity(_totals(wanted, seen, count), int(differing.sum()), error, largest)
+    return Parity(pixel_totals(wanted, seen, count), int(differing.sum()), error, largest)
 
 
 def masks_parity(reference: SegmentationResult, found: SegmentationResult) -> Parity:
@@ -134,10 +134,11 @@ def masks_parity(reference: SegmentationResult, found: SegmentationResult) -> Pa
         largest = float(reference.logits.abs().max())
         margins = enlarge(torch.from_numpy(reference.margins)[None, None], *wanted.shape)[0, 0]
         differing &= margins.numpy() > CLEAR_MARGIN * largest
-    return Parity(_totals(wanted, seen, len(reference.labels)), int(differing.sum()), None, largest)
+    return Parity(pixel_totals(wanted, seen, len(reference.labels)), int(differing.sum()), None, largest)
 
 
-def _totals(wanted: ClassMap, seen: ClassMap, count: int) -> Totals:
+def pixel_totals(wanted: ClassMap, seen: ClassMap, count: int) -> Totals:
+    """Return the pixels per class, int64 (n, 3), of two class maps (H, W) of `count` classes, as `Parity` has them."""
     parts = (wanted[wanted == seen], wanted.ravel(), seen.ravel())
     return np.stack([np.bincount(part, minlength=count) for part in parts], axis=1)
 

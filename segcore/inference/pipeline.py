@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import NoReturn, SupportsIndex, overload
 
@@ -20,6 +20,7 @@ from torch import nn
 from segcore.core.errors import DeviceError, ImageError
 from segcore.core.labels import VOC, ClassMap, LabelSet, label_set
 from segcore.core.model_spec import ModelSpec, own_runtime, own_side
+from segcore.core.record_int8 import Int8Record
 from segcore.core.records import WeightsRecord
 from segcore.core.system import out_of_memory
 from segcore.inference import models
@@ -39,7 +40,16 @@ from segcore.inference.preprocess import (
 )
 from segcore.inference.result import Placement
 from segcore.inference.result import SegmentationResult as SegmentationResult  # for importers of this module
-from segcore.inference.runtimes import Example, Profilable, ProfiledSession, open_session
+from segcore.inference.runtimes import (
+    Example,
+    FileSession,
+    Int8Source,
+    Profilable,
+    ProfiledSession,
+    int8_source,
+    open_session,
+)
+from segcore.inference.runtimes.int8 import int8_record
 from segcore.inference.runtimes.program import ProgramSession
 from segcore.inference.runtimes.upsampling import ends_in_upsampling
 from segcore.inputs.download import FetchSettings
@@ -132,6 +142,7 @@ class Segmenter:
         self.size = own_side(self.spec.input) or check_size(size)
         self._whole = not ends_in_upsampling(self.model)
         self._calibrated: dict[str, str] = {}
+        self._settings = settings
         self._session = open_session(
             self.runtime,
             self.model,
@@ -189,6 +200,34 @@ class Segmenter:
         """The file that the runtime loaded, such as an ONNX file; None for torch, which runs the network itself."""
         return self._session.artifact
 
+    @cached_property
+    def int8_record(self) -> Int8Record | None:
+        """Which layers of it `segcore quantize` keeps in fp32, and why; None if it has not run, or this is not int8."""
+        return int8_record(self.artifact)
+
+    def int8_source(self, calibration: Sequence[Photo]) -> Int8Source:
+        """Return what the network is quantised from.
+
+        Raises:
+            DeviceError: it cannot be quantised.
+        """
+        tensors = partial(calibration_tensors, calibration, self.transform)
+        return int8_source(
+            self.model, self.device, settings=self._settings, calibration=tensors, example=self._example()
+        )
+
+    def on_file(self, path: Path) -> Segmenter:
+        """Return a copy of this segmenter that runs another file with the same inputs and outputs.
+
+        Raises:
+            DeviceError: the runtime runs no files.
+        """
+        if not isinstance(self._session, FileSession):
+            raise DeviceError(f"runtime {self.runtime} runs no files in int8: choose onnxruntime or openvino")
+        segmenter = copy.copy(self)
+        segmenter._session = self._session.on_file(path)
+        return segmenter
+
     @property
     def is_profilable(self) -> bool:
         """Whether the runtime has a profiler of its own."""
@@ -228,6 +267,14 @@ class Segmenter:
         logits = logits if self._whole else enlarge(logits, *batch.shape[-2:])
         self.device.synchronize()
         return logits
+
+    def at_own_scale(self, batch: torch.Tensor) -> torch.Tensor:
+        """Return what `forward` does at the scale of the network's output, before its last upsampling, if it has one.
+
+        Raises:
+            ModelError: the network returns something else, or not finite numbers.
+        """
+        return self._logits(self.device.put(batch))
 
     def _logits(self, batch: torch.Tensor) -> torch.Tensor:
         at_scale = self._whole and self.spec.source.kind == "module"

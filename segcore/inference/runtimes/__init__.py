@@ -21,10 +21,12 @@ from segcore.inference.devices import Device
 from segcore.inference.models.checkpoint import check_weights
 from segcore.inference.runtimes.eager import DTYPES
 from segcore.inference.runtimes.file_model import FileModel, FileRequest
+from segcore.inference.runtimes.int8 import Int8Source, file_source
 from segcore.inference.runtimes.program import ProgramModel, open_program
 from segcore.inference.runtimes.session import (
     BuildRequest,
     Example,
+    FileSession,
     Identified,
     OperatorTime,
     Profilable,
@@ -39,6 +41,8 @@ __all__ = [
     "RUNTIMES",
     "Example",
     "FileModel",
+    "FileSession",
+    "Int8Source",
     "OperatorTime",
     "Profilable",
     "ProfiledSession",
@@ -46,6 +50,7 @@ __all__ = [
     "Runtime",
     "RuntimeProfile",
     "Session",
+    "int8_source",
     "open_session",
     "why_not",
 ]
@@ -98,7 +103,7 @@ RUNTIMES: dict[str, Runtime] = {
         "graphs", "torch, replayed as a CUDA graph for each shape that recurs", _FLOATS, recorded=True
     ),
     "onnxruntime": Runtime(
-        "onnx_runtime", "ONNX Runtime: CPU, CUDA and CoreML providers", *_ORT, "onnxruntime", ("onnx",)
+        "onnx_runtime", "ONNX Runtime: CPU, CUDA and CoreML providers", *_ORT, "onnxruntime", ("onnx",), ("fp32", "int8")
     ),
     "openvino": Runtime(
         "openvino",
@@ -108,7 +113,7 @@ RUNTIMES: dict[str, Runtime] = {
         ("nncf", "onnxruntime"),
         "openvino",
         ("openvino", "onnx", "litert"),
-        _FLOATS,
+        (*_FLOATS, "int8"),
     ),
     "litert": Runtime(
         "litert",
@@ -163,6 +168,30 @@ def why_not(name: str, device: Device, precision: str = "fp32", kind: SourceKind
     return reason
 
 
+def int8_source(
+    network: nn.Module | FileModel,
+    device: Device,
+    *,
+    settings: FetchSettings | None = None,
+    calibration: Callable[[], Sequence[torch.Tensor]],
+    example: Example | None = None,
+) -> Int8Source:
+    """Return what a network is quantised from; arguments as those of `open_session`.
+
+    Raises:
+        DeviceError: it is a program.
+    """
+    cache_dir = (settings or FetchSettings.from_env()).cache_dir
+    if isinstance(network, ProgramModel):
+        raise DeviceError("a program cannot be quantised: name its model")
+    if isinstance(network, FileModel):
+        return file_source(network, cache_dir, calibration)
+    request = BuildRequest(without_upsampling(network), device, "fp32", cache_dir, calibration, example or Example())
+    exports = importlib.import_module(f"{__name__}.export")  # its packages may not be installed
+    source: Int8Source = exports.int8_source(request)
+    return source
+
+
 def open_session(
     runtime: str,
     network: nn.Module | FileModel,
@@ -195,14 +224,16 @@ def open_session(
         raise DeviceError(f"runtime {runtime} in {precision} on {device.name}: {reason}; see `segcore runtimes`")
     if isinstance(network, ProgramModel):
         return open_program(network)
+    cache_dir = (settings or FetchSettings.from_env()).cache_dir
     if isinstance(network, FileModel):
-        opened: Session = RUNTIMES[runtime].module.open_file(FileRequest(network, device, precision, network.boundary))
+        opened: Session = RUNTIMES[runtime].module.open_file(
+            FileRequest(network, device, precision, network.boundary, cache_dir, calibration)
+        )
         return opened
     for part in network.modules():
         if isinstance(part, Identified) and part.cannot and runtime != "torch":
             raise DeviceError(f"runtime {runtime}: the model {part.cannot}; --runtime torch runs it")
     check_weights(network, DTYPES.get(precision, torch.float32))
-    cache_dir = (settings or FetchSettings.from_env()).cache_dir
     request = BuildRequest(without_upsampling(network), device, precision, cache_dir, calibration, example or Example())
     session: Session = RUNTIMES[runtime].module.open_session(request)
     return session

@@ -6,17 +6,12 @@ as fast from it as from a copy reshaped to the photo; `embedded` would gain a te
 
 from __future__ import annotations
 
-import contextlib
-import hashlib
-import os
-import threading
-from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import rich
 import torch
 
 from segcore.core.errors import DeviceError, ModelError
@@ -24,12 +19,12 @@ from segcore.core.quiet import quiet
 from segcore.core.text import first_line
 from segcore.inference.process_state import alone
 from segcore.inference.runtimes.artifacts import Artifact, artifact
+from segcore.inference.runtimes.int8 import Int8Source, open_onnx
 from segcore.inference.runtimes.session import BuildRequest, Example
 from segcore.inference.runtimes.upsampling import inference_copy
 
 INPUT, OUTPUT = "photo", "logits"
 OPSET = 20
-_console = threading.Lock()
 
 
 def onnx_artifact(request: BuildRequest) -> Artifact:
@@ -38,25 +33,37 @@ def onnx_artifact(request: BuildRequest) -> Artifact:
     Raises:
         DeviceError: the network cannot be exported or quantised, or the file cannot be written.
     """
-    dtype = torch.float16 if request.precision == "fp16" else torch.float32
+    if request.precision == "int8":
+        return int8_source(request).artifact()
+    return artifact(request.cache_dir, _content(request), ".onnx", partial(_export, request, _dtype(request)))
+
+
+def int8_source(request: BuildRequest) -> Int8Source:
+    """Return what the network is quantised from."""
+    fp32 = replace(request, precision="fp32")
+    return Int8Source(
+        request.cache_dir,
+        _content(fp32),
+        lambda: onnx_artifact(fp32).path,
+        lambda: [tensor.numpy() for tensor in request.calibration()],
+        partial(open_onnx, INPUT),
+    )
+
+
+def _dtype(request: BuildRequest) -> torch.dtype:
+    return torch.float16 if request.precision == "fp16" else torch.float32
+
+
+def _content(request: BuildRequest) -> dict[str, str]:
+    """Return everything that determines the bytes of the exported file."""
     content = {
         **request.network_key(),
         "format": "onnx",
-        "dtype": str(dtype).removeprefix("torch."),
+        "dtype": str(_dtype(request)).removeprefix("torch."),
         "opset": str(OPSET),
         **{name: version(name) for name in ("torch", "onnx", "onnxscript")},
     }
-    if request.example != Example():
-        content["example"] = str(request.example)
-    export = partial(artifact, request.cache_dir, content, ".onnx", partial(_export, request, dtype))
-    if request.precision != "int8":
-        return export()
-    tensors = request.calibration()
-    digest = hashlib.sha256()
-    for tensor in tensors:
-        digest.update(f"{tuple(tensor.shape)}".encode() + tensor.contiguous().numpy().tobytes())
-    int8 = content | {"dtype": "int8", "calibration": digest.hexdigest(), "nncf": version("nncf")}
-    return artifact(request.cache_dir, int8, ".int8.onnx", lambda path: _quantise(export().path, tensors, path))
+    return content | ({} if request.example == Example() else {"example": str(request.example)})
 
 
 def _export(request: BuildRequest, dtype: torch.dtype, path: Path) -> None:
@@ -95,30 +102,3 @@ def _refusal(error: BaseException | None) -> ModelError | None:
     while error is not None and not isinstance(error, ModelError):
         error = error.__cause__ or error.__context__
     return error
-
-
-def _quantise(fp32: Path, tensors: Sequence[torch.Tensor], path: Path) -> None:
-    """Post-training static quantisation: int8 weights per channel, uint8 or int8 activations, bias corrected."""
-    if not tensors:
-        raise DeviceError("int8 needs photos to take its ranges from: calibration is empty")
-    os.environ.setdefault("NNCF_CI", "1")  # disables its telemetry
-    with quiet(), _without_progress_bars():
-        import nncf
-        import onnx
-
-        nncf.set_log_level(40)
-        data = nncf.Dataset(tensors, lambda tensor: {INPUT: tensor.numpy()})
-        model = nncf.quantize(onnx.load(fp32), data, subset_size=len(tensors), preset=nncf.QuantizationPreset.MIXED)
-        onnx.save(model, path)
-
-
-@contextlib.contextmanager
-def _without_progress_bars() -> Iterator[None]:
-    """Silence rich's console, on which NNCF draws progress bars; other output of the process stays as it is."""
-    console = rich.get_console()
-    with _console:
-        before, console.quiet = console.quiet, True
-        try:
-            yield
-        finally:
-            console.quiet = before

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -64,6 +64,9 @@ class FileRequest:
     device: Device
     precision: str
     boundary: Boundary
+    cache_dir: Path
+    calibration: Callable[[], Sequence[torch.Tensor]]
+    """Returns inputs of the pipeline, from which the ranges of int8 are taken."""
 
     @property
     def threads(self) -> int:

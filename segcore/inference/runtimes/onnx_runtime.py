@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from segcore.core.errors import DeviceError
 from segcore.inference.devices import Device
 from segcore.inference.runtimes.export import INPUT, OUTPUT, onnx_artifact
 from segcore.inference.runtimes.file_model import Array, Boundary, FileRequest, cannot_run, failures
+from segcore.inference.runtimes.int8 import file_source
 from segcore.inference.runtimes.session import BuildRequest, OperatorTime, RuntimeProfile
 
 PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider", "mps": "CoreMLExecutionProvider"}
@@ -120,6 +121,10 @@ class OrtSession:
         assert self._boundary
         return np.asarray(self._session.run([self._boundary.output.name], {self._boundary.input.name: array})[0])
 
+    def on_file(self, path: Path) -> OrtSession:
+        """Return a session with the same settings on another file."""
+        return OrtSession(replace(self._setup, model=path))
+
     def profiled(self) -> ProfiledOrt:
         """Return a second session on the same file, with onnxruntime's profiler on."""
         return ProfiledOrt(self._setup)
@@ -177,9 +182,12 @@ def open_file(request: FileRequest) -> OrtSession:
     Raises:
         ModelError: onnxruntime cannot run it.
     """
-    device, path = request.device, request.model.path
+    device, path, build_s = request.device, request.model.path, 0.0
+    if request.precision == "int8":
+        built = file_source(request.model, request.cache_dir, request.calibration).artifact()
+        path, build_s = built.path, built.build_s
     provider = PROVIDERS[device.torch_device.type]
-    setup = Setup(path, 0.0, device, request.threads, provider, cuda_options(device), request.boundary)
+    setup = Setup(path, build_s, device, request.threads, provider, cuda_options(device), request.boundary)
     try:
         return OrtSession(setup)
     except DeviceError:

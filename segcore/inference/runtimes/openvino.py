@@ -16,6 +16,8 @@ from openvino import properties
 from segcore.inference.devices import Device
 from segcore.inference.runtimes.export import onnx_artifact
 from segcore.inference.runtimes.file_model import Array, Boundary, FileRequest, cannot_run, failures
+from segcore.inference.runtimes.int8 import file_source
+from segcore.inference.runtimes.int8_openvino import read
 from segcore.inference.runtimes.session import BuildRequest, OperatorTime, RuntimeProfile
 
 PLUGIN = "CPU"
@@ -63,7 +65,7 @@ class OpenVinoSession:
         self._threads: int = self._model.get_property(properties.inference_num_threads())
 
     def _compile(self, **more: object) -> openvino.CompiledModel:
-        return _core().compile_model(_core().read_model(self.artifact), PLUGIN, {**self._settings, **more})
+        return _core().compile_model(read(_core(), self.artifact), PLUGIN, {**self._settings, **more})
 
     @property
     def options(self) -> dict[str, str]:
@@ -114,6 +116,10 @@ class OpenVinoSession:
         if self._boundary:
             return self._boundary.leave(output)
         return torch.from_numpy(np.asarray(output, dtype=np.float32))
+
+    def on_file(self, path: Path) -> OpenVinoSession:
+        """Return a session with the same settings on another file."""
+        return OpenVinoSession(path, 0.0, self._settings, self._boundary)
 
     def profiled(self) -> ProfiledOpenVino:
         """Return the same network compiled with OpenVINO's counters on."""
@@ -177,8 +183,11 @@ def open_file(request: FileRequest) -> OpenVinoSession:
     Raises:
         ModelError: OpenVINO cannot run it.
     """
-    path = request.model.path
+    path, build_s = request.model.path, 0.0
+    if request.precision == "int8":
+        built = file_source(request.model, request.cache_dir, request.calibration).artifact()
+        path, build_s = built.path, built.build_s
     try:
-        return OpenVinoSession(path, 0.0, _settings(request.threads, request.precision), request.boundary)
+        return OpenVinoSession(path, build_s, _settings(request.threads, request.precision), request.boundary)
     except RuntimeError as error:
         raise cannot_run("openvino", path, error) from error

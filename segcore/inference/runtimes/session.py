@@ -88,6 +88,14 @@ class Profilable(Protocol):
         """Return a session for the same network under the runtime's profiler; this one stays as it is."""
 
 
+@runtime_checkable
+class FileSession(Protocol):
+    """A session that runs a file."""
+
+    def on_file(self, path: Path) -> Session:
+        """Return a session with the same settings on another file, with the same inputs and outputs."""
+
+
 @dataclass(frozen=True)
 class Example:
     """Shape of an input that a network takes; a dimension of 1 would be taken for a constant by exports."""
