@@ -229,6 +229,7 @@ def _save(evaluation: Evaluation, segmenter: Segmenter, dataset: Dataset, path: 
             git=machine.git_commit(),
             outcomes=(*passed, *failed),
             labels=(LabelsRecord.of(segmenter.labels),),
+            int8=(segmenter.int8_record,) if segmenter.int8_record else (),
         ),
         benchmarks=tuple(Benchmark(name=info.key, samples=(seconds,), info=info) for info in infos),
     )

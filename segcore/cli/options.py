@@ -110,7 +110,12 @@ def option(*, flag: str | None = None, **settings: Any) -> Any:
 
 
 def option_group(
-    group: type, parameter: str = "options", *, without: tuple[str, ...] = (), optional: tuple[str, ...] = (), **defaults: object
+    group: type,
+    parameter: str = "options",
+    *,
+    without: tuple[str, ...] = (),
+    optional: tuple[str, ...] = (),
+    **defaults: object,
 ) -> Callable[[Command], Command]:
     """Return a decorator that passes a command one frozen object made of options.
 
@@ -118,7 +123,6 @@ def option_group(
         group: a dataclass whose fields are made by `option`.
         parameter: of the command.
         without: fields that keep their default and are no options of this command.
-        optional: fields that this command does not require, although others do.
         optional: fields that this command does not require, although others do.
         defaults: of this command, by field.
     """

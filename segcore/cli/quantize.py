@@ -84,9 +84,7 @@ def _runtime(device: Device, spec: ModelSpec) -> str:
     raise DeviceError("no runtime runs it in int8: " + "; ".join(f"{name}: {why}" for name, why in reasons.items()))
 
 
-def _judge(
-    truth: DatasetOptions, reference: Segmenter, photos: tuple[Photo, ...]
-) -> tuple[Callable[[], Judge], str]:
+def _judge(truth: DatasetOptions, reference: Segmenter, photos: tuple[Photo, ...]) -> tuple[Callable[[], Judge], str]:
     """Return what makes the judge, and what identifies the truth."""
     from functools import partial
 
@@ -96,7 +94,9 @@ def _judge(
     if truth.layout is None:
         return partial(OwnJudge, reference, photos), "fp32"
     dataset = fit(truth.open(), reference.labels)
-    return partial(MaskJudge, reference, dataset), f"{truth.root.resolve()} {dataset.name} {dataset.sha256} {dataset.masks}"
+    return partial(
+        MaskJudge, reference, dataset
+    ), f"{truth.root.resolve()} {dataset.name} {dataset.sha256} {dataset.masks}"
 
 
 @contextmanager

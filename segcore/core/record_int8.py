@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from segcore.core.record_fields import Count, Number, PositiveCount, Record, Share, Text
+from segcore.core.record_fields import Amount, Count, Number, PositiveCount, Record, Share, Text
 
 
 class LayerRecord(Record):
@@ -16,6 +16,8 @@ class LayerRecord(Record):
     """The operator, such as ``Conv``."""
     time: Share | None = None
     """Of the operators' time in int8; None if the runtime counts it as part of another operator's."""
+    slower: Amount = 0.0
+    """How much longer it takes in fp32, as a share of the operators' time in int8."""
     changed: Share
     """Pixels of another class than in fp32."""
     halved: Share

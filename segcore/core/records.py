@@ -45,6 +45,7 @@ from segcore.core.record_fields import (
     Share,
     Text,
 )
+from segcore.core.record_int8 import Int8Record
 from segcore.core.record_machine import CalibrationRecord, GitRecord, GpuRecord, MachineRecord
 from segcore.core.record_models import LabelsRecord, LabelsRef, ModelFileRecord, WeightsRecord
 
@@ -326,6 +327,8 @@ class RunRecord(Record):
     warnings: tuple[WarningRecord, ...] = ()
     labels: tuple[LabelsRecord, ...] = ()
     """The label sets of the items, each once."""
+    int8: tuple[Int8Record, ...] = ()
+    """Which layers of the items in int8 stay in fp32, and why: what `segcore quantize` found of each network."""
 
     def peak_gmacs_per_s(self, device: str, precision: Precision) -> float | None:
         """Return the rate of the fastest product that was calibrated on a device; None if that precision was not.

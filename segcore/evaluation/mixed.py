@@ -1,8 +1,8 @@
 """Find the layers that lose a network's masks in int8, and keep as few of them in fp32 as a limit needs.
 
-One sweep runs each layer alone in int8, all others in fp32, and compares its classes and margins with those of fp32: what
-it finds is that layer's own doing. Layers are then ordered by damage for the time they take, and the shortest beginning of
-that order is sought that keeps the limit when it stays in fp32, by bisection.
+One sweep runs each layer alone in int8, all others in fp32, and compares classes and margins with those of fp32: what
+it finds is that layer's own doing. Layers are then ordered by damage for the time that fp32 costs, and the shortest
+beginning of that order that keeps the limit in fp32 is sought by bisection.
 """
 
 from __future__ import annotations
@@ -36,11 +36,11 @@ AIM = 0.5
 SWEEP_PHOTOS = 16
 """Most photos that the sweep runs on."""
 SPARED = 6
-"""Layers that are tried in int8 again at the end, those that take most time."""
+"""Layers that are tried in int8 again at the end, those that cost most time."""
 TRACE = 0.001
 """Loss of a class's IoU that is worth naming."""
-_LEAST_TIME = 0.002
-"""Share of the time below which layers cost the same: what crossing from int8 to fp32 and back costs at least."""
+CROSSING = 0.02
+"""Share of the time in int8 that each layer in fp32 is taken to cost at least: for tensors that go to fp32 and back."""
 _SUFFIX = re.compile(r"(/WithoutBiases|_token_\d+|_nchwc)+$")
 """What OpenVINO and onnxruntime add to the name of an operator that they have changed."""
 
@@ -186,7 +186,9 @@ class Mixer:
         """Return what each layer does alone in int8."""
         layers = self.network.layers
         names = {layer.name for layer in layers}
-        times = operator_shares(self.mixture(()), seen[0].input, names)
+        times = operator_seconds(self.mixture(()), seen[0].input, names)
+        in_fp32 = operator_seconds(self._reference, seen[0].input, names)
+        total = sum(times.values())
         labels = self._reference.labels
         found = []
         for index, layer in enumerate(layers):
@@ -199,7 +201,8 @@ class Mixer:
                     name=layer.name,
                     module=layer.module,
                     kind=layer.kind,
-                    time=times.get(layer.name),
+                    time=times[layer.name] / total if layer.name in times else None,
+                    slower=max(0.0, in_fp32.get(layer.name, 0.0) - times.get(layer.name, 0.0)) / total,
                     changed=damage.changed,
                     halved=damage.halved,
                     damage=loss,
@@ -243,8 +246,9 @@ class Search:
         kept = frozenset(order[:most])
         if most == len(order):
             self.drops.setdefault(kept, 0.0)
-        for layer in sorted(layers, key=lambda layer: -(layer.time or 0.0))[:SPARED]:
-            if layer.name in kept and self._holds(kept - {layer.name}):
+        dear = sorted((layer for layer in layers if layer.name in kept), key=lambda layer: layer.slower, reverse=True)
+        for layer in dear[:SPARED]:
+            if self._holds(kept - {layer.name}):
                 kept -= {layer.name}
         return kept
 
@@ -258,7 +262,7 @@ class Search:
 
 def worth(layer: LayerRecord) -> float:
     """Return what keeping a layer in fp32 saves for the time that it costs."""
-    return (layer.damage + layer.changed + layer.halved) / max(layer.time or 0.0, _LEAST_TIME)
+    return (layer.damage + layer.changed + layer.halved) / (layer.slower + CROSSING)
 
 
 def spread(photos: Sequence[Photo], most: int) -> list[Photo]:
@@ -302,8 +306,8 @@ def damage_of(mixture: Segmenter, seen: Sequence[Seen]) -> Damage:
     return Damage(totals, changed / pixels, halved / pixels)
 
 
-def operator_shares(segmenter: Segmenter, entry: torch.Tensor, names: set[str], passes: int = 5) -> dict[str, float]:
-    """Return the share of the operators' time of each that has one of the names: of the fastest of some passes."""
+def operator_seconds(segmenter: Segmenter, entry: torch.Tensor, names: set[str], passes: int = 5) -> dict[str, float]:
+    """Return the seconds of each operator that has one of the names, in the fastest of some passes."""
     profiled, session = segmenter.profiled()
     for _ in range(passes + 1):
         _run(profiled, entry)
@@ -311,15 +315,10 @@ def operator_shares(segmenter: Segmenter, entry: torch.Tensor, names: set[str], 
     for operators in session.finish().passes[1:]:
         own: dict[str, float] = {}
         for each in operators:
-            own[each.operator] = own.get(each.operator, 0.0) + each.seconds
+            name = each.operator if each.operator in names else _SUFFIX.sub("", each.operator)
+            own[name] = own.get(name, 0.0) + each.seconds
         best = {name: min(seconds, best.get(name, seconds)) for name, seconds in own.items()}
-    total = sum(best.values())
-    shares: dict[str, float] = {}
-    for operator, seconds in best.items():
-        name = operator if operator in names else _SUFFIX.sub("", operator)
-        if name in names and total:
-            shares[name] = shares.get(name, 0.0) + seconds / total
-    return shares
+    return {name: seconds for name, seconds in best.items() if name in names}
 
 
 def _input(segmenter: Segmenter, photo: Photo) -> torch.Tensor:

@@ -65,6 +65,9 @@ class BenchItem:
         self.started_s = self.session.elapsed_s
         self.segmenter: Segmenter = self.session.resources.segmenter(self.plan)
         self.session.labels.setdefault(self.segmenter.labels.digest, self.segmenter.labels)
+        record = self.segmenter.int8_record
+        if record and record not in self.session.int8:
+            self.session.int8.append(record)
         self.photo: Path = self.session.resources.photo(self.plan.case)
 
     def new_record(self, result: SegmentationResult, **fields: Any) -> BenchmarkRecord:

@@ -19,6 +19,7 @@ import pytest
 
 from segcore.core.errors import DeviceError, OutputError, RecordError
 from segcore.core.labels import LabelSet
+from segcore.core.record_int8 import Int8Record
 from segcore.core.records import (
     Benchmark,
     BenchmarkRecord,
@@ -119,6 +120,7 @@ class BenchSession:
         self.outcomes: dict[str, OutcomeRecord] = {}
         """Outcome of the last execution of each item, by key."""
         self.labels: dict[str, LabelSet] = {}
+        self.int8: list[Int8Record] = []
         """Label sets of the models loaded so far, by digest."""
         self._own: dict[str, dict[str, Any]] = {}
         """Results that pytest-benchmark does not keep, in its format, by key of the item."""
@@ -383,6 +385,7 @@ class BenchSession:
                 *(warning for watch in self._watches.values() if watch for warning in watch.warnings()),
             ),
             labels=tuple(map(LabelsRecord.of, self.labels.values())),
+            int8=tuple(self.int8),
             cases=self._cases,
         )
 

@@ -24,6 +24,7 @@ from segcore.report import tables
 from segcore.report.charts import all_charts
 from segcore.report.escape import plain_text
 from segcore.report.gate import gate_table
+from segcore.report.int8 import int8_table
 from segcore.report.model import TRACE, CaseReport, Pictures, ReportModel, Share, open_pictures
 from segcore.report.pictures import changed_uri, fitted, mask_uri, photo_uri
 from segcore.report.run_tables import load_table
@@ -92,6 +93,7 @@ def render_html(report: ReportModel) -> str:
         "compared": tables.side_by_side(report.all_runs),
         "datasets": tables.dataset_tables(report.current, report.baseline),
         "load": load_table(report.current),
+        "int8": [int8_table(record) for record in report.current.record.int8],
         "worst": _worst(report.current),
         "origins": [
             (run, tables.facts(run), href)

@@ -8,6 +8,7 @@ from dataclasses import replace
 from statistics import median
 
 from segcore.core.records import AccuracyRecord, Benchmark, BenchmarkRecord, LoadRecord, Run, Validity
+from segcore.report.int8 import int8_table
 from segcore.report.table import Cell, Row, Table, Tone
 from segcore.report.tables import percentile
 from segcore.report.wording import identity, number
@@ -22,6 +23,9 @@ _COLUMNS = ("case", "model", "runtime", "precision", "device", "size", "threads"
 _TONES: dict[Validity, Tone] = {"valid": "good", "invalid": "bad", "undecided": "warn"}
 _ALWAYS = ("case", "model", "size")
 """Columns of a table with a single row."""
+
+LAYERS = 5
+"""Layers in int8 that the table of a run shows beside those that stay in fp32."""
 
 Figures = tuple[tuple[str, ...], list[Row]]
 """Columns and rows without those that identify the item."""
@@ -40,7 +44,7 @@ def run_tables(run: Run) -> list[Table]:
     )
     load = load_table(run)
     tables = [_table(title, [b.info for b in shown], *figures) for title, shown, figures in found if shown]
-    return [*tables, load] if load else tables
+    return [*tables, *([load] if load else []), *(int8_table(record, LAYERS) for record in run.record.int8)]
 
 
 def load_table(run: Run) -> Table | None:

@@ -173,8 +173,8 @@ def test_runtimes_refuse_what_is_none_of_theirs(tmp_path: Path) -> None:
     path = str(onnx_file(tmp_path / "a.onnx"))
     with pytest.raises(DeviceError, match="onnxruntime, openvino"):
         Segmenter(path, device="cpu", runtime="torch")
-    with pytest.raises(DeviceError, match="no precision 'int8' for files"):
-        Segmenter(path, device="cpu", runtime="openvino", precision="int8")
+    with pytest.raises(DeviceError, match="no precision 'fp16' for files"):
+        Segmenter(path, device="cpu", runtime="onnxruntime", precision="fp16")
     with pytest.raises(DeviceError, match="not networks of torch"):
         Segmenter("embedded", device="cpu", runtime="litert")
     with pytest.raises(ModelError, match="holds its weights"):

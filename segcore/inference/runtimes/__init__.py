@@ -103,7 +103,12 @@ RUNTIMES: dict[str, Runtime] = {
         "graphs", "torch, replayed as a CUDA graph for each shape that recurs", _FLOATS, recorded=True
     ),
     "onnxruntime": Runtime(
-        "onnx_runtime", "ONNX Runtime: CPU, CUDA and CoreML providers", *_ORT, "onnxruntime", ("onnx",), ("fp32", "int8")
+        "onnx_runtime",
+        "ONNX Runtime: CPU, CUDA and CoreML providers",
+        *_ORT,
+        "onnxruntime",
+        ("onnx",),
+        ("fp32", "int8"),
     ),
     "openvino": Runtime(
         "openvino",

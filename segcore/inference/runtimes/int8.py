@@ -163,9 +163,7 @@ def open_others(path: Path, arrays: Sequence[Array]) -> QuantisedNetwork:
     return OpenVinoNetwork(_core(), path, arrays)
 
 
-def file_source(
-    model: FileModel, cache_dir: Path, calibration: Callable[[], Sequence[torch.Tensor]]
-) -> Int8Source:
+def file_source(model: FileModel, cache_dir: Path, calibration: Callable[[], Sequence[torch.Tensor]]) -> Int8Source:
     """Return what a file is quantised from, given inputs of the pipeline."""
     boundary, path = model.boundary, model.path
     is_onnx = model.header.kind == "onnx"

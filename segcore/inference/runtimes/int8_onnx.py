@@ -1,4 +1,4 @@
-"""Mixtures of int8 and fp32 of an ONNX network: its operators read a tensor, or the tensor quantised and dequantised."""
+"""Mixtures of int8 and fp32 of an ONNX network: an operator reads a tensor, or the tensor quantised and dequantised."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ class OnnxNetwork:
         dequantise = producers.get(name)
         if dequantise is None or dequantise.op_type != "DequantizeLinear":
             return name
-        return producers[dequantise.input[0]].input[0]
+        return str(producers[dequantise.input[0]].input[0])
 
 
 _FP32 = "fp32/"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tempfile
 import zipfile
 from collections.abc import Collection, Sequence
@@ -16,6 +17,10 @@ from openvino.passes import ConstantFolding, Manager
 from segcore.inference.runtimes.file_model import Array
 from segcore.inference.runtimes.int8 import Layer, quantise
 
+_COUNTED = re.compile(r"[A-Za-z]+_\d+")
+"""Names that OpenVINO makes of the number of operators in the process, because the file has none."""
+_STEPS = 4
+"""Operators after a convolution, such as its bias, until one whose result has a name."""
 _PARTS = ("model.xml", "model.bin")
 
 
@@ -27,6 +32,9 @@ class OpenVinoNetwork:
         folding = Manager()
         folding.register_pass(ConstantFolding())
         folding.run_passes(model)
+        for index, node in enumerate(model.get_ordered_ops()):
+            if _COUNTED.fullmatch(node.get_friendly_name()):
+                node.set_friendly_name(f"{node.get_type_name()}_{index}")
         self._fp32 = {node.get_friendly_name(): node for node in model.get_ops()}
         self._model = model  # which owns these
         self._int8 = quantise(model, list(arrays))
@@ -35,7 +43,7 @@ class OpenVinoNetwork:
     def layers(self) -> tuple[Layer, ...]:
         """The operators that read quantised tensors."""
         return tuple(
-            Layer(node.get_friendly_name(), node.get_type_name())
+            Layer(node.get_friendly_name(), node.get_type_name(), _named(self._fp32[node.get_friendly_name()]))
             for node in self._int8.get_ordered_ops()
             if node.get_friendly_name() in self._fp32
             and node.get_type_name() not in ("ShapeOf", "FakeQuantize", "Result")
@@ -70,6 +78,18 @@ class OpenVinoNetwork:
                 for entry, original in zip(added.inputs(), before.input_values(), strict=True):
                     if (constant := _constant(original.get_node())) is not None:
                         entry.replace_source_output(constant.output(0))
+
+
+def _named(node: openvino.Node) -> str:
+    """Return the name that the file has for what an operator computes, or for what follows from it alone."""
+    for _ in range(_STEPS):
+        if names := sorted(node.output(0).get_names()):
+            return str(names[0])
+        readers = list(node.output(0).get_target_inputs())
+        if len(readers) != 1:
+            break
+        node = readers[0].get_node()
+    return ""
 
 
 def _is_quantised(node: openvino.Node) -> bool:
