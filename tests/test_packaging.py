@@ -21,6 +21,7 @@ from segcore.results.store import load_run
 ROOT = Path(__file__).parents[1]
 QUICK = ("--benchmark-max-time=0.05", "--benchmark-min-rounds=2", "--segcore-processes=1", "--segcore-wait=0")
 
+COPIED = ("action.yml", "cases/offline.yaml", "templates/segcore.yml")
 MODEL = "source: {python: net:make}\nlabels: voc\n"
 
 pytestmark = pytest.mark.slow
@@ -66,7 +67,7 @@ def test_the_wheel(built: Path) -> None:
     with zipfile.ZipFile(next(built.glob("*.whl"))) as wheel:
         names = set(wheel.namelist())
         assert {name.partition("/")[0] for name in names} == {"segcore", f"segcore-{segcore.__version__}.dist-info"}
-        for name in (*ROOT.glob("bench/test_*.py"), ROOT / "cases/offline.yaml"):
+        for name in (*ROOT.glob("bench/test_*.py"), *(ROOT / name for name in COPIED)):
             copy = f"segcore/start/{name.relative_to(ROOT).as_posix()}"
             assert wheel.read(copy) == name.read_bytes(), copy
         tracked = {file.relative_to(ROOT).as_posix() for file in (ROOT / "segcore").rglob("*") if file.is_file()}

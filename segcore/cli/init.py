@@ -14,9 +14,13 @@ import click
 from segcore.core.errors import UsageError
 
 TEMPLATES = Path(__file__).parents[1] / "start"
-"""Files of the package; the wheel also has ``bench/`` and ``cases/`` of the repository here."""
+"""Files of the package; the wheel also has some of the repository here, such as those of ``bench/``."""
 STARTER_CASES = "cases/offline.yaml"
-CI_FILES = {"github": ".github/workflows/segcore.yml", "gitlab": ".gitlab-ci.yml"}
+CI_FILES = {
+    "github": (".github/workflows/segcore.yml", ".github/actions/segcore/action.yml", "action.yml"),
+    "gitlab": (".gitlab-ci.yml", ".gitlab/segcore.yml", "templates/segcore.yml"),
+}
+"""For each CI service its workflow, the part that the workflow uses, and the template of that part."""
 WHEELS = "wheels"
 
 
@@ -46,7 +50,7 @@ def init(ci: str | None, dry_run: bool) -> None:
     planned = [*_bench(root), *_cases(root), *_schemas(root), _ignored(root), _pyproject(root)]
     source, advice = _requirement()
     if ci:
-        planned.append(_workflow(root, ci, source))
+        planned += _workflow(root, ci, source)
     for each in planned:
         name = each.path.relative_to(root).as_posix()
         if each.kept:
@@ -66,7 +70,7 @@ def _new(root: Path, name: str, data: bytes) -> Planned:
 
 
 def _template(name: str) -> Path:
-    """Return a file of ``bench/`` or ``cases/``; in a checkout the repository's own, which wheels copy."""
+    """Return a file of the repository: in a checkout itself, in a wheel its copy."""
     packaged = TEMPLATES / name
     return packaged if packaged.exists() else TEMPLATES.parents[1] / name
 
@@ -123,8 +127,8 @@ def _pyproject(root: Path) -> Planned:
     return Planned(path, longer)
 
 
-def _workflow(root: Path, ci: str, source: str) -> Planned:
-    """Return the workflow of a CI service, which installs the repository too if it is a package.
+def _workflow(root: Path, ci: str, source: str) -> tuple[Planned, Planned]:
+    """Return the workflow of a CI service, which installs the repository too if it is a package, and what it uses.
 
     Raises:
         UsageError: the services would not find it here.
@@ -136,7 +140,8 @@ def _workflow(root: Path, ci: str, source: str) -> Planned:
     is_package = project.exists() and "project" in tomllib.loads(project.read_text(encoding="utf-8"))
     words = f"-e . {source}" if is_package else source
     text = (TEMPLATES / f"{ci}.yml").read_text(encoding="utf-8").replace("REQUIREMENTS", words)
-    return _new(root, CI_FILES[ci], text.encode())
+    workflow, part, template = CI_FILES[ci]
+    return _new(root, workflow, text.encode()), _new(root, part, _template(template).read_bytes())
 
 
 def _requirement() -> tuple[str, str]:
@@ -154,14 +159,14 @@ def _requirement() -> tuple[str, str]:
         recorded = {"url": TEMPLATES.parents[1].as_uri()}
     url = recorded.get("url", "")
     if not url:
-        return f"segcore=={__version__}", ""
+        return f"segcore[report]=={__version__}", ""
     if "vcs_info" in recorded:
         vcs = recorded["vcs_info"]
-        return shlex.quote(f"segcore @ {vcs['vcs']}+{url}@{vcs['commit_id']}"), ""
+        return shlex.quote(f"segcore[report] @ {vcs['vcs']}+{url}@{vcs['commit_id']}"), ""
     if not url.startswith("file:"):
-        return shlex.quote(f"segcore @ {url}"), ""
+        return shlex.quote(f"segcore[report] @ {url}"), ""
     return (
-        f"{WHEELS}/segcore-*.whl",
+        f"{WHEELS}/segcore-{__version__}-py3-none-any.whl[report]",
         f"segcore is installed from {url}, which CI does not have: commit the wheel that "
         f"`pip wheel --no-deps -w {WHEELS} {shlex.quote(url)}` puts there, or name another source in the workflow",
     )

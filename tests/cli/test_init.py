@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import tomllib
 from pathlib import Path
 
@@ -133,13 +134,14 @@ class Installed:
         return None if self.recorded is None else json.dumps(self.recorded)
 
 
+WHEEL = f"wheels/segcore-{__version__}-py3-none-any.whl[report]"
 GIT = {"url": "https://example.com/a/segcore.git", "vcs_info": {"vcs": "git", "commit_id": "abc"}}
 SOURCES = {
-    "index": (None, f"pip install segcore=={__version__}"),
-    "git": (GIT, "pip install 'segcore @ git+https://example.com/a/segcore.git@abc'"),
-    "archive": ({"url": "https://example.com/s.whl"}, "pip install 'segcore @ https://example.com/s.whl'"),
-    "file": ({"url": "file:///x/segcore-0.1.0-py3-none-any.whl"}, "pip install wheels/segcore-*.whl"),
-    "checkout": ({"url": "file:///x", "dir_info": {"editable": True}}, "pip install wheels/segcore-*.whl"),
+    "index": (None, [f"segcore[report]=={__version__}"]),
+    "git": (GIT, ["segcore[report] @ git+https://example.com/a/segcore.git@abc"]),
+    "archive": ({"url": "https://example.com/s.whl"}, ["segcore[report] @ https://example.com/s.whl"]),
+    "file": ({"url": "file:///x/segcore-0.1.0-py3-none-any.whl"}, [WHEEL]),
+    "checkout": ({"url": "file:///x", "dir_info": {"editable": True}}, [WHEEL]),
 }
 
 
@@ -148,17 +150,33 @@ SOURCES = {
 def test_the_workflow_installs_segcore_from_where_it_is_from(
     name: str, ci: str, here: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    recorded, line = SOURCES[name]
+    recorded, words = SOURCES[name]
     monkeypatch.setattr("importlib.metadata.distribution", lambda _: Installed(recorded))
     said = init("--ci", ci).stdout
-    text = (here / CI_FILES[ci]).read_text()
-    assert f"{line}\n" in text
-    assert ("for CI:" in said) == ("wheels/" in line)
-    assert YAML(typ="safe").load(text)
-    (here / CI_FILES[ci]).unlink()
+    assert installs(here, ci) == words
+    assert ("for CI:" in said) == (words == [WHEEL])
+    (here / CI_FILES[ci][0]).unlink()
     (here / "pyproject.toml").write_text("[project]\nname = 'x'\nversion = '1'\n")
     init("--ci", ci)
-    assert f"{line.replace('install ', 'install -e . ')}\n" in (here / CI_FILES[ci]).read_text()
+    assert installs(here, ci) == ["-e", ".", *words]
+
+
+def installs(here: Path, ci: str) -> list[str]:
+    """Return what the workflow passes to the part that it uses, which takes it as the words of a shell."""
+    workflow, part, template = CI_FILES[ci]
+    assert (here / part).read_bytes() == (ROOT / template).read_bytes()
+    found = YAML(typ="safe").load((here / workflow).read_text())
+    if ci == "github":
+        (step,) = (step for step in found["jobs"]["segcore"]["steps"] if step.get("uses", "").startswith("./"))
+        assert here / step["uses"] / "action.yml" == here / part
+        inputs, declared = step["with"], YAML(typ="safe").load((here / part).read_text())["inputs"]
+    else:
+        (included,) = found["include"]
+        assert here / included["local"].lstrip("/") == here / part
+        inputs = included["inputs"]
+        declared = next(iter(YAML(typ="safe").load_all((here / part).read_text())))["spec"]["inputs"]
+    assert inputs.keys() <= declared.keys()
+    return shlex.split(inputs["install"])
 
 
 def test_workflows_belong_to_the_top_of_the_repository(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
