@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from segcore.cli import completion
+from segcore.cli.completion import completes
 from segcore.cli.options import PATH, POSITIVE, DropLimits, ModelOptions, json_option, option, option_group
 from segcore.core.errors import DatasetError, UsageError
 
@@ -92,7 +94,13 @@ class EngineOptions:
 @click.option("--out", type=click.Path(path_type=Path, dir_okay=False), help=f"Run file (default: in {DIRECTORY}/).")
 @click.option("--resume", is_flag=True, help="Continue an interrupted evaluation with the same --out.")
 @option_group(EngineOptions, "cluster")
-@click.option("--against", "baseline", metavar="RUN", help="Judge against this run image by image; stop once decided.")
+@click.option(
+    "--against",
+    "baseline",
+    metavar="RUN",
+    shell_complete=completes(completion.runs, files=True),
+    help="Judge against this run image by image; stop once decided.",
+)
 @option_group(DropLimits, "drops")
 @json_option
 def evaluate(

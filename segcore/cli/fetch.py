@@ -8,11 +8,19 @@ from pathlib import Path
 
 import click
 
+from segcore.cli import completion
+from segcore.cli.completion import completes
 from segcore.cli.options import PATH, fetch_settings, json_option, offline_option
 
 
 @click.command()
-@click.option("--model", "model_names", multiple=True, help="Pretrained weights of this model (repeatable).")
+@click.option(
+    "--model",
+    "model_names",
+    multiple=True,
+    shell_complete=completes(completion.models),
+    help="Pretrained weights of this model (repeatable).",
+)
 @click.option("--models", "model_files", default="models", type=PATH, help="Directory of model files.")
 @click.option("--cases", "case_path", type=PATH, help="Photos and masks of these cases.")
 @click.option("--all", "everything", is_flag=True, help="Weights of fcn_resnet101, and the photos of cases/.")

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from segcore.cli import StdoutError
+from segcore.cli import StdoutError, completion
+from segcore.cli.completion import completes
 from segcore.cli.options import (
     POSITIVE,
     DropLimits,
@@ -59,8 +60,8 @@ class Turns:
 
 
 @click.command()
-@click.argument("baseline", required=False)
-@click.argument("current", required=False)
+@click.argument("baseline", required=False, shell_complete=completes(completion.runs, files=True))
+@click.argument("current", required=False, shell_complete=completes(completion.runs, files=True))
 @option_group(Turns, "turns")
 @click.option("--settle", is_flag=True, help="Measure what BASELINE and CURRENT leave undecided in turns, here.")
 @click.option("--self-audit", is_flag=True, help="Measure how often the gate is wrong on this machine.")

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from segcore.cli import completion
+from segcore.cli.completion import completes
 from segcore.cli.options import json_option, storage_option
 from segcore.core.errors import RecordError
 
@@ -16,7 +18,7 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("name", required=False)
+@click.argument("name", required=False, shell_complete=completes(completion.cases_and_runs))
 @storage_option
 @json_option
 def history(name: str | None, storage: Path, as_json: bool) -> None:

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from segcore.cli import completion
+from segcore.cli.completion import completes
 from segcore.core.errors import UsageError, nearest_hint
 from segcore.core.files import write_file
 from segcore.core.limits import Limits
@@ -176,12 +178,18 @@ class ModelOptions:
     """The model to run, and how to run it."""
 
     model: str = option(
-        default="fcn_resnet101", help="Name of a model (see `segcore models`), or path of a model file or a model."
+        default="fcn_resnet101",
+        shell_complete=completes(completion.models, files=True),
+        help="Name of a model (see `segcore models`), or path of a model file or a model.",
     )
     models: Path = option(default=Path("models"), type=PATH, help="Directory of model files.")  # noqa: RUF009  # a field
     weights: str = option(default="pretrained", help="'pretrained', 'random' or the path of a checkpoint.")
     size: int = option(default=640, type=POSITIVE, help="Shorter side of the model's input, pixels.")
-    device: str = option(default="auto", help="auto, cpu, cuda, cuda:1 or mps; see `segcore devices`.")
+    device: str = option(
+        default="auto",
+        shell_complete=completes(completion.devices),
+        help="auto, cpu, cuda, cuda:1 or mps; see `segcore devices`.",
+    )
     runtime: str | None = option(help="Runtime; see `segcore runtimes` (default: torch, or that of the model's file).")
     precision: str = option(default="fp32", help="fp32, bf16, fp16 or int8.")
     calibration: tuple[str, ...] = option(

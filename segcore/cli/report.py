@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from segcore.cli import completion
+from segcore.cli.completion import completes
 from segcore.cli.options import Export, check_exports, export_option, json_option, storage_option
 from segcore.core.errors import OutputError
 
@@ -19,8 +21,15 @@ MAX_COLUMNS = 80
 
 
 @click.command()
-@click.argument("runs", nargs=-1, required=True, metavar="RUN...")
-@click.option("--baseline", metavar="RUN", help="Show what changed since this run.")
+@click.argument(
+    "runs", nargs=-1, required=True, metavar="RUN...", shell_complete=completes(completion.runs, files=True)
+)
+@click.option(
+    "--baseline",
+    metavar="RUN",
+    shell_complete=completes(completion.runs, files=True),
+    help="Show what changed since this run.",
+)
 @click.option("--html", type=click.Path(path_type=Path, dir_okay=False), help="Write a self-contained HTML page.")
 @click.option("--markdown", type=click.Path(path_type=Path, dir_okay=False), help="Write a pull-request comment.")
 @click.option("--open", "open_page", is_flag=True, help=f"Open the page in a browser [written to {LATEST}]")

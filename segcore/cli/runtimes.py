@@ -4,11 +4,18 @@ from __future__ import annotations
 
 import click
 
+from segcore.cli import completion
+from segcore.cli.completion import completes
 from segcore.cli.options import json_option
 
 
 @click.command()
-@click.option("--device", default="auto", help="Device to run on; see `segcore devices`.")
+@click.option(
+    "--device",
+    default="auto",
+    shell_complete=completes(completion.devices),
+    help="Device to run on; see `segcore devices`.",
+)
 @json_option
 def runtimes(device: str, as_json: bool) -> None:
     """List every runtime with the precisions available on a device, and why the others are not."""
