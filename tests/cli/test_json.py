@@ -8,6 +8,7 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import click
 import numpy as np
@@ -16,6 +17,7 @@ from click.testing import CliRunner
 from PIL import Image
 
 from segcore.cli import COMMANDS, cli
+from segcore.core.record_int8 import Int8Record, LayerRecord
 from segcore.paired.audit import Audit, Level
 from tests.support.colour_models import litert_file
 from tests.support.factories import make_run
@@ -41,6 +43,7 @@ CALLS = {
     "runtimes": ["--device cpu"],
     "best": [f"photo.png {MODEL} --runtime torch --precision fp32 --rounds 1"],
     "cases": ["cases"],
+    "quantize": [f"{MODEL} --calibration photo.png"],
 }
 """Arguments by document; the command is that of the document, or as in `COMMAND_OF`."""
 NOT_SEEN = {"items[].build_s", "items[].joules_per_image"}
@@ -112,11 +115,18 @@ def keys(value: object, known: set[str], at: str = "") -> Iterator[str]:
 
 
 @pytest.fixture(autouse=True)
-def _simulated_audit(monkeypatch: pytest.MonkeyPatch) -> None:
+def _simulated(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Return at once what takes many minutes: the audit, and the search for layers that stay in fp32."""
+
     def audited(*_: object) -> Audit:
         level = Level(0.1, 2, {"regressed": 2}, 0.101, {"pass": 0.0, "regressed": 0.99, "inconclusive": 0.01})
         return Audit(0.05, (level,), 0.03, 0.04, 20, 0.05)
 
+    about = dict.fromkeys(("model", "weights", "runtime", "calibration", "truth"), "x")
+    layer = LayerRecord(name="x", kind="Conv", changed=0.1, halved=0.1, damage=0.1, classes={"cat": 0.1})
+    figures = {"size": 32, "limit": 0.1, "plain_drop": 0.1, "drop": 0.1, "evaluations": 1}
+    source = Mock(found=Mock(return_value=Int8Record.model_validate({**about, **figures, "layers": [layer]})))
+    monkeypatch.setattr("segcore.inference.pipeline.Segmenter.int8_source", lambda *_: source)
     monkeypatch.setattr("segcore.paired.audit.audit", audited)
     for name in ("GITHUB_ACTIONS", "GITHUB_STEP_SUMMARY"):
         monkeypatch.delenv(name, raising=False)
