@@ -16,6 +16,7 @@ from segcore.core.bench_options import SCENARIOS
 from segcore.core.errors import SegcoreError
 from segcore.core.system import explained
 from segcore.plugin.arguments import CONFIGURED, NAMELESS, ArgumentHooks
+from segcore.plugin.conflicts import find_conflict, uses_fixture_of
 from segcore.plugin.options import add_options, read_choices
 from segcore.report.escape import plain_text
 
@@ -35,8 +36,8 @@ FIXTURES: dict[str, Kind] = {
 }
 HOOKS = "segcore-bench"
 """Name of the plugin that is registered for the run if there are items of ours."""
-FORKED = "segcore measures in this process, but pytest-forked runs tests in others: drop `--forked` and its marker"
-XDIST = "segcore measures one item at a time, but pytest-xdist is active: run `pytest -n 0` or `pytest -p no:xdist`"
+EXECUTE_NOTHING = ("collectonly", "setuponly", "showfixtures", "show_fixtures_per_test")
+"""Options of pytest that collect tests and execute none; ``--setup-plan`` implies ``--setup-only``."""
 
 UNPLANNED = object()
 """Parameter of a load item without a scenario; pytest would report an empty set of parameters as a skipped test."""
@@ -79,8 +80,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 def _is_ours(metafunc: pytest.Metafunc, fixture: str) -> bool:
     """Return whether a test uses a fixture of this module, not one of the same name from another plugin or conftest."""
-    definitions = metafunc._arg2fixturedefs.get(fixture, ())
-    return bool(definitions) and definitions[-1].func.__module__ == __name__
+    return uses_fixture_of(__name__, fixture, metafunc._arg2fixturedefs.get(fixture, ()))
 
 
 def _collector(config: pytest.Config) -> Collector:
@@ -163,7 +163,7 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     if not plans:
         if config.getoption("benchmark_save", None) is NAMELESS:
             _refuse(config, items, "--benchmark-save: wanted a name: only items of segcore have a default")
-        elif _is_asked_to_judge(config) and not config.option.collectonly:
+        elif _is_asked_to_judge(config) and not _executes_nothing(config):
             _refuse(config, items, "--segcore-baseline: no item of segcore is selected, there is nothing to judge")
         return
     from segcore.plugin.plan import find_duplicate
@@ -172,12 +172,10 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     problem = find_duplicate((_test_name(item), plan) for item, plan in plans.items())
     if crowded := next((item for item in plans if len(_planned(item)) > 1), None):
         problem = f"{crowded.nodeid}: wanted one fixture in a test, found several of {', '.join(FIXTURES)}"
-    if config.getoption("forked", False) or any(item.get_closest_marker("forked") for item in plans):
-        problem = FORKED
-    if problem or hasattr(config, "workerinput"):
-        _refuse(config, items, problem or XDIST)
+    if problem := find_conflict(config, list(plans)) or problem:
+        _refuse(config, items, problem)
         return
-    if config.option.collectonly or config.option.setuponly:  # --setup-plan implies --setup-only
+    if _executes_nothing(config):
         save_nothing(config)
         return
     from segcore.plugin.baseline import load_baseline
@@ -202,8 +200,16 @@ def _is_asked_to_judge(config: pytest.Config) -> bool:
     return is_set and "--segcore-baseline" not in config.stash.get(CONFIGURED, ())
 
 
+def _executes_nothing(config: pytest.Config) -> bool:
+    return any(config.getoption(name, False) for name in EXECUTE_NOTHING)
+
+
 def _open(request: pytest.FixtureRequest, benchmark: BenchmarkFixture | None = None) -> Any:
     """Return the item of a fixture; None with ``--setup-only``, which sets fixtures up without a run."""
+    if not hasattr(request, "param"):  # requested by a unittest.TestCase, or while a test or fixture runs
+        pytest.fail(
+            f"{request.fixturename}: wanted as an argument of a test function, so that it can be planned", False
+        )
     hooks: BenchHooks | None = request.config.pluginmanager.getplugin(HOOKS)
     if benchmark and (hooks is None or request.param.kind == "load"):
         # pytest-benchmark warns of a fixture that is not used.

@@ -7,7 +7,6 @@ a lock is never reused, and it also works between containers that share a tempor
 
 from __future__ import annotations
 
-import fcntl
 import os
 import shutil
 import signal
@@ -20,6 +19,11 @@ from typing import Any
 
 from segcore.core.errors import UsageError
 from segcore.core.git import git
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
 
 PREFIX = "segcore-gate-"
 
@@ -45,7 +49,13 @@ def deferred_interrupts() -> Iterator[None]:
 
 @contextmanager
 def temporary_directory() -> Iterator[Path]:
-    """Create a temporary directory and remove it at the end; first remove those that killed processes left."""
+    """Create a temporary directory and remove it at the end; first remove those that killed processes left.
+
+    Raises:
+        UsageError: the system cannot lock directories.
+    """
+    if not fcntl:
+        raise UsageError("measuring in turns needs a POSIX system: here, directories cannot be locked (no fcntl)")
     remove_leftovers()
     with ExitStack() as cleanup:
         with deferred_interrupts():

@@ -50,7 +50,7 @@ class BenchHooks:
         deselected: Sequence[str],
     ) -> None:
         # SIGTERM, with which CI cancels a job, ends a run like Ctrl-C. Only the main thread can handle signals.
-        self._process = os.getpid()
+        self._process, self._thread = os.getpid(), threading.get_ident()
         self._is_main = threading.current_thread() is threading.main_thread()
         self._sigterm = signal.signal(signal.SIGTERM, signal.default_int_handler) if self._is_main else None
         self.session = BenchSession(config, choices, plan, deselected)
@@ -67,6 +67,9 @@ class BenchHooks:
     def open(self, plan: PlanItem, node: pytest.Item, benchmark: BenchmarkFixture | None) -> BenchItem:
         """Return an item, with `benchmark` unless it is of accuracy; skip or fail the test if it cannot run."""
         if benchmark:
+            if not isinstance(benchmark, BenchmarkFixture):
+                found = f"{type(benchmark).__module__}.{type(benchmark).__qualname__}"
+                pytest.fail(f"benchmark: wanted the fixture of pytest-benchmark, found {found}", pytrace=False)
             benchmark.group = plan.kind if benchmark.group is None else benchmark.group
             benchmark.params = plan.params  # for --benchmark-group-by=param:device
             benchmark.skipped = True  # keeps pytest-benchmark from warning of an unused fixture if the item is skipped
@@ -108,6 +111,8 @@ class BenchHooks:
         if item.nodeid in self.session.items:
             if os.getpid() != self._process:
                 pytest.fail("segcore measures in one process, but a plugin has forked it for this test", pytrace=False)
+            if threading.get_ident() != self._thread:
+                pytest.fail("segcore measures in one thread, but a plugin runs this test in another", pytrace=False)
             self.session.begin(item.nodeid)
 
     @pytest.hookimpl(wrapper=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 from pytest_benchmark.fixture import BenchmarkFixture
 from pytest_benchmark.stats import Metadata
 
-from segcore.core.errors import OutputError
+from segcore.core.errors import EnvironmentFaultError, OutputError
 from segcore.core.files import sha256_file, write_file
 from segcore.core.limits import Limits
 from segcore.core.records import AccuracyRecord, BenchmarkRecord, CheckRecord, WarningRecord
@@ -167,6 +168,7 @@ class SpeedItem(BenchItem):
 
     def warm_up(self) -> None:
         """Call the pipeline until its caches are filled, then start counting memory and energy."""
+        check_clock()
         give_back_freed_memory()  # of the previous item
         self.call.warm_up()
         self._quiet = self.session.neighbours.wait()
@@ -246,6 +248,13 @@ class SpeedItem(BenchItem):
         except OutputError as error:
             return (self.session.not_written(error),)
         return ()
+
+
+def check_clock() -> None:
+    """Raise EnvironmentFaultError if the clock stands still, as freezegun stops it: waits would never end."""
+    start = time.perf_counter()
+    if all(time.perf_counter() == start for _ in range(1000)):
+        raise EnvironmentFaultError("time.perf_counter() stands still: nothing can be timed while freezegun stops it")
 
 
 def too_few_rounds(rounds: int, limits: Limits) -> tuple[WarningRecord, ...]:

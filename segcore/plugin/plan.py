@@ -20,7 +20,7 @@ LIGHT_BATCHES = (1, 2, 4)
 HEAVY_BATCHES = (1, 2)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class PlanItem:
     """One item to run."""
 
@@ -40,6 +40,10 @@ class PlanItem:
     """Of a load item."""
     spec: ModelSpec | None = None
     """What is known of the model; None for a built-in one."""
+
+    def __repr__(self) -> str:
+        """Return the ID: pytest shows parameters of tests, and so do reports of other plugins, such as Allure's."""
+        return self.id
 
     @property
     def id(self) -> str:

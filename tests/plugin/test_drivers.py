@@ -55,17 +55,6 @@ def test_a_run_that_executes_nothing_writes_and_deletes_nothing(
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("options", "code"), [((), 0), (("-p", "no:terminal"), 0), (("-p", "no:capture"), 0), (("-s",), 0)]
-)
-def test_parts_of_pytest_can_be_missing(
-    where: Path, pytester: pytest.Pytester, options: tuple[str, ...], code: int
-) -> None:
-    assert pytester.runpytest_inprocess(*LATENCY, "--benchmark-save=x", *options).ret == code
-    assert len(only_run(where).benchmarks) == 2
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(
     ("plugins", "code"),
     [
         (["pytest_benchmark.plugin", "segcore.pytest_plugin"], 0),
@@ -259,18 +248,6 @@ def test_a_run_that_cannot_be_written_is_shown_and_judged(
     assert "segcore gate" in done.stdout.str()
 
 
-@pytest.mark.parametrize("by", ["--forked", "marker"])
-def test_pytest_forked_is_refused_before_anything_runs(where: Path, pytester: pytest.Pytester, by: str) -> None:
-    pytester.makeconftest("def pytest_addoption(parser): parser.addoption('--forked', action='store_true')")
-    if by == "marker":
-        mark = "import pytest\npytestmark = pytest.mark.forked\n"
-        (where / "bench/test_latency.py").write_text(f"{mark}def test_latency(latency_item): pass\n")
-    done = pytester.runpytest_inprocess(*LATENCY, *([by] if by == "--forked" else ["-W", "ignore"]))
-    assert done.ret == pytest.ExitCode.USAGE_ERROR
-    assert "pytest-forked" in done.stderr.str()
-    assert files(where) == set()
-
-
 FORK = """
 import os
 from _pytest.runner import runtestprotocol
@@ -332,20 +309,6 @@ def test_xdist_is_refused_before_anything_runs(
     assert words in done.stderr.str()
     assert "INTERNALERROR" not in done.stdout.str()
     assert not (where / "reports").exists()
-
-
-@needs("pytest_rerunfailures")
-def test_reruns_count_once(where: Path, pytester: pytest.Pytester) -> None:
-    (where / "bench" / "test_latency.py").write_text(
-        "tries = []\n"
-        "def test_latency(latency_item, benchmark):\n"
-        "    benchmark(latency_item)\n"
-        "    tries.append(1)\n"
-        "    assert len(tries) > 1\n"
-    )
-    done = pytester.runpytest_inprocess(*LATENCY, "--segcore-case=red", "--reruns=1", "--benchmark-save=x")
-    assert done.ret == 0
-    assert len(only_run(where).benchmarks) == 1
 
 
 @pytest.mark.slow
