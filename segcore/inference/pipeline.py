@@ -41,6 +41,7 @@ from segcore.inference.preprocess import (
 from segcore.inference.result import Placement
 from segcore.inference.result import SegmentationResult as SegmentationResult  # for importers of this module
 from segcore.inference.runtimes import (
+    Adaptive,
     Example,
     FileSession,
     Int8Source,
@@ -227,6 +228,11 @@ class Segmenter:
         segmenter = copy.copy(self)
         segmenter._session = self._session.on_file(path)
         return segmenter
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether the next call on photos of the last one's shape runs as it did: some runtimes compile for a shape."""
+        return not isinstance(self._session, Adaptive) or self._session.settled
 
     @property
     def is_profilable(self) -> bool:

@@ -52,7 +52,7 @@ class PipelineCall:
         return len(self._calls)
 
     def warm_up(self) -> None:
-        """Call once, and twice more if that took less than `FAST_CALL_S`, or anything but a CPU.
+        """Call once; twice more if that took less than `FAST_CALL_S`, or anything but a CPU; and until it is settled.
 
         The first call on a GPU loads kernels and chooses among them, which may take longer than a hundred calls.
         """
@@ -61,6 +61,8 @@ class PipelineCall:
         accelerator = self.segmenter.device.torch_device.type != "cpu"
         if accelerator or (self.clock() - start) / 1e9 < FAST_CALL_S:
             self()
+            self()
+        while not self.segmenter.is_settled:
             self()
 
     def stages(self, rounds: int, iterations: int = 1) -> Stages:

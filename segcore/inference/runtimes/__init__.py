@@ -24,6 +24,7 @@ from segcore.inference.runtimes.file_model import FileModel, FileRequest
 from segcore.inference.runtimes.int8 import Int8Source, file_source
 from segcore.inference.runtimes.program import ProgramModel, open_program
 from segcore.inference.runtimes.session import (
+    Adaptive,
     BuildRequest,
     Example,
     FileSession,
@@ -39,6 +40,7 @@ from segcore.inputs.download import FetchSettings
 
 __all__ = [
     "RUNTIMES",
+    "Adaptive",
     "Example",
     "FileModel",
     "FileSession",

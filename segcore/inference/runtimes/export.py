@@ -1,7 +1,6 @@
 """Networks as ONNX files, in fp32, fp16 or quantised to int8, for onnxruntime, OpenVINO and TensorRT.
 
-One file serves every shape: batch, height and width are symbolic. (On two AVX-512 cores OpenVINO ran FCN-ResNet101
-as fast from it as from a copy reshaped to the photo; `embedded` would gain a tenth.)
+One file serves every shape: batch, height and width are symbolic.
 """
 
 from __future__ import annotations

@@ -96,6 +96,15 @@ class FileSession(Protocol):
         """Return a session with the same settings on another file, with the same inputs and outputs."""
 
 
+@runtime_checkable
+class Adaptive(Protocol):
+    """A session that becomes faster on shapes that recur."""
+
+    @property
+    def settled(self) -> bool:
+        """Whether the next batch of the last one's shape runs as this one did."""
+
+
 @dataclass(frozen=True)
 class Example:
     """Shape of an input that a network takes; a dimension of 1 would be taken for a constant by exports."""
