@@ -4,8 +4,9 @@
     python bench/performance/vendors.py onnxruntime --model fcn_resnet101 --weights random --size 320 --batch 2
 
 OpenVINO's is `benchmark_app`, by default with the number of streams that it chooses, on the same file of dynamic
-shapes; with `--fixed-shape` on a model compiled for this shape alone, as segcore does when a shape recurs. onnxruntime's is `onnxruntime_test` of its package (no wheel has the C++ `onnxruntime_perf_test`), which
-uses as many threads as there are cores. Ratios above 1: segcore is faster.
+shapes; with `--fixed-shape` on a model compiled for this shape alone, as segcore does when a shape recurs.
+onnxruntime's is `onnxruntime_test` of its package (no wheel has the C++ `onnxruntime_perf_test`), which uses as many
+threads as there are cores. Ratios above 1: segcore is faster.
 """
 
 from __future__ import annotations
