@@ -52,7 +52,7 @@ def test_something_is_made_for_keys_that_recur(limit: int, keys: str, made: str)
 
 def test_a_failure_to_make_one_is_the_last() -> None:
     calls: list[str] = []
-    kept: Recurring[str, str] = Recurring(4, calls.append, uses=2)  # type: ignore[func-returns-value]  # None
+    kept: Recurring[str, str] = Recurring(4, calls.append, uses=2)
     for key in "aabbcc":
         assert kept.get(key) is None
     assert calls == ["a"]
