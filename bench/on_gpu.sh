@@ -15,7 +15,7 @@
 set -u
 root=$(cd "$(dirname "$0")/.." && pwd)
 out=$root/reports/gpu seconds=300 python=python3 device=cuda only=()
-known="machine tests clocks forward bench compiled onnxruntime pair commands"
+known="machine tests bench onnxruntime clocks pair forward commands compiled"
 
 fail() { echo "on_gpu.sh: $1" >&2; exit 2; }
 while [ $# -gt 0 ]; do
@@ -124,15 +124,16 @@ export -f machine commands pair
 export gpu networks precisions graphs processes fcn
 
 part machine 60 bash -c machine
-part tests 120 "$python" -m pytest -q -W default -m cuda -p no:cacheprovider --durations=8 tests/inference/test_cuda.py tests/measurement/test_gpu.py
-part clocks 60 bash -c 'each "$gpu --size $size --what peaks --what transfer --what stages" \
-    "$gpu --size $size --what stages $fcn --weights random" "$gpu --what parity --size $((size / 2))"'
-part forward 60 bash -c 'each "$gpu --size $size --what forward" "$gpu --size $size --what forward $fcn --weights random"'
+tests="$python -m pytest -q -W default -m cuda -p no:cacheprovider --durations=8 tests/inference/test_cuda.py tests/measurement/test_gpu.py"
+part tests 90 $tests -k "not compile"
 part bench 120 bash -c "bench run $networks $precisions --segcore-runtime torch $graphs --segcore-batch $batch --segcore-processes 1"
-part pair 120 bash -c pair
-part commands 60 bash -c commands
 part onnxruntime 90 bash -c "bench onnxruntime --segcore-model embedded --segcore-runtime onnxruntime --segcore-batch $batch --segcore-processes 1"
-part compiled 120 bash -c "each '$gpu_one --what forward $compiled --precision fp32' \
+part clocks 60 bash -c 'each "$gpu --size $size --what peaks --what transfer --what stages" \
+    "$gpu --what parity --size $((size / 2))"'
+part pair 120 bash -c pair
+part forward 60 bash -c 'each "$gpu --size $size --what forward" "$gpu --size $size --what stages --what forward $fcn --weights random"'
+part commands 60 bash -c commands
+part compiled 150 bash -c "each '$tests -k compile' '$gpu_one --what forward $compiled --precision fp32' \
     '$gpu_one --what forward $compiled --precision bf16 $fcn --weights random' \
     'bench compiled $networks --segcore-runtime torch-compile --segcore-batch $batch --segcore-processes 1'"
 

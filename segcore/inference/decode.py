@@ -311,7 +311,9 @@ def outlined(overlay: RgbImage, photo: RgbImage, class_map: ClassMap, labels: La
         one |= line
         other |= line
     width = 2 * (min(class_map.shape) // 400) + 1
-    wide = np.asarray(Image.fromarray(edge).convert("L").filter(ImageFilter.MaxFilter(width))) > 0
+    wide = edge
+    if width > 1:  # with a width of 1, some releases of Pillow divide by zero and end the process
+        wide = np.asarray(Image.fromarray(edge).convert("L").filter(ImageFilter.MaxFilter(width))) > 0
     drawn = overlay.copy()
     for index in np.unique(class_map[edge]):
         if index == labels.background:

@@ -110,6 +110,21 @@ def test_random_weights_are_seeded_and_do_not_advance_the_generator() -> None:
         assert torch.equal(one, other)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["fcn_resnet101", "deeplabv3_resnet101"])
+def test_random_weights_stay_in_the_range_of_fp16(name: str) -> None:
+    module, largest = models.load(name, "random").module, []
+    for part in module.modules():
+        part.register_forward_hook(
+            lambda _, __, out: (
+                largest.append(float(torch.as_tensor(out).abs().max())) if isinstance(out, torch.Tensor) else None
+            )
+        )
+    with torch.inference_mode():
+        module(torch.randn(1, 3, 64, 64, generator=torch.Generator().manual_seed(0)))
+    assert 1 < max(largest) < torch.finfo(torch.float16).max / 10
+
+
 @pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
 def test_a_checkpoint_is_loaded_with_its_hash(tmp_path: Path, suffix: str) -> None:
     module = models.load(SMALL, "random").module

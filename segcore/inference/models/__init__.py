@@ -16,6 +16,7 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 from torchvision.models import get_model_builder, get_model_weights, list_models, segmentation
+from torchvision.models.resnet import Bottleneck
 
 from segcore.core.errors import ModelError, nearest_hint
 from segcore.core.files import sha256_file
@@ -66,6 +67,13 @@ def build(name: str, device: str = "cpu", classes: int = len(VOC)) -> nn.Module:
         return builder(**options)
 
 
+def _damp_residuals(network: nn.Module) -> None:
+    """Scale what each block of a ResNet adds: untrained, 33 of them in a row leave the range of fp16."""
+    for module in network.modules():
+        if isinstance(module, Bottleneck):
+            nn.init.constant_(module.bn3.weight, 0.25)
+
+
 def load(
     model: str | ModelSpec,
     weights: str | Path = "pretrained",
@@ -97,6 +105,7 @@ def load(
     if str(weights) == "random":
         with seeded(RANDOM_SEED):
             module = build(name, classes=len(labels))
+        _damp_residuals(module)
         sha256 = checkpoint.state_sha256(module)
         record = WeightsRecord(kind="random", name=f"seed {RANDOM_SEED}", sha256=sha256)
     elif str(weights) == "pretrained" and name == EMBEDDED:
