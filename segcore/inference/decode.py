@@ -17,6 +17,7 @@ from PIL import Image, ImageFilter
 
 from segcore.core.errors import ModelError
 from segcore.core.labels import VOC, ClassMap, LabelSet, class_map_dtype
+from segcore.inference.strips import in_strips
 
 RgbImage = npt.NDArray[np.uint8]
 
@@ -98,16 +99,22 @@ def argmax_classes(logits: torch.Tensor) -> torch.Tensor:
     narrow = torch.uint8 if dtype == np.uint8 else torch.uint16
     if logits.device.type != "cpu" or logits.dtype != torch.float32:
         return logits.argmax(dim=1).to(narrow)
-    # torch reads the classes of one pixel at a time, a stride of H * W; plane by plane is 7 times as fast.
-    planes = logits.numpy().swapaxes(0, 1)
+    classes = _largest(logits.numpy(), np.arange(logits.shape[1], dtype=dtype))
+    return logits.argmax(dim=1).to(narrow) if classes is None else torch.from_numpy(classes)
+
+
+def _largest(logits: npt.NDArray[np.float32], names: ClassMap) -> ClassMap | None:
+    """Return the name of the largest logit of each pixel, (B, H, W), from (B, C, H, W); None if one is NaN.
+
+    torch reads the classes of one pixel at a time, a stride of H * W; plane by plane is 7 times as fast.
+    """
+    planes = logits.swapaxes(0, 1)
     best = planes[0].copy()
-    classes = np.zeros(best.shape, dtype=dtype)
-    for index, plane in enumerate(planes[1:], start=1):
-        np.putmask(classes, plane > best, index)
+    classes = np.full(best.shape, names[0])
+    for name, plane in zip(names[1:], planes[1:], strict=True):
+        np.putmask(classes, plane > best, name)
         np.maximum(best, plane, out=best)
-    if np.isnan(best).any():
-        return logits.argmax(dim=1).to(narrow)
-    return torch.from_numpy(classes)
+    return None if np.isnan(best).any() else classes
 
 
 def enlarge(logits: torch.Tensor, height: int, width: int, *, align_corners: bool = False) -> torch.Tensor:
@@ -142,8 +149,9 @@ def enlarged_classes(logits: torch.Tensor, height: int, width: int, *, align_cor
     if logits.device.type != "cpu" or logits.dtype != torch.float32 or logits.shape[-2:] == (height, width):
         return argmax_classes(enlarge(logits, height, width, align_corners=align_corners))
     possible = _possible_classes(logits.numpy())
-    found = argmax_classes(enlarge(logits[:, torch.from_numpy(possible)], height, width, align_corners=align_corners))
-    return torch.from_numpy(possible.astype(class_map_dtype(logits.shape[1]))[found.numpy()])
+    large = enlarge(logits[:, torch.from_numpy(possible)], height, width, align_corners=align_corners)
+    classes = _largest(large.numpy(), possible.astype(class_map_dtype(logits.shape[1])))
+    return argmax_classes(large) if classes is None else torch.from_numpy(classes)
 
 
 def _possible_classes(logits: npt.NDArray[np.float32]) -> npt.NDArray[np.intp]:
@@ -264,7 +272,14 @@ def decode_segmap(class_map: npt.ArrayLike | torch.Tensor, labels: LabelSet = VO
 
 def palette_lookup(class_map: ClassMap, labels: LabelSet = VOC) -> RgbImage:
     """Return the colours of a valid class map: uint8 or uint16 (H, W) to uint8 RGB (H, W, 3)."""
-    return np.asarray(labels.lookup.take(class_map, axis=0), dtype=np.uint8)
+    colors = np.empty((*class_map.shape, 3), dtype=np.uint8)
+
+    def paint(top: int, bottom: int) -> None:
+        # All indices have a colour; "clip" lets numpy write to `out` without a copy.
+        labels.lookup.take(class_map[top:bottom], axis=0, out=colors[top:bottom], mode="clip")
+
+    in_strips(paint, len(class_map), class_map.size)
+    return colors
 
 
 def blend(photo: RgbImage, class_map: ClassMap, alpha: float = 0.5, labels: LabelSet = VOC) -> RgbImage:
