@@ -100,8 +100,7 @@ def main(
     photos = [photo] * batch
     file, shape = segmenter.artifact, segmenter.run(photos)[0].input_shape
     assert file is not None  # both runtimes load one
-    while not segmenter.is_settled:
-        segmenter.run(photos)
+    segmenter.settle(lambda: segmenter.run(photos))
     ratios, ours, theirs = [], [], []
     for _ in range(rounds):
         forward = [segmenter.run(photos)[0].timings["forward"] for _ in range(calls)]

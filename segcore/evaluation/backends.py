@@ -132,9 +132,9 @@ def benchmark_backends(
         wanted = wanted or logits
         pairs = zip(wanted, logits, strict=True)
         parities[backend] = pooled(logits_parity(*pair, len(segmenter.labels)) for pair in pairs)
-        segmenter.run([photos[0]])
-        while not segmenter.is_settled:
-            segmenter.run([photos[0]])
+        run = partial(segmenter.run, [photos[0]])
+        run()
+        segmenter.settle(run)
     progress(f"{rounds} rounds")
     seconds = interleave({backend: partial(s.run, [photos[0]]) for backend, s in segmenters.items()}, rounds)
     reference = seconds[backends[0]]

@@ -58,6 +58,8 @@ from segcore.inputs.images import as_rgb_image
 
 MAX_BATCH = 8
 """Photos of a list that are held as tensors and logits at one time."""
+MOST_SETTLING_CALLS = 5
+"""Calls on more shapes than a runtime compiles for never settle."""
 
 
 class StageTimer:
@@ -229,10 +231,12 @@ class Segmenter:
         segmenter._session = self._session.on_file(path)
         return segmenter
 
-    @property
-    def is_settled(self) -> bool:
-        """Whether the next call on photos of the last one's shape runs as it did: some runtimes compile for a shape."""
-        return not isinstance(self._session, Adaptive) or self._session.settled
+    def settle(self, call: Callable[[], object]) -> None:
+        """Repeat a call that was made before until the next runs as it does: some runtimes compile for its shape."""
+        calls = 0
+        while isinstance(self._session, Adaptive) and not self._session.settled and calls < MOST_SETTLING_CALLS:
+            call()
+            calls += 1
 
     @property
     def is_profilable(self) -> bool:

@@ -25,7 +25,7 @@ from segcore.inference.decode import RgbImage
 from segcore.inference.geometry import Frame, frame_of
 from segcore.inference.geometry import check_size as check_size  # for importers of this module
 from segcore.inference.geometry import resized_shape as resized_shape
-from segcore.inference.strips import MIN_PIXELS, in_strips
+from segcore.inference.strips import in_strips, resized
 from segcore.inputs.images import as_rgb_image, find_photos
 
 Photo = str | Path | Image.Image | npt.NDArray[np.generic]
@@ -114,7 +114,7 @@ class InputTransform:
         if spec.resizer == "torchvision":
             return _by_torchvision(np.asarray(image), shape, spec)
         if spec.antialias or spec.interpolation == "nearest":
-            pixels = _by_pillow(image, (width, height), Image.Resampling[spec.interpolation.upper()])
+            pixels = resized(image, (width, height), Image.Resampling[spec.interpolation.upper()])
         else:
             pixels = _without_antialias(np.asarray(image), shape, spec.interpolation)
         return pixels if pixels.ndim == 3 else pixels[:, :, None]
@@ -156,32 +156,6 @@ def _tables(spec: InputSpec) -> npt.NDArray[np.generic]:
     scaled = levels.div(255) if spec.scale == 1 / 255 else levels.double().mul(spec.scale).float()
     mean, std = (torch.tensor(values, dtype=torch.float32).view(-1, 1) for values in (spec.mean, spec.std))
     return np.asarray(scaled.sub(mean).div(std).numpy().astype(spec.dtype))
-
-
-def _by_pillow(image: Image.Image, size: tuple[int, int], method: Image.Resampling) -> RgbImage:
-    """Return an image of 8-bit channels at (w, h) as an array, to the bit as ``image.resize(size, method)`` has it.
-
-    Pillow resizes all rows, and then all columns, both in one thread. Here several do: first each some of the rows, then
-    each some of the columns.
-    """
-    (source_width, source_height), (width, height) = image.size, size
-    pixels = source_width * source_height
-    if pixels < MIN_PIXELS or method == Image.Resampling.NEAREST:
-        return np.asarray(image.resize(size, method))
-    across = Image.new(image.mode, (width, source_height))
-    found = np.empty((height, width, len(image.getbands())), dtype=np.uint8)
-
-    def resize_rows(top: int, bottom: int) -> None:
-        strip = image.crop((0, top, source_width, bottom))
-        across.paste(strip.resize((width, bottom - top), method), (0, top))
-
-    def resize_columns(left: int, right: int) -> None:
-        strip = across.crop((left, 0, right, source_height)).resize((right - left, height), method)
-        found[:, left:right] = np.asarray(strip).reshape(height, right - left, -1)
-
-    in_strips(resize_rows, source_height, pixels)
-    in_strips(resize_columns, width, pixels)
-    return found
 
 
 def _by_torchvision(pixels: RgbImage, shape: tuple[int, int], spec: InputSpec) -> RgbImage:

@@ -1,4 +1,4 @@
-"""Work on the rows of an image by several threads at once, for code that torch does not run on its own."""
+"""Work on strips of an image by several threads at once, for numpy and Pillow, which use one."""
 
 from __future__ import annotations
 
@@ -7,12 +7,25 @@ from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
+from itertools import pairwise
+from typing import Literal
 
+import numpy as np
+import numpy.typing as npt
 import torch
+from PIL import Image
+
+from segcore.inference.recurring import Recurring
 
 MIN_PIXELS = 1 << 18
 """Below this, waking other threads takes longer than they save."""
+MIN_RESIZED_PIXELS = 1 << 20
+"""Of photos that several threads resize."""
 STRIPS_PER_THREAD = 2
+
+Pass = Literal["across", "down"]
+_Geometry = tuple[tuple[int, int], tuple[int, int], Image.Resampling]
+"""Size of a photo, size that it gets, and method."""
 
 
 @cache
@@ -37,7 +50,7 @@ def in_strips(work: Callable[[int, int], object], length: int, pixels: int) -> N
     threads = torch.get_num_threads() if pixels >= MIN_PIXELS else 1
     count = min(STRIPS_PER_THREAD * threads, length) if threads > 1 else 1
     ends = [length * index // count for index in range(count + 1)]
-    left = deque(zip(ends, ends[1:], strict=False))
+    left = deque(pairwise(ends))
 
     def take() -> None:
         while left:
@@ -54,3 +67,53 @@ def in_strips(work: Callable[[int, int], object], length: int, pixels: int) -> N
         for helper in helpers:
             if not helper.cancel():
                 helper.result()
+
+
+def resized(image: Image.Image, size: tuple[int, int], method: Image.Resampling) -> npt.NDArray[np.uint8]:
+    """Return an image of 8-bit channels at (w, h) as an array, to the bit as ``image.resize(size, method)`` has it.
+
+    Pillow resizes across and then down, or the other way round, both in one thread. For large photos of a size that
+    recurs, several threads do each pass, in strips that do not depend on each other.
+    """
+    large = image.width * image.height >= MIN_RESIZED_PIXELS and torch.get_num_threads() > 1
+    first = _first_passes.get((image.size, size, method)) if large else None
+    if first is None or first == "unknown":
+        return np.asarray(image.resize(size, method))
+    second: Pass = "down" if first == "across" else "across"
+    return np.asarray(_in_one_direction(_in_one_direction(image, size, method, first), size, method, second))
+
+
+def _in_one_direction(
+    image: Image.Image, size: tuple[int, int], method: Image.Resampling, direction: Pass
+) -> Image.Image:
+    """Return an image with one of its sides resized, in strips along the other."""
+    across = direction == "across"
+    found = Image.new(image.mode, (size[0], image.height) if across else (image.width, size[1]))
+
+    def work(start: int, stop: int) -> None:
+        if across:
+            strip, target, corner = (0, start, image.width, stop), (size[0], stop - start), (0, start)
+        else:
+            strip, target, corner = (start, 0, stop, image.height), (stop - start, size[1]), (start, 0)
+        found.paste(image.crop(strip).resize(target, method), corner)
+
+    in_strips(work, image.height if across else image.width, image.width * image.height)
+    return found
+
+
+def _first_pass(geometry: _Geometry) -> Pass | Literal["unknown"]:
+    """Return which pass Pillow does first, as seen on noise; its versions choose by different rules."""
+    (width, height), size, method = geometry
+    noise = Image.fromarray(np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8))
+    wanted = np.asarray(noise.resize(size, method))
+    by_pass: dict[Pass, Image.Image] = {
+        "across": noise.resize((size[0], height), method),
+        "down": noise.resize((width, size[1]), method),
+    }
+    for first, half in by_pass.items():
+        if np.array_equal(np.asarray(half.resize(size, method)), wanted):
+            return first
+    return "unknown"
+
+
+_first_passes: Recurring[_Geometry, Pass | Literal["unknown"]] = Recurring(8, _first_pass)

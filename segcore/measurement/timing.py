@@ -62,8 +62,7 @@ class PipelineCall:
         if accelerator or (self.clock() - start) / 1e9 < FAST_CALL_S:
             self()
             self()
-        while not self.segmenter.is_settled:
-            self()
+        self.segmenter.settle(self)
 
     def stages(self, rounds: int, iterations: int = 1) -> Stages:
         """Return the seconds of each stage in each round: means over the iterations of the round."""

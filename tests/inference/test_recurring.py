@@ -1,15 +1,15 @@
 from __future__ import annotations
 
-from collections.abc import Callable
+import itertools
 
 import numpy as np
 import pytest
 import torch
 
 from segcore.inference.devices import Device
-from segcore.inference.pipeline import Segmenter
+from segcore.inference.pipeline import MOST_SETTLING_CALLS, Segmenter
+from segcore.inference.recurring import USES, Recurring
 from segcore.inference.runtimes import Adaptive, Session, open_session, why_not
-from segcore.inference.runtimes.recurring import USES, Recurring
 from segcore.inputs.download import FetchSettings
 from segcore.measurement.timing import PipelineCall
 from tests.support.networks import TinyNet
@@ -121,26 +121,30 @@ def test_without_a_model_for_the_shape_the_one_for_all_goes_on(
         np.testing.assert_array_equal(logits.numpy(), found[0].numpy())
 
 
-class Slow(Segmenter):
-    """Settles after a number of calls."""
+class Settling:
+    """A session that settles after a number of calls."""
 
-    def __init__(self, calls: int) -> None:
-        super().__init__(TinyNet(), device="cpu", size=32)
-        self.left = calls
+    build_s, artifact, options = 0.0, None, {"threads": "1"}
+
+    def __init__(self, after: int) -> None:
+        self._after, self.calls = after, 0
 
     @property
-    def is_settled(self) -> bool:
-        self.left -= 1
-        return self.left <= 0
+    def settled(self) -> bool:
+        return self.calls >= self._after
+
+    def forward(self, batch: torch.Tensor) -> torch.Tensor:
+        self.calls += 1
+        return torch.zeros(len(batch), 21, *batch.shape[-2:])
 
 
-@pytest.mark.parametrize(("clock", "settles_after", "calls"), [(lambda: 0, 1, 3), (None, 1, 1), (None, 3, 3)])
-def test_warm_up_goes_on_until_the_runtime_has_settled(
-    clock: Callable[[], int] | None, settles_after: int, calls: int
-) -> None:
-    times = iter(range(0, 10**15, 10**9))
-    call = PipelineCall(
-        Slow(settles_after), [np.zeros((32, 32, 3), np.uint8)], 32, clock=clock or (lambda: next(times))
-    )
-    call.warm_up()
-    assert call.count == calls
+@pytest.mark.parametrize(
+    ("call_s", "settled_after", "calls"),
+    [(0.0, 1, 3), (0.0, 4, 4), (1.0, 1, 1), (1.0, 3, 3), (1.0, 10**9, 1 + MOST_SETTLING_CALLS)],
+)
+def test_warm_up_goes_on_until_the_runtime_has_settled(call_s: float, settled_after: int, calls: int) -> None:
+    segmenter = Segmenter(TinyNet(), device="cpu", size=32)
+    segmenter._session = session = Settling(settled_after)  # type: ignore[assignment]
+    times = (round(1e9 * call_s * n) for n in itertools.count())
+    PipelineCall(segmenter, [np.zeros((32, 32, 3), np.uint8)], 32, clock=lambda: next(times)).warm_up()
+    assert session.calls == calls

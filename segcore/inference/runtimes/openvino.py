@@ -15,11 +15,11 @@ import torch
 from openvino import properties
 
 from segcore.inference.devices import Device
+from segcore.inference.recurring import USES, Recurring
 from segcore.inference.runtimes.export import onnx_artifact
 from segcore.inference.runtimes.file_model import Array, Boundary, FileRequest, cannot_run, failures
 from segcore.inference.runtimes.int8 import file_source
 from segcore.inference.runtimes.int8_openvino import read
-from segcore.inference.runtimes.recurring import USES, Recurring
 from segcore.inference.runtimes.session import BuildRequest, OperatorTime, RuntimeProfile
 
 PLUGIN = "CPU"

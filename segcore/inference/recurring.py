@@ -1,7 +1,8 @@
-"""What is worth making for shapes that recur alone, such as a model compiled for one of them."""
+"""What is worth making only for shapes that recur, such as a model compiled for one of them."""
 
 from __future__ import annotations
 
+import threading
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
 from typing import Generic, TypeVar
@@ -25,13 +26,18 @@ class Recurring(Generic[_Key, _Made]):
 
     def __init__(self, limit: int, make: Callable[[_Key], _Made | None], uses: int = USES) -> None:
         self._limit, self._make, self._uses = limit, make, uses
+        self._lock = threading.Lock()
         self._made: OrderedDict[_Key, _Made] = OrderedDict()
         self._seen: OrderedDict[_Key, int] = OrderedDict()
         self.settled = True
         """Whether the next use of the last key gets what this one got."""
 
     def get(self, key: _Key) -> _Made | None:
-        """Return what was made for a key, now or before; None if it has not recurred yet."""
+        """Return what was made for a key, now or before; None if it has not recurred yet; safe under threads."""
+        with self._lock:
+            return self._get(key)
+
+    def _get(self, key: _Key) -> _Made | None:
         if key in self._made:
             self._made.move_to_end(key)
         elif self._limit:
