@@ -4,7 +4,7 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 NAME   ?= $(shell hostname -s 2>/dev/null || echo machine)-$(shell git rev-parse --short HEAD 2>/dev/null || echo nogit)
 
-.PHONY: bench test fuzz lint check clean help
+.PHONY: bench test fuzz lint docs check clean help
 .DEFAULT_GOAL := help
 
 help:
@@ -12,6 +12,7 @@ help:
 	@echo "make test    run the whole test suite"
 	@echo "make fuzz    the property tests, at random and with 20 times the examples"
 	@echo "make lint    ruff, mypy and import-linter"
+	@echo "make docs    the documentation as a site (writes site/)"
 	@echo "PYTHON=...   chooses the interpreter (3.11 or newer), VENV=... the environment's directory"
 
 bench: $(VENV)/.installed
@@ -28,6 +29,9 @@ lint: $(VENV)/.installed-test
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+docs: $(VENV)/.installed-test
+	$(BIN)/python -m sphinx -W --keep-going -q docs site
 
 check: lint test
 
