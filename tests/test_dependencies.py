@@ -57,4 +57,5 @@ def _normal(name: str) -> str:
 def test_the_readme_has_a_line_for_each_extra() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     rows = re.findall(r"^\| `([a-z]+)` \|", (ROOT / "README.md").read_text(encoding="utf-8"), re.MULTILINE)
-    assert set(rows) >= project["optional-dependencies"].keys() - {"docs", "test", "train"}  # for work on segcore itself
+    for_work_on_segcore_itself = {"docs", "test", "train"}
+    assert set(rows) >= project["optional-dependencies"].keys() - for_work_on_segcore_itself
