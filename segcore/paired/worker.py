@@ -18,6 +18,7 @@ The call is the function that the bench passes to pytest-benchmark's fixture, pl
 
 from __future__ import annotations
 
+import argparse
 import ctypes
 import gc
 import json
@@ -25,7 +26,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -46,8 +47,21 @@ OTHER_OUTPUT = {
     "segcore_profile": None,
     "xmlpath": None,
     "usepdb": False,
+    "log_file": os.devnull,
+    "basetemp": None,  # would be deleted first
+    "numprocesses": None,  # pytest-xdist
+    "dist": "no",
+    "distload": False,
+    "cov_source": [],  # pytest-cov, which also slows down what is measured
+    "report_log": None,  # pytest-reportlog
+    "htmlpath": None,  # pytest-html
+    "json_report": False,  # pytest-json-report
+    "allure_report_dir": None,  # allure-pytest
+    "clean_alluredir": False,
+    "memray": False,  # pytest-memray
 }
-"""Values, by name, of the options of the bench that write files, judge or ask, none of which a worker does."""
+"""Values, by name, of the options of pytest and its plugins that write or delete files, judge, ask, or measure and
+distribute themselves, none of which a worker does."""
 PR_SET_PDEATHSIG = 1
 """Option of prctl(2)."""
 
@@ -94,12 +108,17 @@ class WorkerPlugin:
             os._exit(1)
         return message
 
-    @pytest.hookimpl(tryfirst=True)
-    def pytest_configure(self, config: pytest.Config) -> None:
-        """Switch off what only the bench itself is to do."""
-        for name, value in OTHER_OUTPUT.items():
-            if hasattr(config.option, name):
-                setattr(config.option, name, value)
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_load_initial_conftests(self, early_config: pytest.Config) -> Generator[None]:
+        """Switch off what only the bench itself is to do: pytest-cov starts here."""
+        switch_off(early_config.known_args_namespace)
+        yield
+
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_cmdline_main(self, config: pytest.Config) -> Generator[None, object, object]:
+        """Switch it off in the final options as well."""
+        switch_off(config.option)
+        return (yield)
 
     @pytest.hookimpl(trylast=True)
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
@@ -202,6 +221,13 @@ def measure(call: Callable[[], object], calls: int, setup: Callable[[], object] 
         times.append(time.perf_counter_ns() - start)
     gc.enable()
     return times
+
+
+def switch_off(options: argparse.Namespace) -> None:
+    """Give the options of `OTHER_OUTPUT` that are declared their values there."""
+    for name, value in OTHER_OUTPUT.items():
+        if hasattr(options, name):
+            setattr(options, name, value)
 
 
 def case_limit(callspec: Any) -> float | None:

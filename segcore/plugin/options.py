@@ -105,7 +105,7 @@ def read_choices(config: pytest.Config) -> Choices:
 def _read(defaults: _D, option: Any) -> _D:
     """Return a dataclass with the options that were given instead of its defaults."""
     values = {field.name: getattr(option, f"segcore_{field.name}", None) for field in fields(defaults)}
-    given = {name: value for name, value in values.items() if value not in (None, [], False)}
+    given = {name: v for name, v in values.items() if v is not None and v is not False and v != []}  # 0 is a value
     return replace(
         defaults, **{name: tuple(dict.fromkeys(v)) if isinstance(v, list) else v for name, v in given.items()}
     )

@@ -47,6 +47,29 @@ def test_a_slowdown_between_two_revisions_is_found(repository: Path, monkeypatch
     assert git(repository, "stash", "list") == ""
 
 
+WATCHFUL = """
+import sys
+def test_it(benchmark, tmp_path):
+    assert sys.gettrace() is None
+    benchmark(sum, [1, 2])
+"""
+
+
+@pytest.mark.slow
+def test_a_worker_leaves_what_the_bench_writes_alone_and_is_not_traced(tmp_path: Path) -> None:
+    """The options are those of the bench, which has written these files, or is about to."""
+    (tmp_path / "test_watchful.py").write_text(WATCHFUL)
+    options = ("--cov=.", "--log-file=log", "--basetemp=temp", "--junitxml=junit.xml", "-n2")
+    (tmp_path / "temp").mkdir()
+    kept = [tmp_path / name for name in (".coverage", "log", "temp/file", "junit.xml")]
+    for path in kept:
+        path.write_text("of the bench")
+    with start_worker(Arm("bench", ("test_watchful.py", *options), tmp_path)) as worker:
+        assert worker.item() == WorkerItem("test_watchful.py::test_it")
+        assert len(worker.measure(3)) == 3
+    assert [path.read_text() for path in kept] == ["of the bench"] * len(kept)
+
+
 def test_worktrees_hold_the_revision_and_the_uncommitted_state(repository: Path) -> None:
     with worktrees(repository, "HEAD") as (base, head):
         assert "4000" in (base / "widget.py").read_text()

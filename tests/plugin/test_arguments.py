@@ -4,7 +4,9 @@ from pathlib import Path
 
 import pytest
 
+from segcore.core.bench_options import WAIT_S
 from segcore.plugin.arguments import replace_aliases, separate_paths
+from segcore.plugin.options import read_choices
 
 pytest_plugins = ["pytester"]
 
@@ -68,3 +70,9 @@ def test_another_plugin_can_declare_an_alias(pytester: pytest.Pytester) -> None:
     pytester.makepyfile(mine="def pytest_addoption(parser): parser.addoption('--offline', type=int)")
     pytester.makepyfile("def test_it(pytestconfig): assert pytestconfig.getoption('--offline') == 7")
     pytester.runpytest_inprocess("-p", "mine", "--offline", "7").assert_outcomes(passed=1)
+
+
+def test_zero_seconds_of_waiting_are_no_default(pytester: pytest.Pytester) -> None:
+    config = pytester.parseconfig("--segcore-wait=0")
+    assert read_choices(config).wait == 0
+    assert read_choices(pytester.parseconfig()).wait == WAIT_S
