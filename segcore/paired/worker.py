@@ -34,7 +34,7 @@ from typing import Any
 import pytest
 
 MEASURED = "measured by the paired gate"
-OTHER_OUTPUT = {
+OTHER_OUTPUT: dict[str, object] = {
     "benchmark_only": False,
     "benchmark_enable": False,
     "benchmark_save": None,
