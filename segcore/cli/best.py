@@ -22,6 +22,7 @@ FORMATS: dict[str, Callable[[float], str]] = {
     "ms": "{:.0f}".format,
     "speedup": "{:.2f}".format,
     "quartiles": str,
+    "memory, MB": "{:.0f}".format,
     "mIoU drop": "{:.4f}".format,
     "changed": "{:.3%}".format,
     "logit error": "{:.2%}".format,
@@ -77,6 +78,7 @@ def best(
             photos or CALIBRATION_PHOTOS,
             rounds,
             status.update,
+            device,
         )
     winner = fastest(found, max_miou_drop)
     if as_json:
@@ -94,7 +96,7 @@ def best(
 
 
 def _as_json(found: tuple[Candidate, ...], winner: Candidate, max_miou_drop: float) -> dict[str, Any]:
-    own = ("runtime", "precision", "options", "build_s", "seconds", "speedups", "speedup")
+    own = ("runtime", "precision", "options", "build_s", "memory_bytes", "seconds", "speedups", "speedup")
     of_parity = ("equal_share", "unlike_share", "miou_drop", "largest_error", "largest_logit")
     candidates = [
         {name: getattr(candidate, name) for name in own}
@@ -115,7 +117,9 @@ def _table(found: tuple[Candidate, ...], winner: Candidate, max_miou_drop: float
         backend = (Cell(each.runtime, tone), Cell(each.precision, tone))
         low, _, high = statistics.quantiles(each.speedups, n=4) if len(each.speedups) > 1 else (each.speedup,) * 3
         parity = (each.parity.miou_drop, each.parity.unlike_share, each.parity.relative_error)
-        rows.append((*backend, each.build_s, 1e3 * each.median_s, each.speedup, f"{low:.2f}-{high:.2f}", *parity))
+        memory = None if each.memory_bytes is None else each.memory_bytes / 1e6
+        speed = (1e3 * each.median_s, each.speedup, f"{low:.2f}-{high:.2f}")
+        rows.append((*backend, each.build_s, *speed, memory, *parity))
     return Table(tuple(FORMATS), tuple(rows), notes=_notes(found[0]), right=("quartiles",), formats=FORMATS)
 
 
@@ -125,7 +129,8 @@ def _notes(reference: Candidate) -> tuple[str, ...]:
     sure = f" where {name} was sure of its own" if has_logits else f": {name} returns no logits that say how sure it is"
     error = ("logit error: largest difference of a logit, as a share of the largest logit.",) if has_logits else ()
     return (
-        "build: 0 if everything was in the cache.",
+        "build: export, quantisation and compiling; what is in the cache is not built again.",
+        "memory: what the backend adds to the process, at its peak in one call.",
         f"speedup: time of {name} over the backend's own, median of the rounds.",
         f"changed: pixels of another class{sure}.",
         *error,

@@ -7,7 +7,7 @@ from typing import Annotated, Self
 from pydantic import Field, model_validator
 from pydantic_core import PydanticCustomError
 
-from segcore.core.record_fields import Count, Number, Record, Share, Text
+from segcore.core.record_fields import Amount, Count, Number, Record, Share, Text
 
 Pixels = Annotated[int, Field(ge=0, le=10**10)]
 """Of one image; sums over images fit into 64 bits."""
@@ -40,6 +40,19 @@ class CheckRecord(Record):
         return lower or (before.most is not None and (self.most is None or self.most > before.most))
 
 
+class ParityRecord(Record):
+    """How the pixels and logits of a photo differ from those of the reference backend."""
+
+    reference: Text
+    """Runtime and precision, for example ``torch fp32``."""
+    unlike: Share
+    """Of the pixels at model scale: of another class although the reference was sure of its own."""
+    equal: Share
+    """Of the same class."""
+    logit_error: Amount | None = None
+    """Largest difference of a logit as a share of the largest; None without logits, or if one is not finite."""
+
+
 class AccuracyRecord(Record):
     """Prediction of a model for one photo, and how it meets the expectations.
 
@@ -53,6 +66,8 @@ class AccuracyRecord(Record):
     iou: dict[Text, Share] | None = None
     miou: Share | None = None
     pixel_accuracy: Share | None = None
+    parity: ParityRecord | None = None
+    """None for the reference backend itself, and in older files."""
     metric: Text | None = None
     """Name of the convention behind the three numbers above; different names are not comparable."""
     class_map: Text | None = None

@@ -14,11 +14,13 @@ import torch
 from segcore.core.errors import ModelError
 from segcore.core.model_spec import SourceKind, own_runtime
 from segcore.evaluation.parity import Parity, logits_parity, photo_logits, pooled
+from segcore.inference.allocator import give_back_freed_memory
 from segcore.inference.devices import Device
 from segcore.inference.pipeline import Segmenter
 from segcore.inference.preprocess import Photo
 from segcore.inference.runtimes import RUNTIMES, why_not
 
+CPU = Device("cpu")
 Backend = tuple[str, str]
 """Runtime and precision."""
 
@@ -32,6 +34,8 @@ class Candidate:
     options: dict[str, str]
     build_s: float
     """Seconds to export, quantise and compile; 0.0 if everything was cached."""
+    memory_bytes: int | None
+    """Added to the process at the peak of a call: model, kernels and activations; None if the system does not tell."""
     parity: Parity
     seconds: tuple[float, ...]
     """One photo, from file to colour mask, in each round."""
@@ -98,6 +102,7 @@ def benchmark_backends(
     photos: Sequence[Photo],
     rounds: int,
     progress: Callable[[str], None] = lambda step: None,
+    device: Device = CPU,
 ) -> tuple[Candidate, ...]:
     """Return the measurements of backends, all timed in the same rounds.
 
@@ -107,6 +112,7 @@ def benchmark_backends(
         photos: at least one: parity is computed over all of them, speed on the first.
         rounds: of timing; every backend has run all photos before.
         progress: called with the name of each step.
+        device: whose memory is measured: the one that they run on.
 
     A backend that cannot run the model, or whose logits are not finite, is left out, with a line on stderr.
 
@@ -117,38 +123,64 @@ def benchmark_backends(
     """
     segmenters: dict[Backend, Segmenter] = {}
     parities: dict[Backend, Parity] = {}
+    memory: dict[Backend, int | None] = {}
     wanted: list[torch.Tensor] = []
     for backend in backends:
         progress(" ".join(backend))
+        before = _memory_now(device)
         try:
             segmenter = make(*backend)
+            run = partial(segmenter.run, [photos[0]])
+            run()
+            segmenter.settle(run)
+            added = _memory_added(device, before, run)
             logits = [photo_logits(segmenter, photo) for photo in photos]
         except ModelError as error:  # NaN from arithmetic of few bits, an operator that a runtime does not have
             if backend == backends[0]:
                 raise
             sys.stderr.write(f"segcore: {' '.join(backend)} is left out: {error}\n")
             continue
-        segmenters[backend] = segmenter
+        segmenters[backend], memory[backend] = segmenter, added
         wanted = wanted or logits
         pairs = zip(wanted, logits, strict=True)
         parities[backend] = pooled(logits_parity(*pair, len(segmenter.labels)) for pair in pairs)
-        run = partial(segmenter.run, [photos[0]])
-        run()
-        segmenter.settle(run)
     progress(f"{rounds} rounds")
     seconds = interleave({backend: partial(s.run, [photos[0]]) for backend, s in segmenters.items()}, rounds)
     reference = seconds[backends[0]]
-    return tuple(_candidate(s, parities[backend], seconds[backend], reference) for backend, s in segmenters.items())
+    return tuple(
+        _candidate(s, parities[backend], memory[backend], seconds[backend], reference)
+        for backend, s in segmenters.items()
+    )
+
+
+def _memory_now(device: Device) -> int | None:
+    """Return the bytes in use, without those that the allocator keeps for later; None if the system does not tell."""
+    give_back_freed_memory()
+    return device.peak_memory_bytes() if device.reset_peak_memory() else None
+
+
+def _memory_added(device: Device, before: int | None, call: Callable[[], object]) -> int | None:
+    """Return the peak of a call above the bytes that were in use before the model was made."""
+    if before is None or _memory_now(device) is None:
+        return None
+    call()
+    peak = device.peak_memory_bytes()
+    return None if peak is None else max(0, peak - before)
 
 
 def _candidate(
-    segmenter: Segmenter, parity: Parity, seconds: tuple[float, ...], reference: tuple[float, ...]
+    segmenter: Segmenter,
+    parity: Parity,
+    memory_bytes: int | None,
+    seconds: tuple[float, ...],
+    reference: tuple[float, ...],
 ) -> Candidate:
     return Candidate(
         runtime=segmenter.runtime,
         precision=segmenter.precision,
         options=segmenter.runtime_options,
         build_s=segmenter.build_seconds,
+        memory_bytes=memory_bytes,
         parity=parity,
         seconds=seconds,
         speedups=tuple(base / own for base, own in zip(reference, seconds, strict=True)),

@@ -15,6 +15,7 @@ import torch
 from segcore.core.errors import UsageError
 from segcore.core.labels import ClassMap
 from segcore.core.model_spec import ModelSpec, own_runtime
+from segcore.core.record_accuracy import ParityRecord
 from segcore.core.records import CheckRecord
 from segcore.core.scores import MEANS, class_scores
 from segcore.evaluation.metrics import Totals
@@ -74,6 +75,11 @@ class Parity:
     def finite(self) -> bool:
         """Whether all logits, if there are any, are finite."""
         return self.largest_error is None or math.isfinite(self.largest_error)
+
+    def record(self, reference: str) -> ParityRecord:
+        """Return what a run file keeps."""
+        error = self.relative_error if self.finite else None
+        return ParityRecord(reference=reference, unlike=self.unlike_share, equal=self.equal_share, logit_error=error)
 
     def check(self, limit: float, reference: str = " ".join(REFERENCE)) -> CheckRecord:
         """Return the check of `unlike_share` against a limit."""

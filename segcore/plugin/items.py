@@ -14,6 +14,7 @@ from pytest_benchmark.stats import Metadata
 from segcore.core.errors import EnvironmentFaultError, OutputError
 from segcore.core.files import sha256_file, write_file
 from segcore.core.limits import Limits
+from segcore.core.record_accuracy import ParityRecord
 from segcore.core.records import AccuracyRecord, BenchmarkRecord, CheckRecord, WarningRecord
 from segcore.evaluation.expectations import check_expectations, describe_failure
 from segcore.evaluation.parity import (
@@ -105,7 +106,8 @@ class AccuracyItem(BenchItem):
             target = by_name(target, self.plan.case.mask_labels, result.labels)
         found = check_expectations(self.plan.case, result, target)
         if not is_reference(self.segmenter):
-            found = found.model_copy(update={"checks": (*found.checks, self._parity_check())})
+            check, parity = self._parity()
+            found = found.model_copy(update={"checks": (*found.checks, check), "parity": parity})
         if name := self.segmenter.spec.reference:
             reference = self.session.resources.reference(self.segmenter.spec, self.plan.device)
             wanted = reference.run([self.photo], size=self.plan.size, margins=True)[0]
@@ -121,14 +123,14 @@ class AccuracyItem(BenchItem):
         self.session.add(self.node, (seconds,), self.new_record(result, accuracy=found, warnings=warnings))
         return found
 
-    def _parity_check(self) -> CheckRecord:
+    def _parity(self) -> tuple[CheckRecord, ParityRecord]:
         wanted, logits = (
             photo_logits(segmenter, self.photo, self.plan.size)
             for segmenter in (reference_of(self.segmenter), self.segmenter)
         )
         reference = " ".join(reference_backend(self.segmenter.spec))
         found = logits_parity(wanted, logits, len(self.segmenter.labels))
-        return found.check(self.plan.limits.max_parity_drift, reference)
+        return found.check(self.plan.limits.max_parity_drift, reference), found.record(reference)
 
     def explain(self, found: AccuracyRecord) -> str:
         """Return which expectations do not hold, what was found instead, and the path of the overlay."""

@@ -21,6 +21,7 @@ from segcore.core.errors import RecordError, UsageError
 from segcore.core.files import read_file, write_file
 from segcore.core.records import Run
 from segcore.report import tables
+from segcore.report.backends import backends_tables
 from segcore.report.charts import all_charts
 from segcore.report.escape import plain_text
 from segcore.report.gate import gate_table
@@ -93,6 +94,7 @@ def render_html(report: ReportModel) -> str:
         "compared": tables.side_by_side(report.all_runs),
         "datasets": tables.dataset_tables(report.current, report.baseline),
         "load": load_table(report.current),
+        "backends": backends_tables(report.current),
         "int8": [int8_table(record) for record in report.current.record.int8],
         "worst": _worst(report.current),
         "origins": [

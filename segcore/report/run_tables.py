@@ -8,6 +8,7 @@ from dataclasses import replace
 from statistics import median
 
 from segcore.core.records import AccuracyRecord, Benchmark, BenchmarkRecord, LoadRecord, Run, Validity
+from segcore.report.backends import backends_tables
 from segcore.report.int8 import int8_table
 from segcore.report.table import Cell, Row, Table, Tone
 from segcore.report.tables import percentile
@@ -44,7 +45,12 @@ def run_tables(run: Run) -> list[Table]:
     )
     load = load_table(run)
     tables = [_table(title, [b.info for b in shown], *figures) for title, shown, figures in found if shown]
-    return [*tables, *([load] if load else []), *(int8_table(record, LAYERS) for record in run.record.int8)]
+    return [
+        *tables,
+        *backends_tables(run),
+        *([load] if load else []),
+        *(int8_table(record, LAYERS) for record in run.record.int8),
+    ]
 
 
 def load_table(run: Run) -> Table | None:

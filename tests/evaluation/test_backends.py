@@ -25,7 +25,7 @@ BF16 = ("torch", "bf16")
 def candidate(runtime: str, speedups: tuple[float, ...], wrong: int = 0, error: float = 0.1) -> Candidate:
     matrix = np.zeros((NUM_CLASSES, NUM_CLASSES), dtype=np.int64)
     matrix[0, 0], matrix[1, 1], matrix[1, 0] = 900, 100 - wrong, wrong
-    return Candidate(runtime, "fp32", {}, 0.0, Parity(class_counts(matrix), wrong, error, 10.0), (1.0,), speedups)
+    return Candidate(runtime, "fp32", {}, 0.0, None, Parity(class_counts(matrix), wrong, error, 10.0), (1.0,), speedups)
 
 
 def test_the_reference_comes_first_and_once() -> None:
@@ -72,6 +72,27 @@ def test_backends_are_benchmarked_together() -> None:
     ratios = [a / b for a, b in zip(found[0].seconds, found[1].seconds, strict=True)]
     assert list(found[1].speedups) == ratios
     assert steps == ["torch fp32", "torch bf16", "3 rounds"]
+    assert all(each.memory_bytes is None or 0 <= each.memory_bytes < 10**9 for each in found)
+
+
+def test_memory_is_what_a_backend_adds_to_the_process() -> None:
+    if not Device("cpu").reset_peak_memory():
+        pytest.skip("the peak of memory cannot be reset here")
+
+    class Hungry(TinyNet):
+        def forward(self, x: torch.Tensor) -> dict[str, torch.Tensor]:
+            block = torch.ones(25_000_000 if x.dtype == torch.bfloat16 else 1)  # 100 MB
+            found = super().forward(x)
+            return {"out": found["out"] * block[-1].to(x.dtype)}
+
+    def make(runtime: str, precision: str) -> Segmenter:
+        return Segmenter(Hungry(), device=CPU, size=32, runtime=runtime, precision=precision)
+
+    plain, hungry = benchmark_backends(make, [REFERENCE, BF16], [np.zeros((32, 40, 3), np.uint8)], 2)
+    assert plain.memory_bytes is not None
+    assert hungry.memory_bytes is not None
+    assert plain.memory_bytes < 50e6
+    assert 95e6 < hungry.memory_bytes < 150e6
 
 
 class NanInBf16(TinyNet):
