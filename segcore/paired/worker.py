@@ -5,7 +5,8 @@ with the other. The file descriptor is a `multiprocessing.connection.Connection`
 
     gate:    {"args": [...], "items": null | [node ids], "code": null | directory, "own_bench": bool,
               "forbidden": [directories]}
-    worker:  {"item": "bench/test_x.py::test_latency[...]", "max_slowdown": null | 0.05}    it is ready
+    worker:  {"item": "bench/test_x.py::test_latency[...]", "max_slowdown": null | 0.05, "cold_start_s": null | 0.2}
+                                                                                            it is ready
     gate:    {"measure": 4}
     worker:  {"times_ns": [51200311, ...]}    of each call; or, of a process of a bench run:
     bench:   {"measure": 4, "device": "cpu"}
@@ -84,7 +85,7 @@ class WorkerPlugin:
         from pytest_benchmark.fixture import BenchmarkFixture
 
         def timed(_: object, function: Callable[..., object], *args: Any, **kwargs: Any) -> None:
-            self.serve(lambda: function(*args, **kwargs))
+            self.serve(lambda: function(*args, **kwargs), cold_start_s=getattr(function, "cold_start_s", None))
 
         def pedantic(_: object, target: Callable[..., object], args: Any = (), kwargs: Any = None, **more: Any) -> None:
             given = [args, kwargs or {}]
@@ -151,12 +152,17 @@ class WorkerPlugin:
         if self._measured:
             self.finish(exitstatus)
 
-    def serve(self, call: Callable[[], object], setup: Callable[[], object] | None = None) -> None:
+    def serve(
+        self,
+        call: Callable[[], object],
+        setup: Callable[[], object] | None = None,
+        cold_start_s: float | None = None,
+    ) -> None:
         """Measure the call on request until the gate wants the next item; `setup` runs before each call."""
         assert self._item
         self._measured = True
         limit = case_limit(getattr(self._item, "callspec", None))
-        self.send(item=self._item.nodeid, max_slowdown=limit)
+        self.send(item=self._item.nodeid, max_slowdown=limit, cold_start_s=cold_start_s)
         while "measure" in (request := self._receive()):
             try:
                 answer = self._answer(call, setup, request)
