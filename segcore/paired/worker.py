@@ -78,6 +78,7 @@ class WorkerPlugin:
         self._item: pytest.Item | None = None
         self._problems: list[str] = []
         self._measured = False
+        self._cold_start_s: float | None = None
         self._references: dict[str, Callable[[], float]] = {}
         self._patch_benchmark_fixture()
 
@@ -85,7 +86,8 @@ class WorkerPlugin:
         from pytest_benchmark.fixture import BenchmarkFixture
 
         def timed(_: object, function: Callable[..., object], *args: Any, **kwargs: Any) -> None:
-            self.serve(lambda: function(*args, **kwargs), cold_start_s=getattr(function, "cold_start_s", None))
+            self._cold_start_s = getattr(function, "cold_start_s", None)
+            self.serve(lambda: function(*args, **kwargs))
 
         def pedantic(_: object, target: Callable[..., object], args: Any = (), kwargs: Any = None, **more: Any) -> None:
             given = [args, kwargs or {}]
@@ -152,17 +154,12 @@ class WorkerPlugin:
         if self._measured:
             self.finish(exitstatus)
 
-    def serve(
-        self,
-        call: Callable[[], object],
-        setup: Callable[[], object] | None = None,
-        cold_start_s: float | None = None,
-    ) -> None:
+    def serve(self, call: Callable[[], object], setup: Callable[[], object] | None = None) -> None:
         """Measure the call on request until the gate wants the next item; `setup` runs before each call."""
         assert self._item
         self._measured = True
         limit = case_limit(getattr(self._item, "callspec", None))
-        self.send(item=self._item.nodeid, max_slowdown=limit, cold_start_s=cold_start_s)
+        self.send(item=self._item.nodeid, max_slowdown=limit, cold_start_s=self._cold_start_s)
         while "measure" in (request := self._receive()):
             try:
                 answer = self._answer(call, setup, request)

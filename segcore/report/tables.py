@@ -79,8 +79,9 @@ def _figures(run: Run, benchmark: Benchmark) -> tuple[float | None, ...]:
 
 def cold_start_s(info: BenchmarkRecord) -> float | None:
     """Return the median seconds of a cold start over the processes in which this item was the first of its model."""
-    found = [each.cold_start_s for each in (info, *info.processes) if each.cold_start_s is not None]
-    return float(np.median(found)) if found else None
+    found = [info.cold_start_s, *(process.cold_start_s for process in info.processes)]
+    known = [seconds for seconds in found if seconds is not None]
+    return float(np.median(known)) if known else None
 
 
 def percentile(benchmark: Benchmark, q: float) -> float | None:

@@ -26,7 +26,7 @@ from segcore.inference import models
 from segcore.inference.decode import enlarge
 from segcore.inference.devices import Device
 from segcore.inference.models.checkpoint import check_weights
-from segcore.inference.recording import record_of
+from segcore.inference.recording import model_bytes, record_of
 from segcore.inference.runtimes import RUNTIMES, open_session, why_not
 from segcore.inference.runtimes.artifacts import artifact, built_earlier_s
 from segcore.inference.runtimes.session import BuildRequest
@@ -234,6 +234,7 @@ def test_a_segmenter_takes_runtime_and_precision(settings: FetchSettings) -> Non
         again.artifact.with_name(f"{again.artifact.name}.data"),
     )
     assert record.model_bytes == sum(file.stat().st_size for file in files if file.exists())
+    assert model_bytes(plain) == sum(4 * each.numel() for each in TinyNet().state_dict().values())
 
 
 def request(network: nn.Module, cache_dir: Path = Path("/nowhere")) -> BuildRequest:
