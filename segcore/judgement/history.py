@@ -11,6 +11,8 @@ import numpy as np
 from segcore.core.records import TIMED, BenchmarkRecord, MachineRecord, Run
 from segcore.judgement.estimate import run_log_quantile
 from segcore.judgement.statistics import Floats, ProcessNoise, noise_of_history, successive_sd, usable
+from segcore.results.machines import machine_labels
+from segcore.results.naming import pulled_from
 
 LEARN_FROM = 15
 """Number of latest runs of an item from which the noise between processes is learned."""
@@ -47,12 +49,24 @@ def history(runs: Sequence[Run], name: str | None = None) -> tuple[Series, ...]:
         runs: in any order.
         name: only runs saved under this name, or items whose key contains it; all if None.
     """
-    found: dict[tuple[str, str, str], list[tuple[Run, float]]] = {}
+    machines = dict(zip(map(id, runs), _machines(runs), strict=True))
+    found: dict[tuple[str, str, str, str], list[tuple[Run, float]]] = {}
     for run, info, log_median in _log_medians(runs):
         if info.kind in TIMED and (name is None or name == run.name or name in info.key):
-            key = (info.key, run.record.machine.model_dump_json(), info.weights.sha256)
+            key = (info.key, machines[id(run)], run.record.machine.model_dump_json(), info.weights.sha256)
             found.setdefault(key, []).append((run, log_median))
-    return tuple(_series(item, entries) for (item, *_), entries in sorted(found.items(), key=lambda entry: entry[0]))
+    ordered = sorted(found.items(), key=lambda entry: entry[0])
+    return tuple(_series(item, machine, entries) for (item, machine, *_), entries in ordered)
+
+
+def _machines(runs: Sequence[Run]) -> list[str]:
+    """Return the machine of each run, with its threads: by name if runs of other machines are among them."""
+    if any(pulled_from(run.path) for run in runs):
+        named = machine_labels(runs)
+    else:
+        machines = [run.record.machine for run in runs]
+        named = tuple(" + ".join(gpu.name for gpu in machine.gpus) or machine.cpu for machine in machines)
+    return [f"{name}, {run.record.machine.intra_op_threads} threads" for name, run in zip(named, runs, strict=True)]
 
 
 def learned_noise(runs: Sequence[Run], machine: MachineRecord, info: BenchmarkRecord) -> ProcessNoise | None:
@@ -107,7 +121,7 @@ def change_points(values: Sequence[float]) -> list[int]:
     return cuts[::-1]
 
 
-def _series(item: str, entries: Sequence[tuple[Run, float]]) -> Series:
+def _series(item: str, machine: str, entries: Sequence[tuple[Run, float]]) -> Series:
     logs = np.array([value for _, value in entries])
     cuts = [0, *change_points(logs.tolist()), len(logs)]
     changes: dict[int, float] = {}
@@ -123,6 +137,4 @@ def _series(item: str, entries: Sequence[tuple[Run, float]]) -> Series:
         )
         for index, (run, value) in enumerate(entries)
     )
-    machine = entries[0][0].record.machine
-    accelerators = " + ".join(gpu.name for gpu in machine.gpus)
-    return Series(item, f"{accelerators or machine.cpu}, {machine.intra_op_threads} threads", points)
+    return Series(item, machine, points)

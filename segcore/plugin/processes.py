@@ -137,8 +137,7 @@ def measure_process(
                 while item := worker.item():
                     current = item.name
                     tell(current)
-                    found = _measured(worker, left[current], neighbours)
-                    records[current] = found.model_copy(update={"cold_start_s": item.cold_start_s})
+                    records[current] = _measured(worker, left[current], neighbours)
                     del left[current]
                     current = ""
                     worker.next_item()

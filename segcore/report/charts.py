@@ -21,13 +21,20 @@ from segcore.judgement.history import history
 from segcore.judgement.statistics import Interval, usable
 from segcore.report.table import Row, Table
 from segcore.report.tables import accuracy_score
-from segcore.report.vega import DrawingError, Spec, colour, draw, linear, nominal, quantity
-from segcore.report.wording import milliseconds, number, run_labels, short_labels
+from segcore.report.vega import DrawingError, Spec, colour, draw, linear, nominal, quantity, shape
+from segcore.report.wording import milliseconds, number, run_labels, short_labels, shortened
+from segcore.results.machines import machine_labels
 
 MAX_MARKS = 1500
 """Samples drawn in one chart, at 250 bytes each; more are thinned evenly."""
 MAX_LANES = 100
 """Lanes of a chart: several screens."""
+MAX_SMALL = 500
+"""Marks of a chart for a narrow screen."""
+MAX_SPAN = 20
+"""Ratio of the longest to the shortest bar up to which both can be read on one axis."""
+MAX_MACHINE = 26
+"""Characters of a machine's name."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +45,8 @@ class Chart:
     title: str
     caption: str
     svg: str
+    small: str
+    """The drawing for a narrow screen; empty if `svg` fits there."""
     table: Table
     wide: bool
     folded: bool
@@ -49,6 +58,7 @@ class Item:
 
     run: Run
     run_name: str
+    machine: str
     label: str
     benchmark: Benchmark
     median: Interval
@@ -60,7 +70,7 @@ class Item:
 
     def row(self, label: str, **fields: object) -> Spec:
         """Return a row of data; `label` describes its mark."""
-        return {"item": self.label, "run": self.run_name, "label": label, **fields}
+        return {"item": self.label, "run": self.run_name, "machine": self.machine, "label": label, **fields}
 
 
 def timed_items(
@@ -74,15 +84,26 @@ def timed_items(
         without: properties to leave out of their labels.
     """
     found = [
-        (run, name, b)
-        for run, name in zip(runs, run_labels(runs), strict=True)
+        (run, name, machine, b)
+        for run, name, machine in zip(runs, run_labels(runs), _machines(runs), strict=True)
         for b in run.benchmarks
         if usable(b.all_samples) and wanted(b)
     ]
-    labels = short_labels([b.info for _, _, b in found], without)
+    labels = short_labels([b.info for *_, b in found], without)
     return tuple(
-        Item(run, name, label, b, own_interval(b).exp()) for (run, name, b), label in zip(found, labels, strict=True)
+        Item(run, name, machine, label, b, own_interval(b).exp())
+        for (run, name, machine, b), label in zip(found, labels, strict=True)
     )
+
+
+def _machines(runs: Sequence[Run]) -> list[str]:
+    """Return what the machine of each run is called, short enough for a legend."""
+    return shortened(machine_labels(runs), MAX_MACHINE)
+
+
+def _telling(rows: Sequence[Spec], otherwise: str) -> str:
+    """Return the field that colours tell apart: the machine if there are several."""
+    return "machine" if len({row["machine"] for row in rows}) > 1 else otherwise
 
 
 def all_charts(runs: Sequence[Run]) -> tuple[Chart, ...]:
@@ -120,11 +141,13 @@ def _chart(
     shown = _visible(rows, lanes=height is None)
     if len(shown) < len(rows):
         caption += f" {len(rows) - len(shown):,} of {len(rows):,} marks are left out; the table has all numbers."
+    svg = small = ""
     try:
         svg = draw(shown, spec, wide=wide, height=height)
+        small = draw(shown[:: 1 + len(shown) // MAX_SMALL], spec, wide=False, height=height) if wide else ""
     except DrawingError as error:
-        svg, caption = "", f"{caption} Not drawn: {error}."
-    return Chart(name, title, caption, svg, table, wide, folded)
+        caption = f"{caption} Not drawn: {error}."
+    return Chart(name, title, caption, svg, small, table, wide, folded)
 
 
 def _visible(rows: Sequence[Spec], *, lanes: bool) -> Sequence[Spec]:
@@ -150,7 +173,7 @@ def latency(runs: Sequence[Run]) -> Chart | None:
     interval = {"type": "rule", "strokeWidth": 7, "opacity": 0.35, "strokeCap": "round"}
     point = {"type": "point", "filled": True, "size": 64, "opacity": 1}
     spec = {
-        "encoding": {"color": colour("run", rows)},
+        "encoding": {"color": colour(_telling(rows, "run"), rows)},
         "layer": [
             {"mark": interval, "encoding": {"x": {**x, "field": "low"}, "x2": {"field": "high"}}},
             {"mark": point, "encoding": {"x": x}},
@@ -172,7 +195,7 @@ def distribution(runs: Sequence[Run]) -> Chart | None:
     x = quantity("ms", "latency of each round, ms", [row["ms"] for row in rows])
     spec = {
         "mark": {"type": "tick", "thickness": 1.5, "opacity": 0.6},
-        "encoding": {"x": x, "color": colour("run", rows)},
+        "encoding": {"x": x, "color": colour(_telling(rows, "run"), rows)},
     }
     quartiles = [1e3 * np.quantile(item.benchmark.samples, (0, 0.25, 0.5, 0.75, 1)) for item in items]
     table = Table(
@@ -193,11 +216,17 @@ def stages(runs: Sequence[Run]) -> Chart | None:
                 label = f"{item.title}, {stage}: {milliseconds(mid)}"
                 rows.append(item.row(label, stage=stage, ms=mid * 1e3, order=STAGES.index(stage)))
     in_order = sorted(rows, key=lambda row: (row["order"], row["stage"]))
+    totals: dict[tuple[str, str], float] = defaultdict(float)
+    for row in rows:
+        totals[row["item"], row["run"]] += row["ms"]
+    stack, x_title = "zero", "median of each stage, ms"
+    if rows and max(totals.values()) > MAX_SPAN * min(totals.values()):
+        stack, x_title = "normalize", "share of each stage"
     spec = {
         "mark": {"type": "bar"},
         "encoding": {
-            "x": linear("ms", "median of each stage, ms", stack="zero"),
-            "color": colour("stage", in_order, columns=6),
+            "x": linear("ms", x_title, stack=stack),
+            "color": colour("stage", in_order),
             "order": {"field": "order", "type": "quantitative"},
         },
     }
@@ -227,12 +256,17 @@ def _rates(runs: Sequence[Run], about: tuple[str, str, str], *, swept: bool) -> 
         rate = batch / item.median.value
         series = item.title if len(runs) > 1 else item.label
         label = f"{series}, batch {batch}: {number(rate)} images/s"
-        rows.append({"batch": batch, "rate": rate, "series": series, "label": label})
+        rows.append(item.row(label, batch=batch, rate=rate, series=series))
     x = {"field": "batch", "type": "ordinal", "title": "images in a batch", "axis": {"labelAngle": 0, "grid": False}}
     y = quantity("rate", "images/s", [row["rate"] for row in rows])
+    telling = _telling(rows, "series")
+    shapes = shape("item", rows) if telling == "machine" else {}
     spec = {
-        "mark": {"type": "line", "point": {"size": 60, "filled": True}, "strokeWidth": 2},
-        "encoding": {"x": x, "y": y, "color": colour("series", rows, columns=2)},
+        "encoding": {"x": x, "y": y, "color": colour(telling, rows)},
+        "layer": [
+            {"mark": {"type": "line", "strokeWidth": 2}, "encoding": {"detail": nominal("series")}},
+            {"mark": {"type": "point", "size": 60, "filled": True, "opacity": 1}, "encoding": shapes},
+        ],
     }
     return _chart(about, rows, spec, {"series": "series", "batch": "batch", "images/s": "rate"})
 
@@ -248,13 +282,17 @@ def efficiency(runs: Sequence[Run]) -> Chart | None:
         rate, peak, share = known.gmacs_per_s, known.peak, known.share
         of_peak = "calibration disturbed" if known.disturbed else f"{share:.0%} of peak" if share else info.precision
         label = f"{item.title}: {number(rate)} GMAC/s, {of_peak}"
-        rows.append({"intensity": info.gmacs / info.gbytes, "rate": rate, "model": info.model, "label": label})
+        intensity = info.gmacs / info.gbytes
+        rows.append(item.row(label, intensity=intensity, rate=rate, model=info.model, case=info.case))
         table.append((item.label, item.run_name, info.gmacs, info.gbytes, rate, peak, 100 * share if share else None))
     if not rows:
         return None
     roofs = _roofs(runs[-MAX_LANES:], [row["intensity"] for row in rows])
     x = quantity("intensity", "MACs per byte moved", [r["intensity"] for r in rows + roofs], log=True)
     y = quantity("rate", "GMAC/s", [r["rate"] for r in rows + roofs], log=True)
+    telling = _telling(rows, "model")
+    by = colour(telling, rows)
+    of_roofs = {"color": by} if telling == "machine" else {}
     roof = {"type": "line", "strokeDash": [5, 4], "strokeWidth": 1.5, "color": "var(--soft)"}
     text = {"type": "text", "align": "right", "baseline": "bottom", "dy": -3, "color": "var(--soft)"}
     point = {"type": "point", "filled": True, "size": 70, "opacity": 1}
@@ -262,9 +300,9 @@ def efficiency(runs: Sequence[Run]) -> Chart | None:
     spec = {
         "encoding": {"x": x, "y": y},
         "layer": [
-            {"data": {"values": roofs}, "mark": roof, "encoding": {"detail": nominal("roof")}},
-            {"data": named, "mark": text, "encoding": {"text": nominal("name")}},
-            {"mark": point, "encoding": {"color": colour("model", rows, columns=2)}},
+            {"data": {"values": roofs}, "mark": roof, "encoding": {"detail": nominal("roof"), **of_roofs}},
+            {"data": named, "mark": text, "encoding": {"text": nominal("name"), **of_roofs}},
+            {"mark": point, "encoding": {"color": by, **shape("case", rows)}},
         ],
     }
     caption = "Roofline: forward passes below what memory copy (slope) and the fastest product (flat) reached here."
@@ -273,19 +311,23 @@ def efficiency(runs: Sequence[Run]) -> Chart | None:
 
 
 def _roofs(runs: Sequence[Run], intensities: Sequence[float]) -> list[Spec]:
-    """Return three corners per device and run; of roofs that nearly coincide, only the first has a name."""
+    """Return three corners per device and run; of roofs whose names would overlap, only the first has one."""
     found: list[Spec] = []
-    for run, name in zip(runs, run_labels(runs), strict=True):
+    machines = _machines(runs)
+    peaks = [c.peak_gmacs_per_s for run in runs for c in run.record.calibration]
+    apart = max(0.1, 0.1 * math.log(max(peaks, default=1) / min(peaks, default=1)))
+    for run, name, machine in zip(runs, run_labels(runs), machines, strict=True):
         for c in run.record.calibration:
             rate, bandwidth = c.peak_gmacs_per_s, c.copy_gbytes_per_s
             ridge = rate / bandwidth
-            crowded = any(other["name"] and abs(math.log(rate / other["rate"])) < 0.1 for other in found)
+            crowded = any(other["name"] and abs(math.log(rate / other["rate"])) < apart for other in found)
             left, right = min(*intensities, ridge) / 2, max(*intensities, ridge) * 1.5
-            of = c.device if c.precision == "fp32" else f"{c.device} {c.precision}"
-            label = f"{of}, {name}: product {number(rate)} GMAC/s, memory copy {number(bandwidth)} GB/s"
+            device = c.device if c.precision == "fp32" else f"{c.device} {c.precision}"
+            of = f"{machine} {device}" if len(set(machines)) > 1 else device
+            label = f"{device}, {name}: product {number(rate)} GMAC/s, memory copy {number(bandwidth)} GB/s"
             corners = ((left, left * bandwidth, ""), (ridge, rate, ""), (right, rate, "" if crowded else of))
             found += [
-                {"intensity": x, "rate": y, "name": text, "roof": f"{name} {of}", "label": label}
+                {"intensity": x, "rate": y, "name": text, "roof": f"{name} {of}", "machine": machine, "label": label}
                 for x, y, text in corners
             ]
     return found
@@ -293,26 +335,29 @@ def _roofs(runs: Sequence[Run], intensities: Sequence[float]) -> list[Spec]:
 
 def trade_off(runs: Sequence[Run]) -> Chart | None:
     """Return accuracy over latency: mean score and median latency over the cases, per model and settings."""
-    groups: dict[tuple[str, str], tuple[list[float], list[float]]] = defaultdict(lambda: ([], []))
-    for run, name in zip(runs, run_labels(runs), strict=True):
+    groups: dict[tuple[str, str, str], tuple[list[float], list[float]]] = defaultdict(lambda: ([], []))
+    for run, name, machine in zip(runs, run_labels(runs), _machines(runs), strict=True):
         for b in run.benchmarks:
             info, score = b.info, accuracy_score(b)
             setup = f"{info.model} {info.runtime} {info.precision} {info.device} @{info.size}"
-            scores, seconds = groups[info.model, setup + (f", {name}" if len(runs) > 1 else "")]
+            scores, seconds = groups[info.model, machine, setup + (f", {name}" if len(runs) > 1 else "")]
             scores += [] if score is None else [score]
             seconds += [statistics.median(b.samples)] if info.kind == "latency" and usable(b.samples) else []
     rows: list[Spec] = []
-    for (model, setup), (scores, seconds) in groups.items():
+    for (model, machine, setup), (scores, seconds) in groups.items():
         if scores and seconds:
             score, mid = 100 * statistics.fmean(scores), statistics.median(seconds)
             label = f"{setup}: {score:.1f}% at {milliseconds(mid)}"
-            rows.append({"setup": setup, "model": model, "ms": mid * 1e3, "score": score, "label": label})
+            fields = {"setup": setup, "model": model, "machine": machine, "label": label}
+            rows.append({**fields, "ms": mid * 1e3, "score": score})
+    telling = _telling(rows, "model")
     spec = {
         "mark": {"type": "point", "filled": True, "size": 90, "opacity": 0.9},
         "encoding": {
             "x": quantity("ms", "median latency, ms", [row["ms"] for row in rows]),
             "y": linear("score", "mean score, %", scale={"domain": [0, 100]}),
-            "color": colour("model", rows, columns=2),
+            "color": colour(telling, rows),
+            **(shape("model", rows) if telling == "machine" else {}),
         },
     }
     caption = "mIoU of cases with ground truth, else the share of expectations met; up and left is better."
@@ -340,7 +385,7 @@ def run_order(runs: Sequence[Run]) -> Chart | None:
         "encoding": {
             "x": linear("at", "since the run began, s"),
             "y": linear("percent", "from its median, %"),
-            "color": colour("run", rows, columns=2),
+            "color": colour(_telling(rows, "run"), rows),
         },
     }
     caption = "Each round against its item's median, in the order measured: shows drift and bursts of other load."
@@ -363,7 +408,8 @@ def over_time(runs: Sequence[Run]) -> Chart | None:
             )
     line = {"type": "line", "strokeWidth": 1.5, "opacity": 0.7, "point": {"size": 40, "filled": True}}
     ring = {"type": "point", "size": 220, "filled": False, "strokeWidth": 2, "color": "var(--bad)", "opacity": 1}
-    colours = {**colour("item", rows), "legend": None}
+    telling = _telling(rows, "item")
+    colours = colour(telling, rows, legend=telling == "machine")
     spec = {
         "encoding": {
             "x": linear("index", "run, oldest first", axis={"tickMinStep": 1, "format": "d"}),

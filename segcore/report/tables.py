@@ -10,35 +10,33 @@ from statistics import fmean
 import numpy as np
 
 from segcore.core.errors import UsageError
-from segcore.core.records import TIMED, Benchmark, BenchmarkRecord, DatasetRecord, Run
+from segcore.core.records import TIMED, Benchmark, DatasetRecord, Run
 from segcore.judgement.compare import achieved, compare
 from segcore.judgement.gate.verdict import VERDICTS
 from segcore.judgement.statistics import rounds_needed, usable
 from segcore.report.comparison import comparison_table
 from segcore.report.model import CaseReport, Failure, ReportModel
-from segcore.report.table import Cell, Row, Table
+from segcore.report.table import Cell, Row, Table, Value
 from segcore.report.wording import number, run_labels, score_words
 
 ITEM_KEYS = {
     "item": "item",
-    "run": "run",
-    "verdict": "verdict",
     "median, ms": "median_ms",
+    "score, %": "score_percent",
+    "verdict": "verdict",
+    "run": "run",
     "p95, ms": "p95_ms",
     "images/s": "images_per_s",
-    "rounds": "rounds",
-    "GMAC/s": "gmacs_per_s",
     "of peak, %": "of_peak_percent",
+    "GMAC/s": "gmacs_per_s",
     "memory, MB": "memory_mb",
     "J/image": "joules_per_image",
     "built, s": "build_s",
-    "model, MB": "model_mb",
-    "cold start, ms": "cold_start_ms",
-    "score, %": "score_percent",
+    "rounds": "rounds",
 }
-"""Keys of JSON by column of the table of items."""
+"""Keys of JSON by column of the table of items, which matter most first: a narrow screen shows three or four."""
 ITEM_COLUMNS = tuple(ITEM_KEYS)
-OPTIONAL_COLUMNS = ("J/image", "built, s", "model, MB", "cold start, ms")
+OPTIONAL_COLUMNS = ("J/image", "built, s")
 """Left out if no item has a value."""
 
 
@@ -52,36 +50,29 @@ def items_table(report: ReportModel) -> Table:
         for b in run.benchmarks:
             ended: str = outcomes.get(b.info.key, "")
             verdict: str = worst.get(b.info.key, ended) if run is report.current else ended
-            rows.append((f"{b.info.key}{b.info.weights.warning}", name, verdict, *_figures(run, b)))
+            item = f"{b.info.key}{b.info.weights.warning}"
+            cells: dict[str, Value] = {"item": item, "run": name, "verdict": verdict, **_figures(run, b)}
+            rows.append(tuple(cells[column] for column in ITEM_COLUMNS))
     return Table(ITEM_COLUMNS, tuple(rows)).without_unknown(*OPTIONAL_COLUMNS)
 
 
-def _figures(run: Run, benchmark: Benchmark) -> tuple[float | None, ...]:
+def _figures(run: Run, benchmark: Benchmark) -> dict[str, float | None]:
     info, samples, score = benchmark.info, benchmark.all_samples, accuracy_score(benchmark)
     timed = info.kind in TIMED
     median, p95 = (percentile(benchmark, q) if timed else None for q in (0.5, 0.95))
     reached = achieved(run, benchmark) if median and not info.load else None
-    return (
-        _times(1e3, median),
-        _times(1e3, p95),
-        info.load.images_per_s if info.load else info.batch / median if median else None,
-        float(len(samples)),
-        reached.gmacs_per_s if reached else None,
-        _times(100, reached.share if reached else None),
-        _times(1e-6, info.peak_memory_bytes or None),
-        info.joules_per_image,
-        None if info.runtime == "torch" else info.build_s,
-        _times(1e-6, info.model_bytes),
-        _times(1e3, cold_start_s(info)),
-        _times(100, score),
-    )
-
-
-def cold_start_s(info: BenchmarkRecord) -> float | None:
-    """Return the median seconds of a cold start over the processes in which this item was the first of its model."""
-    found = [info.cold_start_s, *(process.cold_start_s for process in info.processes)]
-    known = [seconds for seconds in found if seconds is not None]
-    return float(np.median(known)) if known else None
+    return {
+        "median, ms": _times(1e3, median),
+        "p95, ms": _times(1e3, p95),
+        "images/s": info.load.images_per_s if info.load else info.batch / median if median else None,
+        "rounds": float(len(samples)),
+        "GMAC/s": reached.gmacs_per_s if reached else None,
+        "of peak, %": _times(100, reached.share if reached else None),
+        "memory, MB": _times(1e-6, info.peak_memory_bytes or None),
+        "J/image": info.joules_per_image,
+        "built, s": None if info.runtime == "torch" else info.build_s,
+        "score, %": _times(100, score),
+    }
 
 
 def percentile(benchmark: Benchmark, q: float) -> float | None:

@@ -28,12 +28,16 @@ from segcore.report.escape import plain_text
 
 Spec = dict[str, Any]
 
-WIDE, NARROW = 960, 470
-"""Pixels: charts as wide as the page, and charts of which two fit side by side."""
-LANE, SUBLANE = 28, 13
-"""Pixels per item, and per run within an item if there are few runs."""
+WIDE, NARROW = 960, 420
+"""Pixels: charts as wide as the page, and charts of which two fit side by side, or one on a telephone."""
+LANE, SUBLANE, NAME = 28, 13, 20
+"""Pixels per item, per run within an item if there are few runs, and for the name of an item above its lane."""
+CHARACTER, SYMBOL = 6.6, 48
+"""Pixels of a character of a legend and of what is beside a name: generous, since what is too long is cut off."""
 MAX_LEGEND = 40
 """Names in a legend; with more, colours are too alike to be told apart."""
+MAX_SHAPES = 8
+"""Shapes that Vega has."""
 DEADLINE_S = 60
 """Seconds for one drawing."""
 _PROGRAM = """
@@ -139,7 +143,7 @@ def draw(rows: Sequence[Spec], spec: Spec, *, wide: bool = True, height: int | N
     Args:
         rows: the data; rows with a number that is not finite are left out. ``label`` describes a mark.
         spec: marks and encodings.
-        wide: as wide as the page, or half of it.
+        wide: as wide as the page, with the names of items beside their lanes; else half of it, with them above.
         height: pixels of the plotting area; None for one lane per ``item``, and per ``run`` within it.
 
     Raises:
@@ -150,21 +154,30 @@ def draw(rows: Sequence[Spec], spec: Spec, *, wide: bool = True, height: int | N
     sized: Spec = {"height": height}
     if height is None:
         runs = len({row["run"] for row in known})
-        axis, scale = {"grid": False, "labelColor": "var(--ink)"}, {"paddingInner": 0.25}
+        sublane = max(6, min(SUBLANE, 2 * LANE // max(runs, 1)))
+        lane = runs * sublane if runs > 1 else LANE * 0.75
+        axis: Spec = {"grid": False, "labelColor": "var(--ink)"}
+        scale: Spec = {"paddingInner": 0.25}
+        if not wide:
+            share = NAME / (lane + NAME)
+            scale = {"paddingInner": share, "paddingOuter": share}
+            axis |= {"labelAlign": "left", "labelPadding": 0, "labelOffset": -(lane + NAME) / 2 + 2}
         encoding["y"] = nominal("item", title=None, sort=_by_rank("item"), axis=axis, scale=scale)
         encoding |= {"yOffset": nominal("run", sort=_by_rank("run"))} if runs > 1 else {}
-        step = {"step": max(6, min(SUBLANE, 2 * LANE // runs)), "for": "offset"} if runs > 1 else {"step": LANE}
+        step = {"step": sublane, "for": "offset"} if runs > 1 else {"step": LANE if wide else lane + NAME}
         # Without Arial or the like, a browser draws labels wider than they were measured: leave room for that.
-        sized = {"height": step, "padding": {"left": 30, "right": 8, "top": 4, "bottom": 4}}
+        sized = {"height": step, "padding": {"left": 30 if wide else 4, "right": 8, "top": 4, "bottom": 4}}
     whole: Spec = {
         "width": WIDE if wide else NARROW,
         "autosize": {"type": "fit-x", "contains": "padding"},
         "config": CONFIG,
-        "data": {"values": _ranked(known)},
         **sized,
         **spec,
         "encoding": encoding,
     }
+    beside = max((len(str(row["item"])) for row in known), default=0) * CHARACTER if wide and height is None else 60
+    room = (WIDE if wide else NARROW) - beside
+    whole = {**_fit_legends(whole, room), "data": {"values": _ranked(known)}}
     return _converter().svg(json.dumps(_cleaned(whole)))
 
 
@@ -200,11 +213,35 @@ def linear(field: str, title: str, **more: object) -> Spec:
     return {"field": field, "type": "quantitative", "title": title, **more}
 
 
-def colour(field: str, rows: Sequence[Spec], columns: int = 4) -> Spec:
+def colour(field: str, rows: Sequence[Spec], *, legend: bool = True) -> Spec:
     """Return the encoding of a field of names by colour, with a legend if there are several."""
+    return _named(field, rows, MAX_LEGEND if legend else 0)
+
+
+def shape(field: str, rows: Sequence[Spec]) -> Spec:
+    """Return the encoding of a field of names by shape, with a legend; nothing for one name, or more than shapes."""
+    encoding = _named(field, rows, MAX_SHAPES)
+    if not encoding["legend"]:
+        return {}
+    encoding["legend"] |= {"symbolFillColor": "var(--soft)"}
+    return {"shape": encoding}
+
+
+def _named(field: str, rows: Sequence[Spec], most: int) -> Spec:
     names = list(dict.fromkeys(row[field] for row in rows))
-    legend = {"orient": "top", "title": None, "columns": columns, "labelLimit": 0, "columnPadding": 24}
-    return nominal(field, scale={"domain": names}, legend=legend if 1 < len(names) <= MAX_LEGEND else None)
+    legend = {"orient": "top", "title": None, "labelLimit": 0, "columnPadding": 24}
+    return nominal(field, scale={"domain": names}, legend=legend if 1 < len(names) <= most else None)
+
+
+def _fit_legends(value: Any, room: float) -> Any:
+    """Return a specification whose legends have as many columns as fit."""
+    if isinstance(value, dict):
+        fitted = {key: _fit_legends(inner, room) for key, inner in value.items()}
+        if isinstance(fitted.get("legend"), dict) and "domain" in (fitted.get("scale") or {}):
+            longest = max(len(str(name)) for name in fitted["scale"]["domain"])
+            fitted["legend"] = {"columns": max(1, int(room / (CHARACTER * longest + SYMBOL))), **fitted["legend"]}
+        return fitted
+    return [_fit_legends(inner, room) for inner in value] if isinstance(value, list) else value
 
 
 def quantity(field: str, title: str, values: Sequence[float], *, log: bool | None = None) -> Spec:

@@ -19,6 +19,7 @@ pytestmark = pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /d
 
 EMBEDDED = ("--model", "embedded", "--size", "32", "--device", "cpu")
 CALLS: dict[str, tuple[tuple[str, ...], int]] = {
+    "init": (("init", "--dry-run"), 0),
     "segment": (("segment", "cat.png", *EMBEDDED), 0),
     "evaluate": (("evaluate", "--dataset", "voc", "--root", "VOC", *EMBEDDED), 0),
     "report": (("report", "head", "--baseline", "base", "--storage", "runs"), 0),
@@ -32,9 +33,10 @@ CALLS: dict[str, tuple[tuple[str, ...], int]] = {
     "runtimes": (("runtimes", "--device", "cpu"), 0),
     "best": (("best", "cat.png", *EMBEDDED, "--runtime", "torch", "--precision", "fp32", "--rounds", "1"), 0),
     "cases": (("cases", "cases"), 0),
+    "quantize": (("quantize", "--help"), 0),  # itself, it takes minutes
 }
 """A call of each command that prints something, with its exit code."""
-PLAIN = ("fetch", "sync")
+PLAIN = ("init", "fetch", "sync", "quantize")
 """They print lines without colours."""
 
 SITUATIONS: dict[str, Case] = {
@@ -101,7 +103,7 @@ def test_output(found: dict[tuple[str, str], Outcome], command: str, situation: 
     assert "\x1b" not in plain
     assert len(plain) > 10
     if columns := SITUATIONS[situation].environment.get("COLUMNS"):
-        to_copy = ("to decide: ", "embedded: ")  # commands and paths stay on one line
+        to_copy = ("to decide: ", "embedded: ", "would write ")  # commands and paths stay on one line
         assert all(len(line) <= int(columns) for line in plain.splitlines() if not line.startswith(to_copy))
 
 

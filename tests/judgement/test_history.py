@@ -3,6 +3,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -113,3 +114,16 @@ def test_noise_between_processes_is_learned_from_runs_of_the_same_machine() -> N
     assert learned_noise([*several[:10], *others], make_machine(), info) == learned_noise(
         several[:10], make_machine(), info
     )
+
+
+def test_two_machines_of_one_kind_have_a_series_each(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SEGCORE_MACHINE", "desk")
+    paths = ("runs/x", "runs/machines/laptop", "runs/machines/server")
+    runs = [
+        a_run(an_item(), started=f"2026-01-0{n}").model_copy(update={"path": Path(path) / f"{n}.json"})
+        for path in paths
+        for n in range(1, 4)
+    ]
+    assert [(series.machine, len(series.points)) for series in history(runs)] == [
+        (f"{name}, 2 threads", 3) for name in ("desk", "laptop", "server")
+    ]

@@ -206,3 +206,60 @@ def test_a_chart_whose_converter_dies_keeps_its_numbers(run: Run, monkeypatch: p
     assert "Not drawn" in chart.caption
     monkeypatch.undo()
     assert made(charts.latency([run])).svg, "the next chart has another converter"
+
+
+@pytest.fixture(scope="module")
+def machines(tmp_path_factory: pytest.TempPathFactory) -> list[Run]:
+    """A run of each of three machines, as `segcore sync` stores them."""
+    store = tmp_path_factory.mktemp("store") / "machines"
+    names = ("laptop", "server-with-a-name-of-its-own-that-is-long", "ci")
+    return [make_run(store / name, "main", slower=1 + n / 4, seed=n) for n, name in enumerate(names)]
+
+
+def colours(svg: str, marks: str) -> set[str]:
+    """Return the colours of the marks of one kind: points, lines."""
+    groups = re.findall(rf'<g class="mark-{marks}[^"]*"[^>]*>(.*?)</g>', svg, re.DOTALL)
+    return set(re.findall(r'(?:fill|stroke)="(var\(--c\d\))"', "".join(groups)))
+
+
+def test_colour_is_the_machine_and_shape_the_case(machines: list[Run]) -> None:
+    for chart in charts.all_charts(machines):
+        if chart.name == "stages":  # whose colours are stages
+            continue
+        legend = re.findall(r">([^<>]+)</text>", chart.svg)
+        assert {"laptop", "server-with-a-name-of-its…", "ci"} <= set(map(unescape, legend)), chart.name
+        assert colours(chart.svg, "symbol") <= {f"var(--c{n})" for n in (1, 2, 3)}, chart.name
+    efficiency = made(charts.efficiency(machines))
+    assert {"chelsea", "astronaut"} <= set(re.findall(r">([^<>]+)</text>", efficiency.svg))
+
+
+def test_roofs_carry_their_machine(machines: list[Run]) -> None:
+    roofs = charts._roofs(machines, [5.0])
+    assert len({roof["machine"] for roof in roofs}) == 3
+    assert [roof["name"] for roof in roofs if roof["name"]] == ["laptop cpu"], "others of the same height have colours"
+    assert colours(made(charts.efficiency(machines)).svg, "line") == {f"var(--c{n})" for n in (1, 2, 3)}
+
+
+def test_every_drawing_scales_and_wide_ones_have_one_for_narrow_screens(machines: list[Run]) -> None:
+    for chart in charts.all_charts(machines):
+        for svg, most in ((chart.svg, vega.WIDE if chart.wide else vega.NARROW), (chart.small, vega.NARROW)):
+            if svg:
+                (width,) = re.findall(r'viewBox="0 0 ([\d.]+) [\d.]+"', svg[:500])
+                assert float(width) <= most + 1, chart.name
+        assert bool(chart.small) == chart.wide
+        assert len(chart.small) < 700_000
+
+
+@pytest.mark.parametrize("length", [5, 26, 40])
+def test_legends_fit_whatever_the_names(length: int) -> None:
+    rows = [{"machine": f"{n}{'W' * length}", "label": "", "x": 1.0} for n in range(5)]
+    spec = {"mark": "point", "encoding": {"x": vega.linear("x", "x"), "color": vega.colour("machine", rows)}}
+    svg = vega.draw(rows, spec, wide=False, height=100)
+    (width,) = re.findall(r'viewBox="0 0 ([\d.]+)', svg)
+    assert float(width) <= vega.NARROW + 1 or length == 40
+
+
+def test_bars_too_different_for_one_axis_are_shares(run: Run, machines: list[Run]) -> None:
+    assert "share of each stage" in made(charts.stages([run])).svg
+    alike = run.model_copy(update={"benchmarks": tuple(b for b in run.benchmarks if b.info.model == "embedded")})
+    assert "median of each stage, ms" in made(charts.stages([alike])).svg

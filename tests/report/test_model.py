@@ -165,15 +165,17 @@ def test_items_table_has_the_numbers_of_the_run(pair: tuple[Run, Run]) -> None:
     table = items_table(report)
     assert table.columns == tuple(name for name in ITEM_COLUMNS if name not in OPTIONAL_COLUMNS)
     assert len(table.rows) == 2 * 9
-    row = next(r for r in table.rows if r[:2] == ("latency[chelsea-embedded-torch-cpu-320]", "head"))
-    benchmark = next(b for b in head.benchmarks if b.info.key == row[0])
-    assert row[2] == "regressed"
-    assert row[3] == pytest.approx(float(np.median(benchmark.samples)) * 1e3)
-    assert row[4] is None  # 40 rounds say nothing of a p95
-    assert row[6] == 40.0
-    assert row[7] == pytest.approx(0.9 / (0.85 * float(np.median(benchmark.samples))))
-    accuracy = next(r for r in table.rows if r[:2] == ("accuracy[chelsea-embedded-torch-cpu-320]", "head"))
-    assert (accuracy[2], accuracy[-1]) == ("regressed", 100.0)
+    rows = [dict(zip(table.columns, row, strict=True)) for row in table.rows]
+    found = {str(row["item"]): row for row in rows if row["run"] == "head"}
+    row = found["latency[chelsea-embedded-torch-cpu-320]"]
+    benchmark = next(b for b in head.benchmarks if b.info.key == row["item"])
+    assert row["verdict"] == "regressed"
+    assert row["median, ms"] == pytest.approx(float(np.median(benchmark.samples)) * 1e3)
+    assert row["p95, ms"] is None  # 40 rounds say nothing of a p95
+    assert row["rounds"] == 40.0
+    assert row["GMAC/s"] == pytest.approx(0.9 / (0.85 * float(np.median(benchmark.samples))))
+    accuracy = found["accuracy[chelsea-embedded-torch-cpu-320]"]
+    assert (accuracy["verdict"], accuracy["score, %"]) == ("regressed", 100.0)
 
 
 def test_what_was_built_has_a_column_where_something_was(pair: tuple[Run, Run]) -> None:
