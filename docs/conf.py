@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import click
 from sphinx.application import Sphinx
 
 from segcore import __version__
@@ -42,6 +43,8 @@ PAGES = {
     "LICENSE": "../LICENSE",
 }
 """Pages of the site by the files beside ``docs/`` that they include."""
+NO_DEFAULT = {f":default: ``{text}``" for text in ("False", "True", "()", "", "Sentinel.UNSET")}
+"""What sphinx-click writes for flags, and for options without a default."""
 
 
 def _links(app: Sphinx, docname: str, source: list[str]) -> None:
@@ -64,14 +67,23 @@ def _restore(app: Sphinx, what: str, name: str, obj: object, options: object, li
         lines[:] = _kept
 
 
-def _plain_stars(app: Sphinx, context: object, lines: list[str]) -> None:
-    """Let the stars of patterns in the help of commands stand for themselves."""
+def _description(app: Sphinx, context: click.Context, lines: list[str]) -> None:
+    """Let the stars of patterns in the help of a command stand for themselves; ask for defaults, as ``--help`` has."""
     lines[:] = [line.replace("*", r"\*") for line in lines]
+    context.show_default = True
+
+
+def _defaults(app: Sphinx, context: click.Context, lines: list[str]) -> None:
+    """Show defaults as they are typed, and none of flags."""
+    typed = [re.sub(r"``(?:PosixPath\()?'(.*)'\)?``", r"``\1``", line) for line in lines]
+    lines[:] = [line for line in typed if line.strip() not in NO_DEFAULT]
 
 
 def setup(app: Sphinx) -> None:
     """Connect the hooks."""
-    app.connect("sphinx-click-process-description", _plain_stars)
+    app.connect("sphinx-click-process-description", _description)
+    app.connect("sphinx-click-process-options", _defaults)
+    app.connect("sphinx-click-process-arguments", _defaults)
     app.connect("source-read", _links)
     app.connect("include-read", lambda app, path, docname, source: _links(app, docname, source))
     app.connect("autodoc-process-docstring", _keep, priority=400)  # napoleon has 500

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import (
     AfterValidator,
@@ -57,6 +57,18 @@ _Share = Annotated[float, Strict(), Field(ge=0, le=1, allow_inf_nan=False)]
 
 
 _MINIMA = ("min_throughput",)
+Figure = Literal["memory", "energy", "model", "build", "cold_start"]
+"""What `max_growth` can limit."""
+_Growths = Annotated[dict[Figure, _Amount], Field(min_length=1)]
+BUDGETS = (
+    "max_memory_mb",
+    "max_joules_per_image",
+    "max_model_mb",
+    "max_build_s",
+    "max_cold_start_ms",
+    "max_growth",
+)
+"""Limits of what is neither time per call nor accuracy."""
 
 
 class Limits(BaseModel):
@@ -71,6 +83,18 @@ class Limits(BaseModel):
     """Maximum time per call, milliseconds: a number for the median, or a mapping from percentiles to numbers."""
     min_throughput: _Positive | None = None
     """Minimum of images per second."""
+    max_memory_mb: _Positive | None = None
+    """Maximum of the peak memory of a timed item, megabytes (10^6 bytes): of the process on a CPU, of torch on CUDA."""
+    max_joules_per_image: _Positive | None = None
+    """Maximum energy per photo of a timed item, joules."""
+    max_model_mb: _Positive | None = None
+    """Maximum size of the file that the runtime loads, or of the network's weights in torch, megabytes (10^6 bytes)."""
+    max_build_s: _Positive | None = None
+    """Maximum time to export, quantise and compile the model, seconds."""
+    max_cold_start_ms: _Positive | None = None
+    """Maximum time from asking for the exported model to its first result, in a process without it, milliseconds."""
+    max_growth: _Growths = {}
+    """Relative increase over the baseline (0.1 = 10 %), by figure: memory, energy, model (size), build, cold_start."""
     max_iou_drop: _Share = 0.01
     """Decrease of the IoU of any class, or of the pixel accuracy, from the baseline (0.01 = one point of 100)."""
     max_miou_drop: _Share = 0.01

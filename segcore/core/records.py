@@ -171,6 +171,8 @@ class ProcessRecord(Record):
     """Seconds of the reference task before each round: see `segcore.measurement.reference`."""
     other_load: Share | None = None
     """Share of the machine's processor time that other processes used meanwhile; None if unknown."""
+    cold_start_s: Positive | None = None
+    """Seconds from asking for the model to its first result, of the item that asked first; without exporting it."""
 
 
 class BenchmarkRecord(Record):
@@ -187,6 +189,10 @@ class BenchmarkRecord(Record):
     precision: Precision = "fp32"
     build_s: Amount | None = None
     """Seconds of exporting, quantising and compiling, not part of any sample; 0.0 if everything was cached."""
+    first_build_s: Amount | None = None
+    """Seconds of building, with what an earlier process has built and the cache kept; None in older files."""
+    model_bytes: Count | None = None
+    """Size of the file that the runtime loads, or of the network's weights in torch, in their precision."""
     device: Device
     """Device type: ``cpu``, ``cuda`` or ``mps``; ``cuda:1`` if an index was given."""
     size: PositiveCount
@@ -209,6 +215,8 @@ class BenchmarkRecord(Record):
     reference: tuple[Positive, ...] = ()
     """Seconds of the reference task before each round of the main process."""
     other_load: Share | None = None
+    """As in `ProcessRecord`, of the main process."""
+    cold_start_s: Positive | None = None
     """As in `ProcessRecord`, of the main process."""
     processes: tuple[ProcessRecord, ...] = ()
     """Further processes that measured the item; the samples of the main process are the benchmark's own."""

@@ -5,12 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from segcore.core.model_spec import InputSpec
 from segcore.core.records import BenchmarkRecord, Kind, LabelsRef, ModelFileRecord
 from segcore.inference import models
 from segcore.inference.models.named import is_built_in
 from segcore.inference.pipeline import Segmenter
 from segcore.inference.preprocess import PREPROCESS
+from segcore.inference.runtimes.artifacts import built_earlier_s
 
 AS_SAID = "as the model file says"
 """Name of the convention if the input is another one: what it says is part of the model, not of the measurement."""
@@ -23,6 +26,28 @@ def model_file_of(segmenter: Segmenter) -> ModelFileRecord | None:
         return None
     file = spec.file.name if spec.file else Path(spec.source.location).name
     return ModelFileRecord(file=file, sha256=spec.digest, source=spec.source.kind, assumptions=spec.assumptions)
+
+
+def model_bytes(segmenter: Segmenter) -> int | None:
+    """Return the size of what is shipped: the file that the runtime loads, or the network's weights.
+
+    Weights that lie beside a file (OpenVINO's ``.bin``, external data of ONNX) are counted if they have its name.
+    """
+    path = segmenter.artifact
+    if path is not None:
+        beside = {path.with_suffix(".bin"), path.with_name(f"{path.name}.data"), path}
+        return sum(file.stat().st_size for file in beside if file.is_file()) or None
+    width = {"bf16": 2, "fp16": 2}.get(segmenter.precision)
+    return sum(_bytes(tensor, width) for tensor in segmenter.model.state_dict().values()) or None
+
+
+def _bytes(tensor: torch.Tensor, width: int | None) -> int:
+    return tensor.numel() * (width if width and tensor.is_floating_point() else tensor.element_size())
+
+
+def _first_build_s(segmenter: Segmenter) -> float:
+    earlier = built_earlier_s(segmenter.artifact) if segmenter.artifact else None
+    return round(segmenter.build_seconds + (earlier or 0.0), 3)
 
 
 def record_of(
@@ -63,6 +88,8 @@ def record_of(
         runtime_options=segmenter.runtime_options,
         precision=segmenter.precision,
         build_s=round(segmenter.build_seconds, 3),
+        first_build_s=_first_build_s(segmenter),
+        model_bytes=model_bytes(segmenter),
         device=segmenter.device.name,
         size=size or segmenter.size,
         batch=batch,

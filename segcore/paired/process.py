@@ -28,6 +28,8 @@ class WorkerItem:
     name: str
     max_slowdown: float | None = None
     """Limit of its case; None if the case has none."""
+    cold_start_s: float | None = None
+    """See `segcore.core.records.ProcessRecord`; None also for an item that is not segcore's."""
 
 
 @dataclass(frozen=True)
@@ -102,7 +104,7 @@ class _Worker:
         if "finished" in answer:
             return None
         self._process.send_signal(signal.SIGSTOP)
-        return WorkerItem(answer["item"], answer["max_slowdown"])
+        return WorkerItem(answer["item"], answer["max_slowdown"], answer.get("cold_start_s"))
 
     def measure(self, calls: int) -> list[int]:
         return self._times(self._ask(measure=calls), "times_ns", calls)

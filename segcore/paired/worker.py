@@ -5,7 +5,8 @@ with the other. The file descriptor is a `multiprocessing.connection.Connection`
 
     gate:    {"args": [...], "items": null | [node ids], "code": null | directory, "own_bench": bool,
               "forbidden": [directories]}
-    worker:  {"item": "bench/test_x.py::test_latency[...]", "max_slowdown": null | 0.05}    it is ready
+    worker:  {"item": "bench/test_x.py::test_latency[...]", "max_slowdown": null | 0.05, "cold_start_s": null | 0.2}
+                                                                                            it is ready
     gate:    {"measure": 4}
     worker:  {"times_ns": [51200311, ...]}    of each call; or, of a process of a bench run:
     bench:   {"measure": 4, "device": "cpu"}
@@ -77,6 +78,7 @@ class WorkerPlugin:
         self._item: pytest.Item | None = None
         self._problems: list[str] = []
         self._measured = False
+        self._cold_start_s: float | None = None
         self._references: dict[str, Callable[[], float]] = {}
         self._patch_benchmark_fixture()
 
@@ -84,6 +86,7 @@ class WorkerPlugin:
         from pytest_benchmark.fixture import BenchmarkFixture
 
         def timed(_: object, function: Callable[..., object], *args: Any, **kwargs: Any) -> None:
+            self._cold_start_s = getattr(function, "cold_start_s", None)
             self.serve(lambda: function(*args, **kwargs))
 
         def pedantic(_: object, target: Callable[..., object], args: Any = (), kwargs: Any = None, **more: Any) -> None:
@@ -156,7 +159,7 @@ class WorkerPlugin:
         assert self._item
         self._measured = True
         limit = case_limit(getattr(self._item, "callspec", None))
-        self.send(item=self._item.nodeid, max_slowdown=limit)
+        self.send(item=self._item.nodeid, max_slowdown=limit, cold_start_s=self._cold_start_s)
         while "measure" in (request := self._receive()):
             try:
                 answer = self._answer(call, setup, request)

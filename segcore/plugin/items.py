@@ -71,6 +71,7 @@ class BenchItem:
         if record and record not in self.session.int8:
             self.session.int8.append(record)
         self.photo: Path = self.session.resources.photo(self.plan.case)
+        self.cold_start_s = self.session.resources.cold_start_s(self.photo, self.plan.size)
 
     def new_record(self, result: SegmentationResult, **fields: Any) -> BenchmarkRecord:
         """Return the record of what ran; `fields` are its results."""
@@ -89,6 +90,7 @@ class BenchItem:
             tags=self.plan.case.tags,
             order=self.session.order[self.plan.key],
             started_s=round(self.started_s, 3),
+            cold_start_s=self.cold_start_s,
             **fields,
         )
 

@@ -137,7 +137,8 @@ def measure_process(
                 while item := worker.item():
                     current = item.name
                     tell(current)
-                    records[current] = _measured(worker, left[current], neighbours)
+                    found = _measured(worker, left[current], neighbours)
+                    records[current] = found.model_copy(update={"cold_start_s": item.cold_start_s})
                     del left[current]
                     current = ""
                     worker.next_item()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
+import time
 from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
@@ -20,6 +22,7 @@ from segcore.inference.models.named import built_in, find_model, labels_of, weig
 from segcore.inference.pipeline import Segmenter
 from segcore.inference.preprocess import CALIBRATION_PHOTOS, Photo
 from segcore.inference.runtimes import why_not
+from segcore.inference.runtimes.artifacts import built_here_s
 from segcore.inputs.cases import Case, reason_against, resolve_image, resolve_mask
 from segcore.inputs.datasets.label_map import by_name
 from segcore.inputs.download import FetchSettings
@@ -45,6 +48,7 @@ class Resources:
         self._files: dict[tuple[str, str], Any] = {}
         self._weights: dict[str, str] = {}
         self._loaded: tuple[tuple[object, ...], Segmenter] | None = None
+        self._load_s: float | None = None
         self._reference: tuple[tuple[object, ...], Segmenter] | None = None
         self._threads = torch.get_num_threads()
 
@@ -127,6 +131,7 @@ class Resources:
         if self._loaded is None or self._loaded[0] != item.model_key:
             self.release()
             torch.set_num_threads(item.threads or self._threads)
+            start, built_s = time.perf_counter(), built_here_s()
             segmenter = Segmenter(
                 item.spec or item.model,
                 device=item.device,
@@ -137,7 +142,24 @@ class Resources:
                 settings=self.settings,
             )
             self._loaded = (item.model_key, segmenter)
+            self._load_s = time.perf_counter() - start - (built_here_s() - built_s)
         return self._loaded[1]
+
+    def cold_start_s(self, photo: Path, size: int) -> float | None:
+        """Return the seconds of loading the model and of its first call; None but the first time.
+
+        Building what the cache of artifacts keeps is left out; what a runtime compiles in each process is not.
+
+        What the call raises is left to the item, which will call the model as well.
+        """
+        load_s, self._load_s = self._load_s, None
+        if load_s is None or self._loaded is None:
+            return None
+        segmenter, start = self._loaded[1], time.perf_counter()
+        with contextlib.suppress(Exception):
+            segmenter.run([photo], size=size)
+            return round(load_s + time.perf_counter() - start, 6)
+        return None
 
     def reference(self, spec: ModelSpec, device: str) -> Segmenter:
         """Return the model that a model file names as its reference, looked up beside that file; the last is kept.

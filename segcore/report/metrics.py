@@ -10,7 +10,7 @@ from typing import Literal
 from segcore.core.records import TIMED, AccuracyRecord, Benchmark, DatasetRecord, LoadRecord, Run
 from segcore.judgement.estimate import own_interval
 from segcore.judgement.statistics import usable
-from segcore.report.tables import percentile
+from segcore.report.tables import cold_start_s, percentile
 from segcore.report.wording import score_words
 
 Unit = Literal["s", "images/s", "queries/s", "share", "bytes", "J"]
@@ -79,6 +79,12 @@ def _of_item(benchmark: Benchmark) -> Iterator[Metric]:
         yield Metric("", "peak memory", info.peak_memory_bytes, "bytes", True)
     if info.joules_per_image is not None and info.energy:
         yield Metric("", "energy per image", info.joules_per_image, "J", True, about=info.energy.counter)
+    if info.model_bytes:
+        yield Metric("", "model size", info.model_bytes, "bytes", True)
+    if build_s := info.first_build_s:
+        yield Metric("", "build time", build_s, "s", True)
+    if cold_s := cold_start_s(info):
+        yield Metric("", "cold start", cold_s, "s", True)
 
 
 def _speed(benchmark: Benchmark) -> Iterator[Metric]:

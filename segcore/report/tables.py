@@ -10,7 +10,7 @@ from statistics import fmean
 import numpy as np
 
 from segcore.core.errors import UsageError
-from segcore.core.records import TIMED, Benchmark, DatasetRecord, Run
+from segcore.core.records import TIMED, Benchmark, BenchmarkRecord, DatasetRecord, Run
 from segcore.judgement.compare import achieved, compare
 from segcore.judgement.gate.verdict import VERDICTS
 from segcore.judgement.statistics import rounds_needed, usable
@@ -32,11 +32,13 @@ ITEM_KEYS = {
     "memory, MB": "memory_mb",
     "J/image": "joules_per_image",
     "built, s": "build_s",
+    "model, MB": "model_mb",
+    "cold start, ms": "cold_start_ms",
     "rounds": "rounds",
 }
 """Keys of JSON by column of the table of items, which matter most first: a narrow screen shows three or four."""
 ITEM_COLUMNS = tuple(ITEM_KEYS)
-OPTIONAL_COLUMNS = ("J/image", "built, s")
+OPTIONAL_COLUMNS = ("J/image", "built, s", "model, MB", "cold start, ms")
 """Left out if no item has a value."""
 
 
@@ -71,8 +73,17 @@ def _figures(run: Run, benchmark: Benchmark) -> dict[str, float | None]:
         "memory, MB": _times(1e-6, info.peak_memory_bytes or None),
         "J/image": info.joules_per_image,
         "built, s": None if info.runtime == "torch" else info.build_s,
+        "model, MB": _times(1e-6, info.model_bytes),
+        "cold start, ms": _times(1e3, cold_start_s(info)),
         "score, %": _times(100, score),
     }
+
+
+def cold_start_s(info: BenchmarkRecord) -> float | None:
+    """Return the median seconds of a cold start over the processes in which this item was the first of its model."""
+    found = [info.cold_start_s, *(process.cold_start_s for process in info.processes)]
+    known = [seconds for seconds in found if seconds is not None]
+    return float(np.median(known)) if known else None
 
 
 def percentile(benchmark: Benchmark, q: float) -> float | None:

@@ -26,8 +26,9 @@ from segcore.inference import models
 from segcore.inference.decode import enlarge
 from segcore.inference.devices import Device
 from segcore.inference.models.checkpoint import check_weights
+from segcore.inference.recording import model_bytes, record_of
 from segcore.inference.runtimes import RUNTIMES, open_session, why_not
-from segcore.inference.runtimes.artifacts import artifact
+from segcore.inference.runtimes.artifacts import artifact, built_earlier_s
 from segcore.inference.runtimes.session import BuildRequest
 from segcore.inference.runtimes.upsampling import PassThrough, inference_copy, without_upsampling
 from segcore.inputs.download import FetchSettings
@@ -225,6 +226,15 @@ def test_a_segmenter_takes_runtime_and_precision(settings: FetchSettings) -> Non
     )
     assert again.artifact == fast.artifact
     assert again.artifact.stat().st_mtime_ns == built, "it is not built again"
+    record = record_of(again, kind="latency", case="x", input_shape=(1, 3, 48, 48))
+    assert record.first_build_s == pytest.approx(again.build_seconds, abs=1e-3)
+    files = (
+        again.artifact,
+        again.artifact.with_suffix(".bin"),
+        again.artifact.with_name(f"{again.artifact.name}.data"),
+    )
+    assert record.model_bytes == sum(file.stat().st_size for file in files if file.exists())
+    assert model_bytes(plain) == sum(4 * each.numel() for each in TinyNet().state_dict().values())
 
 
 def request(network: nn.Module, cache_dir: Path = Path("/nowhere")) -> BuildRequest:
@@ -324,13 +334,17 @@ def test_a_mask_may_be_infinite_and_no_buffer_nan() -> None:
         check_weights(network, torch.float32)
 
 
-def test_an_artifact_is_built_once_and_whole(tmp_path: Path) -> None:
+def test_an_artifact_is_built_once_and_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     content = {"network": "a", "dtype": "float32"}
     built = artifact(tmp_path, content, ".bin", lambda path: void(path.write_bytes(b"abc")))
     assert built.path.read_bytes() == b"abc"
     assert built.build_s > 0
     again = artifact(tmp_path, content, ".bin", lambda path: pytest.fail("built twice"))
     assert (again.path, again.build_s) == (built.path, 0.0)
+    assert built_earlier_s(built.path) is None  # but here
+    monkeypatch.setattr("segcore.inference.runtimes.artifacts._built_here", {})
+    assert built_earlier_s(built.path) == pytest.approx(built.build_s, abs=1e-3)
+    assert built_earlier_s(tmp_path / "another file") is None
     other = artifact(tmp_path, content | {"dtype": "int8"}, ".bin", lambda path: void(path.write_bytes(b"d")))
     assert other.path != built.path
 

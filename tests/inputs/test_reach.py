@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 import socket
+import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from segcore.core.errors import OfflineError
 from segcore.inputs.download import FetchSettings, download_file
-from segcore.inputs.reach import EXPIRY_S
+from segcore.inputs.reach import EXPIRY_S, why_out_of_reach
 from tests.support.http_server import BODY, MisbehavingServer, Reply
 
 
@@ -68,3 +70,18 @@ def test_with_a_proxy_the_proxy_must_be_in_reach(
         monkeypatch.setenv("https_proxy", f"127.0.0.1:{closed.getsockname()[1]}")
     with pytest.raises(OfflineError, match=r"proxy 127.0.0.1 is out of reach"):
         download_file("https://nowhere.invalid/f", settings=rules)
+
+
+def test_threads_ask_while_findings_expire(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every thread finds all findings expired, and removes them, at every look."""
+    monkeypatch.setenv("no_proxy", "*")
+    monkeypatch.setattr("segcore.inputs.reach.EXPIRY_S", 0.0)
+    monkeypatch.setattr("segcore.inputs.reach._probe", lambda host, *_: "no" if host == "b" else None)
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        with ThreadPoolExecutor(8) as pool:
+            found = list(pool.map(why_out_of_reach, ["https://a/f", "https://b/f"] * 400, [5.0] * 800))
+    finally:
+        sys.setswitchinterval(before)
+    assert found == [None, "b is out of reach: no"] * 400

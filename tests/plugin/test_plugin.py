@@ -82,12 +82,17 @@ def test_a_run_is_saved_with_everything_in_it(where: Path, pytester: pytest.Pyte
     assert [b.info.order for b in run.benchmarks] == list(range(15))
     assert run.record.calibration == (fake_calibration(segcore.inference.devices.open_device("cpu")),)
     assert run.record.machine == segcore.measurement.machine.fingerprint()
+    (first,) = (b.info for b in run.benchmarks if b.info.cold_start_s is not None)
+    assert first.order == 0  # the model is loaded once
+    assert first.cold_start_s
+    assert 0 < first.cold_start_s < 60
     for benchmark in run.benchmarks:
         info = benchmark.info
         assert info.weights.name == "constant"
         assert info.input_shape == (info.batch, 3, info.size, info.size * 60 // 40)
         assert info.gmacs == 0.25 * info.batch
-        assert info.build_s == 0
+        assert info.build_s == info.first_build_s == 0
+        assert info.model_bytes is None  # the stand-in has no weights
         assert (info.peak_memory_bytes is not None) == (info.kind != "accuracy" and CAN_RESET_MEMORY)
         if info.kind != "accuracy":
             assert len(benchmark.samples) >= 3

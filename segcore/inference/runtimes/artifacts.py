@@ -1,10 +1,12 @@
 """Exported and quantised files, cached by content: the same network, versions and options are built once.
 
-Beside each file is its SHA-256, which is checked whenever the file is used: one that is damaged is built again.
+Beside each file is its SHA-256, which is checked whenever the file is used: one that is damaged is built again. Another
+file beside it has the seconds that building took.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import sys
@@ -16,7 +18,10 @@ from pathlib import Path
 from filelock import FileLock
 
 from segcore.core.errors import DeviceError
-from segcore.core.files import move_into_place, sha256_file, write_file
+from segcore.core.files import move_into_place, read_file, sha256_file, write_file
+
+_built_here: dict[Path, float] = {}
+"""Seconds of what this process has built."""
 
 
 @dataclass(frozen=True)
@@ -58,11 +63,14 @@ def artifact(cache_dir: Path, content: Mapping[str, str], suffix: str, build: Ca
                 build(temporary)
                 digest = sha256_file(temporary)
                 move_into_place(temporary, path)
-                _hash_path(path).unlink(missing_ok=True)  # may be a FIFO or a link
-                write_file(_hash_path(path), digest.encode())
+                build_s = time.perf_counter() - start
+                for beside, text in ((_seconds_path(path), f"{build_s:.3f}"), (_hash_path(path), digest)):
+                    beside.unlink(missing_ok=True)  # may be a FIFO or a link
+                    write_file(beside, text.encode())
             finally:
                 temporary.unlink(missing_ok=True)
-            return Artifact(path, time.perf_counter() - start)
+            _built_here[path] = build_s
+            return Artifact(path, build_s)
     except OSError as error:
         raise DeviceError(
             f"cannot write {path}: {error.strerror or error}; free space or set SEGCORE_CACHE to another directory"
@@ -71,6 +79,24 @@ def artifact(cache_dir: Path, content: Mapping[str, str], suffix: str, build: Ca
 
 def _hash_path(path: Path) -> Path:
     return path.with_name(f"{path.name}.sha256")
+
+
+def built_here_s() -> float:
+    """Return the seconds that this process has spent on building artifacts."""
+    return sum(_built_here.values())
+
+
+def built_earlier_s(path: Path) -> float | None:
+    """Return the seconds that another process took to build an artifact; None if it is none, or was built here."""
+    if path in _built_here:
+        return None
+    with contextlib.suppress(OSError, ValueError):
+        return max(0.0, float(read_file(_seconds_path(path), 100)))
+    return None
+
+
+def _seconds_path(path: Path) -> Path:
+    return path.with_name(f"{path.name}.seconds")
 
 
 def _is_whole(path: Path) -> bool:

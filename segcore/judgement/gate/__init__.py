@@ -14,6 +14,7 @@ from segcore.core.limits import Limits
 from segcore.core.records import TIMED, Benchmark, BenchmarkRecord, OutcomeRecord, Run
 from segcore.judgement.drift import Drift
 from segcore.judgement.gate.accuracy import judge_dominant, judge_drift, judge_expectations, judge_scores
+from segcore.judgement.gate.budgets import judge_item, judge_models
 from segcore.judgement.gate.comparable import changes, item_differences, machine_differences, other_weights
 from segcore.judgement.gate.images import ImageVerdicts, counts_problem, has_counts, judge_images, untold_note
 from segcore.judgement.gate.plausible import implausible_rate
@@ -72,6 +73,7 @@ def judge(
         rows.append(Row("run", "item", "incomparable", "no item of a baseline is left to judge"))
     for key in added:
         rows += judging.new_item(key, new[key])
+    rows += judge_models(baseline, current, judging.limits)
     rows += _failures(current, rows)
     if not all(run.record.complete for run in current) and all(row.verdict != "missing" for row in rows):
         rows.append(Row("run", "item", "missing", "the current run was interrupted"))
@@ -156,10 +158,16 @@ class _Judging:
         if after[0].info.kind in TIMED:
             info, limits = after[0].info, self._limits(before, after)
             yield from judge_absolute(after, info, limits, self.noise.get(info.key))
+            comparable = not before or not self._differences(before, after)
+            yield from judge_item(before, after, limits, comparable=comparable)
         yield from _worst_by_aspect(row for b in after for row in judge_expectations(b.info))
 
     def _limits(self, before: Item, after: Item) -> Limits:
-        return limits_of(before[0].info if before else None, after[0].info, self.defaults, accept=self.accept)
+        return self.limits(before[0].info if before else None, after[0].info)
+
+    def limits(self, before: BenchmarkRecord | None, after: BenchmarkRecord) -> Limits:
+        """Return the limits of an item by its records in both runs, or in the current one."""
+        return limits_of(before, after, self.defaults, accept=self.accept)
 
     def _differences(self, before: Item, after: Item) -> list[str]:
         """Return what makes the item incomparable between any two of the processes."""

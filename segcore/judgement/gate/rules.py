@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from segcore.core.limits import Limits
+from segcore.core.limits import BUDGETS, Limits
 from segcore.core.records import TIMED, BenchmarkRecord, OutcomeRecord, Run
 from segcore.judgement.gate.verdict import Row
 
@@ -25,7 +25,7 @@ def limits_of(before: BenchmarkRecord | None, after: BenchmarkRecord, defaults: 
 def loosened(before: BenchmarkRecord, after: BenchmarkRecord, defaults: Limits) -> Iterator[tuple[str, str]]:
     """Yield what a change loosens of the limits that apply to an item and of its checks: aspect, and how in words."""
     absolute = "min_throughput" if before.kind == "throughput" else "max_latency_ms"
-    names = ("max_slowdown", absolute) if before.kind in TIMED else _ACCURACY_LIMITS
+    names = (*(("max_slowdown", absolute) if before.kind in TIMED else _ACCURACY_LIMITS), *BUDGETS)
     looser = after.limits.over(defaults).looser_than(before.limits.over(defaults), names)
     if looser:
         yield "limits", "; ".join(looser)

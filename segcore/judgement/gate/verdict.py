@@ -21,7 +21,7 @@ from typing import Literal
 from segcore.judgement.statistics import Interval
 
 Verdict = Literal["regressed", "missing", "inconclusive", "incomparable", "improved", "pass"]
-Unit = Literal["ms", "images/s", "share", ""]
+Unit = Literal["ms", "images/s", "share", "MB", "J", "s", ""]
 
 EXIT_CODES: dict[Verdict, int] = {
     "regressed": 1,
@@ -42,14 +42,14 @@ class Row:
     item: str
     """`BenchmarkRecord.key`."""
     aspect: str
-    """``median``, ``p95``, ``mIoU``, ``IoU cat``, ``changed pixels``, ``dominant class``; ``item`` for all of it."""
+    """``median``, ``p95``, ``mIoU``, ``IoU cat``, ``changed pixels``, ``peak memory``; ``item`` for all of it."""
     verdict: Verdict
     reason: str
     unit: Unit = ""
     old: float | None = None
     new: float | None = None
     change: Interval | None = None
-    """Relative if the unit is ms (0.03 is 3 % slower), a difference if it is a share."""
+    """A difference if the unit is a share, else relative (0.03 is 3 % slower or more)."""
     limit: str = ""
     rounds: int | None = None
     """Of the current run, that would bound an undecided quantile."""
