@@ -8,6 +8,7 @@ meanwhile would be traced as well, or fail.
 from __future__ import annotations
 
 import contextlib
+import os
 import threading
 from collections.abc import Iterator
 
@@ -76,6 +77,17 @@ def seeded(seed: int) -> Iterator[None]:
 
 def _is_inside() -> bool:
     return getattr(_own, "is_inside", False)
+
+
+def _forget_other_threads() -> None:
+    """Let a forked process, in which the forking thread alone goes on, not wait for the others."""
+    global _changed, _running, _waiting, _is_taken
+    if not _is_inside():
+        _changed, _running, _waiting, _is_taken = threading.Condition(), 0, 0, False
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_other_threads)
 
 
 @contextlib.contextmanager

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -231,3 +232,33 @@ def test_a_thread_that_fails_lets_the_others_in(hold: Callable[[], AbstractConte
             pass
 
     in_threads(work)
+
+
+FORK = """
+import os, threading, warnings
+from segcore.inference.process_state import alone, shared
+is_in, done = threading.Event(), threading.Event()
+def hold():
+    with {kind}():
+        is_in.set()
+        done.wait(60)
+thread = threading.Thread(target=hold)
+thread.start()
+is_in.wait(60)
+warnings.simplefilter("ignore")  # newer Pythons warn of forks beside threads
+child = os.fork()
+if not child:
+    with alone(), shared():
+        os._exit(7)
+print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+done.set()
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system cannot fork")
+@pytest.mark.parametrize("kind", ["alone", "shared"])
+def test_a_forked_process_does_not_wait_for_threads_that_it_does_not_have(kind: str) -> None:
+    command = [sys.executable, "-c", FORK.format(kind=kind)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120)
+    assert done.stdout == "7\n"
