@@ -53,7 +53,7 @@ def quantize(options: ModelOptions, truth: DatasetOptions, max_miou_drop: float,
         weights=options.weights,
         device=device,
         size=options.size,
-        runtime=options.runtime or _runtime(device, spec),
+        runtime=_runtime(options.runtime, device, spec),
         settings=fetch_settings(options.offline),
     )
     source = reference.int8_source(photos)
@@ -73,15 +73,21 @@ def quantize(options: ModelOptions, truth: DatasetOptions, max_miou_drop: float,
         show(int8_table(record, SHOWN))
 
 
-def _runtime(device: Device, spec: ModelSpec) -> str:
-    """Return the first runtime that runs the model in int8."""
+def _runtime(wanted: str | None, device: Device, spec: ModelSpec) -> str:
+    """Return the runtime that is wanted, or the first that runs the model in int8.
+
+    Raises:
+        DeviceError: it does not, or none does.
+    """
     from segcore.inference.runtimes import why_not
 
-    reasons = {name: why_not(name, device, "int8", spec.source.kind) for name in ("openvino", "onnxruntime")}
+    names = (wanted,) if wanted else ("openvino", "onnxruntime")
+    reasons = {name: why_not(name, device, "int8", spec.source.kind) for name in names}
     for name, reason in reasons.items():
         if reason is None:
             return name
-    raise DeviceError("no runtime runs it in int8: " + "; ".join(f"{name}: {why}" for name, why in reasons.items()))
+    why = "; ".join(f"runtime {name}: {reason}" for name, reason in reasons.items())
+    raise DeviceError(f"{spec.name} cannot be quantised: {why}")
 
 
 def _judge(truth: DatasetOptions, reference: Segmenter, photos: tuple[Photo, ...]) -> tuple[Callable[[], Judge], str]:
@@ -94,9 +100,8 @@ def _judge(truth: DatasetOptions, reference: Segmenter, photos: tuple[Photo, ...
     if truth.layout is None:
         return partial(OwnJudge, reference, photos), "fp32"
     dataset = fit(truth.open(), reference.labels)
-    return partial(
-        MaskJudge, reference, dataset
-    ), f"{truth.root.resolve()} {dataset.name} {dataset.sha256} {dataset.masks}"
+    about = f"{truth.root.resolve()} {dataset.name} {dataset.sha256} {dataset.masks}"
+    return partial(MaskJudge, reference, dataset), about
 
 
 @contextmanager

@@ -174,12 +174,14 @@ class Segmenter:
         frame = frame_of(self.spec.input, height, width, min(height, width))
         return Example((2, self.spec.input.channels, *frame.input), one_size)
 
-    def _calibrate(self, photos: Sequence[Photo]) -> list[torch.Tensor]:
+    def _calibrate(self, photos: Sequence[Photo]) -> Sequence[torch.Tensor]:
         """Return the inputs that int8 is calibrated on; photos of the user's are added to the options."""
         tensors = calibration_tensors(photos, self.transform)
         if photos is not CALIBRATION_PHOTOS:
-            digest = hashlib.sha256(b"".join(tensor.numpy().tobytes() for tensor in tensors)).hexdigest()
-            self._calibrated = {"calibration": f"{len(photos)} photos, sha256 {digest[:12]}"}
+            digest = hashlib.sha256()
+            for tensor in tensors:
+                digest.update(tensor.numpy().tobytes())
+            self._calibrated = {"calibration": f"{len(photos)} photos, sha256 {digest.hexdigest()[:12]}"}
         return tensors
 
     @cached_property

@@ -17,6 +17,7 @@ from PIL import Image
 from torchvision.transforms.v2.functional import InterpolationMode, resize
 
 from segcore.core.errors import ImageError, UsageError
+from segcore.core.lazy import Lazy
 from segcore.core.model_spec import IMAGENET_MEAN as IMAGENET_MEAN  # for importers of this module
 from segcore.core.model_spec import IMAGENET_STD as IMAGENET_STD
 from segcore.core.model_spec import InputSpec
@@ -200,11 +201,18 @@ def calibration_photos(paths: Sequence[str], precisions: Sequence[str] = ("int8"
     return find_photos(paths) if paths else CALIBRATION_PHOTOS
 
 
-def calibration_tensors(photos: Sequence[Photo], transform: InputTransform = _DEFAULT) -> list[torch.Tensor]:
-    """Return the inputs that int8 is calibrated on: each photo at several sizes and mirrored, (1, C, h, w)."""
+def calibration_tensors(photos: Sequence[Photo], transform: InputTransform = _DEFAULT) -> Sequence[torch.Tensor]:
+    """Return the inputs that int8 is calibrated on: each photo at several sizes and mirrored, (1, C, h, w).
+
+    They are made when they are read: all of them together may not fit in memory.
+    """
     sizes = CALIBRATION_SIZES if transform.spec.own_size is None else CALIBRATION_SIZES[-1:]
-    tensors = []
-    for image in map(as_rgb_image, photos):
-        tensors += [transform(image, size)[None] for size in sizes]
-        tensors.append(tensors[-min(2, len(sizes))].flip(-1).contiguous())
-    return tensors
+
+    def make(index: int) -> torch.Tensor:
+        photo, variant = divmod(index, len(sizes) + 1)
+        mirrored = variant == len(sizes)
+        size = sizes[-min(2, len(sizes))] if mirrored else sizes[variant]
+        tensor = transform(as_rgb_image(photos[photo]), size)[None]
+        return tensor.flip(-1).contiguous() if mirrored else tensor
+
+    return Lazy(len(photos) * (len(sizes) + 1), make)

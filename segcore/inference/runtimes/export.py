@@ -44,7 +44,8 @@ def int8_source(request: BuildRequest) -> Int8Source:
         request.cache_dir,
         _content(fp32),
         lambda: onnx_artifact(fp32).path,
-        lambda: [tensor.numpy() for tensor in request.calibration()],
+        request.calibration,
+        torch.Tensor.numpy,
         partial(open_onnx, INPUT),
     )
 

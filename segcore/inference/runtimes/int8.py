@@ -24,6 +24,7 @@ from pydantic import ValidationError
 
 from segcore.core.errors import DeviceError
 from segcore.core.files import sha256_file, write_file
+from segcore.core.lazy import Lazy
 from segcore.core.quiet import quiet
 from segcore.core.record_int8 import Int8Record
 from segcore.core.text import first_line
@@ -65,8 +66,10 @@ class Int8Source:
     """What identifies the network in fp32."""
     fp32: Callable[[], Path]
     """Returns its file: ONNX, or what else OpenVINO reads."""
-    calibration: Callable[[], Sequence[Array]]
-    """Returns inputs of the file, from which the ranges are taken."""
+    calibration: Callable[[], Sequence[torch.Tensor]]
+    """Returns inputs of the pipeline, from which the ranges are taken."""
+    enter: Callable[[torch.Tensor], Array]
+    """Makes inputs of the file of them."""
     open: Callable[[Path, Sequence[Array]], QuantisedNetwork]
     """Quantises a file with such inputs."""
     suffix: str = ".int8.onnx"
@@ -79,10 +82,10 @@ class Int8Source:
         Raises:
             DeviceError: there are none.
         """
-        arrays = self.calibration()
-        if not arrays:
+        tensors = self.calibration()
+        if not tensors:
             raise DeviceError("int8 needs photos to take its ranges from: calibration is empty")
-        return arrays
+        return Lazy(len(tensors), lambda index: self.enter(tensors[index]))
 
     @cached_property
     def key(self) -> dict[str, str]:
@@ -171,7 +174,8 @@ def file_source(model: FileModel, cache_dir: Path, calibration: Callable[[], Seq
         cache_dir,
         {"file": sha256_file(path), "input": str(boundary.spec.input)},
         lambda: path,
-        lambda: [boundary.enter(tensor) for tensor in calibration()],
+        calibration,
+        boundary.enter,
         partial(open_onnx, boundary.input.name) if is_onnx else open_others,
         ".int8.onnx" if is_onnx else ".int8.zip",
     )
@@ -195,8 +199,13 @@ def _read(path: Path) -> Int8Record | None:
         raise DeviceError(f"{path}: is not what segcore quantize wrote; delete it and quantize again") from error
 
 
-def quantise(model: Any, inputs: Sequence[Any]) -> Any:
+def quantise(model: Any, arrays: Sequence[Array], name: str | None = None) -> Any:
     """Return a model of ONNX or OpenVINO after static post-training quantisation by NNCF, with biases corrected.
+
+    Args:
+        model: in fp32.
+        arrays: inputs that the ranges are taken from.
+        name: of the input, which ONNX needs.
 
     Activations have one range for each tensor: onnxruntime has no kernels for more, and OpenVINO is faster so.
     """
@@ -206,8 +215,8 @@ def quantise(model: Any, inputs: Sequence[Any]) -> Any:
     per_tensor = QuantizationParameters(per_channel=False)
     return nncf.quantize(
         model,
-        nncf.Dataset(inputs),
-        subset_size=len(inputs),
+        nncf.Dataset(arrays, (lambda array: {name: array}) if name else None),
+        subset_size=len(arrays),
         preset=nncf.QuantizationPreset.MIXED,
         advanced_parameters=AdvancedQuantizationParameters(activations_quantization_params=per_tensor),
     )

@@ -31,7 +31,7 @@ class OnnxNetwork:
             node.name = node.name or f"{node.op_type}_{index}"
         self._fp32 = {node.name: node for node in model.graph.node}
         self._constants = {each.name: each for each in model.graph.initializer}
-        self._int8 = quantise(model, [{name: array} for array in arrays])
+        self._int8 = quantise(model, arrays, name)
 
     @cached_property
     def layers(self) -> tuple[Layer, ...]:

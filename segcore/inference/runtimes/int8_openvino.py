@@ -37,7 +37,7 @@ class OpenVinoNetwork:
                 node.set_friendly_name(f"{node.get_type_name()}_{index}")
         self._fp32 = {node.get_friendly_name(): node for node in model.get_ops()}
         self._model = model  # which owns these
-        self._int8 = quantise(model, list(arrays))
+        self._int8 = quantise(model, arrays)
 
     @cached_property
     def layers(self) -> tuple[Layer, ...]:
