@@ -190,7 +190,7 @@ class BenchmarkRecord(Record):
     build_s: Amount | None = None
     """Seconds of exporting, quantising and compiling, not part of any sample; 0.0 if everything was cached."""
     first_build_s: Amount | None = None
-    """Seconds of building, with what an earlier process has built and the cache kept; None in older files."""
+    """Seconds of building, with what an earlier process has built and the cache kept; None if it is unknown."""
     model_bytes: Count | None = None
     """Size of the file that the runtime loads, or of the network's weights in torch, in their precision."""
     device: Device

@@ -45,9 +45,9 @@ def _bytes(tensor: torch.Tensor, width: int | None) -> int:
     return tensor.numel() * (width if width and tensor.is_floating_point() else tensor.element_size())
 
 
-def _first_build_s(segmenter: Segmenter) -> float:
-    earlier = built_earlier_s(segmenter.artifact) if segmenter.artifact else None
-    return round(segmenter.build_seconds + (earlier or 0.0), 3)
+def _first_build_s(segmenter: Segmenter) -> float | None:
+    earlier = built_earlier_s(segmenter.artifact) if segmenter.artifact else 0.0
+    return None if earlier is None else round(segmenter.build_seconds + earlier, 3)
 
 
 def record_of(

@@ -91,6 +91,7 @@ class WorkerPlugin:
 
         def pedantic(_: object, target: Callable[..., object], args: Any = (), kwargs: Any = None, **more: Any) -> None:
             given = [args, kwargs or {}]
+            self._cold_start_s = None
 
             def prepare() -> None:
                 given[:] = more["setup"]() or given

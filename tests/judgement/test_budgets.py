@@ -60,6 +60,7 @@ def row_of(result: GateResult, aspect: str) -> Row | None:
         ({"build_s": 20.0}, {"build_s": 60.0}, {"build": 0.5}, "build time", "regressed"),
         ({"build_s": 20.0}, {"build_s": 0.0, "first_build_s": 21.0}, {"build": 0.5}, "build time", "pass"),
         ({"first_build_s": 20.0}, {"build_s": 0.0}, {"build": 0.5}, "build time", "missing"),
+        ({"first_build_s": 0.0}, {"first_build_s": 9.0}, {"build": 0.5}, "build time", "regressed"),
         ({"cold_start_s": 0.2}, {"cold_start_s": 0.21}, {"cold_start": 0.1}, "cold start", "inconclusive"),
         ({"cold_start_s": 0.2}, {"cold_start_s": 0.5}, {"cold_start": 0.1}, "cold start", "regressed"),
         ({"cold_start_s": 0.2}, {}, {"cold_start": 0.1}, "cold start", "missing"),
@@ -91,7 +92,8 @@ def test_growth(
         ({"energy": energy(1.9)}, {"max_joules_per_image": 2}, "energy per image limit", "inconclusive"),
         ({"energy": energy(2.1)}, {"max_joules_per_image": 2}, "energy per image limit", "regressed"),
         ({"build_s": 5.0}, {"max_build_s": 9}, "build time limit", "pass"),
-        ({"build_s": 0.0}, {"max_build_s": 9}, "build time limit", "pass"),  # nothing was built
+        ({"first_build_s": 0.0}, {"max_build_s": 9}, "build time limit", "pass"),  # nothing was built
+        ({"build_s": 0.0}, {"max_build_s": 9}, "build time limit", "inconclusive"),  # who knows when
         ({"cold_start_s": 0.1}, {"max_cold_start_ms": 200}, "cold start limit", "pass"),
         ({"cold_start_s": 0.3}, {"max_cold_start_ms": 200}, "cold start limit", "regressed"),
     ],

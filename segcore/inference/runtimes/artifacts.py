@@ -87,9 +87,9 @@ def built_here_s() -> float:
 
 
 def built_earlier_s(path: Path) -> float | None:
-    """Return the seconds that another process took to build an artifact; None if it is none, or was built here."""
-    if path in _built_here:
-        return None
+    """Return the seconds that another process took to build a file: 0.0 if this one has, or none; None if unknown."""
+    if path in _built_here or not _hash_path(path).is_file():
+        return 0.0
     with contextlib.suppress(OSError, ValueError):
         return max(0.0, float(read_file(_seconds_path(path), 100)))
     return None

@@ -53,8 +53,9 @@ def _each(read: Callable[[BenchmarkRecord], float | None], factor: float = 1.0) 
 
 
 def _builds(arm: Arm) -> Values:
-    seconds = (b.info.build_s if b.info.first_build_s is None else b.info.first_build_s for b in arm)
-    return tuple(value for value in dict.fromkeys(seconds) if value)
+    """Return the seconds of each record that knows them: 0.0 if nothing was built, none if it was built some time."""
+    seconds = (b.info.build_s or None if b.info.first_build_s is None else b.info.first_build_s for b in arm)
+    return tuple(value for value in dict.fromkeys(seconds) if value is not None)
 
 
 def _cold_starts(arm: Arm) -> Values:
@@ -125,7 +126,7 @@ def _judge(budget: _Budget, item: str, base: Arm, head: Arm, limits: Limits, *, 
     growth = limits.max_growth.get(budget.figure)
     old, new = budget.values(base), budget.values(head)
     device = head[0].info.device
-    if growth is not None and base:
+    if growth is not None and base and (any(old) or any(new)):
         if old and not new:
             yield Row(item, budget.aspect, "missing", "the baseline has it and the current run does not")
         elif new and not old:
@@ -158,9 +159,9 @@ def _change(budget: _Budget, item: str, values: tuple[Values, Values], allowed: 
 
 def _absolute(budget: _Budget, item: str, new: Values, most: float, device: str) -> Row:
     aspect, limit = f"{budget.aspect} limit", f"<= {most:g} {budget.unit}"
+    if new and not any(new):
+        return Row(item, aspect, "pass", "nothing was built", budget.unit, limit=limit)
     if not new:
-        if budget.figure == "build":
-            return Row(item, aspect, "pass", "nothing was built", budget.unit, limit=limit)
         return Row(item, aspect, "inconclusive", "it was not measured", budget.unit, limit=limit)
     (found,), source = _intervals(budget, (new,), device)
     verdict, reason = _verdict(found, math.log(most), source)
