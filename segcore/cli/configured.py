@@ -9,12 +9,16 @@ import click
 
 from segcore.core.configuration import KEYS, Setting, find_configuration
 
+LIMITS = frozenset({"max_slowdown", "max_miou_drop", "max_iou_drop", "process_noise"})
+"""Parameters that decide a verdict: a file of the change that is judged could loosen them. Limits of cases are compared
+with the baseline's."""
+
 
 def settable(command: click.Command) -> dict[str, click.Parameter]:
     """Return the parameters of a command that the file can set, by key.
 
     These are the options that take a value, so that the command line can replace what the file says, and arguments
-    that are named like a key of ``[tool.segcore]``.
+    that are named like a key of ``[tool.segcore]``; `LIMITS` are not.
     """
     found = {}
     for parameter in command.params:
@@ -22,7 +26,12 @@ def settable(command: click.Command) -> dict[str, click.Parameter]:
             key = str(parameter.name) if parameter.name in KEYS and not parameter.required else ""
         else:
             key = max((name for name in parameter.opts if name.startswith("--")), key=len, default="").lstrip("-")
-        if key and not getattr(parameter, "is_flag", False) and not getattr(parameter, "is_eager", False):
+        if (
+            key
+            and parameter.name not in LIMITS
+            and not getattr(parameter, "is_flag", False)
+            and not getattr(parameter, "is_eager", False)
+        ):
             found[key] = parameter
     return found
 

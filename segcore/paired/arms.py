@@ -9,6 +9,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from segcore.core.configuration import find_configuration
 from segcore.core.errors import UsageError
 from segcore.core.git import git
 from segcore.paired.cleanup import forget_worktrees, temporary_directory
@@ -110,7 +111,7 @@ def repository_of(directory: Path) -> Path:
 
 
 def changed_bench(trees: tuple[Path, Path], cwd: Path, bench: str) -> tuple[str, ...]:
-    """Return the files of the bench and the cases that differ between two worktrees.
+    """Return the files of the bench and the cases that differ between two worktrees, and that of settings if these do.
 
     Args:
         trees: worktrees of base and head.
@@ -120,7 +121,10 @@ def changed_bench(trees: tuple[Path, Path], cwd: Path, bench: str) -> tuple[str,
     old, new = (git(tree, "rev-parse", "HEAD").decode() for tree in trees)
     paths = (str(cwd / bench.partition("::")[0]), str(cwd / "cases"), "*conftest.py", "*.yaml", "*.yml")
     listed = git(trees[1], "diff", "--name-only", "-z", old, new, "--", *paths)
-    return tuple(os.fsdecode(name) for name in listed.split(b"\0") if name)
+    names = tuple(os.fsdecode(name) for name in listed.split(b"\0") if name)
+    found = [find_configuration(tree / cwd) for tree in trees]
+    tables = [each and each.table for each in found]
+    return names if tables[0] == tables[1] else (*names, "pyproject.toml")
 
 
 def untracked(repository: Path) -> tuple[str, ...]:

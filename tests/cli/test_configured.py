@@ -11,7 +11,7 @@ from click.core import ParameterSource
 from click.testing import CliRunner
 
 from segcore.cli import COMMANDS, cli
-from segcore.cli.configured import settable
+from segcore.cli.configured import LIMITS, settable
 from segcore.core.configuration import KEYS
 
 FILE = """
@@ -28,7 +28,7 @@ size = 520
 workers = 3
 
 [tool.segcore.gate]
-max-slowdown = 0.02
+budget = 300
 """
 
 
@@ -65,7 +65,7 @@ def test_the_file_sets_defaults_and_the_command_line_wins(project: Path, monkeyp
 def test_a_command_has_a_table_of_its_own(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     found = seen(monkeypatch, "evaluate", "--dataset", "voc", "--root", ".")
     assert (found["size"], found["workers"], found["model"]) == ((520, True), (3, True), ("embedded", True))
-    assert seen(monkeypatch, "gate", "a", "b")["max_slowdown"] == (0.02, True)
+    assert seen(monkeypatch, "gate", "a", "b")["budget"] == (300.0, True)
 
 
 def test_where_cases_and_models_are(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -81,8 +81,9 @@ def test_where_cases_and_models_are(project: Path, monkeypatch: pytest.MonkeyPat
         ("size = 'big'", "pyproject.toml:2: size: 'big' is not a valid integer"),
         ("size = 0", "pyproject.toml:2: size: 0 is not in the range"),
         ("modle = 'x'", "pyproject.toml:2: unknown key 'modle' (did you mean 'model'?)"),
-        ("[tool.segcore.gate]\nmax-slowdown = [1, 2]", "pyproject.toml:3: max-slowdown: wanted one value, found 2"),
-        ("[tool.segcore.gate]\nmax-slowdown = nan", "max-slowdown nan: wanted a finite number"),
+        ("[tool.segcore.gate]\nbudget = [1, 2]", "pyproject.toml:3: budget: wanted one value, found 2"),
+        ("[tool.segcore.gate]\nbudget = nan", "nan"),
+        ("[tool.segcore.gate]\nmax-slowdown = 9", "pyproject.toml:3: unknown key 'max-slowdown'"),
         ("[tool.segcore.gate]\naccept-changed-limits = 'x'", "unknown key 'accept-changed-limits'"),
         ("[tool.segcore.segmant]\nout = 'x'", "(did you mean 'segment'?)"),
     ],
@@ -98,11 +99,14 @@ def test_a_bad_file_is_one_line_and_exit_code_2(line: str, words: str, project: 
 
 def test_what_the_file_sets_can_be_replaced_on_the_command_line() -> None:
     """So a flag cannot be set, which could not be taken back."""
-    context = click.Context(cli)
+    context, limits = click.Context(cli), set()
     for name in COMMANDS:
         command = cli.get_command(context, name)
         assert command
         parameters = settable(command)
+        limits |= LIMITS & {parameter.name for parameter in command.params}
+        assert not LIMITS & {parameter.name for parameter in parameters.values()}
         assert not any(getattr(parameter, "is_flag", False) for parameter in parameters.values())
         arguments = {key for key, parameter in parameters.items() if isinstance(parameter, click.Argument)}
         assert arguments <= KEYS
+    assert limits == LIMITS

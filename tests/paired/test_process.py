@@ -186,10 +186,14 @@ def test_what_differs_in_the_bench_is_listed(repository: Path) -> None:
     (repository / "cases").mkdir()
     for name in ("bench/test_widget.py", "cases/a.yaml", "bench/conftest.py", "notes.md"):
         (repository / name).write_text("import widget\n")
+    (repository / "pyproject.toml").write_text("[tool.ruff]\n")
     git(repository, "add", ".")
     with worktrees(repository, "HEAD") as trees:
         found = changed_bench(trees, Path(), "bench")
     assert found == ("bench/conftest.py", "bench/test_widget.py", "cases/a.yaml")
+    (repository / "pyproject.toml").write_text("[tool.segcore]\ncase = 'a'\n")
+    with worktrees(repository, "HEAD") as trees:
+        assert changed_bench(trees, Path(), "bench") == (*found, "pyproject.toml")
 
 
 def run_through(arm: Arm) -> None:
