@@ -99,12 +99,12 @@ def test_a_bad_file_is_one_line_and_exit_code_2(line: str, words: str, project: 
 
 def test_what_the_file_sets_can_be_replaced_on_the_command_line() -> None:
     """So a flag cannot be set, which could not be taken back."""
-    context, limits = click.Context(cli), set()
+    context, limits = click.Context(cli), set[str]()
     for name in COMMANDS:
         command = cli.get_command(context, name)
         assert command
         parameters = settable(command)
-        limits |= LIMITS & {parameter.name for parameter in command.params}
+        limits |= LIMITS & {str(parameter.name) for parameter in command.params}
         assert not LIMITS & {parameter.name for parameter in parameters.values()}
         assert not any(getattr(parameter, "is_flag", False) for parameter in parameters.values())
         arguments = {key for key, parameter in parameters.items() if isinstance(parameter, click.Argument)}

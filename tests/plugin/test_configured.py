@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from segcore.plugin.options import read_choices
 from segcore.plugin.selection import command_line
 from segcore.results.store import load_run
 from tests.support.bench_project import QUICK
@@ -47,6 +48,15 @@ def test_what_the_file_selects_is_no_choice_of_the_command_line(where: Path, pyt
     config = pytester.parseconfig("bench")
     assert config.option.segcore_cases == ["red"]
     assert command_line(config).segcore_cases == []
+
+
+@pytest.mark.parametrize(("typed", "wait"), [([], 7.0), (["--segcore-wait=0"], 0.0), (["--segcore-wait=3"], 3.0)])
+def test_zero_is_a_value(typed: list[str], wait: float, where: Path, pytester: pytest.Pytester) -> None:
+    configure(where, "wait = 7")
+    choices = read_choices(pytester.parseconfig("bench", *typed))
+    assert (choices.wait, choices.processes, choices.offline) == (wait, 1, False)
+    configure(where, "wait = 0")
+    assert read_choices(pytester.parseconfig("bench")).wait == 0.0
 
 
 def test_a_baseline_in_the_file(where: Path, pytester: pytest.Pytester) -> None:
