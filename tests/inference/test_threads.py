@@ -22,8 +22,10 @@ from segcore.core.model_spec import ModelSpec, Source
 from segcore.inference import models, process_state
 from segcore.inference.decode import RgbImage
 from segcore.inference.devices import Device
-from segcore.inference.runtimes import ProgramModel, why_not
+from segcore.inference.runtimes import ProgramModel, graphs, why_not
 from segcore.inference.runtimes.program import open_program
+from segcore.inference.runtimes.session import BuildRequest
+from segcore.inference.runtimes.upsampling import without_upsampling
 from segcore.inputs.download import FetchSettings
 from segcore.inputs.model_files import read_model_file
 from tests.support.colour_models import litert_file, onnx_file, openvino_file
@@ -160,6 +162,30 @@ def test_a_network_runs_beside_threads_that_trace(monkeypatch: pytest.MonkeyPatc
         for _ in range(ROUNDS):
             for photo, classes in zip(OF_MANY_SHAPES, expected, strict=True):
                 np.testing.assert_array_equal(segmenter(photo).class_map, classes)
+
+    in_threads(work)
+
+
+def test_threads_get_the_logits_of_recorded_passes(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A recorded pass has one input and one output, which threads must not fill and read at the same time."""
+
+    class Recorded:
+        """In the place of ``CudaCapture``, which needs a GPU."""
+
+        def __call__(self, network: graphs.Network, batch: torch.Tensor) -> graphs.Graph:
+            source, output = batch.clone(), network(batch).clone()
+            return graphs.Graph(source, output, lambda: output.copy_(network(source)))
+
+    monkeypatch.setattr(graphs, "CudaCapture", Recorded)
+    request = BuildRequest(without_upsampling(TinyNet()), CPU, "fp32", tmp_path, list)
+    session = graphs.open_session(request)
+    batches = [torch.randn(1, 3, 64, 64, generator=torch.Generator().manual_seed(seed)) for seed in range(THREADS)]
+    with torch.inference_mode():
+        expected = [request.network(batch) for batch in batches]
+
+    def work(thread: int) -> None:
+        for _ in range(20 * ROUNDS):
+            torch.testing.assert_close(session.forward(batches[thread]), expected[thread], rtol=0, atol=0)
 
     in_threads(work)
 

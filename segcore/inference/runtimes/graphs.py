@@ -6,6 +6,7 @@ call; the kernels are the same, and so are the bits.
 
 from __future__ import annotations
 
+import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable
@@ -17,6 +18,7 @@ from segcore.core.errors import ModelError
 from segcore.core.system import out_of_memory
 from segcore.core.text import first_line
 from segcore.inference.devices import Device
+from segcore.inference.process_state import alone
 from segcore.inference.runtimes import eager
 from segcore.inference.runtimes.session import BuildRequest
 
@@ -62,11 +64,15 @@ class GraphedNetwork:
         self._capture = capture
         self._shapes: OrderedDict[torch.Size, Graph | None] = OrderedDict()
 
+    def records(self, shape: torch.Size) -> bool:
+        """Return whether the next batch of a shape is recorded."""
+        return shape in self._shapes and self._shapes[shape] is None
+
     def __call__(self, batch: torch.Tensor) -> torch.Tensor:
         """Return what the network returns for a batch, in memory of its own."""
-        known = batch.shape in self._shapes
+        record = self.records(batch.shape)
         graph = self._shapes.pop(batch.shape, None)
-        if known and graph is None:
+        if record:
             start = time.perf_counter()
             graph = self._capture(self._network, batch)
             self.build_s += time.perf_counter() - start
@@ -103,12 +109,21 @@ class CudaCapture:
 
 
 class GraphSession(eager.EagerSession):
-    """Eager execution, recorded."""
+    """Eager execution, recorded; it runs one batch at a time, whichever thread asks: a graph has one input."""
 
     def __init__(self, request: BuildRequest) -> None:
         super().__init__(request)
         self._recorder = GraphedNetwork(self._network, CudaCapture())
         self._network = self._recorder
+        self._turn = threading.Lock()
+
+    def forward(self, batch: torch.Tensor) -> torch.Tensor:
+        """Return logits (B, classes, h, w), float32, for a batch (B, 3, H, W)."""
+        with self._turn:
+            if not self._recorder.records(batch.shape):
+                return super().forward(batch)
+            with alone():  # what other threads ask of CUDA while one records ends the recording
+                return super().forward(batch)
 
     @property
     def build_s(self) -> float:  # type: ignore[override]  # the base class has a constant
