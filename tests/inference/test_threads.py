@@ -174,7 +174,11 @@ def test_threads_get_the_logits_of_recorded_passes(monkeypatch: pytest.MonkeyPat
 
         def __call__(self, network: graphs.Network, batch: torch.Tensor) -> graphs.Graph:
             source, output = batch.clone(), network(batch).clone()
-            return graphs.Graph(source, output, lambda: output.copy_(network(source)))
+
+            def replay() -> None:
+                output.copy_(network(source))
+
+            return graphs.Graph(source, output, replay)
 
     monkeypatch.setattr(graphs, "CudaCapture", Recorded)
     request = BuildRequest(without_upsampling(TinyNet()), CPU, "fp32", tmp_path, list)
