@@ -93,11 +93,13 @@ def write_file(path: Path, data: bytes) -> None:
     """
     try:
         if is_replaced(path):
+            with contextlib.suppress(FileNotFoundError):
+                path.stat()  # fails on a loop of links, which resolve() only does before Python 3.13
             _replace(path.resolve(), data)
         else:
             with open_in_place(path) as stream:
                 stream.write(data)
-    except (OSError, RuntimeError) as error:  # resolve() raises RuntimeError on a loop of links
+    except OSError as error:
         reason = getattr(error, "strerror", None) or error
         raise OutputError(f"{path}: cannot be written: {reason}; choose another path") from error
 

@@ -139,7 +139,7 @@ class _Adapter(requests.adapters.HTTPAdapter):
 
     def get_connection_with_tls_context(self, *args: Any, **options: Any) -> Any:
         pool: Any = super().get_connection_with_tls_context(*args, **options)
-        response_class = partial(_Response, self._deadline)
+        response_class = staticmethod(partial(_Response, self._deadline))
         pool.ConnectionCls = type("_Connection", (type(pool).ConnectionCls,), {"response_class": response_class})
         return pool
 
