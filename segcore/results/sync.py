@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import random
 import re
+import shutil
 import tempfile
 import time
 from collections.abc import Collection, Iterator, Mapping
@@ -30,6 +31,10 @@ ATTEMPTS = 200
 STUCK = 6
 """Pushes that are refused although nobody else pushed: it is for another reason, such as missing rights."""
 LONGEST_WAIT_S = 2.0
+PREFIX = "segcore-sync-"
+"""Of the names of scratch repositories."""
+ABANDONED_S = 24 * 3600
+"""Age at which a scratch repository has no process any more."""
 _URL = re.compile(r"[a-z+]+://.+|[^/:]+@[^/:]+:.+", re.IGNORECASE)
 """Of a git repository: ``https://host/x.git``, ``git@host:x.git``."""
 
@@ -83,8 +88,17 @@ def open_place(reference: str, branch: str) -> Iterator[Place]:
     if url is None:
         yield DirectoryPlace(Path(reference))
         return
-    with tempfile.TemporaryDirectory(prefix="segcore-sync-", ignore_cleanup_errors=True) as scratch:
+    _delete_abandoned(Path(tempfile.gettempdir()))
+    with tempfile.TemporaryDirectory(prefix=PREFIX, ignore_cleanup_errors=True) as scratch:
         yield GitPlace(url, branch, Path(scratch))
+
+
+def _delete_abandoned(directory: Path) -> None:
+    """Delete the scratch repositories that killed processes have left."""
+    for scratch in directory.glob(f"{PREFIX}*"):
+        with suppress(OSError):
+            if time.time() - scratch.lstat().st_mtime > ABANDONED_S:
+                shutil.rmtree(scratch, ignore_errors=True)
 
 
 def _git_url(reference: str) -> str | None:

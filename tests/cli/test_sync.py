@@ -90,11 +90,11 @@ def test_the_first_baseline_of_this_machine_may_carry_its_name(shared: Path) -> 
     from types import SimpleNamespace
 
     from segcore.plugin import baseline
-    from segcore.plugin.storage import FIRST_RUN
+    from segcore.plugin.storage import DEFAULT_STORAGE, FIRST_RUN
 
     stash: dict[object, object] = {}
     session = SimpleNamespace(storage=SimpleNamespace(path=Path("reports/runs")))
-    option = SimpleNamespace(segcore_baseline="desk/first?", benchmark_storage=baseline.DEFAULT_STORAGE)
+    option = SimpleNamespace(segcore_baseline="desk/first?", benchmark_storage=DEFAULT_STORAGE)
     config = SimpleNamespace(option=option, stash=stash, _benchmarksession=session)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SEGCORE_MACHINE", "desk")

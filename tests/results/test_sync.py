@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 import zlib
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
@@ -590,3 +591,14 @@ def test_twenty_pushers_at_once_lose_nothing(place: Path, tmp_path: Path) -> Non
 
 def test_a_directory_place_has_no_conflicts(tmp_path: Path) -> None:
     assert DirectoryPlace(tmp_path).listing() == {}
+
+
+def test_what_a_killed_process_left_is_deleted_after_a_day(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "tmp"))
+    for name, age in ((f"{sync.PREFIX}old", 2 * sync.ABANDONED_S), (f"{sync.PREFIX}new", 60), ("other", 10**7)):
+        (tmp_path / "tmp" / name).mkdir(parents=True)
+        os.utime(tmp_path / "tmp" / name, (time.time() - age,) * 2)
+    (tmp_path / "place").mkdir()
+    git(tmp_path / "place", "init", "-q", "--bare")
+    exchange(tmp_path / "place", tmp_path / "desk", "desk")
+    assert {path.name for path in (tmp_path / "tmp").iterdir()} == {f"{sync.PREFIX}new", "other"}
