@@ -11,7 +11,7 @@ from functools import partial
 
 import torch
 
-from segcore.core.errors import ModelError
+from segcore.core.errors import DeviceError, ModelError
 from segcore.core.model_spec import SourceKind, own_runtime
 from segcore.evaluation.parity import Parity, logits_parity, photo_logits, pooled
 from segcore.inference.allocator import give_back_freed_memory
@@ -135,7 +135,7 @@ def benchmark_backends(
             segmenter.settle(run)
             added = _memory_added(device, before, run)
             logits = [photo_logits(segmenter, photo) for photo in photos]
-        except ModelError as error:  # NaN from arithmetic of few bits, an operator that a runtime does not have
+        except (ModelError, DeviceError) as error:  # NaN, an operator or a library that a runtime does not have
             if backend == backends[0]:
                 raise
             sys.stderr.write(f"segcore: {' '.join(backend)} is left out: {error}\n")

