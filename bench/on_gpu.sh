@@ -124,7 +124,6 @@ pair() {
 export -f machine commands pair
 export gpu gpu_one compiled networks precisions graphs processes fcn
 
-part machine 60 bash -c machine
 tests="$python -m pytest -q -W default -m cuda -p no:cacheprovider --durations=8 tests/inference/test_cuda.py tests/measurement/test_gpu.py"
 export tests
 

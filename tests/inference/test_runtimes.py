@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from importlib.metadata import metadata
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -576,3 +577,26 @@ def test_logits_come_from_a_whole_file_or_none(settings: FetchSettings) -> None:
     again = segmenter()
     assert again.build_seconds > 0
     np.testing.assert_array_equal(again(photo()).class_map, expected)
+
+
+@pytest.mark.slow
+def test_onnxruntime_reads_and_writes_tensors_where_they_are(settings: FetchSettings) -> None:
+    """As it does on a GPU: the first batch of a shape tells that of the logits."""
+    if reason := why_not("onnxruntime", CPU):
+        pytest.skip(reason)
+    session: Any = open_session("onnxruntime", TinyNet(), CPU, settings=settings)
+    for seed, shape in enumerate([*SHAPES, *SHAPES]):
+        batch = torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+        assert torch.equal(session.bound(batch), session.forward(batch))
+
+
+@pytest.mark.slow
+def test_a_provider_that_does_not_start_is_no_other_one(
+    settings: FetchSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Onnxruntime goes on with the CPU, and only prints that it does."""
+    if reason := why_not("onnxruntime", CPU):
+        pytest.skip(reason)
+    monkeypatch.setattr("onnxruntime.InferenceSession.get_providers", lambda _: ["AzureExecutionProvider"])
+    with pytest.raises(DeviceError, match=r"could not start its CPUExecutionProvider .* AzureExecutionProvider"):
+        open_session("onnxruntime", TinyNet(), CPU, settings=settings)
