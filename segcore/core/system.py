@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Final
 
 from segcore.core.errors import EnvironmentFaultError, SegcoreError
+from segcore.core.text import first_line
 
 MAX_MACHINE: Final = 63
 """Characters of a machine's name: as many as a label of a host name may have (RFC 1035)."""
@@ -33,6 +34,7 @@ _REMEDIES: Final[tuple[tuple[type[Exception], str, str], ...]] = (
     (ImportError, r"failed to map segment|allocate memory", _MEMORY),
     (ImportError, "Too many open files", _FILES),
     (RuntimeError, "can't start new thread|Resource temporarily unavailable", _PROCESSES),
+    (ValueError, "^\nInvalid log settings: ", "unset TORCH_LOGS, or set it to what TORCH_LOGS=help lists"),
     (RuntimeError, "initialize cpuinfo", "torch needs /proc: mount it"),
     (RuntimeError, "Unable to open /dev/urandom", "torch needs /dev/urandom: mount /dev"),
     (OSError, "No usable temporary directory", "set TMPDIR to a directory that can be written"),
@@ -127,7 +129,9 @@ def out_of_memory(error: Exception) -> bool:
 def explain(error: Exception) -> str | None:
     """Return one line that says what the system refused and what to set; None for any other exception."""
     remedy = _remedy(error)
-    what = str(error).partition("\n")[0] or ("out of memory" if remedy == _MEMORY else type(error).__name__)
+    what = first_line(error).partition(", must be")[0] or (
+        "out of memory" if remedy == _MEMORY else type(error).__name__
+    )
     return remedy and f"{what}; {remedy}"
 
 

@@ -81,6 +81,7 @@ REFUSALS: list[tuple[Exception, str]] = [
     (BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN)), "ulimit -u"),
     (RuntimeError("can't start new thread"), "ulimit -u"),
     (RuntimeError("Failed to initialize cpuinfo!"), "/proc"),
+    (ValueError("\nInvalid log settings: nonsense, must be a comma separated list of fully\nqualified"), "TORCH_LOGS"),
     (RuntimeError("Unable to open /dev/urandom"), "/dev"),
     (FileNotFoundError(errno.ENOENT, "No usable temporary directory found in ['/tmp']"), "TMPDIR"),
     (FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT)), "cd "),
