@@ -64,7 +64,7 @@ def test_resume_and_json(root: Path, tmp_path: Path) -> None:
     whole = json.loads(run(*arguments, "--json").output)
     result = run(*arguments, "--resume", "--json")
     assert json.loads(result.output) == whole
-    assert whole[0]["images"] == 6
+    assert whole["results"][0]["images"] == 6
     assert "6 of the images" in run(*arguments, "--resume").output
 
 
