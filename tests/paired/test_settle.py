@@ -200,16 +200,18 @@ def test_two_run_files_of_a_repository_without_code_are_settled(
         (tmp_path / "bench" / "conftest.py").write_text(conftest)
         git(tmp_path, "add", ".")
         git(tmp_path, "commit", "-qm", name)
-        options = (
-            "--segcore-processes=1",
-            "--segcore-wait=0",
-            "--benchmark-max-time=0.01",
-            f"--benchmark-save={name}",
-            "--segcore-device=cpu",
-        )
-        done = call("pytest", "bench/", "-q", "-p", "no:cacheprovider", *options)
-        assert done.returncode == 0, done.stdout + done.stderr
-    done = call("segcore", "gate", "before", "after", "--process-noise", "0.2", "--settle", "--budget", "1", "--json")
+    before = git(tmp_path, "rev-parse", "HEAD~1").strip()
+    options = ("--segcore-processes=1", "--segcore-wait=0", "--benchmark-max-time=0.01", "--segcore-device=cpu")
+    done = call("pytest", "bench/", "-q", "-p", "no:cacheprovider", "--benchmark-save=after", *options)
+    assert done.returncode == 0, done.stdout + done.stderr
+    (path,) = tmp_path.glob("reports/runs/*/0001_after.json")
+    document = json.loads(path.read_bytes())  # the other run, as if its commit had been as fast
+    commit = document["segcore"]["git"] | {"commit": before}
+    document["segcore"] |= {"name": "before", "git": commit, "started": "2026-01-01T00:00:00+00:00"}
+    (tmp_path / "before.json").write_text(json.dumps(document))
+    done = call(
+        "segcore", "gate", "before.json", "after", "--process-noise", "0.2", "--settle", "--budget", "1", "--json"
+    )
     found = json.loads(done.stdout)
     assert done.returncode in (1, 3)  # two blocks are few
     assert found["rows"][0]["change"] > 0.2

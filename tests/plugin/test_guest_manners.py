@@ -189,6 +189,13 @@ OTHERS = (
         recorded=None,
         says="pytest-xdist",
     ),
+    conftest(
+        "other tests in a worker of xdist",
+        "def pytest_configure(config): config.workerinput = {}\n",
+        args="-k nothing",
+        code=5,
+        recorded=None,
+    ),
     refused("-p pytest_forked --forked", "drop `--forked`", pytest_forked=FAKE.format("forked")),
     refused("-p pytest_memray --memray", "drop `--memray`", pytest_memray=FAKE.format("memray")),
     refused("--forked", "drop `--forked`", "pytest_forked"),
