@@ -9,21 +9,27 @@ NAMED = 3
 """Classes that are named of each layer."""
 
 
-def int8_table(record: Int8Record, most: int | None = None) -> Table:
+_DETAILS = ("margin halved %", "classes")
+
+
+def int8_table(record: Int8Record, most: int | None = None, *, brief: bool = False) -> Table:
     """Return the layers of a network, those that stay in fp32 first and then those that change most.
 
     Args:
         record: what was found.
         most: how many layers to show of those in int8; all if None.
+        brief: without margins and classes, for narrow terminals.
     """
     order = sorted(record.layers, key=lambda layer: (not layer.kept, -layer.changed))
     shown = order if most is None else order[: len(record.kept) + most]
     left_out = len(order) - len(shown)
     drop = f"{record.drop:+.4f}".replace("+", "")
     more = (f"{left_out} more layers in int8 change fewer pixels.",) if left_out else ()
+    columns = ("layer", "kind", "time %", "changed %", "margin halved %", "mIoU drop", "classes", "stays in")
+    kept = [n for n, name in enumerate(columns) if not (brief and name in _DETAILS)]
     return Table(
-        ("layer", "kind", "time %", "changed %", "margin halved %", "mIoU drop", "classes", "stays in"),
-        tuple(map(_row, shown)),
+        tuple(columns[n] for n in kept),
+        tuple(tuple(row[n] for n in kept) for row in map(_row, shown)),
         f"int8 of {record.model}: {len(record.kept)} of {len(record.layers)} layers stay in fp32",
         notes=(
             *more,

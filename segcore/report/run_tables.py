@@ -49,7 +49,7 @@ def run_tables(run: Run) -> list[Table]:
         *tables,
         *backends_tables(run),
         *([load] if load else []),
-        *(int8_table(record, LAYERS) for record in run.record.int8),
+        *(int8_table(record, LAYERS, brief=True) for record in run.record.int8),
     ]
 
 
