@@ -85,10 +85,7 @@ def entry_of(path: Path, machine: str) -> Entry:
     Raises:
         RecordError: the file cannot be read, or does not say when the run began.
     """
-    try:
-        data = read_file(path, MAX_BYTES)
-    except OSError as error:
-        raise RecordError(f"{path}: cannot be read: {error.strerror}") from None
+    data = _bytes(path)
     document = parse_document(data, str(path))
     head = document.get("segcore") if isinstance(document, dict) else None
     started = str(head.get("started")) if isinstance(head, dict) else ""

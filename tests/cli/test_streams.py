@@ -103,7 +103,7 @@ def test_output(found: dict[tuple[str, str], Outcome], command: str, situation: 
     assert "\x1b" not in plain
     assert len(plain) > 10
     if columns := SITUATIONS[situation].environment.get("COLUMNS"):
-        to_copy = ("to decide: ", "embedded: ", "would write ")  # commands and paths stay on one line
+        to_copy = ("to decide: ", "embedded: ", "would write ", "kept ")  # commands and paths stay on one line
         assert all(len(line) <= int(columns) for line in plain.splitlines() if not line.startswith(to_copy))
 
 
