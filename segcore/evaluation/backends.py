@@ -133,7 +133,8 @@ def benchmark_backends(
             run = partial(segmenter.run, [photos[0]])
             run()
             segmenter.settle(run)
-            added = _memory_added(device, before, run)
+            known = RUNTIMES[segmenter.runtime].memory_is_known(device.name)
+            added = _memory_added(device, before, run) if known else None
             logits = [photo_logits(segmenter, photo) for photo in photos]
         except (ModelError, DeviceError) as error:  # NaN, an operator or a library that a runtime does not have
             if backend == backends[0]:

@@ -177,8 +177,7 @@ class SpeedItem(BenchItem):
         self.call.warm_up()
         self._quiet = self.session.neighbours.wait()
         runtime = RUNTIMES[self.plan.runtime]
-        known = runtime.in_process and (self.plan.device == "cpu" or runtime.allocates_by_call)
-        self._memory_known = known and self.segmenter.device.reset_peak_memory()
+        self._memory_known = runtime.memory_is_known(self.plan.device) and self.segmenter.device.reset_peak_memory()
         self._calls_before = self.call.count
         self._energy.start()
 

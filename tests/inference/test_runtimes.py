@@ -600,3 +600,18 @@ def test_a_provider_that_does_not_start_is_no_other_one(
     monkeypatch.setattr("onnxruntime.InferenceSession.get_providers", lambda _: ["AzureExecutionProvider"])
     with pytest.raises(DeviceError, match=r"could not start its CPUExecutionProvider .* AzureExecutionProvider"):
         open_session("onnxruntime", TinyNet(), CPU, settings=settings)
+
+
+@pytest.mark.parametrize(
+    ("runtime", "device", "known"),
+    [
+        ("torch", "cpu", True),
+        ("torch", "cuda:1", True),
+        ("torch-graphs", "cuda", False),
+        ("onnxruntime", "cpu", True),
+        ("onnxruntime", "cuda", False),
+        ("program", "cpu", False),
+    ],
+)
+def test_whose_memory_is_known(runtime: str, device: str, known: bool) -> None:
+    assert RUNTIMES[runtime].memory_is_known(device) == known

@@ -83,10 +83,9 @@ class Runtime:
     recorded: bool = False
     """Whether it replays passes in memory that was taken when they were recorded."""
 
-    @property
-    def allocates_by_call(self) -> bool:
-        """Whether each call takes its memory from torch's allocator, which then knows the high-water mark on a GPU."""
-        return not self.packages and self.in_process and not self.recorded
+    def memory_is_known(self, device: str) -> bool:
+        """Return whether the high-water mark of a device counts its calls: of our process, or of torch's allocator."""
+        return self.in_process and (device == "cpu" or not (self.packages or self.recorded))
 
     @property
     def module(self) -> ModuleType:
