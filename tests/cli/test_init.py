@@ -21,8 +21,11 @@ ROOT = Path(__file__).parents[2]
 COPIES = [
     *(f"bench/test_{name}.py" for name in ("accuracy", "latency", "load", "throughput")),
     "cases/offline.yaml",
-    "cases/case.schema.json",
 ]
+SCHEMAS = {
+    "cases/case.schema.json": "cases/case.schema.json",
+    "models/model.schema.json": "examples/models/model.schema.json",
+}
 
 
 def init(*words: str) -> Result:
@@ -45,10 +48,11 @@ def test_what_is_written_is_our_own_bench(here: Path) -> None:
     result = init()
     assert result.exit_code == 0, result.output
     written = files(here)
-    assert set(written) == {*COPIES, "models/model.schema.json", "reports/.gitignore", "pyproject.toml"}
+    assert set(written) == {*COPIES, *SCHEMAS, "reports/.gitignore", "pyproject.toml"}
     for name in COPIES:
         assert written[name] == (ROOT / name).read_bytes()
-    assert written["models/model.schema.json"] == (ROOT / "examples/models/model.schema.json").read_bytes()
+    for name, ours in SCHEMAS.items():
+        assert json.loads(written[name]) == json.loads((ROOT / ours).read_bytes())
     assert set(COPIES[:4]) == {f"bench/{file.name}" for file in (ROOT / "bench").glob("test_*.py")}
     assert len(load_cases(here / "cases")) == 3
     assert written["cases/offline.yaml"].startswith(b"# yaml-language-server: $schema=./case.schema.json\n")

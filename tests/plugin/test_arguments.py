@@ -59,7 +59,7 @@ def test_another_conftest_can_declare_an_alias(
         f"def pytest_addoption(parser):\n    parser.addoption({option!r}, action='store_true', help='mine')\n"
     )
     (pytester.path / "suite" / "test_it.py").write_text(
-        f"def test_it(pytestconfig): assert pytestconfig.getoption({option!r}) is {bool(arguments)}\n"
+        f"def test_it(pytestconfig): assert pytestconfig.getoption({option!r}, False) is {bool(arguments)}\n"
     )
     options = [option] if arguments else []
     pytester.runpytest_inprocess("-p", "no:cacheprovider", *options, *arguments).assert_outcomes(passed=1)
