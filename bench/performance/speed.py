@@ -1,5 +1,8 @@
 """Speed beside the plain recipe, in turns in one process: medians of the rounds' ratios, and their quartiles.
 
+The last two columns of `end-to-end` hold the forward pass against the fastest product of
+`segcore.measurement.calibration` in the same precision, measured in the same rounds.
+
     python bench/performance/speed.py outside --model embedded
     python bench/performance/speed.py end-to-end --model fcn_resnet101 --weights random --backend openvino:int8
 
@@ -26,9 +29,19 @@ from segcore.inference import allocator, models
 from segcore.inference.devices import Device
 from segcore.inputs.images import resource_path
 from segcore.measurement.calibration import calibrate
+from segcore.report.table import Row, Table, to_markdown
 
 CPU = Device("cpu")
 RECIPE = ("recipe", "fp32")
+SPEED = ("ms", "speedup", "quartiles", "of least times")
+FORMATS: dict[str, Callable[[float], str]] = {
+    "ms": "{:.1f}".format,
+    "speedup": "{:.2f}".format,
+    "of least times": "{:.2f}".format,
+    "pixels equal, %": "{:.2f}".format,
+    "GMAC/s": "{:.0f}".format,
+    "peak, GMAC/s": "{:.0f}".format,
+}
 
 
 def photo_file(directory: Path) -> Path:
@@ -38,16 +51,13 @@ def photo_file(directory: Path) -> Path:
     return path
 
 
-def report(seconds: dict[Backend, tuple[float, ...]]) -> None:
-    """Print the ratio of the recipe's time to each other's."""
-    for backend, own in seconds.items():
-        ratios = [base / mine for base, mine in zip(seconds[RECIPE], own, strict=True)]
-        low, middle, high = statistics.quantiles(ratios, n=4)
-        best = min(seconds[RECIPE]) / min(own)
-        click.echo(
-            f"{' '.join(backend):22} {statistics.median(own) * 1e3:9.1f} ms   {middle:5.2f} times as fast "
-            f"(quartiles {low:.2f} to {high:.2f}; least times {min(own) * 1e3:.1f} ms, {best:.2f})"
-        )
+def speed_row(backend: Backend, seconds: dict[Backend, tuple[float, ...]]) -> Row:
+    """Return a backend's milliseconds, and how many times as fast as the recipe it is, with quartiles."""
+    ratios = [base / mine for base, mine in zip(seconds[RECIPE], seconds[backend], strict=True)]
+    low, middle, high = statistics.quantiles(ratios, n=4)
+    least = min(seconds[RECIPE]) / min(seconds[backend])
+    quartiles = f"{low:.2f} to {high:.2f}" if backend != RECIPE else ""
+    return (" ".join(backend), 1e3 * statistics.median(seconds[backend]), middle, quartiles, least)
 
 
 @click.command()
@@ -90,10 +100,12 @@ def outside(model: models.LoadedModel, photo: Path, size: int, rounds: int) -> N
 
     theirs = interleave({RECIPE: partial(recipe.outside, photo, size, logits), ("segcore", "fp32"): ours}, rounds)
     kept = tuple(sum(seconds for name, seconds in stage.items() if name != "forward") for stage in stages)
-    report({RECIPE: theirs[RECIPE], ("segcore", "fp32"): kept})
-    for name in stages[0]:
-        click.echo(f"  {name:12} {statistics.median(stage[name] for stage in stages) * 1e3:8.2f} ms")
-    click.echo("masks equal to the recipe's to the bit")
+    own = ("segcore", "fp32")
+    seconds = {RECIPE: theirs[RECIPE], own: kept}
+    parts = [(name, 1e3 * statistics.median(stage[name] for stage in stages)) for name in stages[0]]
+    rows: list[Row] = [speed_row(RECIPE, seconds), speed_row(own, seconds)]
+    rows += [(f"of that, {name}", value, None, "", None) for name, value in parts if name != "forward"]
+    click.echo(to_markdown(Table(("outside the forward pass", *SPEED), tuple(rows), formats=FORMATS)))
 
 
 def end_to_end(model: models.LoadedModel, photo: Path, size: int, backends: Sequence[Backend], rounds: int) -> None:
@@ -112,10 +124,12 @@ def end_to_end(model: models.LoadedModel, photo: Path, size: int, backends: Sequ
             recipe.end_to_end(module, photo, size)
 
     arms: dict[Backend, Callable[[], object]] = {RECIPE: plain}
+    equals: dict[Backend, float] = {}
     for backend, segmenter in segmenters.items():
         result = segmenter.run([photo])[0]
+        segmenter.settle(partial(segmenter.run, [photo]))
         equal = float((result.model_color_mask == expected).all(axis=-1).mean())
-        click.echo(f"{' '.join(backend):22} {equal:.4%} of the pixels as the recipe has them")
+        equals[backend] = equal
 
         def arm(backend: Backend = backend, segmenter: Segmenter = segmenter) -> None:
             forward[backend].append(segmenter.run([photo])[0].timings["forward"])
@@ -128,15 +142,16 @@ def end_to_end(model: models.LoadedModel, photo: Path, size: int, backends: Sequ
 
     arms |= {("calibration", precision): partial(calibrated, precision) for precision in peaks}
     seconds = interleave(arms, rounds)
-    report({backend: times for backend, times in seconds.items() if backend[0] != "calibration"})
     _, _, height, width = next(iter(segmenters.values())).run([photo])[0].input_shape
     cost = models.gmacs(model.name, height, width)
-    click.echo(f"the network: {cost:.1f} GMAC at {width}x{height}")
+    rows: list[Row] = [(*speed_row(RECIPE, seconds), None, None, None, "")]
     for backend, times in forward.items():
         rate, found = cost / statistics.median(times), peaks[backend[1]]
         peak = statistics.median(found) if found else math.nan
-        share = "disturbed" if rate > peak else f"{rate / peak:.2f} of it"
-        click.echo(f"{' '.join(backend):22} forward {rate:6.0f} GMAC/s; peak in {backend[1]} {peak:.0f}, {share}")
+        share = "disturbed" if rate > peak else f"{100 * rate / peak:.0f} %"
+        rows.append((*speed_row(backend, seconds), 100 * equals[backend], rate, peak, share))
+    columns = (f"{model.name}, {height} x {width}", *SPEED, "pixels equal, %", "GMAC/s", "peak, GMAC/s", "of peak")
+    click.echo(to_markdown(Table(columns, tuple(rows), right=("of peak",), formats=FORMATS)))
 
 
 if __name__ == "__main__":

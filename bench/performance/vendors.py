@@ -24,6 +24,7 @@ import torch
 from segcore import Segmenter
 from segcore.inference import allocator
 from segcore.inputs.images import load_image
+from segcore.report.table import Table, to_markdown
 
 
 def benchmark_app(file: Path, shape: tuple[int, ...], calls: int, streams: int, fixed_shape: bool) -> float:
@@ -108,10 +109,11 @@ def main(
         theirs.append(PROGRAMS[runtime](file, shape, calls, streams, fixed_shape))
         ratios.append(ours[-1] / theirs[-1])
     low, middle, high = statistics.quantiles(ratios, n=4)
-    what = f"{model} {'x'.join(map(str, shape))}, {torch.get_num_threads()} threads"
-    other = f"{PROGRAMS[runtime].__name__} {statistics.median(theirs):.2f}"
-    click.echo(f"{what}: {statistics.median(ours):.2f} images/s, {other}")
-    click.echo(f"ratio {middle:.3f} (quartiles {low:.3f} to {high:.3f})")
+    name = f"{PROGRAMS[runtime].__name__}{' of this shape' * fixed_shape}"
+    columns = ("model and batch", "images/s", f"{name}, images/s", "ratio", "quartiles")
+    shown = f"{model} {' x '.join(map(str, shape))}, {runtime}"
+    row = (shown, statistics.median(ours), statistics.median(theirs), middle, f"{low:.2f} to {high:.2f}")
+    click.echo(to_markdown(Table(columns, (row,), formats={"ratio": "{:.3f}".format})))
 
 
 if __name__ == "__main__":
