@@ -59,6 +59,8 @@ class OpenVinoSession:
 
     _uses = USES
     """At which use of a shape the model is compiled for it."""
+    _for_shapes = True
+    """Whether it ever is."""
 
     def __init__(
         self, path: Path, build_s: float, settings: dict[str, str | int], boundary: Boundary | None = None
@@ -73,7 +75,7 @@ class OpenVinoSession:
         # OpenVINO takes no more threads than there are cores.
         self._threads: int = model.get_property(properties.inference_num_threads())
         self._request = model.create_infer_request()
-        dynamic = any(entry.get_partial_shape().is_dynamic for entry in model.inputs)
+        dynamic = self._for_shapes and any(entry.get_partial_shape().is_dynamic for entry in model.inputs)
         self._fixed = Recurring(most_shapes(path) if dynamic else 0, self._requests_for, self._uses)
 
     def _compile(self, shape: Sequence[int] | None = None, **more: object) -> openvino.CompiledModel:
@@ -152,13 +154,19 @@ class OpenVinoSession:
             return self._boundary.leave(output)
         return torch.from_numpy(np.asarray(output, dtype=np.float32))
 
-    def on_file(self, path: Path) -> OpenVinoSession:
+    def on_file(self, path: Path) -> OnceCompiled:
         """Return a session with the same settings on another file."""
-        return OpenVinoSession(path, 0.0, self._settings, self._boundary)
+        return OnceCompiled(path, 0.0, self._settings, self._boundary)
 
     def profiled(self) -> ProfiledOpenVino:
         """Return the same network compiled with OpenVINO's counters on."""
         return ProfiledOpenVino(self.artifact, 0.0, self._settings, self._boundary)
+
+
+class OnceCompiled(OpenVinoSession):
+    """A model that runs too few photos to make up for the time and memory of compiling it for their shapes."""
+
+    _for_shapes = False
 
 
 class ProfiledOpenVino(OpenVinoSession):
