@@ -44,7 +44,7 @@ UNPLANNED = object()
 
 _COLLECTOR = pytest.StashKey["Collector"]()
 _ERROR = pytest.StashKey[SegcoreError]()
-_REFUSED = pytest.StashKey[bool]()
+_REFUSED = pytest.StashKey[str]()
 _DESELECTED = pytest.StashKey[list[str]]()
 
 
@@ -136,7 +136,7 @@ def pytest_deselected(items: list[pytest.Item]) -> None:
 
 def _refuse(config: pytest.Config, items: list[pytest.Item], error: str) -> None:
     """Raise a usage error; a worker of pytest-xdist would crash with it, so it hands the error to its controller."""
-    config.stash[_REFUSED] = True
+    config.stash.setdefault(_REFUSED, error)
     error = "\n".join(map(plain_text, error.splitlines()))
     output: dict[str, str] | None = getattr(config, "workeroutput", None)
     if output is None:
@@ -210,6 +210,8 @@ def _open(request: pytest.FixtureRequest, benchmark: BenchmarkFixture | None = N
         pytest.fail(
             f"{request.fixturename}: wanted as an argument of a test function, so that it can be planned", False
         )
+    if _REFUSED in request.config.stash:  # pytest-xdist's --looponfail goes on all the same
+        pytest.fail(request.config.stash[_REFUSED], pytrace=False)
     hooks: BenchHooks | None = request.config.pluginmanager.getplugin(HOOKS)
     if benchmark and (hooks is None or request.param.kind == "load"):
         # pytest-benchmark warns of a fixture that is not used.

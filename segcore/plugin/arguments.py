@@ -57,7 +57,8 @@ class ArgumentHooks:
             open_closed_streams()  # before pytest captures them, and later restores what it found
         self._change_save(type=parse_save)
         default = vars(early_config.option)  # arguments are parsed into it later
-        if "benchmark_min_rounds" in default:
+        loops = getattr(early_config.known_args_namespace, "looponfail", False)  # hands plain values to its process
+        if "benchmark_min_rounds" in default and not loops:
             default["benchmark_min_rounds"] = DefaultRounds(default["benchmark_min_rounds"])
             default["benchmark_max_time"] = DefaultSeconds(parse_seconds(default["benchmark_max_time"]))
         args[:], typed = separate_paths(args), list(args)

@@ -76,3 +76,8 @@ def test_zero_seconds_of_waiting_are_no_default(pytester: pytest.Pytester) -> No
     config = pytester.parseconfig("--segcore-wait=0")
     assert read_choices(config).wait == 0
     assert read_choices(pytester.parseconfig()).wait == WAIT_S
+
+
+def test_the_options_of_other_suites_can_be_handed_to_the_process_of_looponfail(pytester: pytest.Pytester) -> None:
+    execnet = pytest.importorskip("execnet")
+    execnet.dumps(vars(pytester.parseconfig("-f").option))
