@@ -64,8 +64,8 @@ def _driven(
 
 
 def _shadowed(item: pytest.Item) -> str:
-    definitions: Sequence[Any] = item._fixtureinfo.name2fixturedefs["benchmark"]  # type: ignore[attr-defined]
-    if uses_fixture_of("pytest_benchmark.plugin", "benchmark", definitions):
+    definitions: Sequence[Any] = item._fixtureinfo.name2fixturedefs.get("benchmark", ())  # type: ignore[attr-defined]
+    if not definitions or uses_fixture_of("pytest_benchmark.plugin", "benchmark", definitions):
         return ""
     found = definitions[-1].func.__module__
     return SHADOWED.format(found, "drop `--codspeed`" if found.startswith("pytest_codspeed") else "rename it")
