@@ -77,7 +77,8 @@ COMMAND_LINE = (
     runs("-qq --tb=line --no-header --no-summary --capture=tee-sys --show-capture=no --keep-duplicates -x"),
     runs("--ff --nf --runxfail --import-mode=importlib --assert=plain --setup-show --maxfail=1"),
     runs("--lf --sw --import-mode=append --capture=sys --log-cli-level=DEBUG --log-file=log -o addopts= --basetemp=t"),
-    runs("--rootdir=. --confcutdir=bench --noconftest --continue-on-collection-errors -W error --trace-config"),
+    runs("--rootdir=. --confcutdir=bench --noconftest --continue-on-collection-errors --trace-config"),
+    runs("-W error -W 'ignore:Module already imported'"),  # pytest's own, because the outer pytest has the plugin
     runs("--benchmark-json=out.json --benchmark-autosave --benchmark-disable-gc --benchmark-verbose"),
     runs("--benchmark-save=x --benchmark-cprofile=tottime --benchmark-timer=time.time --benchmark-warmup=on"),
     runs("--pyargs bench.test_accuracy bench.test_latency --benchmark-quiet"),
