@@ -16,6 +16,7 @@ from pathlib import Path
 import torch
 
 from segcore.core.errors import DeviceError, nearest_hint
+from segcore.core.quiet import quiet
 
 PROCESS = Path("/proc/self")
 """What Linux reports about this process."""
@@ -155,11 +156,13 @@ def tf32_option(device: Device) -> dict[str, str]:
     """Return whether fp32 is rounded to TF32, for the record; nothing on other devices than CUDA."""
     if device.torch_device.type != "cuda":
         return {}
-    used = torch.backends.cudnn.allow_tf32 or torch.backends.cuda.matmul.allow_tf32
+    with quiet():
+        used = torch.backends.cudnn.allow_tf32 or torch.backends.cuda.matmul.allow_tf32
     return {"tf32": "on" if used else "off"}
 
 
 def switch_off_tf32() -> None:
     """Keep CUDA from rounding fp32 to the 10 bits of TF32, which torch does in convolutions unless told otherwise."""
-    torch.backends.cudnn.allow_tf32 = False
-    torch.backends.cuda.matmul.allow_tf32 = False
+    with quiet():  # torch 2.9 warns that these names will go; newer ones keep them
+        torch.backends.cudnn.allow_tf32 = False
+        torch.backends.cuda.matmul.allow_tf32 = False
