@@ -250,11 +250,13 @@ def test_a_run_that_cannot_be_written_is_shown_and_judged(
 
 FORK = """
 import os
+import signal
 from _pytest.runner import runtestprotocol
 
 def pytest_runtest_protocol(item, nextitem):
     child = os.fork()
     if not child:
+        signal.alarm(30)  # a lock that a thread of the parent held at the fork would never be released
         runtestprotocol(item, nextitem=nextitem, log=False)
         os._exit(0)
     os.waitpid(child, 0)
