@@ -8,14 +8,11 @@ from pathlib import Path
 import click
 
 from segcore.cli import completion
-from segcore.cli.completion import completes
 from segcore.cli.options import storage_option
 
 
 @click.command()
-@click.argument(
-    "runs", nargs=-1, required=True, metavar="RUN...", shell_complete=completes(completion.runs, files=True)
-)
+@click.argument("runs", nargs=-1, required=True, metavar="RUN...", shell_complete=completion.RUN)
 @click.option("--reference", metavar="COLUMN", help="Ratios refer to this run or column [the first].")
 @click.option("--csv", "form", flag_value="csv", help="Print CSV, one line per cell.")
 @click.option("--markdown", "form", flag_value="markdown", help="Print a markdown table.")

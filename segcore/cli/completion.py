@@ -60,6 +60,10 @@ def runs(context: click.Context) -> list[str]:
     return [LATEST, *(f"{machine}/{name}" if machine else name for machine, name in machines)]
 
 
+RUN = completes(runs, files=True)
+"""Of a parameter that takes a saved run: its name, or a path."""
+
+
 def cases_and_runs(context: click.Context) -> list[str]:
     """Return what selects series of the history: runs, and cases, whose names are in those of their items."""
     cases = [name for _, names in _names_in(Path("cases")) for name in names]

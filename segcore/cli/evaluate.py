@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from segcore.cli import completion
-from segcore.cli.completion import completes
 from segcore.cli.options import PATH, POSITIVE, DropLimits, ModelOptions, json_option, option, option_group
 from segcore.core.errors import DatasetError, UsageError
 
@@ -98,7 +97,7 @@ class EngineOptions:
     "--against",
     "baseline",
     metavar="RUN",
-    shell_complete=completes(completion.runs, files=True),
+    shell_complete=completion.RUN,
     help="Judge against this run image by image; stop once decided.",
 )
 @option_group(DropLimits, "drops")

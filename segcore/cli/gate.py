@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING
 import click
 
 from segcore.cli import StdoutError, completion
-from segcore.cli.completion import completes
 from segcore.cli.options import (
     POSITIVE,
     DropLimits,
@@ -60,8 +59,8 @@ class Turns:
 
 
 @click.command()
-@click.argument("baseline", required=False, shell_complete=completes(completion.runs, files=True))
-@click.argument("current", required=False, shell_complete=completes(completion.runs, files=True))
+@click.argument("baseline", required=False, shell_complete=completion.RUN)
+@click.argument("current", required=False, shell_complete=completion.RUN)
 @option_group(Turns, "turns")
 @click.option("--settle", is_flag=True, help="Measure what BASELINE and CURRENT leave undecided in turns, here.")
 @click.option("--self-audit", is_flag=True, help="Measure how often the gate is wrong on this machine.")

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from segcore.cli import completion
-from segcore.cli.completion import completes
 from segcore.cli.options import Export, check_exports, export_option, json_option, storage_option
 from segcore.core.errors import OutputError
 
@@ -21,13 +20,11 @@ MAX_COLUMNS = 80
 
 
 @click.command()
-@click.argument(
-    "runs", nargs=-1, required=True, metavar="RUN...", shell_complete=completes(completion.runs, files=True)
-)
+@click.argument("runs", nargs=-1, required=True, metavar="RUN...", shell_complete=completion.RUN)
 @click.option(
     "--baseline",
     metavar="RUN",
-    shell_complete=completes(completion.runs, files=True),
+    shell_complete=completion.RUN,
     help="Show what changed since this run.",
 )
 @click.option("--html", type=click.Path(path_type=Path, dir_okay=False), help="Write a self-contained HTML page.")
