@@ -123,11 +123,12 @@ def test_threads_get_the_masks_of_files(kind: str, tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_threads_that_export_do_so_after_each_other(tmp_path: Path) -> None:
     photo = OF_MANY_SHAPES[0]
-    expected = [Segmenter(TinyNet(seed), device=CPU, size=40)(photo).class_map for seed in range(2)]
+    networks = [TinyNet(seed) for seed in range(2)]  # not in the threads: they share torch's random numbers
+    expected = [Segmenter(network, device=CPU, size=40)(photo).class_map for network in networks]
 
     def work(thread: int) -> None:
         settings = FetchSettings(tmp_path / str(thread))
-        exported = Segmenter(TinyNet(thread), device=CPU, size=40, runtime="onnxruntime", settings=settings)
+        exported = Segmenter(networks[thread], device=CPU, size=40, runtime="onnxruntime", settings=settings)
         np.testing.assert_array_equal(exported(photo).class_map, expected[thread])
 
     in_threads(work, 2)
@@ -145,11 +146,12 @@ def test_a_network_runs_beside_threads_that_trace(monkeypatch: pytest.MonkeyPatc
         def __call__(self, batch: torch.Tensor) -> torch.Tensor:
             if batch.shape not in self._shapes:
                 for _ in range(3):
-                    torch.fx.symbolic_trace(TinyNet())
+                    torch.fx.symbolic_trace(traced)
             self._shapes.add(batch.shape)
             found: torch.Tensor = self._network(batch)
             return found
 
+    traced = TinyNet()
     monkeypatch.setattr(torch, "compile", Traced)
     running, compiled = (
         Segmenter(TinyNet(), device=CPU, size=40, runtime=runtime, settings=FetchSettings(tmp_path))
