@@ -17,6 +17,7 @@ import torch.nn.functional as F
 
 from segcore.core.records import CalibrationRecord, Precision
 from segcore.inference.devices import Device, tf32_option
+from segcore.measurement.reference import seconds_of
 
 MIN_ROUNDS = 5
 KERNEL_SECONDS = 0.3
@@ -37,10 +38,7 @@ def calibrate(
 ) -> CalibrationRecord | None:
     """Return the rates of the three kernels on a device, in about a second on a CPU; None if torch lacks the precision.
 
-    Args:
-        device: to measure.
-        precision: of the products; int8 is that of oneDNN on a CPU, and has no convolution on CUDA.
-        clock: nanoseconds.
+    Products in int8 are those of oneDNN on a CPU; there is no int8 convolution on CUDA. `clock` counts nanoseconds.
     """
     if precision == "int8":
         kernels = _int8_kernels(device)
@@ -136,9 +134,5 @@ def _median_seconds(kernel: Kernel, device: Device, clock: Callable[[], int]) ->
     with torch.inference_mode():
         kernel()  # warm-up: chooses the algorithm and maps the pages
         while len(seconds) < MIN_ROUNDS or sum(seconds) < KERNEL_SECONDS:
-            device.synchronize()
-            start = clock()
-            kernel()
-            device.synchronize()
-            seconds.append((clock() - start) / 1e9)
+            seconds.append(seconds_of(kernel, device, clock))
     return statistics.median(seconds)

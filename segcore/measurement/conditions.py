@@ -20,7 +20,7 @@ from scipy import stats
 
 from segcore.core.records import MAX_OTHER_LOAD, WarningCode, WarningRecord
 from segcore.measurement.machine import usable_cores
-from segcore.measurement.neighbours import is_disturbed, other_load, read_usage
+from segcore.measurement.neighbours import Usage, other_load, read_usage
 
 _T = TypeVar("_T")
 
@@ -38,18 +38,12 @@ SLOW_GOVERNORS = {"powersave", "conservative", "ondemand"}
 
 
 @dataclass(frozen=True)
-class SystemState:
+class SystemState(Usage):
     """State of machine and process at one moment; None where the system does not report it."""
 
-    at_s: float
     load_1min: float | None
-    busy_s: float | None
-    """Processor seconds used by all processes since the machine started."""
-    own_s: float
-    """Processor seconds used by this process and its terminated children."""
     stolen_s: float
     """Processor seconds that the hypervisor gave to other guests."""
-    processors: int
     usable: int
     governors: tuple[str, ...]
     turbo: bool | None
@@ -61,21 +55,13 @@ class SystemState:
 
 
 def read_state(root: Path = Path("/")) -> SystemState:
-    """Read the current state of machine and process.
-
-    Args:
-        root: directory that contains ``proc`` and ``sys``.
-    """
-    usage = read_usage()
+    """Read the current state of machine and process; `root` contains ``proc`` and ``sys``."""
     battery = _ask(lambda: psutil.sensors_battery())
     turbo = _read(root / "sys/devices/system/cpu/intel_pstate/no_turbo")
     return SystemState(
-        at_s=usage.at_s,
+        **vars(read_usage()),
         load_1min=_ask(lambda: psutil.getloadavg()[0]),
-        busy_s=usage.busy_s,
-        own_s=usage.own_s,
         stolen_s=getattr(_ask(psutil.cpu_times), "steal", 0.0),
-        processors=usage.processors,
         usable=usable_cores(),
         governors=tuple(sorted(set(_read_all(root, "cpufreq/scaling_governor")))),
         turbo=None if turbo is None else turbo == "0",
@@ -119,9 +105,9 @@ def describe(before: SystemState, after: SystemState) -> dict[str, str]:
     return {
         "gc": "on" if after.gc_enabled else "off",
         "affinity": f"{after.usable} of {after.processors} processors",
-        "load before": "unknown" if before.load_1min is None else f"{before.load_1min:.2f}",
-        "load after": "unknown" if after.load_1min is None else f"{after.load_1min:.2f}",
-        "other load": "unknown" if (load := other_load(before, after)) is None else _percent(load),
+        "load before": _text(before.load_1min, "{:.2f}".format),
+        "load after": _text(after.load_1min, "{:.2f}".format),
+        "other load": _text(other_load(before, after), _percent),
         "stolen": _percent(_stolen(before, after)),
         "governor": ", ".join(after.governors) or "unknown",
         "turbo": {None: "unknown", True: "on", False: "off"}[after.turbo],
@@ -134,23 +120,21 @@ def _percent(share: float) -> str:
     return f"{100 * share:.1f} %"
 
 
-def _share(seconds: float, before: SystemState, after: SystemState) -> float:
-    return max(0.0, seconds) / max(1e-9, (after.at_s - before.at_s) * after.processors)
+def _text(value: float | None, form: Callable[[float], str]) -> str:
+    return "unknown" if value is None else form(value)
 
 
 def _stolen(before: SystemState, after: SystemState) -> float:
-    return _share(after.stolen_s - before.stolen_s, before, after)
+    stolen_s = max(0.0, after.stolen_s - before.stolen_s)
+    return stolen_s / max(1e-9, (after.at_s - before.at_s) * after.processors)
 
 
 def run_warnings(
     before: SystemState, after: SystemState, calibration_change: float | None = None
 ) -> tuple[WarningRecord, ...]:
-    """Return what makes the speed figures of a run unreliable.
+    """Return what makes the speed figures of a run unreliable, given the states at its start and end.
 
-    Args:
-        before: state at the start of the run.
-        after: state at its end.
-        calibration_change: relative change of the calibration's matrix product from start to end; None if not repeated.
+    `calibration_change` is the relative change of the calibration's matrix product meanwhile; None if not repeated.
     """
     found: list[WarningRecord] = []
 
@@ -182,8 +166,7 @@ def run_warnings(
 def reference_warnings(references_s: Sequence[float]) -> tuple[WarningRecord, ...]:
     """Return a warning if the machine's own speed changed so much during a run that its times are unfit.
 
-    Args:
-        references_s: median seconds of the reference task in each process of each item.
+    `references_s` are median seconds of the reference task in each process of each item.
     """
     if len(references_s) < 2:
         return ()
@@ -200,10 +183,9 @@ def reference_warnings(references_s: Sequence[float]) -> tuple[WarningRecord, ..
 def neighbour_warnings(loads: Sequence[float | None]) -> tuple[WarningRecord, ...]:
     """Return a warning if other processes disturbed an item.
 
-    Args:
-        loads: shares of the machine's processor time that others used, by process of the item; None if unknown.
+    `loads` are the shares of the machine's processor time that they used, by process of the item; None if unknown.
     """
-    disturbed = [load for load in loads if load is not None and is_disturbed(load)]
+    disturbed = [load for load in loads if load and load > MAX_OTHER_LOAD]
     if not disturbed:
         return ()
     text = (

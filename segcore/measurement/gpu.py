@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -33,7 +34,7 @@ class Board:
     handle: Any
 
     def ask(self, what: str, *args: object) -> int | None:
-        """Return what a function of the bindings says of the board; None if board or driver does not say."""
+        """Return what a function of the bindings reports of the board; None if board or driver does not report it."""
         try:
             return int(getattr(self.nvml, what)(self.handle, *args))
         except (self.nvml.NVMLError, AttributeError):
@@ -75,12 +76,7 @@ class BoardState:
 
 @dataclass
 class BoardWatch:
-    """States of a board, read just after its work.
-
-    Args:
-        device: ``cuda`` or ``cuda:1``.
-        board: to be read.
-    """
+    """States of the board of a device (``cuda`` or ``cuda:1``), read just after its work."""
 
     device: str
     board: Board
@@ -128,12 +124,9 @@ class BoardWatch:
 
     def _counts(self, mask: int = ~0) -> dict[str, int]:
         """Return in how many states each reason was seen."""
-        names = dict.fromkeys(name for bit, name in REASONS.items() if bit & mask)
-        seen = {
-            name: sum(any(s.reasons & bit & mask for bit, n in REASONS.items() if n == name) for s in self.states)
-            for name in names
-        }
-        return {name: count for name, count in seen.items() if count}
+        bits = {bit: name for bit, name in REASONS.items() if bit & mask}
+        seen = Counter(n for s in self.states for n in {name for bit, name in bits.items() if s.reasons & bit})
+        return {name: seen[name] for name in bits.values() if seen[name]}
 
 
 def _range(values: Sequence[float | None], most: float | None, unit: str) -> str:

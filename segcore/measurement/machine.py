@@ -22,46 +22,17 @@ from segcore.core.records import GitRecord, GpuRecord, MachineRecord
 from segcore.core.system import control_groups, machine_name
 
 INSTRUCTION_SETS = (
-    "avx",
-    "avx2",
-    "fma",
-    "f16c",
-    "avx_vnni",
-    "avx512f",
-    "avx512bw",
-    "avx512_vnni",
-    "avx512_bf16",
-    "avx512_fp16",
-    "amx_tile",
-    "amx_int8",
-    "amx_bf16",
-    "asimd",
-    "asimddp",
-    "asimdhp",
-    "i8mm",
-    "bf16",
-    "sve",
-    "sve2",
+    *("avx", "avx2", "fma", "f16c", "avx_vnni"),
+    *("avx512f", "avx512bw", "avx512_vnni", "avx512_bf16", "avx512_fp16"),
+    *("amx_tile", "amx_int8", "amx_bf16"),
+    *("asimd", "asimddp", "asimdhp", "i8mm", "bf16", "sve", "sve2"),
 )
 """CPU flags, as Linux spells them, for which torch, oneDNN or OpenBLAS have separate kernels."""
 THREAD_VARIABLES = (
-    "OMP_NUM_THREADS",
-    "OMP_PROC_BIND",
-    "OMP_PLACES",
-    "OMP_WAIT_POLICY",
-    "OMP_DYNAMIC",
-    "GOMP_CPU_AFFINITY",
-    "GOMP_SPINCOUNT",
-    "KMP_AFFINITY",
-    "KMP_BLOCKTIME",
-    "MKL_NUM_THREADS",
-    "MKL_DYNAMIC",
-    "OPENBLAS_NUM_THREADS",
-    "ATEN_CPU_CAPABILITY",
-    "ONEDNN_MAX_CPU_ISA",
-    "DNNL_MAX_CPU_ISA",
-    "MKL_ENABLE_INSTRUCTIONS",
-    "LD_PRELOAD",
+    *("OMP_NUM_THREADS", "OMP_PROC_BIND", "OMP_PLACES", "OMP_WAIT_POLICY", "OMP_DYNAMIC"),
+    *("GOMP_CPU_AFFINITY", "GOMP_SPINCOUNT", "KMP_AFFINITY", "KMP_BLOCKTIME"),
+    *("MKL_NUM_THREADS", "MKL_DYNAMIC", "OPENBLAS_NUM_THREADS"),
+    *("ATEN_CPU_CAPABILITY", "ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA", "MKL_ENABLE_INSTRUCTIONS", "LD_PRELOAD"),
 )
 """Environment variables that select threads, kernels and, by LD_PRELOAD, another OpenMP or allocator."""
 PACKAGES = ("segcore", "torch", "torchvision", "numpy", "pillow", "pytest", "pytest-benchmark", "scikit-image")
@@ -109,11 +80,7 @@ def package_versions() -> dict[str, str]:
 
 
 def fingerprint(root: Path = Path("/")) -> MachineRecord:
-    """Return the properties of this machine that determine its speed.
-
-    Args:
-        root: directory that contains ``proc`` and ``sys``.
-    """
+    """Return the properties of this machine that determine its speed; `root` contains ``proc`` and ``sys``."""
     import torch
 
     cpu = _cpu_fields(root)
@@ -203,11 +170,7 @@ def _quota(directory: Path) -> list[float]:
 
 
 def torch_build(config: str) -> str:
-    """Return the parts of torch's build description that affect speed: BLAS, oneDNN, OpenMP and instruction set.
-
-    Args:
-        config: text of ``torch.__config__.show()``.
-    """
+    """Return the parts of ``torch.__config__.show()`` that affect speed: BLAS, oneDNN, OpenMP and instruction set."""
     wanted = re.compile(r"^(Intel\(R\)|OpenMP|LAPACK|CPU capability|CUDA Runtime|CuDNN)", re.IGNORECASE)
     parts = []
     for line in (line.strip(" -\t") for line in config.splitlines()):

@@ -11,7 +11,7 @@ import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Generic, Protocol, TypeVar
+from typing import Generic, TypeVar
 
 import psutil
 
@@ -23,64 +23,38 @@ LOOK_S = 0.1
 """Time over which the load of others is measured before a block."""
 
 
-class UsageState(Protocol):
-    """Processor time at one moment."""
-
-    @property
-    def at_s(self) -> float:
-        """Monotonic time."""
-
-    @property
-    def busy_s(self) -> float | None:
-        """Processor seconds used by all processes since the machine started; None if the system does not say."""
-
-    @property
-    def own_s(self) -> float:
-        """Processor seconds used by this process and its terminated children."""
-
-    @property
-    def processors(self) -> int:
-        """Logical processors of the machine."""
-
-
 @dataclass(frozen=True)
 class Usage:
-    """A `UsageState` that was read."""
+    """Processor time at one moment."""
 
     at_s: float
+    """Monotonic time."""
     busy_s: float | None
+    """Processor seconds used by all processes since the machine started; None if a sandbox withholds them."""
     own_s: float
+    """Processor seconds used by this process and its terminated children."""
     processors: int
+    """Logical processors of the machine."""
 
 
 def read_usage() -> Usage:
     """Read the processor time of the machine and of this process."""
-    own = os.times()
-    return Usage(
-        at_s=time.monotonic(),
-        busy_s=busy_seconds(),
-        own_s=own.user + own.system + own.children_user + own.children_system,
-        processors=psutil.cpu_count() or 1,
-    )
-
-
-def busy_seconds() -> float | None:
-    """Return the processor seconds used since the machine started; None if a sandbox withholds them."""
+    at_s, own = time.monotonic(), os.times()
     try:
         cpu = psutil.cpu_times()
+        # user time includes guest time
+        idle = sum(getattr(cpu, name, 0.0) for name in ("idle", "iowait", "guest", "guest_nice"))
+        busy_s = float(sum(cpu) - idle)
     except (OSError, AttributeError):
-        return None
-    # user time includes guest time
-    return float(sum(cpu) - sum(getattr(cpu, name, 0.0) for name in ("idle", "iowait", "guest", "guest_nice")))
+        busy_s = None
+    own_s = own.user + own.system + own.children_user + own.children_system
+    return Usage(at_s, busy_s, own_s, psutil.cpu_count() or 1)
 
 
-def other_load(before: UsageState, after: UsageState, more_own_s: float = 0.0) -> float | None:
+def other_load(before: Usage, after: Usage, more_own_s: float = 0.0) -> float | None:
     """Return the share (0 to 1) of the machine's processor time that other processes used between two states.
 
-    Args:
-        before: at the start.
-        after: at the end.
-        more_own_s: processor seconds of a process of ours that has not ended.
+    `more_own_s` are processor seconds of a process of ours that has not ended.
     """
     if before.busy_s is None or after.busy_s is None:
         return None
@@ -99,18 +73,12 @@ class Disturbed(Generic[_T]):
 
 
 class Neighbours:
-    """Waits for a quiet machine, for so many seconds in a run.
-
-    Args:
-        budget_s: for waiting, and for blocks that are measured again.
-        probe: reads the processor time.
-        sleep: waits some seconds.
-    """
+    """Waits for a quiet machine: `budget_s` seconds in a run, with what it takes to measure blocks again."""
 
     def __init__(
         self,
         budget_s: float,
-        probe: Callable[[], UsageState] = read_usage,
+        probe: Callable[[], Usage] = read_usage,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         self._budget_s, self._probe, self._sleep = budget_s, probe, sleep
@@ -119,15 +87,10 @@ class Neighbours:
         self.waited_s = 0.0
         """Waiting, and measuring what was then measured again."""
 
-    @property
-    def left_s(self) -> float:
-        """What is left of the budget."""
-        return max(0.0, self._budget_s - self.waited_s)
-
-    def wait(self) -> UsageState:
+    def wait(self) -> Usage:
         """Return the state in which a block begins: quiet, unless the budget is used up."""
         before = self._probe()
-        while self.left_s:
+        while self.waited_s < self._budget_s:
             self._sleep(LOOK_S)
             after = self._probe()
             load = other_load(before, after)
@@ -141,30 +104,28 @@ class Neighbours:
     def measure(self, block: Callable[[], tuple[_T, float]]) -> Disturbed[_T]:
         """Return a block that was measured on a quiet machine, or else the least disturbed of those tried.
 
-        Args:
-            block: measures, and returns its result with the processor seconds that other processes of ours have used.
+        `block` measures, and returns its result with the processor seconds that other processes of ours have used.
         """
-        return self.repeat(self._measured(self.wait(), block), block)
+        return self.repeat(self.since(self.wait(), *block()), block)
 
     def repeat(self, first: Disturbed[_T], block: Callable[[], tuple[_T, float]]) -> Disturbed[_T]:
         """Measure a block again while it is disturbed, as long as the budget allows; return the least disturbed one."""
         best = first
-        while is_disturbed(best.load) and best.seconds <= self.left_s:
+        while is_disturbed(best.load) and self._allows(best.seconds):
             before = self.wait()
-            if best.seconds > self.left_s:
+            if not self._allows(best.seconds):
                 break
-            again = self._measured(before, block)
+            again = self.since(before, *block())
             self.waited_s += again.seconds
             if (again.load or 0.0) < (best.load or 0.0):
                 best = again
         return best
 
-    def _measured(self, before: UsageState, block: Callable[[], tuple[_T, float]]) -> Disturbed[_T]:
-        result, own_s = block()
-        return self.since(before, result, own_s)
+    def _allows(self, seconds: float) -> bool:
+        return seconds <= self._budget_s - self.waited_s
 
-    def since(self, before: UsageState, result: _T, own_s: float = 0.0) -> Disturbed[_T]:
-        """Return a block that has just ended and began in a state; `own_s` as in `other_load`."""
+    def since(self, before: Usage, result: _T, own_s: float = 0.0) -> Disturbed[_T]:
+        """Return a block that has just ended and began in a state; `own_s` as `more_own_s` in `other_load`."""
         after = self._probe()
         return Disturbed(result, other_load(before, after, own_s), after.at_s - before.at_s)
 

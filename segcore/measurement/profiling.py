@@ -60,13 +60,7 @@ class _LabellingTimer(StageTimer):
 
 
 def profile(segmenter: Segmenter, photo: Photo, *, size: int | None = None, calls: int = CALLS) -> Profile:
-    """Profile a few calls on one photo, after one that warms up.
-
-    Args:
-        segmenter: what runs.
-        photo: a path, PIL image or uint8 array.
-        size: shorter side at model scale, pixels; that of the segmenter if None.
-        calls: how many.
+    """Profile a few calls on one photo (shorter side `size` pixels at model scale), after one that warms up.
 
     Raises:
         DeviceError: the runtime has no profiler.

@@ -26,12 +26,7 @@ REPEATS = 5
 
 
 class ReferenceTask:
-    """The task on one device: ``task()`` runs it and returns its seconds.
-
-    Args:
-        device: that the items run on.
-        clock: nanoseconds.
-    """
+    """The task on one device: ``task()`` runs it and returns its seconds, by a clock of nanoseconds."""
 
     def __init__(self, device: Device, clock: Callable[[], int] = time.perf_counter_ns) -> None:
         self._device, self._clock = device, clock
@@ -40,14 +35,16 @@ class ReferenceTask:
 
     def __call__(self) -> float:
         """Run the task `REPEATS` times; return the median of its seconds."""
-        return statistics.median(self._seconds() for _ in range(REPEATS))
+        return statistics.median(seconds_of(self._run, self._device, self._clock) for _ in range(REPEATS))
 
-    def _seconds(self) -> float:
-        self._device.synchronize()
-        start = self._clock()
-        self._run()
-        self._device.synchronize()
-        return (self._clock() - start) / 1e9
+
+def seconds_of(run: Callable[[], object], device: Device, clock: Callable[[], int]) -> float:
+    """Return the seconds that a call takes on a device, by a clock of nanoseconds."""
+    device.synchronize()
+    start = clock()
+    run()
+    device.synchronize()
+    return (clock() - start) / 1e9
 
 
 def _on(device: torch.device) -> Callable[[], None]:

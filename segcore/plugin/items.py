@@ -35,7 +35,7 @@ from segcore.inputs.images import load_pair
 from segcore.judgement.statistics import bounds_quantile, quantile_name, rounds_needed
 from segcore.measurement.conditions import sample_warnings
 from segcore.measurement.energy import EnergyMeter
-from segcore.measurement.neighbours import UsageState
+from segcore.measurement.neighbours import Usage
 from segcore.measurement.profiling import profile
 from segcore.measurement.timing import PipelineCall, Stages
 from segcore.plugin.arguments import DefaultRounds
@@ -150,7 +150,7 @@ class SpeedItem(BenchItem):
         self.call = PipelineCall(self.segmenter, [self.photo] * self.plan.batch, self.plan.size, self._rounds_done)
         self._calls_before = 0
         self._reference: list[float] = []
-        self._quiet: UsageState | None = None
+        self._quiet: Usage | None = None
         self._energy = EnergyMeter(self.session.energy_counter(self.plan.device))
         self._memory_known = False
         self._rounds_free = isinstance(self.benchmark._min_rounds, DefaultRounds)

@@ -34,7 +34,7 @@ from segcore.judgement.statistics import bounds_quantile
 from segcore.results.pictures import picture_path
 from segcore.results.store import load_run
 from tests.support.bench_project import QUICK, fake_calibration
-from tests.support.fakes import FakeCounter
+from tests.support.fakes import fake_counter
 
 pytest_plugins = ["pytester"]
 
@@ -614,7 +614,7 @@ def test_memory_that_is_not_the_item_s_is_left_out(
 def test_energy_is_recorded_where_it_is_counted(
     where: Path, pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(segcore.plugin.session, "open_counter", lambda device: FakeCounter())
+    monkeypatch.setattr(segcore.plugin.session, "open_counter", lambda device: fake_counter())
     done = pytester.runpytest_inprocess("bench/test_throughput.py", "--segcore-batch=4", "--benchmark-save", *QUICK)
     done.assert_outcomes(passed=3)
     for benchmark in saved(where).benchmarks:

@@ -7,24 +7,20 @@ from dataclasses import dataclass, field
 import torch
 
 from segcore.inference.devices import Device
+from segcore.measurement.energy import EnergyCounter
 
 
-class FakeCounter:
-    """A counter that increases by 10 J per reading."""
+def fake_counter(*states: int) -> EnergyCounter:
+    """Return a counter that increases by 10 J per reading, or has these states and then fails."""
+    left = iter(states or range(0, 1000, 10))
 
-    name = "fake"
-
-    def __init__(self, *states: int) -> None:
-        self._states = iter(states or range(0, 1000, 10))
-
-    def read(self) -> tuple[int, ...]:
-        state = next(self._states, None)
+    def read() -> tuple[int, ...]:
+        state = next(left, None)
         if state is None:
             raise OSError("gone")
         return (state,)
 
-    def joules(self, before: tuple[int, ...], after: tuple[int, ...]) -> float:
-        return float(after[0] - before[0])
+    return EnergyCounter("fake", read, per_joule=1.0, ranges=(0,))
 
 
 @dataclass

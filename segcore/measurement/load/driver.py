@@ -100,10 +100,7 @@ class LoadRun:
 def serve_all(serve: Callable[[], object], arrivals: Iterable[float | None], clock: Clock) -> Iterator[Query]:
     """Serve queries in order of arrival, one at a time, and yield each when it is finished.
 
-    Args:
-        serve: executes one query.
-        arrivals: when each query is due, seconds from now; None for as soon as the previous one has finished.
-        clock: sleeps until a query is due.
+    `arrivals` are when each query is due, seconds from now; None for as soon as the previous one has finished.
     """
     start = clock.now()
     for due in arrivals:
@@ -118,12 +115,7 @@ def serve_all(serve: Callable[[], object], arrivals: Iterable[float | None], clo
 
 @dataclass
 class Driver:
-    """Makes load runs and keeps them, including one that is interrupted.
-
-    Args:
-        serve: executes one query.
-        clock: of the runs.
-    """
+    """Makes load runs with `serve`, which executes one query, and keeps them, including one that is interrupted."""
 
     serve: Callable[[], object]
     clock: Clock = field(default_factory=SystemClock)
@@ -146,10 +138,9 @@ class Driver:
         return self.runs[-1]
 
     def search(self, plan: LoadPlan) -> Search:
-        """Search the highest rate that keeps the limit: a probe and a simulation choose the first rate, runs decide.
+        """Search the highest rate that keeps the limit of a plan of the server scenario, whose own rate is replaced.
 
-        Args:
-            plan: of the server scenario, with a limit; its rate is replaced.
+        A probe and a simulation choose the first rate, runs decide.
         """
         assert plan.limit_s is not None
         probe = self.run(LoadPlan("single-stream", min_queries=PROBE_QUERIES))
@@ -171,13 +162,7 @@ def load_samples(plan: LoadPlan, runs: list[LoadRun]) -> tuple[float, ...]:
 
 
 def load_record(plan: LoadPlan, runs: list[LoadRun], search: Search | None = None) -> LoadRecord:
-    """Return the record of a run, or of the runs of a search.
-
-    Args:
-        plan: as given to `Driver.run` or `Driver.search`.
-        runs: `Driver.runs`.
-        search: its result; None without a search, or if it was interrupted.
-    """
+    """Return the record of a run, or of the runs of a search; `search` is its result, None if it was interrupted."""
     trials = [run for run in runs if run.plan.rate is not None] if plan.is_search else []
     valid = [run for run in trials if run.validity == "valid"]
     best = max(valid, key=lambda run: run.plan.rate or 0.0, default=None) if plan.is_search else runs[-1]

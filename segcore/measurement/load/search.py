@@ -84,19 +84,10 @@ class Search:
 
 
 def simulated_rate(services: Sequence[float], limit_s: float, percentile: float, seed: int) -> float:
-    """Return the highest rate at which one server with these service times keeps a percentile within a limit.
+    """Return the highest rate (queries/s) at which one server keeps a percentile (0 to 1) within a limit; 0.0 if none.
 
-    Service times are drawn with replacement from those given; arrivals are Poisson. All rates share the same draws, so
+    Service times are drawn with replacement from `services`; arrivals are Poisson. All rates share the same draws, so
     that sojourn times grow with the rate and bisection is sound.
-
-    Args:
-        services: seconds that queries took one by one.
-        limit_s: seconds.
-        percentile: 0 to 1.
-        seed: of arrivals and draws.
-
-    Returns:
-        Queries per second; 0.0 if no rate keeps the limit.
     """
     drawn = np.random.default_rng((seed, 1)).choice(np.asarray(services, dtype=np.float64), SIMULATED_QUERIES)
     pattern = poisson_arrivals(1.0, SIMULATED_QUERIES, seed)
