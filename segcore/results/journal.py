@@ -11,23 +11,13 @@ from typing import Any, BinaryIO
 
 from segcore.core.errors import OutputError, SegcoreError
 from segcore.core.records import OutcomeRecord
-from segcore.results.store import (
-    is_ours,
-    journal_lines,
-    journal_path,
-    parse_benchmark,
-    parse_run,
-    read_document,
-    save_document,
-)
+from segcore.results.store import journal_path, parse_run, read_with_journal, save_document
 
 
 class Journal:
     """The open journal of a run in progress, which is locked so that nobody takes it for that of a killed one.
 
-    Args:
-        path: of the run file.
-        started: `RunRecord.started` of the run; lines of other runs are ignored.
+    Its lines are of the run that has this `RunRecord.started`; those of other runs of the file are ignored.
     """
 
     def __init__(self, path: Path, started: str) -> None:
@@ -98,24 +88,7 @@ def fold_journals(directory: Path) -> None:
         with contextlib.suppress(OSError, SegcoreError), journal.open("rb") as file:
             if _lock(file, wait=False):
                 if path.exists():
-                    _fold(path)
+                    document = read_with_journal(path)
+                    parse_run(document, path)
+                    save_document(path, document)
                 journal.unlink()
-
-
-def _fold(path: Path) -> None:
-    document: Any = read_document(path)
-    run = parse_run(document, path)
-    entries = {
-        benchmark.info.key: entry
-        for benchmark, entry in zip(run.benchmarks, filter(is_ours, document["benchmarks"]), strict=True)
-    }
-    others = [entry for entry in document["benchmarks"] if not is_ours(entry)]
-    outcomes = {outcome.key or outcome.item: outcome for outcome in run.record.outcomes}
-    for line in journal_lines(run):
-        key = line.outcome.key or line.outcome.item
-        outcomes[key] = line.outcome
-        entries.pop(key, None)
-        entries |= {parse_benchmark(entry, str(path)).info.key: entry for entry in line.benchmarks}
-    document["benchmarks"] = [*others, *entries.values()]
-    document["segcore"]["outcomes"] = [outcome.model_dump(mode="json") for outcome in outcomes.values()]
-    save_document(path, document)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Sequence
 
 from segcore.core.records import Run
@@ -16,6 +17,17 @@ def full_names(runs: Sequence[Run]) -> tuple[str, ...]:
     if not any(machines):
         return tuple(run.name for run in runs)
     return tuple(f"{name or machine_name()}/{run.name}" for run, name in zip(runs, machines, strict=True))
+
+
+def distinct_names(runs: Sequence[Run], numbered: str) -> list[str]:
+    """Return `full_names`; where several runs have one name, `numbered` is formatted with the name and a number."""
+    names = full_names(runs)
+    times, seen = Counter(names), Counter[str]()
+    found = []
+    for name in names:
+        seen[name] += 1
+        found.append(name if times[name] == 1 else numbered.format(name, seen[name]))
+    return found
 
 
 def machine_labels(runs: Sequence[Run]) -> tuple[str, ...]:

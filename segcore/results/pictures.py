@@ -14,9 +14,6 @@ from segcore.core.image_files import load_indexed_png, open_image
 from segcore.core.labels import ClassMap
 from segcore.core.records import Run
 
-Indices = ClassMap
-Colours = npt.NDArray[np.uint8]
-
 MAX_PIXELS = 100_000_000
 """Larger pictures are refused, so that a run file cannot exhaust the memory of its reader."""
 
@@ -41,7 +38,7 @@ def picture_path(run: Run, relative: str) -> Path:
     raise RecordError(f"{run.path.name}: picture {relative!r} {problem}")
 
 
-def load_photo(run: Run, relative: str) -> Colours:
+def load_photo(run: Run, relative: str) -> npt.NDArray[np.uint8]:
     """Return a photo as uint8 RGB (H, W, 3).
 
     Raises:
@@ -51,7 +48,7 @@ def load_photo(run: Run, relative: str) -> Colours:
         return np.array(image.convert("RGB"))
 
 
-def load_indices(run: Run, relative: str) -> Indices:
+def load_indices(run: Run, relative: str) -> ClassMap:
     """Return a class map or margin map, uint8 or uint16 (H, W).
 
     Raises:

@@ -12,11 +12,11 @@ import hashlib
 import io
 import re
 import unicodedata
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from PIL import Image
 
@@ -27,7 +27,15 @@ from segcore.core.records import Run
 from segcore.core.system import MAX_MACHINE
 from segcore.results.naming import MACHINES, saved_name
 from segcore.results.pictures import MAX_PIXELS, picture_path
-from segcore.results.store import MAX_BYTES, document_bytes, is_ours, parse_document, parse_run
+from segcore.results.store import (
+    MAX_BYTES,
+    document_bytes,
+    is_ours,
+    parse_document,
+    parse_run,
+    read_bytes,
+    read_document,
+)
 
 MAX_SIDE = 960
 """Pixels of the longer side of a photo in a place; a page shows at most 640."""
@@ -42,14 +50,6 @@ _PICTURE = re.compile(r"[0-9a-f]{32}\.(png|jpg)")
 _MAPS, _PHOTOS = ("class_map", "margin_map"), ("photo", "picture")
 
 
-class Readable(Protocol):
-    """Where the files of runs can be read."""
-
-    def read(self, path: str, most: int) -> bytes:
-        """Return the bytes of a file of at most `most` bytes; raise OSError if it cannot be read."""
-        ...
-
-
 @dataclass(frozen=True, order=True)
 class Entry:
     """One run of a place."""
@@ -60,22 +60,22 @@ class Entry:
 
     @property
     def file(self) -> str:
-        """Return the path of the run file in a place."""
+        """Path of the run file in a place."""
         return f"{self.machine}/{self.stem}.json"
 
     @property
     def directory(self) -> str:
-        """Return the path of the pictures in a place."""
+        """Path of the pictures in a place."""
         return f"{self.machine}/{self.stem}"
 
     @property
     def name(self) -> str:
-        """Return the name the run was saved under."""
+        """Name the run was saved under."""
         return saved_name(Path(f"{self.stem}.json"))
 
     @property
     def full_name(self) -> str:
-        """Return the name by which the run can be referred to on every machine."""
+        """Name by which the run can be referred to on every machine."""
         return f"{self.machine}/{self.name}"
 
 
@@ -85,7 +85,7 @@ def entry_of(path: Path, machine: str) -> Entry:
     Raises:
         RecordError: the file cannot be read, or does not say when the run began.
     """
-    data = _bytes(path)
+    data = read_bytes(path)
     document = parse_document(data, str(path))
     head = document.get("segcore") if isinstance(document, dict) else None
     started = str(head.get("started")) if isinstance(head, dict) else ""
@@ -127,7 +127,7 @@ def pack(entry: Entry, path: Path) -> dict[str, bytes]:
     Raises:
         RecordError: the run cannot be read.
     """
-    document: Any = parse_document(_bytes(path), str(path))
+    document: Any = read_document(path)
     run = parse_run(document, path)
     files: dict[str, bytes] = {}
     for record, field in _pictures(document):
@@ -146,11 +146,11 @@ def pack(entry: Entry, path: Path) -> dict[str, bytes]:
     return files
 
 
-def unpack(place: Readable, entry: Entry, pictures: Mapping[str, str], storage: Path) -> None:
+def unpack(read: Callable[[str, int], bytes], entry: Entry, pictures: Mapping[str, str], storage: Path) -> None:
     """Copy a run from a place into a store, its file last; what is there already stays.
 
     Args:
-        place: where it is.
+        read: reads a file of the place, see `Place.read`.
         entry: the run.
         pictures: paths of its pictures in the place, by name.
         storage: directory of runs.
@@ -161,7 +161,7 @@ def unpack(place: Readable, entry: Entry, pictures: Mapping[str, str], storage: 
     """
     where = storage / MACHINES / entry.machine
     try:
-        data = place.read(entry.file, MAX_BYTES)
+        data = read(entry.file, MAX_BYTES)
     except OSError as error:
         raise RecordError(f"{entry.file}: cannot be read: {error.strerror or error}") from None
     document: Any = parse_document(data, entry.file)
@@ -170,7 +170,7 @@ def unpack(place: Readable, entry: Entry, pictures: Mapping[str, str], storage: 
         stem, _, name = str(record[field]).partition("/")
         if stem == entry.stem and name in pictures and not (where / stem / name).exists():
             try:
-                picture = place.read(pictures[name], MAX_PICTURE)
+                picture = read(pictures[name], MAX_PICTURE)
             except OSError:
                 continue  # reports say of the picture that it is missing
             if _picture_name(picture, name.partition(".")[2]) == name:

@@ -50,28 +50,24 @@ def load_run(path: str | Path) -> Run:
         RecordError: the file cannot be read, is not a run file, or has an unknown schema version.
     """
     path = Path(path)
-    return _with_journal(parse_run(read_document(path), path))
+    return parse_run(read_with_journal(path), path)
 
 
 def read_document(path: Path) -> object:
-    """Return the JSON in a run file.
+    """Return the JSON in a run file; raise RecordError if it cannot be read, or is no JSON."""
+    return parse_document(read_bytes(path), str(path))
 
-    Raises:
-        RecordError: it cannot be read.
-    """
+
+def read_bytes(path: Path) -> bytes:
+    """Return the bytes of a run file; raise RecordError if it cannot be read."""
     try:
-        data = read_file(path, MAX_BYTES)
+        return read_file(path, MAX_BYTES)
     except OSError as error:
         raise RecordError(f"{path}: cannot be read: {error.strerror}; `segcore history` lists the saved runs") from None
-    return parse_document(data, str(path))
 
 
 def parse_document(data: bytes, where: str) -> object:
-    """Return the JSON in the bytes of a run file; `where` is named in errors.
-
-    Raises:
-        RecordError: it is none.
-    """
+    """Return the JSON in the bytes of a run file; `where` is named in errors; raise RecordError if it is none."""
     try:
         return json.loads(data)
     except (ValueError, RecursionError, MemoryError) as error:
@@ -116,11 +112,7 @@ def is_ours(entry: object) -> bool:
 
 
 def parse_benchmark(entry: object, where: str) -> Benchmark:
-    """Return the item in an entry with our record; `where` is named in errors.
-
-    Raises:
-        RecordError: it is not valid.
-    """
+    """Return the item in an entry with our record; `where` is named in errors; raise RecordError if it is not valid."""
     if not isinstance(entry, dict):
         raise RecordError(f"{where}: wanted an object, found {type(entry).__name__}; record the run again")
     name = str(entry.get("name"))
@@ -162,21 +154,13 @@ def journal_path(path: Path) -> Path:
     return path.with_suffix(".partial.jsonl")
 
 
-class JournalLine(Record):
-    """One item that ended."""
-
+class _JournalLine(Record):
     started: str
     benchmarks: tuple[Any, ...]
     outcome: OutcomeRecord
 
 
-def journal_lines(run: Run) -> Iterator[JournalLine]:
-    """Yield the lines of a run's journal, of a run that was read without it.
-
-    Raises:
-        RecordError: the journal cannot be read.
-    """
-    journal = journal_path(run.path)
+def _journal_lines(journal: Path) -> Iterator[_JournalLine]:
     try:
         lines = read_file(journal, MAX_BYTES).splitlines()
     except OSError as error:
@@ -188,21 +172,33 @@ def journal_lines(run: Run) -> Iterator[JournalLine]:
             document = json.loads(line)
         except (ValueError, RecursionError):  # the process was killed while it wrote this line
             return
-        item = _validated(JournalLine, document, str(journal))
-        if item.started == run.record.started:
-            yield item
+        yield _validated(_JournalLine, document, str(journal))
 
 
-def _with_journal(run: Run) -> Run:
-    benchmarks = {benchmark.info.key: benchmark for benchmark in run.benchmarks}
+def read_with_journal(path: Path) -> object:
+    """Return the JSON in a run file with what its journal adds, if there is one.
+
+    Raises:
+        RecordError: one of them cannot be read, or there is a journal of no valid run.
+    """
+    document: Any = read_document(path)
+    journal = journal_path(path)
+    lines = list(_journal_lines(journal))
+    if not lines:
+        return document
+    run = parse_run(document, path)
+    ours = filter(is_ours, document["benchmarks"])
+    entries = {benchmark.info.key: entry for benchmark, entry in zip(run.benchmarks, ours, strict=True)}
     outcomes = {outcome.key or outcome.item: outcome for outcome in run.record.outcomes}
-    for item in journal_lines(run):
-        outcomes[item.outcome.key or item.outcome.item] = item.outcome
-        benchmarks.pop(item.outcome.key or "", None)
-        where = str(journal_path(run.path))
-        benchmarks |= {b.info.key: b for b in (parse_benchmark(entry, where) for entry in item.benchmarks)}
-    record = run.record.model_copy(update={"outcomes": tuple(outcomes.values())})
-    return run.model_copy(update={"record": record, "benchmarks": tuple(benchmarks.values())})
+    for line in lines:
+        if line.started == run.record.started:
+            key = line.outcome.key or line.outcome.item
+            outcomes[key] = line.outcome
+            entries.pop(key, None)
+            entries |= {parse_benchmark(entry, str(journal)).info.key: entry for entry in line.benchmarks}
+    others = [entry for entry in document["benchmarks"] if not is_ours(entry)]
+    head = document["segcore"] | {"outcomes": [outcome.model_dump(mode="json") for outcome in outcomes.values()]}
+    return document | {"benchmarks": [*others, *entries.values()], "segcore": head}
 
 
 @dataclass(frozen=True)
@@ -382,11 +378,7 @@ def benchmark_entry(
 
 
 def save_run(run: Run) -> None:
-    """Write a run to `Run.path`.
-
-    Raises:
-        OutputError: the file cannot be written.
-    """
+    """Write a run to `Run.path`; raise OutputError if the file cannot be written."""
     document = {
         "machine_info": {},
         "commit_info": {},
@@ -398,7 +390,7 @@ def save_run(run: Run) -> None:
     save_document(run.path, document)
 
 
-def save_document(path: Path, document: Mapping[str, object]) -> None:
+def save_document(path: Path, document: object) -> None:
     """Write a document in pytest-benchmark's format atomically; NaN and infinity are kept.
 
     Raises:
@@ -407,6 +399,6 @@ def save_document(path: Path, document: Mapping[str, object]) -> None:
     write_file(path, document_bytes(document))
 
 
-def document_bytes(document: Mapping[str, object]) -> bytes:
+def document_bytes(document: object) -> bytes:
     """Return a document as the bytes of a run file."""
     return json.dumps(document, indent=1, default=str).encode()

@@ -17,10 +17,9 @@ from pathlib import Path
 from segcore.core.errors import ConflictError, OutputError, RecordError, UsageError
 from segcore.core.git import git
 from segcore.core.text import listed
-from segcore.results.git_place import GitPlace
 from segcore.results.journal import fold_journals
 from segcore.results.naming import MACHINES, name_pattern, pulled_from
-from segcore.results.places import DirectoryPlace, Place
+from segcore.results.places import DirectoryPlace, GitPlace, Place
 from segcore.results.shipping import Entry, entry_of, pack, unpack
 from segcore.results.store import find_runs, journal_path
 
@@ -178,7 +177,7 @@ def _pull(place: Place, there: Mapping[Entry, Mapping[str, str]], own: set[str],
         place.prepare([path for entry in wanted for path in (entry.file, *there[entry].values())])
     for entry in wanted:
         try:
-            unpack(place, entry, there[entry], storage)
+            unpack(place.read, entry, there[entry], storage)
         except RecordError as error:
             done.left_out.append(f"left out: {error}")
         else:

@@ -25,9 +25,8 @@ from segcore.core.files import write_file
 from segcore.core.records import Run
 from segcore.report.model import build_report, open_pictures
 from segcore.results import shipping, sync
-from segcore.results.git_place import GitPlace
 from segcore.results.naming import MACHINES
-from segcore.results.places import DirectoryPlace
+from segcore.results.places import DirectoryPlace, GitPlace
 from segcore.results.shipping import Entry, entry_of, pack, parse_entry
 from segcore.results.store import find_runs, load_run, resolve_run, save_document
 from segcore.results.sync import Exchange, SyncOptions, open_place, plan
