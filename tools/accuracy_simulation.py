@@ -17,8 +17,8 @@ from pathlib import Path
 
 import numpy as np
 
-from segcore.core.scores import MEANS, score_names
-from segcore.judgement.gate.images import ERROR, aspect, decide_drop, error_of_look, look_sizes
+from segcore.core.scores import MEANS, score_names, score_words
+from segcore.judgement.gate.images import ERROR, decide_drop, error_of_look, look_sizes
 from segcore.judgement.paired_accuracy import (
     MIN_CLASS_IMAGES,
     ImagePairs,
@@ -126,7 +126,7 @@ def main() -> None:
                 )
                 change = "" if name == CLASSES or swapped else f" {100 * truth[name]:+.2f}"
                 print(
-                    f"| {title} | {'in looks' if looks else 'at the end'} | {aspect(name)}{change} | "
+                    f"| {title} | {'in looks' if looks else 'at the end'} | {score_words(name)}{change} | "
                     f"{' | '.join(shares)} | {found.images / options.trials:.0f} |",
                     flush=True,
                 )

@@ -85,7 +85,9 @@ def analyse(pairs: Sequence[tuple[Run, Run]], limit: float) -> tuple[ItemNoise, 
 def count_verdicts(pairs: Iterable[tuple[Benchmark, Benchmark]], limit: float) -> Counter[str]:
     """Return how many pairs of an item in two runs the gate gives each verdict."""
     limits = Limits(max_slowdown={"p50": limit})
-    return Counter(row.verdict for old, new in pairs for row in judge_change((old,), (new,), new.info, limits, None))
+    return Counter(
+        row.verdict for old, new in pairs for row in judge_change((old,), (new,), new.info.key, limits, None)
+    )
 
 
 def judge_slower(pairs: Sequence[tuple[Run, Run]], limit: float) -> Iterator[str]:

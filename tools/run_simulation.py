@@ -90,7 +90,7 @@ def simulate(slowdown: float, limit: float, trials: int, noise: Noise, seed: int
     verdicts: Counter[str] = Counter()
     for _ in range(trials):
         old, new = noise.run(0.0, rng), noise.run(slowdown, rng)
-        (row,) = judge_change((old,), (new,), new.info, limits, None)
+        (row,) = judge_change((old,), (new,), new.info.key, limits, None)
         verdicts["pass" if row.verdict == "improved" else row.verdict] += 1
     return verdicts
 

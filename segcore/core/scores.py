@@ -57,3 +57,9 @@ def _mean(values: Floats) -> Floats:
     """Return the mean over the last axis without NaNs; NaN if all are."""
     present = ~np.isnan(values)
     return _share(np.where(present, values, 0).sum(axis=-1), present.sum(axis=-1))
+
+
+def score_words(name: str) -> str:
+    """Return what reports call a score: ``pixel accuracy``, ``mIoU``, ``IoU cat``."""
+    of_class = name.removeprefix("iou ")
+    return f"IoU {of_class}" if of_class != name else name.replace("_", " ").replace("iou", "IoU")

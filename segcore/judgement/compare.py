@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from segcore.core.errors import UsageError, nearest_hint
 from segcore.core.records import TIMED, Benchmark, BenchmarkRecord, DatasetRecord, Run, thread_words
 from segcore.judgement.estimate import run_log_quantile
 from segcore.judgement.paired_accuracy import image_differences, image_pairs, score_changes
 from segcore.judgement.statistics import CONFIDENCE, Interval, log_quantile, usable
-from segcore.results.machines import full_names
+from segcore.results.machines import distinct_names
 
 LineKey = tuple[str, str, str, int, int]
 """Kind, model, runtime, size and batch: the first fields of `Line`."""
@@ -43,9 +42,9 @@ class Cell:
     """GMAC/s as a share of the `Achieved.peak`; None if that is unknown or was disturbed."""
     disturbed: bool
     """Whether the calibration was, in one of the cases."""
-    ratio: float | None
+    ratio: float | None = None
     """Speed relative to the reference column, above 1 is faster; None if that does not have the line."""
-    best: bool
+    best: bool = False
     """Whether no other column took less time."""
 
 
@@ -126,7 +125,7 @@ def compare(runs: Sequence[Run], reference: str | None = None) -> Comparison:
     columns: dict[str, Column] = {}
     scored: dict[tuple[str, str, DatasetKey], dict[str, BenchmarkRecord]] = {}
     timed: dict[LineKey, dict[str, dict[str, tuple[Run, Benchmark]]]] = {}
-    for run, name in zip(runs, _distinct_names(runs), strict=True):
+    for run, name in zip(runs, distinct_names(runs, "{}#{}"), strict=True):
         for benchmark in run.benchmarks:
             info, label = benchmark.info, f"{name} {benchmark.info.device}"
             if info.dataset:
@@ -201,32 +200,25 @@ def _line(key: LineKey, found: Mapping[str, Mapping[str, tuple[Run, Benchmark]]]
     *_, batch = key
     shared = set.intersection(*(set(cases) for cases in found.values()))
     # Columns without a common case show what they have; a ratio would compare different photos.
-    seconds: dict[str, float] = {}
-    rates: dict[str, tuple[float | None, float | None, bool]] = {}
+    cells = {}
     for label, by_case in found.items():
         cases = [by_case[case] for case in sorted(shared or by_case)]
-        seconds[label] = math.exp(sum(run_log_quantile(b, 0.5) for _, b in cases) / len(cases))
+        seconds = math.exp(sum(run_log_quantile(b, 0.5) for _, b in cases) / len(cases))
         known = [rate for run_and_item in cases if (rate := achieved(*run_and_item)) is not None]
-        complete = len(known) == len(cases)
         shares = [rate.share for rate in known if rate.share is not None]
-        rates[label] = (
-            _geometric(rate.gmacs_per_s for rate in known) if complete else None,
-            _geometric(shares) if len(shares) == len(cases) else None,
-            any(rate.disturbed for rate in known),
+        cells[label] = Cell(
+            seconds=seconds,
+            images_per_s=batch / seconds,
+            gmacs_per_s=_geometric(rate.gmacs_per_s for rate in known) if len(known) == len(cases) else None,
+            efficiency=_geometric(shares) if len(shares) == len(cases) else None,
+            disturbed=any(rate.disturbed for rate in known),
         )
-    fastest = min(seconds.values())
-    cells = {
-        label: Cell(
-            seconds=value,
-            images_per_s=batch / value,
-            gmacs_per_s=rates[label][0],
-            efficiency=rates[label][1],
-            disturbed=rates[label][2],
-            ratio=seconds[reference] / value if shared and reference in seconds else None,
-            best=bool(shared) and value == fastest and len(seconds) > 1,
-        )
-        for label, value in seconds.items()
-    }
+    if shared:
+        fastest = min(cell.seconds for cell in cells.values())
+        before = cells[reference].seconds if reference in cells else None
+        for label, cell in cells.items():
+            ratio = None if before is None else before / cell.seconds
+            cells[label] = replace(cell, ratio=ratio, best=cell.seconds == fastest and len(cells) > 1)
     return Line(*key, cases=tuple(sorted(shared)), cells=cells)
 
 
@@ -282,16 +274,6 @@ def _runtime(info: BenchmarkRecord) -> str:
     precision = "" if info.precision == "fp32" else f".{info.precision}"
     threads = f" {thread_words(info)}" if info.threads else ""
     return f"{info.runtime}{precision}{threads}{info.weights.warning}"
-
-
-def _distinct_names(runs: Sequence[Run]) -> list[str]:
-    found = full_names(runs)
-    times, seen = Counter(found), Counter[str]()
-    names = []
-    for name in found:
-        seen[name] += 1
-        names.append(name if times[name] == 1 else f"{name}#{seen[name]}")
-    return names
 
 
 def _machine(run: Run, device: str) -> str:

@@ -32,13 +32,9 @@ class Drift:
 
 
 def pixel_drift(old: ClassMap, new: ClassMap, old_margin: ClassMap | None, new_margin: ClassMap | None) -> Drift:
-    """Return how two class maps differ.
+    """Return how the class maps of a baseline and a current run differ: uint8 or uint16 (H, W), of one label set.
 
-    Args:
-        old: classes of the baseline, uint8 or uint16 (H, W).
-        new: classes of the current run, of the same shape and label set.
-        old_margin: logit margins in steps of `MARGIN_PNG_STEP`, uint8 (h, w) at model scale, if stored.
-        new_margin: the same of the current run; without both, every change counts as real.
+    Margins are in steps of `MARGIN_PNG_STEP`, uint8 (h, w) at model scale; without both, every change counts as real.
 
     Raises:
         ValueError: the class maps have different shapes.

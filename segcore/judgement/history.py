@@ -45,9 +45,7 @@ class Series:
 def history(runs: Sequence[Run], name: str | None = None) -> tuple[Series, ...]:
     """Return the timed items of the runs over time with change points, one series per machine and set of weights.
 
-    Args:
-        runs: in any order.
-        name: only runs saved under this name, or items whose key contains it; all if None.
+    `name` restricts them to runs saved under it, and to items whose key contains it.
     """
     machines = dict(zip(map(id, runs), _machines(runs), strict=True))
     found: dict[tuple[str, str, str, str], list[tuple[Run, float]]] = {}

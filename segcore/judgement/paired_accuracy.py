@@ -87,9 +87,7 @@ def dense(images: Sequence[ImageCounts], classes: Sequence[str]) -> Floats:
 def image_differences(old: Mapping[str, ImageCounts], new: Mapping[str, ImageCounts]) -> list[str]:
     """Return, in words, which images are in one evaluation alone, and which have another mask.
 
-    Args:
-        old: counts by name of the image, all at one scale.
-        new: the same of the other evaluation.
+    Counts are by name of the image, all at one scale.
     """
     masks = [name for name in old.keys() & new.keys() if _of_mask(old[name]) != _of_mask(new[name])]
     found = (

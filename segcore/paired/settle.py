@@ -11,12 +11,12 @@ from segcore.core.files import sha256_file
 from segcore.core.git import git
 from segcore.core.limits import Limits
 from segcore.core.records import MachineRecord, Run
-from segcore.judgement.gate.remedy import settle_command
 from segcore.judgement.gate.settle import (
     BUDGET_S,
     OpenItem,
     Settlement,
     arm_arguments,
+    settle_command,
     settled,
     settlement,
     undecided,

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from segcore.core.scores import score_words
 from segcore.judgement.compare import Cell, Comparison, Line, ScoreCell, ScoreLine
 from segcore.judgement.history import Series
 from segcore.report import table
 from segcore.report.table import Table
-from segcore.report.wording import milliseconds, number, score_words
+from segcore.report.wording import milliseconds, number
 
 _WORK = ("kind", "model", "runtime", "size", "batch", "cases", "dataset", "images", "protocol", "score")
 _FIGURES = ("seconds", "images_per_s", "ratio", "gmacs_per_s", "efficiency", "disturbed")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from segcore.core.records import BenchmarkRecord, Run, thread_words
 from segcore.report.escape import plain_text
-from segcore.results.machines import full_names
+from segcore.results.machines import distinct_names
 
 if TYPE_CHECKING:  # they load scipy, which most commands do without
     from segcore.judgement.gate.verdict import Unit
@@ -59,12 +59,6 @@ def change_text(change: Interval | None, unit: Unit) -> str:
     return f"{change.value:+.1%} [{low}, {high}]"
 
 
-def score_words(name: str) -> str:
-    """Return the label of a dataset's score: ``pixel accuracy``, ``mIoU``, ``IoU cat``."""
-    of_class = name.removeprefix("iou ")
-    return f"IoU {of_class}" if of_class != name else name.replace("_", " ").replace("iou", "IoU")
-
-
 def model_name(info: BenchmarkRecord) -> str:
     """Return the model's name, followed by the kind of its weights unless they are pretrained."""
     return info.model if info.weights.kind == "pretrained" else f"{info.model} ({info.weights.kind})"
@@ -72,13 +66,7 @@ def model_name(info: BenchmarkRecord) -> str:
 
 def run_labels(runs: Sequence[Run]) -> tuple[str, ...]:
     """Return the names of the runs, with their machine if that is another one, numbered if several have the same."""
-    names = full_names(runs)
-    times, seen = Counter(names), Counter[str]()
-    labels = []
-    for name in names:
-        seen[name] += 1
-        labels.append(name if times[name] == 1 else f"#{seen[name]} {name}")
-    return tuple(shortened(labels))
+    return tuple(shortened(distinct_names(runs, "#{1} {0}")))
 
 
 def identity(info: BenchmarkRecord) -> dict[str, str]:
@@ -93,9 +81,7 @@ def identity(info: BenchmarkRecord) -> dict[str, str]:
 def short_labels(infos: Sequence[BenchmarkRecord], without: Sequence[str] = ()) -> list[str]:
     """Return a label per item, made of the properties in which the items differ, model first.
 
-    Args:
-        infos: the items shown together.
-        without: names of `identity` to leave out.
+    Those named in `without` (as by `identity`) are left out.
     """
     parts = [{**identity(info), "size": f"@{info.size}", "threads": thread_words(info)} for info in infos]
     parts = [{**part, "batch": part["batch"] and f"batch {part['batch']}"} for part in parts]

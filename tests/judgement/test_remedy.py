@@ -9,7 +9,7 @@ from segcore.cli import cli
 from segcore.core.limits import Limits
 from segcore.core.records import Run
 from segcore.judgement.gate import judge
-from segcore.judgement.gate.remedy import remedies, settle_command
+from segcore.judgement.gate.settle import remedies, settle_command
 from segcore.judgement.gate.verdict import GateResult, Row
 from segcore.report.gate import as_json, markdown, render
 from tests.support.judged_runs import an_item, steady

@@ -24,7 +24,7 @@ def test_undecided_medians_are_settled_at_the_stricter_limit() -> None:
     result = judge([OLD], [new], Limits())
     assert [row.item for row in undecided(result)] == [KEY]
     plan = settlement(result, [OLD], [new], Limits(), nothing_lost)
-    assert plan.items == (OpenItem(KEY, NODE, NODE, 0.05),)
+    assert plan.items == (OpenItem(KEY, NODE, 0.05),)
     assert settlement(result, [OLD], [new], Limits(), nothing_lost, accept=True).items[0].limit == 0.5
 
 

@@ -17,9 +17,8 @@ from segcore.judgement.gate.accuracy import judge_dominant, judge_drift, judge_e
 from segcore.judgement.gate.budgets import judge_item, judge_models
 from segcore.judgement.gate.comparable import changes, item_differences, machine_differences, other_weights
 from segcore.judgement.gate.images import ImageVerdicts, counts_problem, has_counts, judge_images, untold_note
-from segcore.judgement.gate.plausible import implausible_rate
 from segcore.judgement.gate.rules import ACCEPT, is_dropped, judge_loosened, limits_of, loosened
-from segcore.judgement.gate.speed import judge_absolute, judge_change
+from segcore.judgement.gate.speed import implausible_rate, judge_absolute, judge_change
 from segcore.judgement.gate.verdict import GateResult, Row, Verdict, worst
 from segcore.judgement.statistics import ProcessNoise, usable
 from segcore.results.machines import full_names
@@ -128,8 +127,8 @@ class _Judging:
         if differences:
             yield Row(key, "item", "incomparable", "; ".join(differences))
         elif before[0].info.kind in TIMED:
-            info = after[0].info
-            yield from judge_change(before, after, info, self._limits(before, after), self.noise.get(info.key))
+            name = after[0].info.key
+            yield from judge_change(before, after, name, self._limits(before, after), self.noise.get(name))
         elif images:
             yield from _worst_by_aspect(row for verdicts in images for row in verdicts.rows)
         else:
@@ -156,8 +155,8 @@ class _Judging:
 
     def _absolute(self, before: Item, after: Item) -> Iterator[Row]:
         if after[0].info.kind in TIMED:
-            info, limits = after[0].info, self._limits(before, after)
-            yield from judge_absolute(after, info, limits, self.noise.get(info.key))
+            limits = self._limits(before, after)
+            yield from judge_absolute(after, limits, self.noise.get(after[0].info.key))
             comparable = not before or not self._differences(before, after)
             yield from judge_item(before, after, limits, comparable=comparable)
         yield from _worst_by_aspect(row for b in after for row in judge_expectations(b.info))

@@ -16,7 +16,7 @@ from statistics import median
 from segcore.core.limits import Figure, Limits
 from segcore.core.records import Benchmark, BenchmarkRecord, Run
 from segcore.judgement.gate.comparable import machine_differences
-from segcore.judgement.gate.verdict import Row, Unit, Verdict
+from segcore.judgement.gate.verdict import Row, Unit, Verdict, decide
 from segcore.judgement.statistics import (
     MIN_MEASURED_DF,
     Interval,
@@ -76,13 +76,9 @@ _OF_MODELS = (
 
 
 def judge_item(base: Arm, head: Arm, limits: Limits, *, comparable: bool = True) -> Iterator[Row]:
-    """Yield a row for each budget of a timed item.
+    """Yield a row for each budget of a timed item; `base` is empty if the item is new.
 
-    Args:
-        base: the item in the runs of the baseline; empty if it is new.
-        head: the item in the current runs.
-        limits: of the item.
-        comparable: whether the runs are; if they are not, only absolute limits are judged.
+    If the runs are not `comparable`, only absolute limits are judged.
     """
     for budget in _OF_ITEMS:
         yield from _judge(budget, head[0].info.key, base, head, limits, comparable=comparable)
@@ -91,10 +87,7 @@ def judge_item(base: Arm, head: Arm, limits: Limits, *, comparable: bool = True)
 def judge_models(baseline: Sequence[Run], current: Sequence[Run], limits_of: LimitsOf) -> Iterator[Row]:
     """Yield a row for each budget of the models that were loaded in the current runs.
 
-    Args:
-        baseline: at least one run.
-        current: at least one run.
-        limits_of: returns the limits of an item by its records in both; the strictest of a model's items hold.
+    `limits_of` returns the limits of an item by its records in both runs; the strictest of a model's items hold.
     """
     old, new = _by_model(baseline), _by_model(current)
     machine = baseline[0].record.machine
@@ -143,11 +136,11 @@ def _change(budget: _Budget, item: str, values: tuple[Values, Values], allowed: 
     old, new = values
     intervals, source = _intervals(budget, values, device)
     found = mover_difference(*intervals)
-    verdict, reason = _verdict(found, math.log1p(allowed), source)
+    verdict, reason = _verdict(found, math.log1p(allowed), source, improved_below=0.0)
     return Row(
         item=item,
         aspect=budget.aspect,
-        verdict="improved" if verdict == "pass" and found.high < 0 else verdict,
+        verdict=verdict,
         reason=reason,
         unit=budget.unit,
         old=median(old),
@@ -170,12 +163,10 @@ def _absolute(budget: _Budget, item: str, new: Values, most: float, device: str)
     return Row(item, aspect, verdict, reason, budget.unit, new=median(new), limit=limit)
 
 
-def _verdict(found: Interval, limit: float, source: str) -> tuple[Verdict, str]:
-    if found.low > limit:
-        return "regressed", source
-    if found.high <= limit:
-        return "pass", source
-    return "inconclusive", f"too near the limit: more processes or runs would tell; {source}"
+def _verdict(found: Interval, limit: float, source: str, improved_below: float = -math.inf) -> tuple[Verdict, str]:
+    verdict = decide(found, limit, improved_below)
+    near = "too near the limit: more processes or runs would tell; " if verdict == "inconclusive" else ""
+    return verdict, near + source
 
 
 def _intervals(budget: _Budget, arms: Sequence[Values], device: str) -> tuple[list[Interval], str]:

@@ -13,7 +13,7 @@ from segcore.core.limits import Limits
 from segcore.core.records import TIMED, Run
 from segcore.judgement.drift import run_drift
 from segcore.judgement.gate import GateResult, judge
-from segcore.judgement.gate.remedy import remedies
+from segcore.judgement.gate.settle import remedies
 from segcore.judgement.history import learned_noise
 from segcore.judgement.statistics import ProcessNoise
 from segcore.results.naming import name_pattern, saved_name

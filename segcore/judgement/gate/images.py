@@ -14,8 +14,8 @@ from dataclasses import dataclass
 
 from segcore.core.limits import Limits
 from segcore.core.records import BenchmarkRecord, DatasetRecord
-from segcore.core.scores import MEANS, score_names
-from segcore.judgement.gate.verdict import Row, Verdict
+from segcore.core.scores import MEANS, score_names, score_words
+from segcore.judgement.gate.verdict import Row, Verdict, decide
 from segcore.judgement.paired_accuracy import (
     MIN_CLASS_IMAGES,
     MIN_IMAGES,
@@ -34,8 +34,8 @@ LOOKS = (0.25, 0.5, 0.75, 1.0)
 """Shares of the images after which `segcore evaluate --against` may decide."""
 POWER = 3.0
 """Of the spent error: the early looks, which cost the last one some width, find large changes only."""
-_ASPECTS = {"miou": "mIoU", "pixel_accuracy": "pixel accuracy", "boundary_iou": "boundary IoU"}
-"""Judged scores besides the IoU of the classes, and what reports call them."""
+_JUDGED = ("miou", "pixel_accuracy", "boundary_iou")
+"""Scores that are judged besides the IoU of the classes."""
 _ROUNDING = 1e-6
 _SHOWN = 5
 
@@ -65,41 +65,25 @@ def counts_problem(record: BenchmarkRecord) -> str:
     summed = dict(zip(score_names(classes), totals.tolist(), strict=True))
     said = [(name, share, summed.get(name, math.nan)) for name, share in dataset.scores.items()]
     said += [
-        (name, accuracy.scores.get(aspect(name), math.nan), share)
+        (name, accuracy.scores.get(score_words(name), math.nan), share)
         for name, share in summed.items()
-        if aspect(name) in accuracy.scores
+        if score_words(name) in accuracy.scores
     ]
     wrong = [name for name, one, other in said if not abs(one - other) <= _ROUNDING]
     return f"the counts of its images do not give its {wrong[0].replace('_', ' ')}" if wrong else ""
 
 
-def aspect(score: str) -> str:
-    """Return what reports call a score: ``mIoU``, ``IoU cat``."""
-    of_class = score.removeprefix("iou ")
-    return f"IoU {of_class}" if of_class != score else _ASPECTS.get(score, score.replace("_", " "))
-
-
 def judge_images(old: DatasetRecord, new: BenchmarkRecord, limits: Limits) -> ImageVerdicts:
-    """Judge the scores of one item: are they lower than allowed on images like these?
-
-    Args:
-        old: of the baseline, with counts of the same images.
-        new: the current item, with counts.
-        limits: on the drop; those of classes are judged in both directions if they are set.
-    """
+    """Judge the scores of one item, which has counts of the same images as `old`; see `judge_pairs`."""
     assert new.dataset
-    pairs = image_pairs(old, new.dataset)
-    return judge_pairs(new.key, pairs, limits, ERROR)
+    return judge_pairs(new.key, image_pairs(old, new.dataset), limits, ERROR)
 
 
 def judge_pairs(item: str, pairs: ImagePairs, limits: Limits, error: float) -> ImageVerdicts:
-    """Judge the scores of pairs of images.
+    """Judge the scores of an item: are they lower than allowed on images like these?
 
-    Args:
-        item: key of the item.
-        pairs: the counts.
-        limits: on the drop.
-        error: bound on the probability of each wrong verdict.
+    Classes without a limit of their own are not judged if their images are too few. `error` bounds the probability of
+    each wrong verdict.
     """
     if not pairs.names:
         return ImageVerdicts((Row(item, "item", "missing", "no image was scored"),))
@@ -109,7 +93,7 @@ def judge_pairs(item: str, pairs: ImagePairs, limits: Limits, error: float) -> I
     changes, images = score_changes(pairs, error), images_by_class(pairs)
     rows, untold = [], []
     for name, change in changes.items():  # a class that one of them lacks is not in the masks
-        if name in MEANS and name not in _ASPECTS:
+        if name in MEANS and name not in _JUDGED:
             continue
         enough = (images[name], MIN_CLASS_IMAGES) if name in images else (len(pairs.names), MIN_IMAGES)
         row = _row(item, name, change, enough, _allowed(name, limits), (before[name], after[name]))
@@ -126,11 +110,7 @@ def _allowed(name: str, limits: Limits) -> float:
 
 def decide_drop(change: Interval, allowed: float) -> Verdict:
     """Compare the interval of after - before with the largest allowed drop."""
-    if change.high < -allowed:
-        return "regressed"
-    if change.low >= -allowed:
-        return "improved" if change.low > 0 else "pass"
-    return "inconclusive"
+    return decide(Interval(-change.high, -change.value, -change.low), allowed, improved_below=0.0)
 
 
 def _row(
@@ -151,7 +131,7 @@ def _row(
             needed = images_needed(change, allowed, images)
             reason += f"; about {needed:,} like them would decide" if needed else "; too near the limit to decide"
     old, new = shares
-    return Row(item, aspect(name), verdict, reason, "share", old, new, change, f"{-allowed:+.3f}")
+    return Row(item, score_words(name), verdict, reason, "share", old, new, change, f"{-allowed:+.3f}")
 
 
 def images_needed(change: Interval, allowed: float, images: int) -> int | None:

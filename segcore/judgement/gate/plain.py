@@ -8,33 +8,18 @@ from dataclasses import replace
 
 from segcore.core.errors import UsageError
 from segcore.core.limits import Limits
-from segcore.core.records import Benchmark, BenchmarkRecord, WeightsRecord
+from segcore.core.records import Benchmark, BenchmarkRecord
 from segcore.judgement.gate.speed import judge_change
 from segcore.judgement.gate.verdict import GateResult, Row
 from segcore.judgement.statistics import ProcessNoise
 from segcore.results.plain import PlainRun
 
-_STAND_IN = BenchmarkRecord(
-    kind="latency",
-    case="test",
-    model="none",
-    weights=WeightsRecord(kind="pretrained", name="none", sha256="none"),
-    device="cpu",
-    size=1,
-    input_shape=(1, 3, 1, 1),
-    preprocess="none",
-)
-"""What `judge_change` wants to know of an item; of a plain test only its times are known."""
+_STAND_IN = BenchmarkRecord.model_construct(kind="latency", device="cpu")
+"""What `judge_change` reads of an item's record; of a plain test only its times are known."""
 
 
 def judge_plain(old: PlainRun, new: PlainRun, limits: Limits, known: ProcessNoise | None) -> GateResult:
-    """Judge every test of the baseline.
-
-    Args:
-        old: the baseline.
-        new: the current run.
-        limits: on the slowdown of every test.
-        known: noise from run to run, if it is given.
+    """Judge every test of the baseline `old` by its slowdown; `known` is the noise from run to run, if it is given.
 
     Raises:
         UsageError: both are the same run.
@@ -62,8 +47,8 @@ def _rows(
         yield Row(name, "item", "incomparable", differences)
     else:
         base, head = ([Benchmark(name=name, samples=run.samples[name], info=_STAND_IN)] for run in (old, new))
-        for row in judge_change(base, head, _STAND_IN, limits, known):
-            yield replace(row, item=name, rounds=None)
+        for row in judge_change(base, head, name, limits, known):
+            yield replace(row, rounds=None)
 
 
 def _remedy(rows: list[Row], old: PlainRun) -> Iterator[str]:

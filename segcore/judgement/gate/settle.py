@@ -1,10 +1,11 @@
-"""What two run files leave undecided, and whether measuring in turns can decide it: the pure decisions of ``--settle``.
+"""What two run files leave undecided: whether measuring in turns can decide it (``--settle``), or another command.
 
 In turns only medians of latency and throughput are measured, at the commits and with the options of the runs.
 """
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -17,23 +18,13 @@ from segcore.judgement.gate.verdict import GateResult, Row
 BUDGET_S = 600.0
 """Default time for all items that are settled."""
 _WITH_VALUE = (
-    "--benchmark-json",
-    "--benchmark-storage",
-    "--benchmark-compare-fail",
-    "--segcore-baseline",
-    "--segcore-settle-budget",
-    "--segcore-profile",
-    "--junitxml",
-    "--junit-xml",
+    *("--benchmark-json", "--benchmark-storage", "--benchmark-compare-fail"),
+    *("--segcore-baseline", "--segcore-settle-budget", "--segcore-profile", "--junitxml", "--junit-xml"),
 )
 _MAY_HAVE_VALUE = ("--benchmark-save", "--benchmark-compare", "--benchmark-histogram")
 _ALONE = (
-    "--benchmark-autosave",
-    "--benchmark-save-data",
-    "--segcore-settle",
-    "--segcore-accept-changed-limits",
-    "-x",
-    "--exitfirst",
+    *("--benchmark-autosave", "--benchmark-save-data", "--segcore-settle", "--segcore-accept-changed-limits"),
+    *("-x", "--exitfirst"),
 )
 
 
@@ -42,9 +33,8 @@ class OpenItem:
     """An item whose median is undecided and can be measured in turns."""
 
     key: str
-    base_node: str
-    """Node id of the test in the baseline."""
     head_node: str
+    """Node id of the test in the current run."""
     limit: float
     """Largest allowed slowdown."""
 
@@ -64,13 +54,7 @@ def undecided(result: GateResult) -> list[Row]:
 
 
 def why_not(baseline: Sequence[Run], current: Sequence[Run], here: MachineRecord) -> str:
-    """Return why these runs cannot be measured again here, in a few words; empty if they can.
-
-    Args:
-        baseline: at least one run.
-        current: at least one run.
-        here: this machine.
-    """
+    """Return why these runs cannot be measured again on this machine (`here`), in a few words; empty if they can."""
     for runs, which in ((baseline, "baseline"), (current, "current run")):
         first = runs[0].record.git
         for run in runs:
@@ -105,18 +89,17 @@ def settlement(
         lost: returns why an item (a run and a key) cannot be measured again, or an empty string.
         accept: judge by the limits of the current run alone.
     """
+    runs = (baseline[0], current[0])
+    old, new = ({benchmark.info.key: benchmark.info for benchmark in run.benchmarks} for run in runs)
     items, left = [], {}
     for row in undecided(result):
-        old, new = (
-            {benchmark.info.key: benchmark.info for benchmark in run.benchmarks} for run in (baseline[0], current[0])
-        )
-        nodes = [node_of(run, row.item) for run in (baseline[0], current[0])]
-        problem = next(filter(None, (lost(run, row.item) for run in (baseline[0], current[0]))), "")
+        nodes = [node_of(run, row.item) for run in runs]
+        problem = next(filter(None, (lost(run, row.item) for run in runs)), "")
         if problem or not all(nodes):
             left[row.item] = problem or "the run files do not name its test"
             continue
         limits = limits_of(old[row.item], new[row.item], defaults, accept=accept)
-        items.append(OpenItem(row.item, nodes[0], nodes[1], limits.slowdowns[0.5]))
+        items.append(OpenItem(row.item, nodes[1], limits.slowdowns[0.5]))
     return Settlement(tuple(items), left)
 
 
@@ -151,7 +134,7 @@ def _kept(words: Sequence[str]) -> Iterator[str]:
 
 
 def settled(result: GateResult, turns: Mapping[str, Row], left: Mapping[str, str], how: str) -> GateResult:
-    """Return the verdicts with those of the turns in place of the undecided ones.
+    """Return the verdicts on the run files with those of the turns in place of the undecided ones.
 
     Args:
         result: the verdicts on the run files.
@@ -170,3 +153,46 @@ def settled(result: GateResult, turns: Mapping[str, Row], left: Mapping[str, str
         rows.append(row)
     notes = (f"{how}; all other verdicts rest on the run files",) if turns else ()
     return replace(result, rows=tuple(rows), notes=(*result.notes, *notes))
+
+
+def remedies(result: GateResult, baseline: Sequence[Run], current: Sequence[Run]) -> tuple[str, ...]:
+    """Return a command for each kind of undecided row; none for what no command can decide."""
+    return tuple(filter(None, (_turns(result, baseline, current), *_more(result, baseline[0], current[0]))))
+
+
+def settle_command(baseline: Sequence[Run], current: Sequence[Run], *, budget_s: float | None = None) -> str:
+    """Return the command that measures in turns what two runs leave undecided."""
+    words = ["segcore", "gate", _reference(baseline), _reference(current), "--settle"]
+    return shlex.join(words + (["--budget", f"{budget_s:.0f}"] if budget_s else []))
+
+
+def _turns(result: GateResult, baseline: Sequence[Run], current: Sequence[Run]) -> str:
+    items = [row.item for row in undecided(result)]
+    nodes = [node for item in items if (node := node_of(current[0], item))]
+    old, new = baseline[0].record.git, current[0].record.git
+    if not nodes or old is None or old.dirty:
+        return ""
+    if new is not None and not new.dirty:
+        return settle_command(baseline, current)
+    arguments = shlex.join(arm_arguments(current[0], nodes))
+    return shlex.join(["segcore", "gate", "--against", old.commit[:12], "--args", arguments])
+
+
+def _more(result: GateResult, old: Run, new: Run) -> Iterator[str]:
+    """Yield the commands for more rounds of the current run, and for more images."""
+    rows = [row for row in result.rows if row.verdict == "inconclusive"]
+    rounds = max((row.rounds for row in rows if row.rounds), default=0)
+    nodes = [node for row in rows if row.rounds and (node := node_of(new, row.item))]
+    if nodes:
+        options = (f"--benchmark-min-rounds={rounds}", f"--benchmark-save={new.name}")
+        yield shlex.join(["pytest", *arm_arguments(new, nodes), *options])
+    words = new.record.command
+    if "--limit" in words and any(row.item.startswith("dataset[") for row in rows):
+        position = words.index("--limit")
+        others = [word for word in (*words[:position], *words[position + 2 :]) if word != "--resume"]
+        yield shlex.join(others)
+
+
+def _reference(runs: Sequence[Run]) -> str:
+    path = runs[0].path
+    return str(path if len(runs) == 1 else path.parent)

@@ -1,4 +1,7 @@
-"""Judge latency and throughput of one item from the raw samples of one or several processes per arm."""
+"""Judge latency and throughput of one item from the raw samples of one or several processes per arm.
+
+Times that no machine reaches are refused: the item did not do its work, or the run file was edited.
+"""
 
 from __future__ import annotations
 
@@ -6,9 +9,9 @@ import math
 from collections.abc import Iterator, Sequence
 
 from segcore.core.limits import Limits
-from segcore.core.records import BenchmarkRecord
+from segcore.core.records import Benchmark, RunRecord
 from segcore.judgement.estimate import Arm, Estimate, estimate, run_log_quantile
-from segcore.judgement.gate.verdict import Row, Verdict
+from segcore.judgement.gate.verdict import Row, Verdict, decide
 from segcore.judgement.statistics import (
     Interval,
     ProcessNoise,
@@ -18,41 +21,44 @@ from segcore.judgement.statistics import (
     rounds_needed,
 )
 
+MAX_EFFICIENCY_FP32 = 10.0
+"""More than any kernel exceeds the measured rates of plain matrix products and convolutions."""
+MAX_EFFICIENCY_OTHERS = 100.0
+"""Of other precisions, over fp32: tensor cores multiply 8-bit numbers some thirty times faster."""
 
-def judge_change(
-    base: Arm, head: Arm, info: BenchmarkRecord, limits: Limits, known: ProcessNoise | None
-) -> Iterator[Row]:
+
+def judge_change(base: Arm, head: Arm, key: str, limits: Limits, known: ProcessNoise | None) -> Iterator[Row]:
     """Yield a row for each quantile with a limit: has it become slower than allowed?
 
     Args:
         base: the item in the runs of the baseline.
         head: the item in the current runs.
-        info: the item.
+        key: of the item.
         limits: on the slowdown.
         known: noise from run to run, if it is given or learned.
     """
     for q, allowed in limits.slowdowns.items():
-        found, verdict, reason = _judge((base, head), q, math.log1p(allowed), known)
-        change = found.interval
+        found, verdict, reason = _judge((base, head), q, math.log1p(allowed), known, improved_below=0.0)
         yield Row(
-            item=info.key,
+            item=key,
             aspect=quantile_name(q),
-            verdict="improved" if verdict == "pass" and change.high < 0 else verdict,
+            verdict=verdict,
             reason=reason,
             unit="ms",
             old=1e3 * math.exp(_mean_log_quantile(base, q)),
             new=1e3 * math.exp(_mean_log_quantile(head, q)),
-            change=Interval(*map(_relative, change.bounds)),
+            change=Interval(*map(_relative, found.interval.bounds)),
             limit=f"{allowed:+.1%}",
             rounds=_rounds_wanted(head, q) if verdict == "inconclusive" else None,
         )
 
 
-def judge_absolute(head: Arm, info: BenchmarkRecord, limits: Limits, known: ProcessNoise | None) -> Iterator[Row]:
+def judge_absolute(head: Arm, limits: Limits, known: ProcessNoise | None) -> Iterator[Row]:
     """Yield a row for each absolute limit: throughput items have one on throughput, the others on latency.
 
     A limit that every round breaks is broken, however few rounds there are. Arguments as for `judge_change`.
     """
+    info = head[0].info
     per_second = info.kind == "throughput"
     bounds = [(q, ms / 1e3, f"<= {ms:g} ms") for q, ms in limits.latencies_ms.items() if not per_second]
     if limits.min_throughput is not None and per_second:
@@ -74,21 +80,20 @@ def judge_absolute(head: Arm, info: BenchmarkRecord, limits: Limits, known: Proc
         )
 
 
-def _judge(arms: Sequence[Arm], q: float, limit: float, known: ProcessNoise | None) -> tuple[Estimate, Verdict, str]:
-    """Return the estimate, the verdict on it, and the reason; `limit` is a logarithm."""
+def _judge(
+    arms: Sequence[Arm], q: float, limit: float, known: ProcessNoise | None, improved_below: float = -math.inf
+) -> tuple[Estimate, Verdict, str]:
+    """Return the estimate, the verdict on it, and the reason; limits are logarithms."""
     found = estimate(arms, q, known)
-    if found.interval.low > limit:
-        return found, "regressed", found.reason
-    if found.interval.high <= limit:
-        return found, "pass", found.reason
-    rounds = min(len(item.all_samples) for arm in arms for item in arm)
-    if not math.isfinite(found.interval.low + found.interval.high):
-        needed = max(rounds_needed(q), rounds + 1)
-        reason = (
-            f"{rounds} rounds cannot bound the {quantile_name(q)}: about {needed} would, more if they are correlated"
-        )
-        return found, "inconclusive", reason
-    return found, "inconclusive", f"{_missing_evidence(found, limit, rounds)}; {found.reason}"
+    verdict, reason = decide(found.interval, limit, improved_below), found.reason
+    if verdict == "inconclusive":
+        rounds = min(len(item.all_samples) for arm in arms for item in arm)
+        if math.isfinite(found.interval.low + found.interval.high):
+            reason = f"{_missing_evidence(found, limit, rounds)}; {reason}"
+        else:
+            needed = f"about {max(rounds_needed(q), rounds + 1)} would, more if they are correlated"
+            reason = f"{rounds} rounds cannot bound the {quantile_name(q)}: {needed}"
+    return found, verdict, reason
 
 
 def _rounds_wanted(head: Arm, q: float) -> int | None:
@@ -134,3 +139,15 @@ def _relative(log_ratio: float) -> float:
 
 def _mean_log_quantile(arm: Arm, q: float) -> float:
     return sum(run_log_quantile(item, q) for item in arm) / len(arm)
+
+
+def implausible_rate(benchmark: Benchmark, run: RunRecord) -> str:
+    """Return what makes the times of an item implausible, by the peak rates of its run; empty if nothing does."""
+    info = benchmark.info
+    peak = run.peak_gmacs_per_s(info.device, "fp32")
+    if info.kind not in ("latency", "throughput") or not info.gmacs or not peak:
+        return ""
+    rate = info.gmacs / min(benchmark.all_samples)
+    if rate <= peak * (MAX_EFFICIENCY_FP32 if info.precision == "fp32" else MAX_EFFICIENCY_OTHERS):
+        return ""
+    return f"{rate:,.0f} GMAC/s in {info.precision}, of at most {peak:,.0f} measured in fp32"

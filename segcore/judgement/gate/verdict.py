@@ -13,6 +13,7 @@ incomparable     another machine, device, thread count, precision, photo or metr
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -82,3 +83,12 @@ class GateResult:
 def worst(rows: Iterable[Row]) -> Row:
     """Return the row with the worst verdict."""
     return min(rows, key=lambda row: VERDICTS.index(row.verdict))
+
+
+def decide(found: Interval, limit: float, improved_below: float = -math.inf) -> Verdict:
+    """Compare an interval with the largest allowed value; lower is better."""
+    if found.low > limit:
+        return "regressed"
+    if found.high <= limit:
+        return "improved" if found.high < improved_below else "pass"
+    return "inconclusive"
