@@ -189,7 +189,6 @@ def publish(result: GateResult, as_json: bool, *, quiet: bool = False) -> None:
     """
     from segcore.cli.output import show_json
     from segcore.report import gate as report
-    from segcore.report.github import annotate
     from segcore.report.table import open_console
 
     def show() -> None:
@@ -198,7 +197,7 @@ def publish(result: GateResult, as_json: bool, *, quiet: bool = False) -> None:
         elif not quiet:
             report.print_result(result, open_console())
 
-    for step in (show, partial(annotate, result, err=as_json or quiet)):
+    for step in (show, partial(report.annotate, result, err=as_json or quiet)):
         try:
             step()
         except StdoutError as error:

@@ -42,7 +42,7 @@ def quantize(options: ModelOptions, truth: DatasetOptions, max_miou_drop: float,
     from segcore.inference.devices import open_device
     from segcore.inference.pipeline import Segmenter
     from segcore.inference.preprocess import CALIBRATION_PHOTOS, calibration_photos
-    from segcore.report.int8 import int8_table
+    from segcore.report.run_tables import int8_table
 
     if (truth.layout is None) != (truth.root is None):
         raise UsageError("--dataset and --root go together: the layout of a dataset, and its directory")

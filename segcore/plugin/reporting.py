@@ -16,8 +16,7 @@ from segcore.judgement.gate import GateResult
 from segcore.plugin.progress import clock_text
 from segcore.plugin.session import BenchSession
 from segcore.report.escape import plain_text
-from segcore.report.gate import render
-from segcore.report.github import annotate, append_summary
+from segcore.report.gate import annotate, append_summary, render
 from segcore.report.metrics import item_metrics
 from segcore.report.terminal import render_run
 

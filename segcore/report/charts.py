@@ -8,9 +8,8 @@ from __future__ import annotations
 import math
 import statistics
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from itertools import islice
 
 import numpy as np
 
@@ -21,35 +20,25 @@ from segcore.judgement.history import history
 from segcore.judgement.statistics import Interval, usable
 from segcore.report.table import Row, Table
 from segcore.report.tables import accuracy_score
-from segcore.report.vega import DrawingError, Spec, colour, draw, linear, nominal, quantity, shape
+from segcore.report.vega import (
+    MAX_LANES,
+    MAX_MARKS,
+    Chart,
+    Spec,
+    colour,
+    linear,
+    make_chart,
+    nominal,
+    quantity,
+    shape,
+)
 from segcore.report.wording import milliseconds, number, run_labels, short_labels, shortened
 from segcore.results.machines import machine_labels
 
-MAX_MARKS = 1500
-"""Samples drawn in one chart, at 250 bytes each; more are thinned evenly."""
-MAX_LANES = 100
-"""Lanes of a chart: several screens."""
-MAX_SMALL = 500
-"""Marks of a chart for a narrow screen."""
 MAX_SPAN = 20
 """Ratio of the longest to the shortest bar up to which both can be read on one axis."""
 MAX_MACHINE = 26
 """Characters of a machine's name."""
-
-
-@dataclass(frozen=True)
-class Chart:
-    """A drawing and the numbers in it."""
-
-    name: str
-    title: str
-    caption: str
-    svg: str
-    small: str
-    """The drawing for a narrow screen; empty if `svg` fits there."""
-    table: Table
-    wide: bool
-    folded: bool
 
 
 @dataclass(frozen=True)
@@ -76,13 +65,7 @@ class Item:
 def timed_items(
     runs: Sequence[Run], wanted: Callable[[Benchmark], bool], without: Sequence[str] = ()
 ) -> tuple[Item, ...]:
-    """Return the wanted items whose samples are usable, in the order of the runs.
-
-    Args:
-        runs: any number.
-        wanted: which items.
-        without: properties to leave out of their labels.
-    """
+    """Return the wanted items whose samples are usable, in the order of the runs; see `short_labels` for `without`."""
     found = [
         (run, name, machine, b)
         for run, name, machine in zip(runs, run_labels(runs), _machines(runs), strict=True)
@@ -112,52 +95,6 @@ def all_charts(runs: Sequence[Run]) -> tuple[Chart, ...]:
     return tuple(chart for chart in (make(runs) for make in makers) if chart)
 
 
-def _chart(
-    about: tuple[str, str, str],
-    rows: Sequence[Spec],
-    spec: Spec,
-    table: Table | Mapping[str, str],
-    *,
-    height: int | None = 240,
-    wide: bool = False,
-    folded: bool = False,
-) -> Chart | None:
-    """Return a chart, or None without rows.
-
-    Args:
-        about: name, title and caption.
-        rows: the data.
-        spec: marks and encodings.
-        table: the numbers, or the fields of the rows by name of their column.
-        height: of the plotting area in pixels; None for a lane per item.
-        wide: as wide as the page.
-        folded: shown on demand.
-    """
-    if not rows:
-        return None
-    if not isinstance(table, Table):
-        table = Table(tuple(table), tuple(tuple(row[field] for field in table.values()) for row in rows))
-    name, title, caption = about
-    shown = _visible(rows, lanes=height is None)
-    if len(shown) < len(rows):
-        caption += f" {len(rows) - len(shown):,} of {len(rows):,} marks are left out; the table has all numbers."
-    svg = small = ""
-    try:
-        svg = draw(shown, spec, wide=wide, height=height)
-        small = draw(shown[:: 1 + len(shown) // MAX_SMALL], spec, wide=False, height=height) if wide else ""
-    except DrawingError as error:
-        caption = f"{caption} Not drawn: {error}."
-    return Chart(name, title, caption, svg, small, table, wide, folded)
-
-
-def _visible(rows: Sequence[Spec], *, lanes: bool) -> Sequence[Spec]:
-    """Return the rows that can be told apart: those of the first `MAX_LANES` lanes, at most `MAX_MARKS` in all."""
-    if lanes:
-        first = set(islice(dict.fromkeys((row["item"], row["run"]) for row in rows), MAX_LANES))
-        rows = [row for row in rows if (row["item"], row["run"]) in first]
-    return rows[:MAX_MARKS]
-
-
 def latency(runs: Sequence[Run]) -> Chart | None:
     """Return the medians with their intervals, one lane per item."""
     rows: list[Spec] = []
@@ -181,7 +118,7 @@ def latency(runs: Sequence[Run]) -> Chart | None:
     }
     about = ("latency", "Latency", "Median of one call and its 95% interval within the measured process.")
     columns = ("item", "run", "median, ms", "low, ms", "high, ms", "rounds")
-    return _chart(about, rows, spec, Table(columns, tuple(table)), wide=True, height=None)
+    return make_chart(about, rows, spec, Table(columns, tuple(table)), wide=True, height=None)
 
 
 def distribution(runs: Sequence[Run]) -> Chart | None:
@@ -203,7 +140,7 @@ def distribution(runs: Sequence[Run]) -> Chart | None:
         tuple((item.label, item.run_name, *ms.tolist()) for item, ms in zip(items, quartiles, strict=True)),
     )
     about = ("distribution", "Distribution", "One tick per round, evenly thinned if there are very many.")
-    return _chart(about, rows, spec, table, wide=True, height=None, folded=True)
+    return make_chart(about, rows, spec, table, wide=True, height=None, folded=True)
 
 
 def stages(runs: Sequence[Run]) -> Chart | None:
@@ -234,7 +171,7 @@ def stages(runs: Sequence[Run]) -> Chart | None:
     several = f" One bar per run, from top to bottom: {', '.join(names)}." if len(names) > 1 else ""
     about = ("stages", "Stages", f"Where the time of one call goes.{several}")
     columns = {"item": "item", "run": "run", "stage": "stage", "median, ms": "ms"}
-    return _chart(about, rows, spec, columns, wide=True, height=None)
+    return make_chart(about, rows, spec, columns, wide=True, height=None)
 
 
 def throughput(runs: Sequence[Run]) -> Chart | None:
@@ -268,7 +205,7 @@ def _rates(runs: Sequence[Run], about: tuple[str, str, str], *, swept: bool) -> 
             {"mark": {"type": "point", "size": 60, "filled": True, "opacity": 1}, "encoding": shapes},
         ],
     }
-    return _chart(about, rows, spec, {"series": "series", "batch": "batch", "images/s": "rate"})
+    return make_chart(about, rows, spec, {"series": "series", "batch": "batch", "images/s": "rate"})
 
 
 def efficiency(runs: Sequence[Run]) -> Chart | None:
@@ -307,7 +244,7 @@ def efficiency(runs: Sequence[Run]) -> Chart | None:
     }
     caption = "Roofline: forward passes below what memory copy (slope) and the fastest product (flat) reached here."
     columns = ("item", "run", "GMAC", "GB", "GMAC/s", "peak, GMAC/s", "share, %")
-    return _chart(("efficiency", "Efficiency", caption), rows, spec, Table(columns, tuple(table)))
+    return make_chart(("efficiency", "Efficiency", caption), rows, spec, Table(columns, tuple(table)))
 
 
 def _roofs(runs: Sequence[Run], intensities: Sequence[float]) -> list[Spec]:
@@ -362,7 +299,7 @@ def trade_off(runs: Sequence[Run]) -> Chart | None:
     }
     caption = "mIoU of cases with ground truth, else the share of expectations met; up and left is better."
     columns = {"model and settings": "setup", "mean score, %": "score", "median latency, ms": "ms"}
-    return _chart(("trade-off", "Accuracy against latency", caption), rows, spec, columns)
+    return make_chart(("trade-off", "Accuracy against latency", caption), rows, spec, columns)
 
 
 def run_order(runs: Sequence[Run]) -> Chart | None:
@@ -390,7 +327,7 @@ def run_order(runs: Sequence[Run]) -> Chart | None:
     }
     caption = "Each round against its item's median, in the order measured: shows drift and bursts of other load."
     columns = ("item", "run", "position", "began at, s", "second half against first, %")
-    return _chart(("run-order", "Run order and drift", caption), rows, spec, Table(columns, tuple(table)))
+    return make_chart(("run-order", "Run order and drift", caption), rows, spec, Table(columns, tuple(table)))
 
 
 def over_time(runs: Sequence[Run]) -> Chart | None:
@@ -423,7 +360,7 @@ def over_time(runs: Sequence[Run]) -> Chart | None:
     caption = "Median latency of each item against its first run here; rings mark where it changed for good."
     columns = {name: name for name in ("item", "machine", "run", "commit")}
     columns |= {"median, ms": "ms", "change point": "step"}
-    return _chart(("history", "Over time", caption), rows, spec, columns, wide=True, height=280)
+    return make_chart(("history", "Over time", caption), rows, spec, columns, wide=True, height=280)
 
 
 def _thinned(samples: Sequence[float], most: int) -> Iterable[tuple[int, float]]:

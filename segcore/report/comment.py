@@ -10,16 +10,12 @@ from segcore.report import gate, tables
 from segcore.report.escape import markdown_text
 from segcore.report.markdown import MAX_MARKDOWN, Section, document
 from segcore.report.model import ReportModel
-from segcore.report.run_tables import load_table
+from segcore.report.run_tables import load_tables
 from segcore.report.table import ICONS, Table, to_markdown
 
 
 def write_comment(report: ReportModel, path: Path) -> None:
-    """Write the comment.
-
-    Raises:
-        OutputError: the file cannot be written.
-    """
+    """Write the comment; raise OutputError if the file cannot be written."""
     write_file(path, render_comment(report).encode())
 
 
@@ -52,11 +48,9 @@ def _sections(report: ReportModel) -> Iterator[Section]:
         yield Section(f"{len(report.cases)} cases: expected and found", checks)
     for dataset in tables.dataset_tables(report.current, report.baseline):
         yield Section(dataset.title, to_markdown(dataset))
-    load, compared = load_table(report.current), tables.side_by_side(report.all_runs)
-    for title, table in (("Load", load), ("Side by side", compared)):
-        if table:
-            notes = "".join(f"\n{markdown_text(note)}\n" for note in table.notes)
-            yield Section(table.title or title, to_markdown(table) + notes)
+    for table in (*load_tables(report.current), *tables.side_by_side(report.all_runs)):
+        notes = "".join(f"\n{markdown_text(note)}\n" for note in table.notes)
+        yield Section(table.title or "Side by side", to_markdown(table) + notes)
     items = tables.items_table(report)
     yield Section(f"{len(items.rows)} items", to_markdown(items))
     if report.item_warnings:

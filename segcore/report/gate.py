@@ -1,10 +1,13 @@
-"""Verdicts of a gate as table, markdown, GitHub annotations and JSON."""
+"""Verdicts of a gate as table, markdown, annotations and step summary of GitHub Actions, and JSON."""
 
 from __future__ import annotations
 
 import math
+import os
+import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 from rich.console import Console
@@ -58,15 +61,12 @@ def worst_first(rows: Sequence[Row]) -> tuple[Row, ...]:
 
 
 def gate_table(rows: Sequence[Row], *, footnotes: bool = False) -> Table:
-    """Return a row per judged aspect of an item.
+    """Return a row per judged aspect of an item, with a column of reasons.
 
-    Args:
-        rows: in the order to be shown.
-        footnotes: for narrow terminals, list each reason for not passing once in the notes; else reasons are a column.
+    With `footnotes`, for narrow terminals, each reason for not passing is in the notes instead, once.
     """
     reasons = dict.fromkeys(row.reason for row in rows if EXIT_CODES[row.verdict])
     numbers = {reason: f" [{n}]" for n, reason in enumerate(reasons, 1)} if footnotes else {}
-    columns = ("item", "what", "old", "new", INTERVAL, "limit", "verdict", *(() if footnotes else ("why",)))
     cells = tuple(
         (
             row.item,
@@ -76,12 +76,14 @@ def gate_table(rows: Sequence[Row], *, footnotes: bool = False) -> Table:
             change_text(row.change, row.unit),
             row.limit,
             Cell(row.verdict + (numbers.get(row.reason, "") if EXIT_CODES[row.verdict] else ""), TONES[row.verdict]),
-            *(() if footnotes else (Cell(row.reason, "soft"),)),
+            Cell(row.reason, "soft"),
         )
         for row in rows
     )
     notes = tuple(f"{number.strip()} {reason}" for reason, number in numbers.items())
-    return Table(columns, cells, notes=notes, right=("old", "new", INTERVAL, "limit"))
+    columns = ("item", "what", "old", "new", INTERVAL, "limit", "verdict", "why")
+    table = Table(columns, cells, notes=notes, right=("old", "new", INTERVAL, "limit"))
+    return table.without("why") if footnotes else table
 
 
 def print_rows(rows: Sequence[Row], console: Console) -> None:
@@ -140,6 +142,24 @@ def workflow_commands(result: GateResult) -> str:
             text = " ".join(filter(None, (change_text(row.change, row.unit), limit, row.reason)))
             lines.append(f"::{'error' if code == 1 else 'warning'} title={title}::{command_data(text)}\n")
     return "".join(lines)
+
+
+def annotate(result: GateResult, *, err: bool = False) -> None:
+    """In GitHub Actions, print annotations (to stderr if `err`) and append to the step summary."""
+    if os.environ.get("GITHUB_ACTIONS"):
+        print(workflow_commands(result), end="", file=sys.stderr if err else sys.stdout, flush=True)
+    append_summary(markdown(result))
+
+
+def append_summary(text: str) -> None:
+    """Append markdown to the step summary, if there is one; if it cannot be written, print one line to stderr."""
+    path = os.environ.get("GITHUB_STEP_SUMMARY")
+    if path:
+        try:
+            with Path(path).open("a", encoding="utf-8") as file:
+                file.write(text + "\n")
+        except OSError as error:
+            sys.stderr.write(f"segcore: GITHUB_STEP_SUMMARY {path}: cannot be written: {error.strerror}\n")
 
 
 def as_json(result: GateResult) -> dict[str, Any]:

@@ -18,20 +18,18 @@ from typing import TYPE_CHECKING
 
 from segcore import __version__
 from segcore.core.errors import RecordError, UsageError
-from segcore.core.files import read_file, write_file
+from segcore.core.files import write_file
 from segcore.core.records import Run
 from segcore.report import tables
-from segcore.report.backends import backends_tables
 from segcore.report.charts import all_charts
 from segcore.report.escape import plain_text
 from segcore.report.gate import gate_table
-from segcore.report.int8 import int8_table
 from segcore.report.model import TRACE, CaseReport, Pictures, ReportModel, Share, open_pictures
 from segcore.report.pictures import changed_uri, fitted, mask_uri, photo_uri
-from segcore.report.run_tables import load_table
+from segcore.report.run_tables import backends_tables, int8_table, load_tables
 from segcore.report.table import to_html
 from segcore.results.pictures import load_photo
-from segcore.results.store import MAX_BYTES
+from segcore.results.store import read_bytes
 
 if TYPE_CHECKING:
     import jinja2
@@ -73,11 +71,7 @@ def write_html(report: ReportModel, path: Path) -> None:
 
 
 def render_html(report: ReportModel) -> str:
-    """Return the page.
-
-    Raises:
-        UsageError: jinja2 is not installed.
-    """
+    """Return the page; raise UsageError if jinja2 is not installed."""
     css, js = (_asset(name) for name in ("page.css", "page.js"))
     side = next((side for most, side in PICTURE_SIDES if len(report.cases) <= most), PICTURE_SIDES[-1][1])
     missing = missing_charts()
@@ -93,7 +87,7 @@ def render_html(report: ReportModel) -> str:
         "missing": missing,
         "compared": tables.side_by_side(report.all_runs),
         "datasets": tables.dataset_tables(report.current, report.baseline),
-        "load": load_table(report.current),
+        "load": load_tables(report.current),
         "backends": backends_tables(report.current),
         "int8": [int8_table(record) for record in report.current.record.int8],
         "worst": _worst(report.current),
@@ -186,10 +180,7 @@ def _downloads(runs: Sequence[Run]) -> list[str]:
     found: list[str] = []
     room = MAX_DOWNLOADS
     for run in reversed(runs):
-        try:
-            data = read_file(run.path, MAX_BYTES)
-        except OSError as error:
-            raise RecordError(f"{run.path}: cannot be read: {error.strerror}") from None
+        data = read_bytes(run.path)
         room -= len(data)
         found.append(f"data:application/json;base64,{base64.b64encode(data).decode()}" if room >= 0 else "")
     return found[::-1]

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 from segcore.core.records import TIMED, AccuracyRecord, Benchmark, DatasetRecord, LoadRecord, Run
+from segcore.core.scores import score_words
 from segcore.judgement.estimate import own_interval
 from segcore.judgement.statistics import usable
 from segcore.report.tables import cold_start_s, percentile
-from segcore.report.wording import score_words
 
 Unit = Literal["s", "images/s", "queries/s", "share", "bytes", "J"]
 _SHOWN: dict[Unit, tuple[str, float]] = {"s": ("ms", 1e3), "share": ("%", 1e2), "bytes": ("MB", 1e-6)}
@@ -38,20 +39,23 @@ class Metric:
     """For example ``latency``, ``mIoU`` or ``peak memory``."""
     value: float
     unit: Unit
-    smaller_is_better: bool
+    about: str = ""
+    """What the figure rests on."""
     low: float | None = None
     """Lower bound at 95 % confidence, None if there is none."""
     high: float | None = None
-    about: str = ""
-    """What the figure rests on."""
+
+    @property
+    def smaller_is_better(self) -> bool:
+        """Whether it is a time, a size or an energy, rather than a rate or a share."""
+        return self.unit in ("s", "bytes", "J")
 
     @property
     def shown(self) -> Shown:
         """The figure in the unit that people read."""
         unit, factor = _SHOWN.get(self.unit, (self.unit, 1.0))
-        value, low, high = (None if v is None else rounded(factor * v) for v in (self.value, self.low, self.high))
-        assert value is not None
-        return Shown(value, unit, low, high)
+        low, high = (None if bound is None else rounded(factor * bound) for bound in (self.low, self.high))
+        return Shown(rounded(factor * self.value), unit, low, high)
 
 
 def metrics(run: Run) -> tuple[Metric, ...]:
@@ -61,33 +65,33 @@ def metrics(run: Run) -> tuple[Metric, ...]:
 
 def item_metrics(benchmark: Benchmark) -> tuple[Metric, ...]:
     """Return the figures of one item."""
-    item = benchmark.info.key + benchmark.info.weights.warning
-    return tuple(replace(metric, item=item) for metric in _of_item(benchmark) if math.isfinite(metric.value))
+    metric = partial(Metric, benchmark.info.key + benchmark.info.weights.warning)
+    return tuple(found for found in _of_item(benchmark, metric) if math.isfinite(found.value))
 
 
-def _of_item(benchmark: Benchmark) -> Iterator[Metric]:
+def _of_item(benchmark: Benchmark, metric: partial[Metric]) -> Iterator[Metric]:
     info = benchmark.info
     if info.kind in TIMED and usable(benchmark.all_samples):
-        yield from _speed(benchmark)
+        yield from _speed(benchmark, metric)
     if info.load:
-        yield from _load(info.load)
+        yield from _load(info.load, metric)
     if info.dataset:
-        yield from _dataset(info.dataset)
+        yield from _dataset(info.dataset, metric)
     elif info.accuracy:
-        yield from _accuracy(info.accuracy)
+        yield from _accuracy(info.accuracy, metric)
     if info.peak_memory_bytes:
-        yield Metric("", "peak memory", info.peak_memory_bytes, "bytes", True)
+        yield metric("peak memory", info.peak_memory_bytes, "bytes")
     if info.joules_per_image is not None and info.energy:
-        yield Metric("", "energy per image", info.joules_per_image, "J", True, about=info.energy.counter)
+        yield metric("energy per image", info.joules_per_image, "J", info.energy.counter)
     if info.model_bytes:
-        yield Metric("", "model size", info.model_bytes, "bytes", True)
+        yield metric("model size", info.model_bytes, "bytes")
     if build_s := info.first_build_s:
-        yield Metric("", "build time", build_s, "s", True)
+        yield metric("build time", build_s, "s")
     if cold_s := cold_start_s(info):
-        yield Metric("", "cold start", cold_s, "s", True)
+        yield metric("cold start", cold_s, "s")
 
 
-def _speed(benchmark: Benchmark) -> Iterator[Metric]:
+def _speed(benchmark: Benchmark, metric: partial[Metric]) -> Iterator[Metric]:
     seconds = percentile(benchmark, 0.5)
     if seconds is None:
         return
@@ -98,39 +102,35 @@ def _speed(benchmark: Benchmark) -> Iterator[Metric]:
     if benchmark.info.kind == "throughput":
         batch = benchmark.info.batch
         fewest, most = (batch / high, batch / low) if low and high else (None, None)
-        yield Metric("", "throughput", batch / seconds, "images/s", False, fewest, most, about)
+        yield metric("throughput", batch / seconds, "images/s", about, fewest, most)
         return
-    yield Metric("", "latency", seconds, "s", True, low, high, about)
+    yield metric("latency", seconds, "s", about, low, high)
     p95 = None if benchmark.info.load else percentile(benchmark, 0.95)
     if p95 is not None:
-        yield Metric("", "latency p95", p95, "s", True, about=f"of {rounds} rounds")
+        yield metric("latency p95", p95, "s", f"of {rounds} rounds")
 
 
-def _load(load: LoadRecord) -> Iterator[Metric]:
+def _load(load: LoadRecord, metric: partial[Metric]) -> Iterator[Metric]:
     about = f"{load.queries} queries"
     if "p99" in load.bounds_s:
-        yield Metric("", "latency p99", load.bounds_s["p99"], "s", True, about=f"upper bound, {about}")
+        yield metric("latency p99", load.bounds_s["p99"], "s", f"upper bound, {about}")
     if load.images_per_s:
-        yield Metric("", "throughput", load.images_per_s, "images/s", False, about=about)
+        yield metric("throughput", load.images_per_s, "images/s", about)
     if load.highest_rate:
-        yield Metric(
-            "", "highest rate", load.highest_rate, "queries/s", False, about=f"p99 within {load.max_p99_ms} ms"
-        )
+        yield metric("highest rate", load.highest_rate, "queries/s", f"p99 within {load.max_p99_ms} ms")
 
 
-def _accuracy(accuracy: AccuracyRecord) -> Iterator[Metric]:
+def _accuracy(accuracy: AccuracyRecord, metric: partial[Metric]) -> Iterator[Metric]:
     if accuracy.checks:
         passed = [check.passed for check in accuracy.checks]
-        about = f"{sum(passed)} of {len(passed)}"
-        yield Metric("", "expectations met", sum(passed) / len(passed), "share", False, about=about)
+        yield metric("expectations met", sum(passed) / len(passed), "share", f"{sum(passed)} of {len(passed)}")
     for name, value in accuracy.scores.items():
-        yield Metric("", name, value, "share", False, about=accuracy.metric or "")
+        yield metric(name, value, "share", accuracy.metric or "")
 
 
-def _dataset(dataset: DatasetRecord) -> Iterator[Metric]:
+def _dataset(dataset: DatasetRecord, metric: partial[Metric]) -> Iterator[Metric]:
     for name, value in dataset.scores.items():
-        low, high = dataset.intervals[name]
-        yield Metric("", score_words(name), value, "share", False, low, high, f"{dataset.images} images")
+        yield metric(score_words(name), value, "share", f"{dataset.images} images", *dataset.intervals[name])
 
 
 def rounded(value: float) -> float:

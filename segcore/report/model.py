@@ -74,7 +74,7 @@ class Failure:
 
     @property
     def count(self) -> int:
-        """Return the number of items."""
+        """Number of items."""
         return len(self.items)
 
 
@@ -97,21 +97,21 @@ class ReportModel:
 
     @property
     def current(self) -> Run:
-        """Return the run that is judged: the last."""
+        """The run that is judged: the last."""
         return self.runs[-1]
 
     @property
     def all_runs(self) -> tuple[Run, ...]:
-        """Return the runs, after the baseline unless it is one of them."""
+        """The runs, after the baseline unless it is one of them."""
         known = self.baseline is None or any(run.path == self.baseline.path for run in self.runs)
         return self.runs if known or self.baseline is None else (self.baseline, *self.runs)
 
 
 def build_report(runs: Sequence[Run], baseline: Run | None = None, gate: GateResult | None = None) -> ReportModel:
-    """Return the report of some runs.
+    """Return the report of some runs, of which the last is the one that is judged.
 
     Args:
-        runs: at least one; the last is the one that is judged.
+        runs: at least one.
         baseline: the run that it is compared with.
         gate: the verdicts of that comparison.
     """

@@ -1,18 +1,22 @@
-"""Accuracy, latency, throughput and load of one run as tables."""
+"""Accuracy, latency, throughput, load, backends and layers in int8 of one run as tables."""
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from statistics import median
+from itertools import chain
+from statistics import fmean, median
 
+from segcore.core.record_accuracy import ParityRecord
+from segcore.core.record_int8 import Int8Record, LayerRecord
 from segcore.core.records import AccuracyRecord, Benchmark, BenchmarkRecord, LoadRecord, Run, Validity
-from segcore.report.backends import backends_tables
-from segcore.report.int8 import int8_table
+from segcore.judgement.estimate import run_log_quantile
+from segcore.judgement.statistics import usable
 from segcore.report.table import Cell, Row, Table, Tone
 from segcore.report.tables import percentile
-from segcore.report.wording import identity, number
+from segcore.report.wording import identity, model_name, number
 
 _FORMATS: dict[str, Callable[[float], str]] = {
     "%": lambda share: f"{100 * share:.1f}",
@@ -25,6 +29,18 @@ _TONES: dict[Validity, Tone] = {"valid": "good", "invalid": "bad", "undecided": 
 _ALWAYS = ("case", "model", "size")
 """Columns of a table with a single row."""
 
+_BACKEND_FORMATS: dict[str, Callable[[float], str]] = {
+    "ms": "{:.1f}".format,
+    "speedup": "{:.2f}".format,
+    "memory, MB": "{:.0f}".format,
+    "build, s": "{:.1f}".format,
+    "changed": "{:.3%}".format,
+    "logit error": "{:.2%}".format,
+}
+_DETAILS = ("margin halved %", "classes")
+"""Columns of the table of layers that narrow terminals have no room for."""
+NAMED = 3
+"""Classes that are named of each layer."""
 LAYERS = 5
 """Layers in int8 that the table of a run shows beside those that stay in fp32."""
 
@@ -43,23 +59,20 @@ def run_tables(run: Run) -> list[Table]:
         ("Latency, ms", items["latency"], _latency(items["latency"])),
         ("Throughput, images per second", [same[0] for same in batches.values()], _throughput(list(batches.values()))),
     )
-    load = load_table(run)
     tables = [_table(title, [b.info for b in shown], *figures) for title, shown, figures in found if shown]
     return [
         *tables,
         *backends_tables(run),
-        *([load] if load else []),
+        *load_tables(run),
         *(int8_table(record, LAYERS, brief=True) for record in run.record.int8),
     ]
 
 
-def load_table(run: Run) -> Table | None:
-    """Return the load items with bounds on their percentiles; None if there are none."""
+def load_tables(run: Run) -> list[Table]:
+    """Return a table of the load items with bounds on their percentiles; none if there are no such items."""
     infos = [b.info for b in run.benchmarks if b.info.load]
-    if not infos:
-        return None
     note = "Percentiles are upper bounds at 99 % confidence. The rate of a search is the highest that keeps the limit."
-    return replace(_table("Load", infos, *_load(infos)), notes=(note,))
+    return [replace(_table("Load", infos, *_load(infos)), notes=(note,))] if infos else []
 
 
 def _table(title: str, infos: Sequence[BenchmarkRecord], columns: tuple[str, ...], rows: list[Row]) -> Table:
@@ -121,3 +134,95 @@ def _load(infos: Sequence[BenchmarkRecord]) -> Figures:
             )
         )
     return ("scenario", "queries", "p50, ms", "p90, ms", "p99, ms", "images/s", "queries/s", "limit"), rows
+
+
+def backends_tables(run: Run) -> list[Table]:
+    """Return a table for each model, device and size of a run whose latency was measured on two backends or more."""
+    groups: dict[tuple[str, str, int], list[Benchmark]] = defaultdict(list)
+    for benchmark in run.benchmarks:
+        groups[model_name(benchmark.info), benchmark.info.device, benchmark.info.size].append(benchmark)
+    return [table for group, items in groups.items() for table in _backends(*group, items)]
+
+
+def _backends(model: str, device: str, size: int, items: Sequence[Benchmark]) -> list[Table]:
+    timed: dict[tuple[str, str], dict[str, Benchmark]] = defaultdict(dict)
+    parities: dict[tuple[str, str], list[ParityRecord]] = defaultdict(list)
+    for item in items:
+        info = item.info
+        if info.kind == "latency" and usable(item.all_samples):
+            timed[info.runtime, info.precision][info.case] = item
+        if info.accuracy and info.accuracy.parity:
+            parities[info.runtime, info.precision].append(info.accuracy.parity)
+    if len(timed) < 2:
+        return []
+    shared = set.intersection(*map(set, timed.values()))
+    base = ("torch", "fp32") if ("torch", "fp32") in timed else next(iter(timed))
+    seconds = {}
+    for backend, by_case in timed.items() if shared else ():
+        seconds[backend] = math.exp(fmean(run_log_quantile(by_case[case], 0.5) for case in shared))
+    rows: list[Row] = []
+    for backend, by_case in timed.items():
+        own = seconds.get(backend)
+        tone: Tone = "good" if own and own == min(seconds.values()) else ""
+        times = (1e3 * own, seconds[base] / own) if own else (None, None)
+        figures = _costs([item.info for item in by_case.values()]), _parity(parities[backend])
+        rows.append((*(Cell(name, tone) for name in backend), *times, *chain(*figures)))
+    cases = f"{len(shared)} case{'s' * (len(shared) != 1)}" if shared else "no common case"
+    on_cpu, on_gpu = "largest resident set of the process, with all else in it", "most that torch's allocator held"
+    notes = (
+        f"ms: median latency, geometric mean of {cases}; speedup: over {' '.join(base)}.",
+        f"memory: {on_cpu if device == 'cpu' else f'{on_gpu}, unknown for graphs'}; "
+        "build: export, quantisation and compiling.",
+        "changed: pixels of another class where the reference was sure, largest of all cases; logit error: largest, as "
+        "a share of the largest logit. Both are unknown without accuracy items.",
+    )
+    title = f"Backends (model {model}, device {device}, size {size})"
+    columns = ("runtime", "precision", *_BACKEND_FORMATS)
+    return [Table(columns, tuple(rows), title, notes, formats=_BACKEND_FORMATS)]
+
+
+def _costs(infos: Sequence[BenchmarkRecord]) -> tuple[float | None, float | None]:
+    """Return megabytes of memory and seconds of building."""
+    memory = max(info.peak_memory_bytes or 0 for info in infos)
+    build_s = None if infos[0].runtime == "torch" else max(info.build_s or 0.0 for info in infos)
+    return memory / 1e6 or None, build_s
+
+
+def _parity(found: Sequence[ParityRecord]) -> tuple[float | None, float | None]:
+    errors = [parity.logit_error for parity in found if parity.logit_error is not None]
+    return max((parity.unlike for parity in found), default=None), max(errors, default=None)
+
+
+def int8_table(record: Int8Record, most: int | None = None, *, brief: bool = False) -> Table:
+    """Return the layers of a network, those that stay in fp32 first and then those that change most.
+
+    Of those in int8, at most `most` are shown; `brief`, for narrow terminals, is without margins and classes.
+    """
+    order = sorted(record.layers, key=lambda layer: (not layer.kept, -layer.changed))
+    shown = order if most is None else order[: len(record.kept) + most]
+    left_out = len(order) - len(shown)
+    more = (f"{left_out} more layers in int8 change fewer pixels.",) if left_out else ()
+    table = Table(
+        ("layer", "kind", "time %", "changed %", "margin halved %", "mIoU drop", "classes", "stays in"),
+        tuple(map(_layer_row, shown)),
+        f"int8 of {record.model}: {len(record.kept)} of {len(record.layers)} layers stay in fp32",
+        notes=(
+            *more,
+            "changed, margin halved, mIoU drop: what the layer does alone in int8, against fp32.",
+            f"time: share of the operators' time in int8, {record.runtime}.",
+            f"mIoU drop by {record.truth}: {record.plain_drop:.4f} all in int8, {record.drop:.4f} like this; "
+            f"limit {record.limit:g}; {record.evaluations} mixtures measured.",
+        ),
+        formats={
+            **dict.fromkeys(("time %", "changed %", "margin halved %"), lambda share: f"{100 * share:.2f}"),
+            "mIoU drop": "{:.4f}".format,
+        },
+    )
+    return table.without(*_DETAILS) if brief else table
+
+
+def _layer_row(layer: LayerRecord) -> Row:
+    named = ", ".join(f"{name} {loss:.3f}" for name, loss in list(layer.classes.items())[:NAMED])
+    stays = Cell("fp32", "warn") if layer.kept else Cell("int8")
+    name = layer.module or layer.name
+    return (name, layer.kind, layer.time, layer.changed, layer.halved, layer.damage, named, stays)

@@ -68,15 +68,16 @@ class Table:
         unknown = value is None or math.isnan(value)
         return Cell(UNKNOWN if value is None or unknown else self.formats.get(column, number)(value))
 
+    def without(self, *names: str) -> Table:
+        """Return the table without some columns."""
+        kept = [n for n, name in enumerate(self.columns) if name not in names]
+        rows = tuple(tuple(row[n] for n in kept) for row in self.rows)
+        return replace(self, columns=tuple(self.columns[n] for n in kept), rows=rows)
+
     def without_unknown(self, *optional: str) -> Table:
         """Return the table without those of the `optional` columns in which nothing is known."""
-        shown = [
-            n
-            for n, name in enumerate(self.columns)
-            if name not in optional or any(row[n] is not None for row in self.rows)
-        ]
-        rows = tuple(tuple(row[n] for n in shown) for row in self.rows)
-        return replace(self, columns=tuple(self.columns[n] for n in shown), rows=rows)
+        known = {name for n, name in enumerate(self.columns) if any(row[n] is not None for row in self.rows)}
+        return self.without(*(set(optional) - known))
 
     def aligned_right(self) -> list[bool]:
         """Return whether each column is aligned right."""
@@ -89,10 +90,7 @@ class Table:
 def print_table(table: Table, console: Console, *, grouped: bool = False) -> None:
     """Print a table, folding cells to the width of the console.
 
-    Args:
-        table: what to print.
-        console: to print to.
-        grouped: print the first column as headings above its rows, for long names in narrow terminals.
+    `grouped` prints the first column as headings above its rows, for long names in narrow terminals.
     """
     if table.title:
         console.print(Text(plain_text(table.title), "bold"))

@@ -11,13 +11,14 @@ import numpy as np
 
 from segcore.core.errors import UsageError
 from segcore.core.records import TIMED, Benchmark, BenchmarkRecord, DatasetRecord, Run
+from segcore.core.scores import score_words
 from segcore.judgement.compare import achieved, compare
 from segcore.judgement.gate.verdict import VERDICTS
 from segcore.judgement.statistics import rounds_needed, usable
 from segcore.report.comparison import comparison_table
 from segcore.report.model import CaseReport, Failure, ReportModel
 from segcore.report.table import Cell, Row, Table, Value
-from segcore.report.wording import number, run_labels, score_words
+from segcore.report.wording import number, run_labels
 
 ITEM_KEYS = {
     "item": "item",
@@ -135,7 +136,7 @@ def checks_table(cases: Sequence[CaseReport], *, named: bool = True) -> Table:
     """Return what was expected of cases and what was found; `named` adds a column with the case."""
     rows = tuple(
         (
-            *((f"{case.title}, {case.subtitle}",) if named else ()),
+            f"{case.title}, {case.subtitle}",
             check.name,
             check.wanted,
             check.found,
@@ -144,18 +145,18 @@ def checks_table(cases: Sequence[CaseReport], *, named: bool = True) -> Table:
         for case in cases
         for check in case.accuracy.checks
     )
-    return Table((*(("case",) if named else ()), "check", "expected", "found", "result"), rows)
+    table = Table(("case", "check", "expected", "found", "result"), rows)
+    return table if named else table.without("case")
 
 
-def side_by_side(runs: Sequence[Run]) -> Table | None:
-    """Return latency and throughput per device and run; None if there is only one device or nothing was timed."""
+def side_by_side(runs: Sequence[Run]) -> list[Table]:
+    """Return a table of latency and throughput per device and run; none for one device, or if nothing was timed."""
     try:
         comparison = compare(runs)
     except UsageError:  # nothing was timed
-        return None
-    if len(comparison.columns) < 2 or not comparison.lines:
-        return None
-    return comparison_table(replace(comparison, scores=()))
+        return []
+    several = len(comparison.columns) > 1 and comparison.lines
+    return [comparison_table(replace(comparison, scores=()))] if several else []
 
 
 DIFFERENCE = "to published, pp"

@@ -13,8 +13,8 @@ from segcore.core.records import Run
 from segcore.judgement.compare import disturbed_calibrations
 from segcore.report.escape import plain_text
 from segcore.report.gate import print_rows
-from segcore.report.halfblock import half_blocks
 from segcore.report.model import TRACE, CaseReport, ReportModel, group_failures, open_pictures
+from segcore.report.pictures import half_blocks
 from segcore.report.run_tables import run_tables
 from segcore.report.table import STYLES, print_table, terminal_text
 from segcore.report.tables import dataset_tables, side_by_side
@@ -25,13 +25,7 @@ MAX_REASONS = 200
 
 
 def print_report(report: ReportModel, console: Console, *, quiet: bool = False) -> None:
-    """Print a report.
-
-    Args:
-        report: what to print.
-        console: to print to; pictures need 256 colours or more.
-        quiet: print the headline alone.
-    """
+    """Print a report, or its headline alone if `quiet`; pictures need a console of 256 colours or more."""
     _print(console, report.headline.line, f"bold {STYLES[report.headline.tone]}")
     if quiet:
         return
@@ -46,8 +40,7 @@ def print_report(report: ReportModel, console: Console, *, quiet: bool = False) 
     if console.color_system in ("256", "truecolor"):
         for case in report.cases:
             _print_case(case, console)
-    compared = side_by_side(report.all_runs)
-    for table in (*dataset_tables(report.current, report.baseline), *([compared] if compared else [])):
+    for table in (*dataset_tables(report.current, report.baseline), *side_by_side(report.all_runs)):
         console.print()
         print_table(table, console)
     print_run(report.current, console)

@@ -18,18 +18,27 @@ import math
 import subprocess
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import cache
+from itertools import islice
 from typing import Any
 
 from segcore.core.errors import SegcoreError
 from segcore.core.system import explain
 from segcore.report.escape import plain_text
+from segcore.report.table import Table
 
 Spec = dict[str, Any]
 
 WIDE, NARROW = 960, 420
 """Pixels: charts as wide as the page, and charts of which two fit side by side, or one on a telephone."""
+MAX_MARKS = 1500
+"""Marks of one chart, at 250 bytes each."""
+MAX_LANES = 100
+"""Lanes of a chart: several screens."""
+MAX_SMALL = 500
+"""Marks of a chart for a narrow screen."""
 LANE, SUBLANE, NAME = 28, 13, 20
 """Pixels per item, per run within an item if there are few runs, and for the name of an item above its lane."""
 CHARACTER, SYMBOL = 6.6, 48
@@ -137,11 +146,72 @@ def _converter() -> _Converter:
     return _Converter()
 
 
-def draw(rows: Sequence[Spec], spec: Spec, *, wide: bool = True, height: int | None = None) -> str:
-    """Return a chart as SVG.
+@dataclass(frozen=True)
+class Chart:
+    """A drawing and the numbers in it."""
+
+    name: str
+    title: str
+    caption: str
+    svg: str
+    small: str
+    """The drawing for a narrow screen; empty if `svg` fits there."""
+    table: Table
+    wide: bool
+    folded: bool
+
+
+def make_chart(
+    about: tuple[str, str, str],
+    rows: Sequence[Spec],
+    spec: Spec,
+    table: Table | Mapping[str, str],
+    *,
+    height: int | None = 240,
+    wide: bool = False,
+    folded: bool = False,
+) -> Chart | None:
+    """Return a chart, or None without rows.
 
     Args:
-        rows: the data; rows with a number that is not finite are left out. ``label`` describes a mark.
+        about: name, title and caption.
+        rows: the data.
+        spec: marks and encodings.
+        table: the numbers, or the fields of the rows by name of their column.
+        height: of the plotting area in pixels; None for a lane per item.
+        wide: as wide as the page.
+        folded: shown on demand.
+    """
+    if not rows:
+        return None
+    if not isinstance(table, Table):
+        table = Table(tuple(table), tuple(tuple(row[field] for field in table.values()) for row in rows))
+    name, title, caption = about
+    shown = _visible(rows, lanes=height is None)
+    if len(shown) < len(rows):
+        caption += f" {len(rows) - len(shown):,} of {len(rows):,} marks are left out; the table has all numbers."
+    svg = small = ""
+    try:
+        svg = draw(shown, spec, wide=wide, height=height)
+        small = draw(shown[:: 1 + len(shown) // MAX_SMALL], spec, wide=False, height=height) if wide else ""
+    except DrawingError as error:
+        caption = f"{caption} Not drawn: {error}."
+    return Chart(name, title, caption, svg, small, table, wide, folded)
+
+
+def _visible(rows: Sequence[Spec], *, lanes: bool) -> Sequence[Spec]:
+    """Return the rows that can be told apart: those of the first `MAX_LANES` lanes, at most `MAX_MARKS` in all."""
+    if lanes:
+        first = set(islice(dict.fromkeys((row["item"], row["run"]) for row in rows), MAX_LANES))
+        rows = [row for row in rows if (row["item"], row["run"]) in first]
+    return rows[:MAX_MARKS]
+
+
+def draw(rows: Sequence[Spec], spec: Spec, *, wide: bool = True, height: int | None = None) -> str:
+    """Return a chart as SVG, without rows that have a number that is not finite.
+
+    Args:
+        rows: the data; ``label`` describes a mark.
         spec: marks and encodings.
         wide: as wide as the page, with the names of items beside their lanes; else half of it, with them above.
         height: pixels of the plotting area; None for one lane per ``item``, and per ``run`` within it.

@@ -9,9 +9,9 @@ import pytest
 
 from segcore.core.record_accuracy import AccuracyRecord, ParityRecord
 from segcore.core.records import Benchmark
-from segcore.report.backends import backends_tables
 from segcore.report.html import render_html
 from segcore.report.model import build_report
+from segcore.report.run_tables import backends_tables
 from segcore.report.terminal import render_run
 from tests.support.factories import make_run
 from tests.support.judged_runs import a_run, an_item, steady

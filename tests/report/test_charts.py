@@ -13,7 +13,7 @@ import pytest
 from segcore.core.records import Run
 from segcore.judgement.statistics import quantile_interval
 from segcore.report import charts, vega
-from segcore.report.charts import Chart
+from segcore.report.vega import Chart
 from segcore.report.wording import milliseconds, number, run_labels
 from tests.support.factories import MODELS, make_run
 from tests.support.tables import as_number
@@ -73,7 +73,7 @@ def test_distribution_draws_every_round(run: Run) -> None:
 
 def test_very_many_rounds_are_thinned(run: Run) -> None:
     chart = made(charts.distribution([with_samples(run, tuple(0.01 + i * 1e-6 for i in range(5000)))]))
-    assert 1000 < len(labels(chart)) <= charts.MAX_MARKS
+    assert 1000 < len(labels(chart)) <= vega.MAX_MARKS
     assert len(chart.svg) < 700_000
 
 
@@ -189,11 +189,11 @@ def test_lanes_and_marks_are_cut_with_a_note(run: Run) -> None:
     one = run.benchmarks[0]
     many = [
         one.model_copy(update={"info": one.info.model_copy(update={"case": f"case {n}"})})
-        for n in range(charts.MAX_LANES + 50)
+        for n in range(vega.MAX_LANES + 50)
     ]
     chart = made(charts.latency([run.model_copy(update={"benchmarks": tuple(many)})]))
-    assert len(chart.table.rows) == charts.MAX_LANES + 50
-    assert len(labels(chart)) == 2 * charts.MAX_LANES, "an interval and a point in each lane"
+    assert len(chart.table.rows) == vega.MAX_LANES + 50
+    assert len(labels(chart)) == 2 * vega.MAX_LANES, "an interval and a point in each lane"
     assert "50 of 150 marks are left out" in chart.caption
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from segcore.core.record_int8 import Int8Record, LayerRecord
-from segcore.report.int8 import int8_table
+from segcore.report.run_tables import int8_table
 from segcore.report.table import Cell
 
 LAYERS = (

@@ -8,7 +8,7 @@ from segcore.core.records import LoadRecord, Run
 from segcore.report.comment import render_folded
 from segcore.report.html import render_html
 from segcore.report.model import build_report
-from segcore.report.run_tables import load_table
+from segcore.report.run_tables import load_tables
 from segcore.report.tables import items_table
 from segcore.report.terminal import render_run
 from tests.support.judged_runs import a_run, an_item
@@ -36,8 +36,7 @@ def run() -> Run:
 
 
 def test_load_items_have_rows(run: Run) -> None:
-    table = load_table(run)
-    assert table is not None
+    (table,) = load_tables(run)
     by_column = [dict(zip(table.columns, row, strict=True)) for row in table.cells()]
     first, second, third = ({name: cell.text for name, cell in row.items()} for row in by_column)
     assert [row["scenario"] for row in (first, second, third)] == ["server", "server", "multi-stream 8"]
@@ -49,7 +48,7 @@ def test_load_items_have_rows(run: Run) -> None:
 
 
 def test_runs_without_load_items_have_no_load_table() -> None:
-    assert load_table(a_run(an_item())) is None
+    assert load_tables(a_run(an_item())) == []
 
 
 def test_the_load_table_is_in_every_report(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:

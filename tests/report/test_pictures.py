@@ -13,8 +13,7 @@ from PIL import Image
 from segcore.core.errors import RecordError
 from segcore.core.labels import VOC_PALETTE, ClassMap, LabelSet, numbered
 from segcore.core.records import Run
-from segcore.report.halfblock import MAX_ROWS, half_blocks
-from segcore.report.pictures import changed_uri, fitted, mask_uri, photo_uri
+from segcore.report.pictures import MAX_ROWS, changed_uri, fitted, half_blocks, mask_uri, photo_uri
 from segcore.results.pictures import load_indices, load_photo, picture_path
 from tests.support.factories import drawn_mask, make_run
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from segcore.judgement.gate.verdict import GateResult, Row
-from segcore.report.github import annotate
+from segcore.report.gate import annotate
 
 RESULT = GateResult("old", "new", (Row("latency[cat]", "median", "regressed", "slower"),))
 
