@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Iterator
 from dataclasses import replace
+from typing import Any
 
 from segcore.core.errors import UsageError
 from segcore.core.limits import Limits
@@ -14,7 +15,8 @@ from segcore.judgement.gate.verdict import GateResult, Row
 from segcore.judgement.statistics import ProcessNoise
 from segcore.results.plain import PlainRun
 
-_STAND_IN = BenchmarkRecord.model_construct(kind="latency", device="cpu")
+_KNOWN: dict[str, Any] = {"kind": "latency", "device": "cpu"}
+_STAND_IN = BenchmarkRecord.model_construct(**_KNOWN)
 """What `judge_change` reads of an item's record; of a plain test only its times are known."""
 
 
