@@ -4,7 +4,8 @@ Sources of the constants:
 
 - `VOC`: names and order of the VOC 2012 development kit
   (http://host.robots.ox.ac.uk/pascal/VOC/voc2012/htmldoc/devkit_doc.html), colours of its ``VOCcolormap``.
-- `CITYSCAPES`: the 19 train ids of ``cityscapesscripts/helpers/labels.py`` (github.com/mcordts/cityscapesScripts).
+- `CITYSCAPES`: the 19 train ids of ``cityscapesscripts/helpers/labels.py`` (github.com/mcordts/cityscapesScripts);
+  `CITYSCAPES_IDS`: the 34 ids of its label files. The 35th label, ``license plate``, has the id -1.
 - `ADE20K`: the 150 classes of the scene parsing challenge, named by the first word of each in its
   ``objectInfo150.txt``; colours of mmsegmentation. Index 0 is ``wall``: labels reduced by one, 255 not scored.
 - `COCO_STUFF`: the 171 classes that COCO-Stuff 164k has pixels of (80 things, then 91 stuff; 11 of the 182 ids of its
@@ -20,7 +21,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from importlib import resources
-from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -112,19 +112,14 @@ class LabelSet:
         return self.find(int(key)) if key.isdecimal() and key.isascii() and len(key) <= 5 else None
 
     def index(self, name: str | int) -> int:
-        """Return the index of a class by name, alias or index (also as text).
-
-        Raises:
-            UsageError: there is no such class; the message names the nearest.
-        """
+        """Return the index of a class by name, alias or index (also as text); UsageError names the nearest class."""
         found = self.find(name)
         if found is not None:
             return found
-        is_number = not isinstance(name, str) or (name.strip().isdecimal() and name.strip().isascii())
-        if is_number:
+        if not isinstance(name, str) or (name.strip().isdecimal() and name.strip().isascii()):
             wanted = f"an index from 0 to {len(self.names) - 1} or a name"
             raise UsageError(f"class {name!r} is not a class of {self.name}: expected {wanted}")
-        hint = nearest_hint(str(name).strip(), self._indices)
+        hint = nearest_hint(name.strip(), self._indices)
         classes = listed(self.names, _MOST_LISTED)
         raise UsageError(f"unknown class {name!r}{hint}; the classes of {self.name} are {classes}")
 
@@ -168,7 +163,7 @@ class LabelSet:
 
     @cached_property
     def digest(self) -> str:
-        """Return the sha256, as hex digits, of what figures depend on: names in their order, background and ignore."""
+        """SHA-256, as hex digits, of what figures depend on: names in their order, background and ignore."""
         content = json.dumps([list(self.names), self.background, self.ignore], ensure_ascii=True)
         return hashlib.sha256(content.encode()).hexdigest()
 
@@ -220,79 +215,34 @@ def numbered(count: int) -> LabelSet:
     return LabelSet(f"numbered-{count}", tuple(f"class {index}" for index in range(count)))
 
 
-VOC_CLASSES: tuple[str, ...] = (
-    "background",
-    "aeroplane",
-    "bicycle",
-    "bird",
-    "boat",
-    "bottle",
-    "bus",
-    "car",
-    "cat",
-    "chair",
-    "cow",
-    "diningtable",
-    "dog",
-    "horse",
-    "motorbike",
-    "person",
-    "pottedplant",
-    "sheep",
-    "sofa",
-    "train",
-    "tvmonitor",
-)
-NUM_CLASSES = len(VOC_CLASSES)
-IGNORE_INDEX = 255
-"""Pixels of a ground-truth mask with this value are not scored (VOC's void border)."""
-
-ALIASES: dict[str, str] = {
-    "airplane": "aeroplane",
-    "plane": "aeroplane",
-    "bike": "bicycle",
-    "couch": "sofa",
-    "dining table": "diningtable",
-    "table": "diningtable",
-    "motorcycle": "motorbike",
-    "people": "person",
-    "human": "person",
-    "plant": "pottedplant",
-    "potted plant": "pottedplant",
-    "television": "tvmonitor",
-    "tv": "tvmonitor",
-    "tv/monitor": "tvmonitor",
-    "monitor": "tvmonitor",
-}
-
-VOC = LabelSet("voc", VOC_CLASSES, aliases=ALIASES, background=0, ignore=IGNORE_INDEX)
-VOC_PALETTE: npt.NDArray[np.uint8] = VOC.palette
-"""RGB colours of the 21 classes, uint8, shape (21, 3)."""
-
-
 def _read_tables() -> dict[str, LabelSet]:
     text = resources.files("segcore.core").joinpath("label_sets.json").read_text(encoding="utf-8")
-    return {name: LabelSet(name, **_fields(table)) for name, table in json.loads(text).items()}
+    return {name: _read_table(name, **table) for name, table in json.loads(text).items()}
 
 
-def _fields(table: Mapping[str, Any]) -> dict[str, Any]:
-    colors = tuple(tuple(bytes.fromhex(color)) for color in table["colors"])  # of three bytes each
-    return {"names": tuple(table["names"]), "colors": colors, "aliases": table["aliases"]}
+def _read_table(
+    name: str, names: list[str], colors: list[str], aliases: dict[str, str], background: int | None = None
+) -> LabelSet:
+    red_green_blue: Any = tuple(tuple(bytes.fromhex(color)) for color in colors)  # of three bytes each
+    return LabelSet(name, tuple(names), red_green_blue, aliases, background)
 
 
-LABEL_SETS: Mapping[str, LabelSet] = MappingProxyType({"voc": VOC, **_read_tables()})
+LABEL_SETS = _read_tables()
 """The label sets that have a name: ``voc``, ``cityscapes``, ``ade20k`` and ``coco-stuff``."""
+CITYSCAPES_IDS = LABEL_SETS.pop("cityscapes-ids")  # of masks alone: no model tells these apart
+VOC = LABEL_SETS["voc"]
 CITYSCAPES = LABEL_SETS["cityscapes"]
 ADE20K = LABEL_SETS["ade20k"]
 COCO_STUFF = LABEL_SETS["coco-stuff"]
+VOC_CLASSES = VOC.names
+VOC_PALETTE = VOC.palette
+NUM_CLASSES = len(VOC)
+IGNORE_INDEX = 255
+"""Pixels of a ground-truth mask with this value are not scored (VOC's void border)."""
 
 
 def label_set(name: str) -> LabelSet:
-    """Return a label set of `LABEL_SETS` by name.
-
-    Raises:
-        UsageError: there is none; the message names the nearest.
-    """
+    """Return a label set of `LABEL_SETS` by name; UsageError names the nearest."""
     if name.strip().lower() not in LABEL_SETS:
         hint = nearest_hint(name, LABEL_SETS)
         raise UsageError(f"unknown label set {name!r}{hint}; known: {', '.join(LABEL_SETS)}, or a list of names")

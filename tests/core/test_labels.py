@@ -9,7 +9,6 @@ import pytest
 from segcore.core.errors import UsageError
 from segcore.core.labels import (
     ADE20K,
-    ALIASES,
     CITYSCAPES,
     COCO_STUFF,
     LABEL_SETS,
@@ -69,7 +68,7 @@ def test_every_class_by_name_and_by_index(index: int) -> None:
 
 
 def test_aliases_resolve_to_voc_names() -> None:
-    assert {VOC.index(alias) for alias in ALIASES} <= set(range(1, NUM_CLASSES))
+    assert {VOC.index(alias) for alias in VOC.aliases} <= set(range(1, NUM_CLASSES))
     assert VOC_CLASSES[VOC.index("couch")] == VOC_CLASSES[VOC.index("sofa")] == "sofa"
     assert VOC.index("tv") == VOC.index("tvmonitor") == 20
     assert VOC.index("airplane") == 1

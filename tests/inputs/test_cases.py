@@ -18,7 +18,7 @@ from PIL import Image
 from ruamel.yaml import YAML
 
 from segcore.core.errors import CaseError, IntegrityError, NotInstalledError, OfflineError
-from segcore.core.labels import ALIASES, VOC_CLASSES
+from segcore.core.labels import VOC, VOC_CLASSES
 from segcore.core.limits import Limits
 from segcore.inputs.cases import (
     SCHEMA_COMMAND,
@@ -101,7 +101,7 @@ def test_unquoted_text_stays_text(tmp_path: Path, word: str) -> None:
     assert case_in(tmp_path, f"skip_reason: {word}").skip_reason == word
 
 
-@pytest.mark.parametrize("name", [*VOC_CLASSES, *ALIASES, "0", "20"])
+@pytest.mark.parametrize("name", [*VOC_CLASSES, *VOC.aliases, "0", "20"])
 def test_every_name_of_a_class_is_known(tmp_path: Path, name: str) -> None:
     assert case_in(tmp_path, f"expect: {{dominant: '{name}'}}").expect.dominant in VOC_CLASSES
 

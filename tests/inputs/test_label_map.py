@@ -8,9 +8,9 @@ import pytest
 from PIL import Image
 
 from segcore.core.errors import DatasetError, ImageError, UsageError
-from segcore.core.labels import CITYSCAPES, COCO_STUFF, VOC, LabelSet, numbered
+from segcore.core.labels import CITYSCAPES, CITYSCAPES_IDS, COCO_STUFF, VOC, LabelSet, numbered
 from segcore.inputs.datasets import Dataset, fit, open_dataset
-from segcore.inputs.datasets.cityscapes import CITYSCAPES_IDS, TRAIN_IDS
+from segcore.inputs.datasets.cityscapes import TRAIN_IDS
 from segcore.inputs.datasets.label_map import LabelMap, by_name, read_label_map
 from segcore.inputs.datasets.masks import mask_reader
 from tests.support.pairs import make_cityscapes, make_coco, make_voc

@@ -7,16 +7,15 @@ from dataclasses import replace
 from pathlib import Path
 
 from segcore.core.errors import DatasetError, UsageError, nearest_hint
-from segcore.core.labels import LabelSet
+from segcore.core.labels import CITYSCAPES_IDS, LabelSet
 from segcore.core.text import listed
-from segcore.inputs.datasets.cityscapes import CITYSCAPES_IDS, KNOWN_MAPS, open_cityscapes
+from segcore.inputs.datasets.cityscapes import KNOWN_MAPS, open_cityscapes
 from segcore.inputs.datasets.coco import CocoReader, open_coco
 from segcore.inputs.datasets.label_map import LabelMap, default_map, read_label_map
-from segcore.inputs.datasets.masks import MASKS, mask_reader
-from segcore.inputs.datasets.pairs import Dataset, FileReader, MappedReader, Reader, open_folder, open_voc
-from segcore.inputs.model_files import read_labels_of
-
-__all__ = ["LAYOUTS", "MASKS", "Dataset", "LabelMap", "Reader", "fit", "open_dataset"]
+from segcore.inputs.datasets.masks import mask_reader
+from segcore.inputs.datasets.pairs import Dataset as Dataset
+from segcore.inputs.datasets.pairs import FileReader, MappedReader, open_folder, open_voc
+from segcore.inputs.model_files.spec import read_labels_of
 
 LAYOUTS = {"voc": open_voc, "coco": open_coco, "cityscapes": open_cityscapes, "folder": open_folder}
 
@@ -83,10 +82,6 @@ def _with_masks(dataset: Dataset, layout: str, labels: LabelSet | str | None, ma
 def fit(dataset: Dataset, target: LabelSet) -> Dataset:
     """Return the dataset with its masks in the classes of a model.
 
-    Args:
-        dataset: as opened.
-        target: the model's classes.
-
     Raises:
         UsageError: the classes differ, and neither their names nor a file say what they count as; they have nothing but
             the background in common; or the file is invalid.
@@ -109,7 +104,7 @@ def fit(dataset: Dataset, target: LabelSet) -> Dataset:
 
 
 def _check_foreground(label_map: LabelMap) -> None:
-    """Refuse a map that makes background of everything: any model without a find would be perfect."""
+    """Refuse a map that makes background of everything: any model that finds nothing would be perfect."""
     if label_map.judged <= {label_map.target.background}:
         named = listed(label_map.source.names, 8)
         raise UsageError(

@@ -1,7 +1,6 @@
 """Cityscapes: ``leftImg8bit/SPLIT/CITY/*_leftImg8bit.png`` and ``gtFine/SPLIT/CITY/*_gtFine_labelIds.png``.
 
-Names, ids, train ids and colours are those of ``cityscapesscripts/helpers/labels.py``
-(github.com/mcordts/cityscapesScripts). If a split has ``*_gtFine_labelTrainIds.png`` alone, those are read.
+If a split has ``*_gtFine_labelTrainIds.png`` alone, those are read.
 """
 
 from __future__ import annotations
@@ -9,58 +8,13 @@ from __future__ import annotations
 from pathlib import Path
 
 from segcore.core.errors import DatasetError
-from segcore.core.labels import CITYSCAPES, LabelSet
+from segcore.core.labels import CITYSCAPES, CITYSCAPES_IDS
 from segcore.inputs.datasets.pairs import Dataset, FileReader, one_spelling
 
 _PHOTO = "_leftImg8bit.png"
 _IDS, _TRAIN_IDS = "_gtFine_labelIds.png", "_gtFine_labelTrainIds.png"
-_UNSCORED = {
-    0: ("unlabeled", (0, 0, 0)),
-    1: ("ego vehicle", (0, 0, 0)),
-    2: ("rectification border", (0, 0, 0)),
-    3: ("out of roi", (0, 0, 0)),
-    4: ("static", (0, 0, 0)),
-    5: ("dynamic", (111, 74, 0)),
-    6: ("ground", (81, 0, 81)),
-    9: ("parking", (250, 170, 160)),
-    10: ("rail track", (230, 150, 140)),
-    14: ("guard rail", (180, 165, 180)),
-    15: ("bridge", (150, 100, 100)),
-    16: ("tunnel", (150, 120, 90)),
-    18: ("polegroup", (153, 153, 153)),
-    29: ("caravan", (0, 0, 90)),
-    30: ("trailer", (0, 0, 110)),
-}
-"""Names and colours of the ids that have no train id. The 35th label, ``license plate``, has the id -1, which is in no
-8-bit mask but as 255."""
-_COUNT = 34
-
-
-def _train_ids() -> tuple[int | None, ...]:
-    """Return the train id of each id: those of the evaluated classes count up."""
-    ids = [index for index in range(_COUNT) if index not in _UNSCORED]
-    return tuple(ids.index(index) if index in ids else None for index in range(_COUNT))
-
-
-TRAIN_IDS = _train_ids()
+TRAIN_IDS = tuple(CITYSCAPES.names.index(name) if name in CITYSCAPES.names else None for name in CITYSCAPES_IDS.names)
 """By id; None for classes that are not scored."""
-
-
-def _all_labels() -> LabelSet:
-    names, colors = [], []
-    for index, train_id in enumerate(TRAIN_IDS):
-        name, color = (
-            _UNSCORED[index] if train_id is None else (CITYSCAPES.names[train_id], CITYSCAPES.colors[train_id])
-        )
-        names.append(name)
-        colors.append(color)
-    return LabelSet("cityscapes-ids", tuple(names), tuple(colors), CITYSCAPES.aliases)
-
-
-CITYSCAPES_IDS = _all_labels()
-"""The 34 classes that label ids stand for."""
-
-
 KNOWN_MAPS = {(CITYSCAPES_IDS.digest, CITYSCAPES.digest): TRAIN_IDS}
 """Maps that need no file, by the digests of the dataset's and the model's labels."""
 
