@@ -1,60 +1,47 @@
 """The limits of one item: how much worse it may become before the gate fails.
 
-Case files set limits by model, device, runtime and so on (`segcore.inputs.cases`). The `Limits` that result for an item
-are recorded in the run file, where the gate reads them.
+Case files set limits by model, device, runtime and so on. Those of an item are recorded in the run file for the gate.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import (
-    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
     Field,
     SerializerFunctionWrapHandler,
     Strict,
-    WithJsonSchema,
     model_serializer,
 )
-from pydantic_core import PydanticCustomError
 
-_PERCENTILE = r"p[1-9][0-9]?(\.[0-9]+)?"
-
-
-def _percentile(name: str) -> str:
-    if not re.fullmatch(_PERCENTILE, name):
-        raise PydanticCustomError("percentile", "should be a percentile from p1 to p99.999, such as p50 (the median)")
-    return name
+T = TypeVar("T")
+PERCENTILE = r"^p[1-9][0-9]?(\.[0-9]+)?$"
 
 
 def _of_the_median(value: object) -> object:
     return value if isinstance(value, dict) else {"p50": value}
 
 
-def _schema(number: dict[str, object]) -> WithJsonSchema:
-    mapping = {"type": "object", "minProperties": 1, "additionalProperties": False}
-    return WithJsonSchema({"anyOf": [number, {**mapping, "patternProperties": {f"^{_PERCENTILE}$": number}}]})
+def _median_too(schema: dict[str, Any]) -> None:
+    """Allow a number alone in the JSON Schema of a mapping from percentiles."""
+    numbers = schema.pop("patternProperties")
+    mapping = {key: schema.pop(key) for key in ("type", "minProperties")}
+    schema["anyOf"] = [*numbers.values(), {**mapping, "patternProperties": numbers, "additionalProperties": False}]
 
 
-_Key = Annotated[str, AfterValidator(_percentile)]
+_ByPercentile = Annotated[
+    dict[Annotated[str, Field(pattern=PERCENTILE)], T],
+    Field(min_length=1),
+    BeforeValidator(_of_the_median),
+    Field(json_schema_extra=_median_too),
+]
 _Amount = Annotated[float, Strict(), Field(ge=0, allow_inf_nan=False)]
 _Positive = Annotated[float, Strict(), Field(gt=0, allow_inf_nan=False)]
-_Amounts = Annotated[
-    dict[_Key, _Amount], BeforeValidator(_of_the_median), Field(min_length=1), _schema({"type": "number", "minimum": 0})
-]
-_Positives = Annotated[
-    dict[_Key, _Positive],
-    BeforeValidator(_of_the_median),
-    Field(min_length=1),
-    _schema({"type": "number", "exclusiveMinimum": 0}),
-]
 _Share = Annotated[float, Strict(), Field(ge=0, le=1, allow_inf_nan=False)]
-
 
 _MINIMA = ("min_throughput",)
 Figure = Literal["memory", "energy", "model", "build", "cold_start"]
@@ -76,10 +63,10 @@ class Limits(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
-    max_slowdown: _Amounts = {"p50": 0.05}
+    max_slowdown: _ByPercentile[_Amount] = {"p50": 0.05}
     """Relative increase of the time per call over the baseline (0.05 = 5 %): a number for the median, or a mapping from
     percentiles to numbers, such as {p50: 0.05, p99: 0.2}."""
-    max_latency_ms: _Positives = {}
+    max_latency_ms: _ByPercentile[_Positive] = {}
     """Maximum time per call, milliseconds: a number for the median, or a mapping from percentiles to numbers."""
     min_throughput: _Positive | None = None
     """Minimum of images per second."""

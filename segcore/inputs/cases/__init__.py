@@ -10,59 +10,33 @@ import os
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 
 from segcore.core.errors import CaseError, ImageError, NotInstalledError, nearest_hint
-from segcore.core.files import find_file, is_hidden
+from segcore.core.files import find_file
 from segcore.core.labels import VOC, LabelSet
-from segcore.inputs.cases.model import (
-    SCHEMA_COMMAND,
-    Case,
-    CaseEntry,
-    CaseSettings,
-    ClassRange,
-    Expectations,
-    ImageSource,
-    LimitRule,
-    When,
-    json_schema,
-    labels_context,
-)
-from segcore.inputs.cases.problems import follow, problems_of
-from segcore.inputs.cases.yaml_source import Located, Problem, all_problems, read_yaml
+from segcore.inputs.cases.model import SCHEMA_COMMAND as SCHEMA_COMMAND
+from segcore.inputs.cases.model import Case as Case
+from segcore.inputs.cases.model import CaseEntry, CaseSettings, LimitRule, labels_context
+from segcore.inputs.cases.model import Expectations as Expectations
+from segcore.inputs.cases.model import ImageSource as ImageSource
+from segcore.inputs.cases.model import json_schema as json_schema
+from segcore.inputs.cases.problems import follow, problems_of, validate
+from segcore.inputs.cases.yaml_source import SUFFIXES, Located, all_problems, read_yaml, yaml_files
+from segcore.inputs.cases.yaml_source import Problem as Problem
 
 if TYPE_CHECKING:
     from segcore.inputs.download import FetchSettings
 
-__all__ = [
-    "DEFAULTS_FILE",
-    "SCHEMA_COMMAND",
-    "Case",
-    "ClassRange",
-    "Expectations",
-    "ImageSource",
-    "LimitRule",
-    "Problem",
-    "When",
-    "check_cases",
-    "json_schema",
-    "load_cases",
-    "reason_against",
-    "resolve_image",
-    "resolve_mask",
-]
-
 DEFAULTS_FILE = "defaults.yaml"
-SUFFIXES = (".yaml", ".yml")
-M = TypeVar("M", bound=BaseModel)
 LabelsOf = Callable[[tuple[str, ...]], Sequence[LabelSet]]
-"""From the models that a case lists to the label sets at hand."""
+"""From the models that a case lists to their label sets."""
 
 
 def only_voc(models: tuple[str, ...]) -> tuple[LabelSet, ...]:
-    """Return the label sets at hand where nobody knows the models of a case: that of VOC."""
+    """Return the label set of VOC, for cases whose models are not known."""
     return (VOC,)
 
 
@@ -87,11 +61,11 @@ def check_cases(path: Path, labels_of: LabelsOf = only_voc) -> tuple[tuple[Case,
 
     Args:
         path: file or directory.
-        labels_of: returns the label sets of the models that a case may run on, that of the first that it lists first,
-            from those that it lists; nothing if they are not known. A class that none of them has is a problem; one
-            that some of them have is not (`reason_against`).
+        labels_of: returns the label sets of the models that a case may run on, in the order in which it lists them;
+            nothing if they are not known. A class that none of them has is a problem; one that some of them have is
+            not (`reason_against`).
     """
-    files = _case_files(path)
+    files = [file for file in yaml_files(path) if file.name != DEFAULTS_FILE] if path.is_dir() else [path]
     if not files:
         return (), (Problem(path, 1, 1, "holds no case: wanted at least one file named *.yaml"),)
     cases: list[Case] = []
@@ -103,7 +77,7 @@ def check_cases(path: Path, labels_of: LabelsOf = only_voc) -> tuple[tuple[Case,
             problems += _name_taken(node, file, lines)
             settings = defaults[file.parent][0]
             labels = tuple(dict.fromkeys(labels_of(_listed_models(node, settings, file))))
-            entry = _validate(CaseEntry, node, file, problems, labels)
+            entry = validate(CaseEntry, node, file, problems, labels)
             if entry is not None:
                 problems += dict.fromkeys(_contradictions(node, file, labels)) if len(labels) > 1 else ()
                 case = _with_defaults(entry, settings, file, node.position[0])
@@ -116,16 +90,8 @@ def check_cases(path: Path, labels_of: LabelsOf = only_voc) -> tuple[tuple[Case,
             tags = {tag for case in cases if case.source_file.parent == directory.absolute() for tag in case.tags}
             problems += _idle_rules(settings.limits, tags, node, directory / DEFAULTS_FILE)
     invalid = {problem.file.absolute() for problem in problems}
-    problems.sort(key=lambda problem: (problem.file.as_posix(), problem.line, problem.column))
+    problems.sort(key=lambda problem: problem.place)
     return tuple(case for case in cases if case.source_file not in invalid), tuple(problems)
-
-
-def _case_files(path: Path) -> list[Path]:
-    if not path.is_dir():
-        return [path]
-    found = (file for file in path.rglob("*") if file.suffix.lower() in SUFFIXES and not file.is_dir())
-    listed = (file for file in found if file.name != DEFAULTS_FILE and not is_hidden(file.relative_to(path)))
-    return sorted(listed, key=Path.as_posix)
 
 
 def _read_defaults(directory: Path, problems: list[Problem]) -> tuple[CaseSettings, Located]:
@@ -133,14 +99,14 @@ def _read_defaults(directory: Path, problems: list[Problem]) -> tuple[CaseSettin
     file = directory / DEFAULTS_FILE
     node = None
     if file.is_symlink() or file.exists():
-        node = _read_document(file, "models, sizes or limits, or no such file", problems)
-    settings = _validate(CaseSettings, node, file, problems) if node else None
+        node = read_yaml(file, "models, sizes or limits, or no such file", problems)
+    settings = validate(CaseSettings, node, file, problems) if node else None
     return settings or CaseSettings(), node or Located(None, (1, 1))
 
 
 def _case_nodes(file: Path, problems: list[Problem]) -> Iterable[Located]:
     """Return the nodes that hold a case: the whole document, or the items of ``cases``."""
-    node = _read_document(file, "a case, or a list of them under `cases`", problems)
+    node = read_yaml(file, "a case, or a list of them under `cases`", problems)
     if node is None:
         return ()
     if "cases" not in node.keys:
@@ -155,26 +121,6 @@ def _case_nodes(file: Path, problems: list[Problem]) -> Iterable[Located]:
     return items.children.values()
 
 
-def _read_document(file: Path, wanted: str, problems: list[Problem]) -> Located | None:
-    node, found = read_yaml(file)
-    problems += found
-    if node is not None and node.value is not None:
-        return node
-    if not found:
-        problems.append(Problem(file, 1, 1, f"is empty: wanted {wanted}"))
-    return None
-
-
-def _validate(
-    model: type[M], node: Located, file: Path, problems: list[Problem], labels: tuple[LabelSet, ...] = ()
-) -> M | None:
-    try:
-        return model.model_validate(node.value, context=labels_context(labels))
-    except ValidationError as error:
-        problems += problems_of(error, node, file, model, labels[0] if len(labels) == 1 else None)
-        return None
-
-
 def _listed_models(node: Located, defaults: CaseSettings, file: Path) -> tuple[str, ...]:
     """Return the models of a case, which may be invalid."""
     models = node.value.get("models") if isinstance(node.value, dict) else None
@@ -182,7 +128,7 @@ def _listed_models(node: Located, defaults: CaseSettings, file: Path) -> tuple[s
 
 
 def _contradictions(node: Located, file: Path, labels: tuple[LabelSet, ...]) -> Iterator[Problem]:
-    """Yield what contradicts what in a case if its classes are those of each of these label sets."""
+    """Yield what is contradictory in a case with the classes of one of these label sets."""
     for each in labels:
         try:
             CaseEntry.model_validate(node.value, context=labels_context([each]))
@@ -245,11 +191,7 @@ def _missing_files(case: Case, node: Located, file: Path) -> Iterator[Problem]:
 
 
 def resolve_image(case: Case, settings: FetchSettings | None = None) -> Path:
-    """Return the local path of a case's photo, downloading it if necessary.
-
-    Args:
-        case: as loaded.
-        settings: of the download; None reads the environment.
+    """Return the local path of a case's photo, downloading it if necessary; None reads settings from the environment.
 
     Raises:
         DownloadError: the download failed.

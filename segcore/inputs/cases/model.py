@@ -26,7 +26,7 @@ from typing_extensions import TypeAliasType
 
 from segcore.core.errors import CaseError, UsageError, nearest_hint
 from segcore.core.labels import MAX_CLASSES, MAX_NAME, VOC, LabelSet
-from segcore.core.limits import Limits
+from segcore.core.limits import PERCENTILE, Limits
 
 T = TypeVar("T")
 
@@ -48,6 +48,7 @@ PATTERNS = {
     SHA256: "64 hexadecimal digits",
     RESOURCE: "PACKAGE:FILE, such as segcore:chelsea.png",
     DEVICE: "cpu, mps, cuda or cuda:INDEX",
+    PERCENTILE: "a percentile from p1 to p99.999, such as p50 (the median)",
 }
 """Description of each pattern."""
 
@@ -62,6 +63,20 @@ def refuse(conflicts: Iterable[Conflict]) -> None:
         raise PydanticCustomError("conflict", "{words}", {"words": "; ".join(w for _, w in found), "conflicts": found})
 
 
+def one_of(entry: BaseModel, keys: Sequence[str], note: str = "") -> Iterable[Conflict]:
+    """Yield a conflict unless exactly one of the keys has a value."""
+    given = [key for key in sorted(keys) if getattr(entry, key) is not None]
+    if len(given) != 1:
+        wanted = f"{', '.join(keys[:-1])} and {keys[-1]}{note}"
+        yield (), f"wanted exactly one of {wanted}, found {' and '.join(given) or 'none'}"
+
+
+def hash_of_url(url: str | None, sha256: str | None) -> Iterable[Conflict]:
+    """Yield a conflict if a URL has no hash."""
+    if url is not None and sha256 is None:
+        yield ("url",), "a url needs its sha256 (`sha256sum FILE`)"
+
+
 _SUGGESTED = {"enum": [*VOC.names, *VOC.aliases]}
 """What editors suggest; models with other classes have other names."""
 _CLASS_NAMES = {"anyOf": [_SUGGESTED, {"type": "string", "minLength": 1, "maxLength": MAX_NAME}]}
@@ -69,7 +84,7 @@ _CLASS = {"anyOf": [*_CLASS_NAMES["anyOf"], {"type": "integer", "minimum": 0, "m
 
 
 def labels_context(labels: Sequence[LabelSet]) -> dict[str, Any]:
-    """Return the context in which a case is validated: with one label set, classes get their names in it."""
+    """Return the context to validate a case in: with one label set, classes get their names in it."""
     return {"labels": tuple(labels)}
 
 
@@ -177,14 +192,7 @@ class ImageSource(CaseModel):
 
     @model_validator(mode="after")
     def _one_source(self) -> Self:
-        named = [name for name in ("url", "path", "resource") if getattr(self, name) is not None]
-        conflicts: list[Conflict] = []
-        if len(named) != 1:
-            conflicts.append(
-                ((), f"wanted exactly one of url, path and resource, found {' and '.join(named) or 'none'}")
-            )
-        if self.url is not None and self.sha256 is None:
-            conflicts.append((("url",), "a url needs its sha256 (`sha256sum FILE`)"))
+        conflicts = [*one_of(self, ("url", "path", "resource")), *hash_of_url(self.url, self.sha256)]
         if self.url is None:
             beside = [name for name in ("sha256", "bytes") if getattr(self, name) is not None]
             conflicts += [((name,), f"{name} needs a url, found none") for name in beside]
@@ -249,7 +257,7 @@ class Expectations(CaseModel):
 
     @model_validator(mode="after")
     def _possible(self, info: ValidationInfo) -> Self:
-        conflicts = [*self._about_sums(), *self._about_scores()]
+        conflicts = list(self._about_figures())
         if len(labels := _labels_in(info)) == 1:  # else one class may have several names here
             conflicts = [*self._about_absence(), *self._about_dominance(labels[0].background_name), *conflicts]
         refuse(conflicts)
@@ -282,12 +290,10 @@ class Expectations(CaseModel):
                 words = f"{name} has at least {least:g}, more than the dominant {self.dominant} may have ({most:g})"
                 yield ("classes", name, "min_fraction"), words
 
-    def _about_sums(self) -> Iterable[Conflict]:
+    def _about_figures(self) -> Iterable[Conflict]:
         total = sum(bounds.min_fraction or 0.0 for bounds in self.classes.values())
         if total > 1 + 1e-9:
             yield ("classes",), f"the min_fractions add up to {total:g}, wanted at most 1"
-
-    def _about_scores(self) -> Iterable[Conflict]:
         if self.ground_truth is None:
             for key in ("min_iou", "min_miou"):
                 if getattr(self, key) not in (None, {}):

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, TypeVar, get_args
 
 from pydantic import BaseModel, ValidationError
 
 from segcore.core.errors import nearest_hint
 from segcore.core.labels import LabelSet
-from segcore.inputs.cases.model import PATTERNS
+from segcore.inputs.cases.model import PATTERNS, labels_context
 from segcore.inputs.cases.yaml_source import Located, Position, Problem
 
+M = TypeVar("M", bound=BaseModel)
 _WORDS = {
     "model_type": "should be a mapping",
     "model_attributes_type": "should be a mapping",
@@ -28,6 +29,17 @@ _WORDS = {
 }
 Loc = tuple[str | int, ...]
 """Keys and list indices that lead from a case to a value, as pydantic gives them."""
+
+
+def validate(
+    model: type[M], node: Located, file: Path, problems: list[Problem], labels: tuple[LabelSet, ...] = ()
+) -> M | None:
+    """Return the entry that a node means; None if it is invalid, and `problems` says why."""
+    try:
+        return model.model_validate(node.value, context=labels_context(labels))
+    except ValidationError as error:
+        problems += problems_of(error, node, file, model, labels[0] if len(labels) == 1 else None)
+        return None
 
 
 def problems_of(

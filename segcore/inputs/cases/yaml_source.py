@@ -1,8 +1,8 @@
-"""Read a case file as plain YAML 1.2, with the position of every key and value, and report every problem at once.
+"""Read YAML 1.2 as plain data, with the position of every key and value, and report every problem at once.
 
-ruamel.yaml parses; its events carry the positions. Anchors, aliases and tags are refused: a case file is data for
-people to read. An unquoted scalar is null, a boolean (true or false), a decimal number or else text, so that ``no``,
-``0320``, ``5:20`` and dates are text.
+ruamel.yaml parses; its events carry the positions. Anchors, aliases and tags are refused: the files are for people to
+read. An unquoted scalar is null, a boolean (true or false), a decimal number or else text, so that ``no``, ``0320``,
+``5:20`` and dates are text.
 """
 
 from __future__ import annotations
@@ -26,8 +26,10 @@ from ruamel.yaml.events import (
 )
 from ruamel.yaml.reader import ReaderError
 
+from segcore.core.files import is_hidden
 from segcore.core.text import decoded
 
+SUFFIXES = (".yaml", ".yml")
 MAX_FILE_BYTES = 64 * 1024
 MAX_DEPTH = 16
 Position = tuple[int, int]
@@ -36,22 +38,26 @@ Position = tuple[int, int]
 
 @dataclass(frozen=True)
 class Problem:
-    """One thing that is wrong with a case file."""
+    """One thing that is wrong with a file."""
 
     file: Path
     line: int
     column: int
     what: str
-    """What is wrong, what was wanted and what was found."""
     hint: str = ""
     """What to write instead, if that can be guessed."""
 
     def __str__(self) -> str:
         return f"{self.file}:{self.line}:{self.column}: {self.what}" + (f"; {self.hint}" if self.hint else "")
 
+    @property
+    def place(self) -> tuple[str, int, int]:
+        """What problems are sorted by."""
+        return self.file.as_posix(), self.line, self.column
+
 
 def all_problems(where: str, problems: Sequence[Problem]) -> str:
-    """Return the message that there are problems in a place, with a line for each."""
+    """Return a message with a line for each problem."""
     count = f"{len(problems)} problem{'s' * (len(problems) > 1)}"
     return "\n  ".join([f"{count} in {where}", *map(str, problems)])
 
@@ -68,17 +74,38 @@ class Located:
     children: dict[str | int, Located] = field(default_factory=dict)
 
 
-def read_yaml(file: Path) -> tuple[Located | None, list[Problem]]:
-    """Return the document in a file, None if it is empty or cannot be parsed, and the problems of its syntax."""
-    text = _read_text(file)
-    if isinstance(text, Problem):
-        return None, [text]
-    builder = _Builder(file)
+def yaml_files(directory: Path) -> list[Path]:
+    """Return the YAML files in a directory and below it that are not hidden, sorted."""
+    found = (file for file in directory.rglob("*") if file.suffix.lower() in SUFFIXES and not file.is_dir())
+    return sorted((file for file in found if not is_hidden(file.relative_to(directory))), key=Path.as_posix)
+
+
+def read_yaml(file: Path, wanted: str, problems: list[Problem]) -> Located | None:
+    """Return the document in a file and add what is wrong with its syntax to `problems`; None if there is none.
+
+    Args:
+        file: of at most `MAX_FILE_BYTES`, in UTF-8, UTF-16 or UTF-32.
+        wanted: what should be in the file, for the problem that it is empty.
+        problems: is added to.
+    """
+    builder, before = _Builder(file, problems), len(problems)
     try:
-        return builder.document(text), builder.problems
+        data = builder.read()
+        text = decoded(data)
+        root = builder.document(text)
+        if root is not None and root.value is not None:
+            return root
+        if len(problems) == before:
+            builder.report((1, 1), f"is empty: wanted {wanted}")
+    except OSError as error:
+        builder.report((1, 1), f"cannot be read: {error.strerror or error}")
+    except UnicodeDecodeError as error:
+        position = data.count(b"\n", 0, error.start) + 1, 1
+        what = f"is not {error.encoding.upper()}: found byte 0x{data[error.start]:02x}"
+        builder.report(position, what, "save it as UTF-8")
     except ReaderError as error:
-        before = text[: error.position]
-        position = before.count("\n") + 1, error.position - before.rfind("\n")
+        before_it = text[: error.position]
+        position = before_it.count("\n") + 1, error.position - before_it.rfind("\n")
         builder.report(position, f"has a character that YAML does not allow: U+{error.character:04X}")
     except MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
@@ -86,39 +113,32 @@ def read_yaml(file: Path) -> tuple[Located | None, list[Problem]]:
         builder.report(position, f"is not YAML: {', '.join(filter(None, (error.context, error.problem)))}")
     except (ValueError, AssertionError) as error:  # what ruamel.yaml raises on a bad \U escape or %YAML directive
         builder.report(builder.position, f"is not YAML: {error}")
-    return None, builder.problems
-
-
-def _read_text(file: Path) -> str | Problem:
-    try:
-        if not file.is_file():
-            what = "is not a regular file: wanted a file of cases" if file.exists() else "there is no such file"
-            return Problem(file, 1, 1, what)
-        size = file.stat().st_size
-        if size > MAX_FILE_BYTES:
-            what = f"has {size} bytes: wanted at most {MAX_FILE_BYTES}"
-            return Problem(file, 1, 1, what, "split it into several files")
-        data = file.read_bytes()
-        return decoded(data)
-    except OSError as error:
-        return Problem(file, 1, 1, f"cannot be read: {error.strerror or error}")
-    except UnicodeDecodeError as error:
-        line, encoding = data.count(b"\n", 0, error.start) + 1, error.encoding.upper()
-        return Problem(file, line, 1, f"is not {encoding}: found byte 0x{data[error.start]:02x}", "save it as UTF-8")
+    return None
 
 
 class _Builder:
-    """Build values with their positions from the parser's events, and collect what is refused."""
+    """Build values with their positions from the parser's events, and report what is refused."""
 
-    def __init__(self, file: Path) -> None:
-        self.problems: list[Problem] = []
+    def __init__(self, file: Path, problems: list[Problem]) -> None:
         self.position = (1, 1)
         """Of the last node that was parsed."""
-        self._file = file
+        self._file, self._problems = file, problems
         self._events: Iterator[Any] = iter(())
 
     def report(self, position: Position, what: str, hint: str = "") -> None:
-        self.problems.append(Problem(self._file, *position, what, hint))
+        self._problems.append(Problem(self._file, *position, what, hint))
+
+    def read(self) -> bytes:
+        """Return the bytes of the file; none if it is refused."""
+        if not self._file.is_file():
+            there = self._file.exists()
+            self.report((1, 1), "is not a regular file: wanted a file of cases" if there else "there is no such file")
+        elif (size := self._file.stat().st_size) > MAX_FILE_BYTES:
+            what = f"has {size} bytes: wanted at most {MAX_FILE_BYTES}"
+            self.report((1, 1), what, "split it into several files")
+        else:
+            return self._file.read_bytes()
+        return b""
 
     def document(self, text: str) -> Located | None:
         self._events = YAML(typ="safe", pure=True).parse(text)

@@ -1,28 +1,28 @@
 """From the classes of a dataset to those of a model, so that a set with other labels can score it.
 
 A map is written in YAML: ``classes`` names a class of the model, or ``ignore``, for classes of the dataset; with
-``by_name`` the others count as their namesakes, and ``others`` is for all that are left. Names, aliases and indices
-will do, and every problem is reported at once.
+``by_name`` the others count as the class of the same name, and ``others`` is for all that are left. Classes are given
+by name, alias or index, and every problem is reported at once.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Literal
 
 import numpy as np
-from pydantic import Field, Strict, ValidationError
+from pydantic import Field, Strict
 
 from segcore.core.errors import DatasetError, UsageError
 from segcore.core.labels import ClassMap, LabelSet
 from segcore.core.text import listed
 from segcore.inputs.cases.model import CaseModel
-from segcore.inputs.cases.problems import problems_of
+from segcore.inputs.cases.problems import validate
 from segcore.inputs.cases.yaml_source import Located, Problem, all_problems, read_yaml
 
 IGNORE = "ignore"
@@ -56,25 +56,23 @@ class LabelMap:
 
     @property
     def judged(self) -> frozenset[int]:
-        """Return the classes of the model that a mask can have; nothing can be said of the others."""
+        """The classes of the model that a mask can have; nothing can be said of the others."""
         return frozenset(index for index in self.indices if index is not None)
 
     @property
     def is_identity(self) -> bool:
-        """Return whether masks stay as they are."""
+        """Whether masks stay as they are."""
         return self.source.digest == self.target.digest and self.indices == tuple(range(len(self.source)))
 
     @property
     def names(self) -> dict[str, str]:
-        """Return the map in words, for a record."""
-        return {
-            name: IGNORE if index is None else self.target.names[index]
-            for name, index in zip(self.source.names, self.indices, strict=True)
-        }
+        """The map in words, for a record."""
+        counted = (IGNORE if index is None else self.target.names[index] for index in self.indices)
+        return dict(zip(self.source.names, counted, strict=True))
 
-    @cached_property
+    @property
     def digest(self) -> str:
-        """Return a hash of the map: figures of different maps are not comparable."""
+        """SHA-256 of the map: figures of different maps are not comparable."""
         return hashlib.sha256(json.dumps([self.names, self.source.ignore]).encode()).hexdigest()
 
     @cached_property
@@ -101,9 +99,8 @@ class LabelMap:
                 f"the mask has values that are no class of {self.source.name}: {listed(unknown, _MOST_NAMED)}; "
                 f"wanted 0 to {len(self.source) - 1}{void}"
             )
-        ignore = self.target.ignore or 0
-        mapped = self._table.take(mask)
-        return mapped.astype(np.uint8) if self.target.dtype == np.uint8 and ignore < 256 else mapped.astype(np.uint16)
+        narrow = self.target.dtype == np.uint8 and (self.target.ignore or 0) < 256
+        return self._table.take(mask).astype(np.uint8 if narrow else np.uint16)
 
     def __getstate__(self) -> dict[str, object]:
         """Return the fields alone: the table is made again where it is needed."""
@@ -127,20 +124,13 @@ def read_label_map(file: Path, source: LabelSet, target: LabelSet) -> LabelMap:
     Raises:
         UsageError: it is invalid; the message lists every problem.
     """
-    node, found = read_yaml(file)
-    problems = list(found)
+    problems: list[Problem] = []
     indices: dict[int, int | None] = {}
-    if node is None or node.value is None:
-        problems = problems or [Problem(file, 1, 1, "is empty: wanted `classes:`, `others:` or both")]
-    else:
-        try:
-            entry = MapEntry.model_validate(node.value)
-        except ValidationError as error:
-            problems += problems_of(error, node, file, MapEntry)
-        else:
-            problems += _resolve(entry, node, file, (source, target), indices)
+    node = read_yaml(file, "`classes:`, `others:` or both", problems)
+    if node is not None and (entry := validate(MapEntry, node, file, problems)):
+        problems += _resolve(entry, node, file, (source, target), indices)
     if problems:
-        problems.sort(key=lambda problem: (problem.line, problem.column))
+        problems.sort(key=lambda problem: problem.place)
         raise UsageError(all_problems(f"the map {file}", problems))
     return LabelMap(source, target, tuple(indices[index] for index in range(len(source))), "file")
 
@@ -150,65 +140,57 @@ def _resolve(
 ) -> Iterator[Problem]:
     """Fill in the index for each class of the dataset; yield what is wrong with the names."""
     source, target = sets
-    yield from _resolve_classes(entry, node, file, sets, indices)
+    first: dict[int, str] = {}
+    for key, value in entry.classes.items():
+        written = node.children["classes"]
+        index, problem = _tried(source.index, key)
+        if problem:
+            yield Problem(file, *written.keys[key], f"classes: the dataset's {problem}")
+        counted, problem = _counted_as(value, target)
+        if problem:
+            yield Problem(file, *written.children[key].position, f"classes.{key}: the model's {problem}")
+        if index in first:
+            same = first[index]
+            what = f"classes: {key!r} is the same class as {same!r} in line {written.keys[same][0]}"
+            yield Problem(file, *written.keys[key], what, "remove one of them")
+        if index is not None:
+            first.setdefault(index, key)
+            indices[index] = counted
     if entry.by_name:
         found = {index: _namesake(source, index, target) for index in range(len(source)) if index not in indices}
         indices |= {index: other for index, other in found.items() if other is not None}
     missing = [index for index in range(len(source)) if index not in indices]
     if entry.others is not None:
-        try:
-            indices |= dict.fromkeys(missing, _class_of(entry.others, target))
-        except UsageError as error:
-            yield Problem(file, *node.children["others"].position, f"others: the model's {error}")
+        counted, problem = _counted_as(entry.others, target)
+        indices |= dict.fromkeys(missing, counted)
+        if problem:
+            yield Problem(file, *node.children["others"].position, f"others: the model's {problem}")
     elif missing:
         what = f"says nothing of {len(missing)} classes of the dataset: {_listed(source, missing)}"
         yield Problem(file, *node.position, what, "name them, or add `others: ignore`")
 
 
-def _resolve_classes(
-    entry: MapEntry, node: Located, file: Path, sets: tuple[LabelSet, LabelSet], indices: dict[int, int | None]
-) -> Iterator[Problem]:
-    source, target = sets
-    first: dict[int, str] = {}
-    for key, value in entry.classes.items():
-        listed = node.children["classes"]
-        index, counted = source.find(key), None
-        try:
-            source.index(key)
-        except UsageError as error:
-            yield Problem(file, *listed.keys[key], f"classes: the dataset's {error}")
-        try:
-            counted = _class_of(value, target)
-        except UsageError as error:
-            yield Problem(file, *listed.children[key].position, f"classes.{key}: the model's {error}")
-        if index in first:
-            same = first[index]
-            what = f"classes: {key!r} is the same class as {same!r} in line {listed.keys[same][0]}"
-            yield Problem(file, *listed.keys[key], what, "remove one of them")
-        if index is not None:
-            first.setdefault(index, key)
-            indices[index] = counted
+def _counted_as(value: str | int, target: LabelSet) -> tuple[int | None, str]:
+    return (None, "") if value == IGNORE else _tried(target.index, value)
+
+
+def _tried(find: Callable[[str | int], int], value: str | int) -> tuple[int | None, str]:
+    """Return the index that is found, and what is wrong if it is not."""
+    try:
+        return find(value), ""
+    except UsageError as error:
+        return None, str(error)
 
 
 def _listed(labels: LabelSet, indices: Sequence[int]) -> str:
-    """Return the names of classes, not too many."""
     return listed((labels.names[index] for index in indices), _MOST_NAMED)
 
 
-def _class_of(value: str | int, target: LabelSet) -> int | None:
-    return None if value == IGNORE else target.index(value)
-
-
 def default_map(source: LabelSet, target: LabelSet, known: KnownMaps) -> LabelMap:
-    """Return the map that needs no file: equal sets, a known pair, or a class of the model for every name.
-
-    Args:
-        source: the dataset's classes.
-        target: the model's.
-        known: pairs of sets that need no names.
+    """Return the map that needs no file: equal sets, one of the `known` pairs, or a class of the model for every name.
 
     Raises:
-        UsageError: the sets differ, and some class of the dataset has no namesake among the model's.
+        UsageError: some class of the dataset has no class of the same name among the model's.
     """
     if source.digest == target.digest:
         return LabelMap(source, target, tuple(range(len(source))))
@@ -226,12 +208,7 @@ def default_map(source: LabelSet, target: LabelSet, known: KnownMaps) -> LabelMa
 
 
 def by_name(mask: ClassMap, source: LabelSet, target: LabelSet) -> ClassMap:
-    """Return a mask with the classes of the same names in another label set.
-
-    Args:
-        mask: indices of `source`, (H, W).
-        source: the classes of the mask.
-        target: the classes wanted.
+    """Return a mask (H, W) of the classes of one label set as one of the classes of the same names in another.
 
     Raises:
         DatasetError: the mask shows a class that the other label set does not have, or a value that is no class.

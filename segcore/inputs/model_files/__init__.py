@@ -9,33 +9,17 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from pydantic import ValidationError
-
 from segcore.core.errors import ModelError, nearest_hint
-from segcore.core.files import is_hidden
 from segcore.core.model_spec import ModelSpec, Source, SourceKind
-from segcore.inputs.cases.problems import problems_of
-from segcore.inputs.cases.yaml_source import Problem, all_problems, read_yaml
-from segcore.inputs.model_files.model import SCHEMA_COMMAND, ModelEntry, json_schema
-from segcore.inputs.model_files.spec import read_labels_of, spec_of
-
-__all__ = [
-    "DIRECTORY",
-    "SCHEMA_COMMAND",
-    "ModelFiles",
-    "Problem",
-    "check_model_file",
-    "is_path",
-    "json_schema",
-    "open_model_files",
-    "read_labels_of",
-    "read_model_file",
-    "spec_of_path",
-]
+from segcore.inputs.cases.problems import validate
+from segcore.inputs.cases.yaml_source import SUFFIXES, Problem, all_problems, read_yaml, yaml_files
+from segcore.inputs.model_files.model import SCHEMA_COMMAND as SCHEMA_COMMAND
+from segcore.inputs.model_files.model import ModelEntry
+from segcore.inputs.model_files.model import json_schema as json_schema
+from segcore.inputs.model_files.spec import spec_of
 
 DIRECTORY = "models"
 """Where model files are looked for if nothing else is named."""
-SUFFIXES = (".yaml", ".yml")
 SOURCES: dict[str, SourceKind] = {
     ".onnx": "onnx",
     ".xml": "openvino",
@@ -49,27 +33,16 @@ SOURCES: dict[str, SourceKind] = {
 
 def check_model_file(path: Path) -> tuple[ModelSpec | None, tuple[Problem, ...]]:
     """Return what a model file says, None if it is invalid, and every problem of it."""
-    node, found = read_yaml(path)
-    problems = list(found)
-    if node is None or node.value is None:
-        empty = Problem(path, 1, 1, "is empty: wanted a model, at least `source:`")
-        return None, tuple(problems or [empty])
-    try:
-        entry = ModelEntry.model_validate(node.value)
-    except ValidationError as error:
-        problems += problems_of(error, node, path, ModelEntry)
-        return None, tuple(sorted(problems, key=lambda problem: (problem.line, problem.column)))
-    spec, found_later = spec_of(entry, node, path)
-    problems += found_later
-    return (None if problems else spec), tuple(problems)
+    problems: list[Problem] = []
+    spec = None
+    node = read_yaml(path, "a model, at least `source:`", problems)
+    if node is not None and (entry := validate(ModelEntry, node, path, problems)):
+        spec = spec_of(entry, node, path, problems)
+    return (None if problems else spec), tuple(sorted(problems, key=lambda problem: problem.place))
 
 
 def read_model_file(path: Path) -> ModelSpec:
-    """Return what a model file says.
-
-    Raises:
-        ModelError: it is invalid; the message lists every problem.
-    """
+    """Return what a model file says; the ModelError of an invalid one lists every problem."""
     spec, problems = check_model_file(path)
     if spec is None:
         raise ModelError(all_problems(f"the model file {path}", problems))
@@ -115,20 +88,14 @@ class ModelFiles:
 
 def open_model_files(directory: Path) -> ModelFiles:
     """Return the model files of a directory and below it; none if there is no such directory."""
-    if not directory.is_dir():
-        return ModelFiles(directory)
-    found = (file for file in directory.rglob("*") if file.suffix.lower() in SUFFIXES and not file.is_dir())
-    files = sorted((file for file in found if not is_hidden(file.relative_to(directory))), key=Path.as_posix)
     specs: dict[str, ModelSpec] = {}
     problems: list[Problem] = []
-    for file in files:
+    for file in yaml_files(directory):
         spec, wrong = check_model_file(file)
         problems += wrong
-        if spec is None:
-            continue
-        if spec.name in specs:
+        if spec is not None and spec.name in specs:
             problems.append(Problem(file, 1, 1, f"name: {spec.name!r} is also the name in {specs[spec.name].file}"))
-        else:
+        elif spec is not None:
             specs[spec.name] = spec
     return ModelFiles(directory, tuple(specs[name] for name in sorted(specs)), tuple(problems))
 

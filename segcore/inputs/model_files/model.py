@@ -24,7 +24,18 @@ from segcore.core.model_spec import (
     PhotoFormat,
     Resizer,
 )
-from segcore.inputs.cases.model import SHA256, CaseModel, Conflict, Identifier, Share, Text, refuse, web_address
+from segcore.inputs.cases.model import (
+    SHA256,
+    CaseModel,
+    Conflict,
+    Identifier,
+    Share,
+    Text,
+    hash_of_url,
+    one_of,
+    refuse,
+    web_address,
+)
 
 SCHEMA_COMMAND = "segcore models --schema > models/model.schema.json"
 MAX_SIDE = 1 << 14
@@ -95,12 +106,6 @@ def _word(value: object, validate: ValidatorFunctionWrapHandler) -> ResizeEntry:
     return ResizeEntry.model_construct({value} - {"none"})
 
 
-def _one_of(entry: CaseModel, keys: Iterable[str], what: str) -> Iterable[Conflict]:
-    given = sorted(entry.model_fields_set.intersection(keys))
-    if len(given) != 1:
-        yield (), f"wanted exactly one of {', '.join(keys)}{what}, found {' and '.join(given) or 'none'}"
-
-
 Side = Annotated[int, Strict(), Field(ge=1, le=MAX_SIDE)]
 Shape = Annotated[tuple[Side, Side], Field(description="[height, width] in pixels.")]
 Number = Annotated[float, Strict()]
@@ -124,7 +129,7 @@ class SourceEntry(CaseModel):
         None
     )
     """package.module:factory, a function or class that returns a torch.nn.Module; it is imported and called."""
-    arguments: dict[Identifier, Annotated[Any, AfterValidator(_plain)]] = Field(default={})
+    arguments: dict[Identifier, Annotated[Any, AfterValidator(_plain)]] = Field(default_factory=dict)
     """Keyword arguments of the factory."""
     onnx: Text | None = None
     """ONNX file."""
@@ -149,7 +154,7 @@ class SourceEntry(CaseModel):
 
     @check(mode="after")
     def _one_kind(self) -> Self:
-        conflicts = list(_one_of(self, KINDS, ""))
+        conflicts = list(one_of(self, KINDS))
         if self.arguments and self.python is None:
             conflicts.append((("arguments",), "arguments need python, found another source"))
         if self.command is None:
@@ -159,6 +164,11 @@ class SourceEntry(CaseModel):
             conflicts += _about_command(self.command, self.serve)
         refuse(conflicts)
         return self
+
+    @property
+    def kind(self) -> str:
+        """The one of `KINDS` that has a value."""
+        return next(name for name in KINDS if getattr(self, name) is not None)
 
 
 def _about_command(command: tuple[str, ...], serve: bool) -> Iterable[Conflict]:
@@ -188,15 +198,11 @@ class WeightsEntry(CaseModel):
 
     @check(mode="after")
     def _one_place(self) -> Self:
-        conflicts = list(_one_of(self, ("path", "url"), ""))
-        if self.url is not None and self.sha256 is None:
-            conflicts.append((("url",), "a url needs its sha256 (`sha256sum FILE`)"))
-        refuse(conflicts)
+        refuse([*one_of(self, ("path", "url")), *hash_of_url(self.url, self.sha256)])
         return self
 
 
 def _file(value: object) -> object:
-    """Return the entry that the path of a file stands for."""
     return {"path": value} if isinstance(value, str) else value
 
 
@@ -209,9 +215,9 @@ class LabelsEntry(CaseModel):
     """YAML file with a list of names or with these keys, or text file with a name a line."""
     names: Annotated[tuple[Text, ...], Field(min_length=1, max_length=MAX_CLASSES)] | None = None
     """Names of the classes, in order."""
-    colours: dict[Text, Rgb] = Field(default={})
+    colours: dict[Text, Rgb] = Field(default_factory=dict)
     """Colours by name of the class; the others have those of the VOC colour map."""
-    aliases: dict[Text, Text] = Field(default={})
+    aliases: dict[Text, Text] = Field(default_factory=dict)
     """Other names for classes: `pedestrian: person`."""
     background: Text | Index | None = None
     """Class that is painted transparent and never dominant [the one named background]; null if there is none."""
@@ -220,7 +226,7 @@ class LabelsEntry(CaseModel):
 
     @check(mode="after")
     def _one_list(self) -> Self:
-        conflicts = list(_one_of(self, ("set", "file", "names"), ""))
+        conflicts = list(one_of(self, ("set", "file", "names")))
         if self.names is None and (beside := self.model_fields_set - {"set", "file", "names"}):
             conflicts += [((name,), f"{name} needs names beside it") for name in sorted(beside)]
         if not conflicts and self.names is not None:
@@ -232,11 +238,7 @@ class LabelsEntry(CaseModel):
         return self
 
     def label_set(self, name: str) -> LabelSet:
-        """Return the labels that `names` and the keys beside it mean.
-
-        Raises:
-            UsageError: they contradict each other.
-        """
+        """Return the labels that `names` and the keys beside it mean; UsageError if they contradict each other."""
         names = self.names or ()
         options: dict[str, Any] = {"aliases": dict(self.aliases)}
         if "ignore" in self.model_fields_set:
@@ -275,7 +277,7 @@ class ResizeEntry(CaseModel):
 
     @check(mode="after")
     def _one_kind(self) -> Self:
-        refuse(_one_of(self, ("shorter", "longer", "fixed", "letterbox"), " (or the word none)"))
+        refuse(one_of(self, ("shorter", "longer", "fixed", "letterbox"), " (or the word none)"))
         return self
 
 
@@ -284,7 +286,7 @@ class InputEntry(CaseModel):
 
     resize: Annotated[
         ResizeEntry, WrapValidator(_word), Field(json_schema_extra=_alternative({"enum": list(SIZES)}))
-    ] = ResizeEntry.model_construct({"shorter"})
+    ] = Field(default_factory=lambda: ResizeEntry.model_construct({"shorter"}))
     """shorter, longer or none, or a mapping with a number."""
     multiple_of: Annotated[int, Strict(), Field(ge=1, le=1024)] = 1
     """Pad height and width at the bottom and on the right to multiples of this; the output is cut back."""
@@ -315,19 +317,16 @@ class InputEntry(CaseModel):
 
     @check(mode="after")
     def _fits(self) -> Self:
-        refuse([*self._about_channels(), *self._about_bytes(), *self._about_neighbours()])
+        refuse(self._conflicts())
         return self
 
-    def _about_neighbours(self) -> Iterable[Conflict]:
-        if self.resizer == "torchvision" and self.interpolation in ("box", "hamming", "lanczos"):
-            yield ("resizer",), f"torchvision has no {self.interpolation}: wanted nearest, bilinear or bicubic"
-        elif not self.antialias and self.interpolation in ("box", "hamming", "lanczos"):
-            yield (
-                ("antialias",),
-                f"{self.interpolation} averages: wanted antialias true, or nearest, bilinear or bicubic",
-            )
-
-    def _about_channels(self) -> Iterable[Conflict]:
+    def _conflicts(self) -> Iterable[Conflict]:
+        if self.interpolation in ("box", "hamming", "lanczos"):
+            if self.resizer == "torchvision":
+                yield ("resizer",), f"torchvision has no {self.interpolation}: wanted nearest, bilinear or bicubic"
+            elif not self.antialias:
+                words = f"{self.interpolation} averages: wanted antialias true, or nearest, bilinear or bicubic"
+                yield ("antialias",), words
         wanted = 1 if self.colour == "grey" else 3
         for key in ("mean", "std"):
             values = getattr(self, key)
@@ -335,10 +334,9 @@ class InputEntry(CaseModel):
                 yield (key,), f"{key} has {len(values)} numbers, wanted 1{' or 3' if wanted == 3 else ' for grey'}"
         if not all(self.std):
             yield ("std",), "std has a 0, which nothing can be divided by"
-
-    def _about_bytes(self) -> Iterable[Conflict]:
-        for key in {"scale", "mean", "std"} & self.model_fields_set if self.dtype == "uint8" else ():
-            yield (key,), f"{key} does not go with dtype uint8, whose values are those of the photo"
+        if self.dtype == "uint8":
+            for key in sorted({"scale", "mean", "std"} & self.model_fields_set):
+                yield (key,), f"{key} does not go with dtype uint8, whose values are those of the photo"
 
 
 class OutputEntry(CaseModel):
@@ -383,9 +381,9 @@ class ModelEntry(CaseModel):
         | None
     ) = None
     """The classes: voc, cityscapes, ade20k or coco-stuff, a list of names, a file of them, or a mapping."""
-    input: InputEntry = InputEntry()
+    input: InputEntry = Field(default_factory=InputEntry)
     """How a photo becomes the input."""
-    output: OutputEntry = OutputEntry()
+    output: OutputEntry = Field(default_factory=OutputEntry)
     """What the output means."""
     reference: Identifier | None = None
     """Name of the model whose masks this one should have: parity is held against it."""
@@ -403,27 +401,17 @@ class ModelEntry(CaseModel):
 
     @check(mode="after")
     def _weights_fit(self) -> Self:
-        kind = next(name for name in KINDS if name in self.source.model_fields_set)
-        if self.weights is not None and kind not in WITH_WEIGHTS:
-            refuse([(("weights",), f"weights are for {' and '.join(WITH_WEIGHTS)}; {kind} holds its own")])
+        if self.weights is not None and self.source.kind not in WITH_WEIGHTS:
+            words = f"weights are for {' and '.join(WITH_WEIGHTS)}; {self.source.kind} holds its own"
+            refuse([(("weights",), words)])
         return self
-
-
-def _without_long_defaults(schema: Any) -> Any:
-    """Return a schema without the defaults that are mappings, which the defaults of their keys repeat."""
-    if isinstance(schema, list):
-        return [_without_long_defaults(item) for item in schema]
-    if not isinstance(schema, dict):
-        return schema
-    kept = {key: value for key, value in schema.items() if key != "default" or not isinstance(value, dict)}
-    return {key: _without_long_defaults(value) for key, value in kept.items()}
 
 
 def json_schema() -> dict[str, Any]:
     """Return the JSON Schema (draft 2020-12) of a model file."""
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
-        **_without_long_defaults(ModelEntry.model_json_schema()),
+        **ModelEntry.model_json_schema(),
         "title": "segcore model file",
         "description": f"What a model is, and what its input and output mean. Made by `{SCHEMA_COMMAND}`.",
     }
