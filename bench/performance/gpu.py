@@ -34,7 +34,7 @@ from segcore.inference.runtimes import why_not
 from segcore.inference.runtimes.eager import DTYPES
 from segcore.inference.runtimes.graphs import CudaCapture, GraphedNetwork
 from segcore.inference.runtimes.upsampling import without_upsampling
-from segcore.inputs.images import load_image
+from segcore.inputs.images import as_rgb_array
 from segcore.measurement.calibration import calibrate
 from segcore.measurement.gpu import open_watch
 
@@ -77,7 +77,7 @@ def median_s(call: Callable[[], object], device: Device, rounds: int) -> float:
 
 def stages(segmenter: Segmenter, batch: int, rounds: int) -> bool:
     """Print the stages by both clocks; return whether they agree."""
-    photos = [load_image(f"skimage:{PHOTOS[0]}")] * batch
+    photos = [as_rgb_array(f"skimage:{PHOTOS[0]}")] * batch
     on_gpu = segmenter.device.torch_device.type == "cuda"
     timers = [EventTimer(segmenter.device) if on_gpu else StageTimer(segmenter.device) for _ in range(rounds)]
     for _ in range(3):
@@ -186,7 +186,7 @@ def peaks(device: Device, rounds: int) -> None:
 
 def parity(loaded: LoadedModel, device: Device, precision: str, size: int) -> None:
     """Print how far the logits are from those of torch in fp32 on the CPU."""
-    photos = [load_image(f"skimage:{name}") for name in PHOTOS]
+    photos = [as_rgb_array(f"skimage:{name}") for name in PHOTOS]
     wanted = [photo_logits(Segmenter(loaded, device="cpu", size=size), photo) for photo in photos]
     for runtime in ("torch", "torch-graphs", "onnxruntime", "tensorrt"):
         if reason := why_not(runtime, device, precision):

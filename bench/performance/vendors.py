@@ -23,7 +23,7 @@ import torch
 
 from segcore import Segmenter
 from segcore.inference import allocator
-from segcore.inputs.images import load_image
+from segcore.inputs.images import as_rgb_array
 from segcore.report.table import Table, to_markdown
 
 
@@ -96,7 +96,7 @@ def main(
 ) -> None:
     """Alternate segcore and the program, and print the ratio of their throughputs."""
     allocator.keep_freed_memory()
-    photo = load_image("skimage:astronaut.png")
+    photo = as_rgb_array("skimage:astronaut.png")
     segmenter = Segmenter(model, weights=weights, device="cpu", size=size, runtime=runtime)
     photos = [photo] * batch
     file, shape = segmenter.artifact, segmenter.run(photos)[0].input_shape

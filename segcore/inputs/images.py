@@ -25,9 +25,7 @@ from segcore.core.labels import ClassMap
 
 Pixels = npt.NDArray[np.uint8]
 Pair = tuple[Pixels, ClassMap]
-"""Photo, uint8 RGB (H, W, 3), and class mask, (H, W): indices of a label set, and its `ignore` for what is not scored.
-
-VOC's are 0 to 20, and 255."""
+"""Photo, uint8 RGB (H, W, 3), and class mask (H, W): indices of a label set, and its `ignore` where none is scored."""
 
 MaskReader = Callable[[Path], tuple[ClassMap, int]]
 """Returns the class indices in a file, (H, W), as stored, and its EXIF orientation; can be pickled."""
@@ -39,28 +37,18 @@ RESOURCE_PREFIXES = ("segcore:", "skimage:")
 RESOURCE_SUFFIXES = (".jpg", ".png")
 
 
-def load_image(source: str | Path) -> npt.NDArray[np.uint8]:
+def as_rgb_array(image: str | Path | Image.Image | npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
     """Return a photo as RGB, uint8, shape (H, W, 3), upright; the first frame or page if there are several.
 
-    ``source`` is a path or the name of a package resource (``segcore:chelsea.png``). Greyscale of 16 bits is divided
-    by 257; of 32 bits and floating point is taken as [0, 1] (float only), [0, 255] or [0, 65535], whichever is the
-    smallest that holds all values, and otherwise stretched from its minimum to its maximum.
+    ``image`` is a path, the name of a package resource (``segcore:chelsea.png``), a PIL image or a uint8 array of shape
+    (H, W), (H, W, 1), (H, W, 3) or (H, W, 4). A fourth channel is dropped; an RGB array is not copied. Greyscale of 16
+    bits is divided by 257; of 32 bits and floating point is taken as [0, 1] (float only), [0, 255] or [0, 65535],
+    whichever is the smallest that holds all values, and otherwise stretched from its minimum to its maximum.
 
     Raises:
-        ImageError: the file is missing, empty, truncated, too large (a decompression bomb) or not a photo.
+        ImageError: the file is missing, empty, truncated, too large (a decompression bomb) or not a photo; the array
+            has another dtype or shape.
         NotInstalledError: the package that contains the resource is not installed.
-    """
-    return np.array(as_rgb_image(source))
-
-
-def as_rgb_array(image: str | Path | Image.Image | npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
-    """Return a path, PIL image or uint8 array of shape (H, W), (H, W, 1), (H, W, 3) or (H, W, 4) as RGB (H, W, 3).
-
-    A fourth channel is dropped. Arrays are taken as upright, PIL images as their EXIF orientation says. An array that
-    is already RGB is returned as it is, not copied.
-
-    Raises:
-        ImageError: the array has another dtype or shape, or the file or image cannot be read.
     """
     if isinstance(image, (str, Path, Image.Image)):
         return np.array(as_rgb_image(image))
@@ -77,11 +65,7 @@ def as_rgb_array(image: str | Path | Image.Image | npt.NDArray[Any]) -> npt.NDAr
 
 
 def as_rgb_image(image: str | Path | Image.Image | npt.NDArray[Any]) -> Image.Image:
-    """Return what `as_rgb_array` returns as a decoded PIL image of mode RGB, which can be resized without a copy.
-
-    Raises:
-        ImageError: as `as_rgb_array`.
-    """
+    """Return what `as_rgb_array` returns as a decoded PIL image of mode RGB, which can be resized without a copy."""
     if isinstance(image, Image.Image):
         with image_errors("PIL image"):
             return _rgb_image(image)
@@ -95,16 +79,10 @@ def as_rgb_image(image: str | Path | Image.Image | npt.NDArray[Any]) -> Image.Im
 
 
 def load_pair(photo: Path, mask: Path, upright: bool = False, read_mask: MaskReader = load_indices) -> Pair:
-    """Return a photo and its class mask, so that they lie on each other.
+    """Return a photo and its class mask, so that they lie on each other; `upright` turns both upright in any case.
 
     If EXIF turns the photo by 90 degrees, the size of the mask says whether it lies on the photo as stored or upright.
     A mask with an EXIF orientation of its own is turned upright with its photo.
-
-    Args:
-        photo: file of the photo.
-        mask: file of the mask.
-        upright: turn both upright, also if the mask lies on the photo as stored.
-        read_mask: by default takes the indices in a PNG.
 
     Raises:
         ImageError: one of the files cannot be read.
@@ -151,11 +129,7 @@ def lies_upright(labels: object, photo: Pixels, orientation: int, size: tuple[in
 
 
 def load_stored(photo: Path) -> tuple[Pixels, int]:
-    """Return a photo as `load_image` does, but as stored, not upright; and its EXIF orientation.
-
-    Raises:
-        ImageError: as `load_image`.
-    """
+    """Return a photo as `as_rgb_array` does, but as stored, not upright; and its EXIF orientation."""
     with open_image(photo) as image:
         orientation = exif_orientation(image)
         pixels = np.array(_rgb_image(image, upright=False))

@@ -21,7 +21,7 @@ from segcore.inference.devices import find_devices, open_device
 from segcore.inference.pipeline import StageTimer
 from segcore.inference.runtimes import open_session, why_not
 from segcore.inference.runtimes.graphs import MAX_SHAPES
-from segcore.inputs.images import load_image
+from segcore.inputs.images import as_rgb_array
 from segcore.measurement.profiling import profile
 from tests.support.accelerator import NAME, real, rehearsable
 from tests.support.networks import TinyNet
@@ -34,7 +34,7 @@ PHOTOS = ("astronaut.png", "chelsea.png", "coffee.png")
 @pytest.fixture(scope="module")
 def photos() -> list[np.ndarray]:
     pytest.importorskip("skimage")
-    return [load_image(f"skimage:{name}") for name in PHOTOS]
+    return [as_rgb_array(f"skimage:{name}") for name in PHOTOS]
 
 
 @pytest.fixture(scope="module")

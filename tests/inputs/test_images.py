@@ -22,7 +22,6 @@ from segcore.inputs.images import (
     RESOURCE_SUFFIXES,
     as_rgb_array,
     find_photos,
-    load_image,
     resource_path,
 )
 from tests.support.examples import examples
@@ -68,7 +67,7 @@ AS_PILLOW: dict[str, Callable[[Path], Path]] = {
 @pytest.mark.filterwarnings("ignore:Palette images with Transparency:UserWarning")  # of the recipe, not of ours
 def test_pixels_equal_those_of_the_recipe(tmp_path: Path, make: Callable[[Path], Path]) -> None:
     path = make(tmp_path)
-    found = load_image(str(path))
+    found = as_rgb_array(str(path))
     with Image.open(path) as image:
         expected = np.array(image.convert("RGB"))
     assert found.dtype == np.uint8
@@ -85,7 +84,7 @@ def test_the_first_frame_is_read(tmp_path: Path, suffix: str) -> None:
     path = saved(tmp_path / f"a.{suffix}", first, save_all=True, append_images=[second], **options)
     with Image.open(path) as image:
         assert getattr(image, "n_frames", 1) == 2
-    assert (load_image(path) == (255, 0, 0)).all()
+    assert (as_rgb_array(path) == (255, 0, 0)).all()
 
 
 # What makes a photo upright whose rows and columns are stored as the orientation says (EXIF 2.32, tag 0x0112).
@@ -108,19 +107,19 @@ def test_exif_orientation(tmp_path: Path, suffix: str, orientation: int) -> None
     exif[0x0112] = orientation
     options = {"lossless": True} if suffix == "webp" else {}
     path = saved(tmp_path / f"a.{suffix}", photo(), exif=exif, **options)
-    np.testing.assert_array_equal(load_image(path), UPRIGHT[orientation](RGB))
+    np.testing.assert_array_equal(as_rgb_array(path), UPRIGHT[orientation](RGB))
 
 
 def test_exif_orientation_of_a_jpeg(tmp_path: Path) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6
-    assert load_image(saved(tmp_path / "a.jpg", photo(), exif=exif)).shape == (W, H, 3)
+    assert as_rgb_array(saved(tmp_path / "a.jpg", photo(), exif=exif)).shape == (W, H, 3)
 
 
 def test_sixteen_bits_are_scaled_not_clipped(tmp_path: Path) -> None:
     deep = np.array([[0, 128, 129, 257, 32768, 65535]], dtype=np.uint16)
     for name in ("a.png", "a.tif"):
-        found = load_image(saved(tmp_path / name, Image.fromarray(deep)))
+        found = as_rgb_array(saved(tmp_path / name, Image.fromarray(deep)))
         assert found[0, :, 0].tolist() == [0, 0, 1, 1, 128, 255]
         assert (found == found[:, :, :1]).all()
 
@@ -145,7 +144,7 @@ def test_sixteen_bits_are_rounded_to_the_nearest(value: int) -> None:
     ],
 )
 def test_deep_greyscale_by_range(tmp_path: Path, values: npt.NDArray[Any], expected: list[int]) -> None:
-    found = load_image(saved(tmp_path / "a.tif", Image.fromarray(values)))
+    found = as_rgb_array(saved(tmp_path / "a.tif", Image.fromarray(values)))
     assert found[0, :, 0].tolist() == expected
 
 
@@ -173,7 +172,7 @@ def test_broken_photos(tmp_path: Path, data: bytes, message: str) -> None:
     path = tmp_path / "broken.jpg"
     path.write_bytes(data)
     with pytest.raises(ImageError, match=message) as caught:
-        load_image(path)
+        as_rgb_array(path)
     assert str(caught.value).startswith(f"{path}: ")
     assert "\n" not in str(caught.value)
 
@@ -191,12 +190,12 @@ def test_broken_photos(tmp_path: Path, data: bytes, message: str) -> None:
 )
 def test_sources_that_are_no_photo_file_are_refused(source: str, message: str) -> None:
     with pytest.raises(ImageError, match=message):
-        load_image(source)
+        as_rgb_array(source)
 
 
 def test_a_large_photo_is_read_without_a_warning(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", H * W - 1)  # Pillow warns above this, refuses above its double
-    assert load_image(saved(tmp_path / "a.png", photo())).shape == (H, W, 3)
+    assert as_rgb_array(saved(tmp_path / "a.png", photo())).shape == (H, W, 3)
 
 
 @examples(150)
@@ -208,7 +207,7 @@ def test_damaged_bytes_give_pixels_or_one_error(tmp_path: Path, data: st.DataObj
     path = tmp_path / "damaged"
     path.write_bytes(whole[: data.draw(st.integers(0, len(whole)))])
     try:
-        found = load_image(path)
+        found = as_rgb_array(path)
     except ImageError as error:
         assert str(path) in str(error)  # noqa: PT017 - both outcomes are right, and each is checked
     else:
@@ -268,8 +267,8 @@ def test_a_truncated_pil_image(tmp_path: Path) -> None:
 def test_bundled_photos_need_neither_network_nor_import() -> None:
     imported = "skimage" in sys.modules
     for name, shape in {"astronaut": (512, 512, 3), "chelsea": (300, 451, 3), "camera": (512, 512, 3)}.items():
-        assert load_image(f"segcore:{name}.png").shape == shape
-        np.testing.assert_array_equal(load_image(f"segcore:{name}.png"), load_image(f"skimage:{name}.png"))
+        assert as_rgb_array(f"segcore:{name}.png").shape == shape
+        np.testing.assert_array_equal(as_rgb_array(f"segcore:{name}.png"), as_rgb_array(f"skimage:{name}.png"))
     assert ("skimage" in sys.modules) == imported
 
 

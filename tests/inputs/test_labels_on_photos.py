@@ -11,7 +11,7 @@ from PIL import Image, ImageOps
 
 from segcore.core.errors import DatasetError
 from segcore.inputs.datasets import open_dataset
-from segcore.inputs.images import load_image, load_pair
+from segcore.inputs.images import as_rgb_array, load_pair
 
 CAT = 8
 H, W = 30, 40
@@ -61,7 +61,7 @@ def test_a_mask_drawn_on_the_photo_as_stored(tmp_path: Path, suffix: str, orient
     assert red_under(photo, mask)
     np.testing.assert_array_equal(mask, turn(stored()[1], orientation) if upright else stored()[1])
     if upright:
-        np.testing.assert_array_equal(photo, load_image(paths[0]))
+        np.testing.assert_array_equal(photo, as_rgb_array(paths[0]))
 
 
 @pytest.mark.parametrize(("orientation", "square"), [(2, 0), (3, 0), (4, 0), *((n, 1) for n in range(2, 9))])

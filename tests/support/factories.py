@@ -25,7 +25,7 @@ from segcore.core.records import (
     RunRecord,
     WeightsRecord,
 )
-from segcore.inputs.images import load_image, resource_path
+from segcore.inputs.images import as_rgb_array, resource_path
 from segcore.results.store import load_run, save_run
 
 CASES = {"chelsea": ("chelsea.png", "cat"), "astronaut": ("astronaut.png", "person")}
@@ -153,7 +153,7 @@ def _throughput(rng: np.random.Generator, model: str, batch: int, rounds: int, s
 
 def _accuracy(directory: Path, run: str, model: str, case: str, shift: int) -> Benchmark:
     file, label = CASES[case]
-    photo = load_image(resource_path(f"skimage:{file}"))
+    photo = as_rgb_array(resource_path(f"skimage:{file}"))
     class_map = drawn_mask(photo.shape[0], photo.shape[1], VOC_CLASSES.index(label), shift)
     folder = directory / f"{run}-maps"
     folder.mkdir(parents=True, exist_ok=True)
