@@ -24,8 +24,7 @@ _NO_TEMPORARY = {errno.EACCES, errno.EPERM, errno.EROFS, errno.EBUSY}
 def find_file(path: Path) -> Path:
     """Return ``path`` or, if it does not exist, the only file beside it whose name is spelled alike.
 
-    Spelled alike are names that differ in the Unicode normalisation, which macOS changes, or in the case of their
-    ending, which cameras and Windows write in capitals.
+    Such names differ in the Unicode normalisation, which macOS changes, or in the letter case of their ending.
     """
     if os.path.exists(path):  # noqa: PTH110  # Path.exists raises on names that are too long
         return path
@@ -52,19 +51,12 @@ def _spelling(name: str) -> str:
 
 
 def is_hidden(path: Path) -> bool:
-    """Return whether a path, relative to the directory that is listed, is hidden or in a hidden directory.
-
-    Systems and editors leave such files: ``._a.jpg``, ``.DS_Store``, ``.#a.yaml``, ``.ipynb_checkpoints/a.yaml``.
-    """
+    """Return whether a path, relative to the directory that is listed, is hidden or in a hidden directory."""
     return any(part.startswith(".") for part in path.parts)
 
 
 def read_file(path: str | Path, most: int) -> bytes:
     """Return the bytes of a regular file; a FIFO or a device, which might never end, is not opened for long.
-
-    Args:
-        path: of the file; symbolic links are followed.
-        most: bytes that the file may have.
 
     Raises:
         OSError: the file cannot be read, is not a regular file, or has more than `most` bytes.
@@ -97,7 +89,7 @@ def write_file(path: Path, data: bytes) -> None:
                 path.stat()  # fails on a loop of links, which resolve() only does before Python 3.13
             _replace(path.resolve(), data)
         else:
-            with open_in_place(path) as stream:
+            with _open_in_place(path) as stream:
                 stream.write(data)
     except OSError as error:
         reason = getattr(error, "strerror", None) or error
@@ -110,7 +102,7 @@ def is_replaced(path: Path) -> bool:
 
 
 @contextlib.contextmanager
-def open_in_place(path: Path) -> Iterator[BinaryIO]:
+def _open_in_place(path: Path) -> Iterator[BinaryIO]:
     """Open what exists at ``path`` to write to its end: a device, a FIFO, or one of the process's standard streams."""
     descriptor = _standard_stream(path)
     with open(path if descriptor is None else descriptor, "ab", closefd=descriptor is None) as stream:
@@ -165,13 +157,7 @@ def _write_temporary(temporary: Path, data: bytes) -> None:
 
 
 def move_into_place(temporary: Path, path: Path) -> None:
-    """Sync ``temporary`` to disk and rename it to ``path`` (same directory), replacing what was there.
-
-    The order matters after a power cut: contents first, then the name, then the directory that holds the name.
-
-    Raises:
-        OSError: the file cannot be synced or renamed.
-    """
+    """Sync ``temporary`` to disk, and rename it to ``path`` in the same directory, replacing what was there."""
     with temporary.open("rb+") as file:
         os.fsync(file.fileno())
     _rename(temporary, path)

@@ -4,8 +4,8 @@ While it is being downloaded a file is ``NAME.part``; ``NAME.part.source`` besid
 validator, with which an interrupted download is resumed. Locks are in ``locks/`` of the cache, so that none is left
 beside a user's file. `segcore.inputs.network` does the transfer.
 
-filelock excludes other processes, platformdirs knows where caches belong. pooch was considered: it cannot resume, has
-no size limit and no lock, and retries a 404 like a broken connection.
+filelock excludes other processes, platformdirs knows where caches belong. pooch cannot resume, has no size limit and no
+lock, and retries a 404 like a broken connection.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from pathlib import Path
 
 from filelock import FileLock
 
-from segcore.core.errors import DownloadError, IntegrityError, OfflineError, UsageError
-from segcore.core.files import move_into_place, open_in_place, sha256_file
+from segcore.core.errors import DownloadError, IntegrityError, OfflineError, OutputError, UsageError
+from segcore.core.files import move_into_place, sha256_file, write_file
 from segcore.core.streams import is_terminal, progress_console
 from segcore.inputs.network import PartialFile, download
 from segcore.inputs.source import OFFLINE_HINT, Source, split_url
@@ -33,11 +33,7 @@ Progress = Callable[[str, int, int | None], None]
 
 
 def verify(path: Path, sha256: str | None) -> bool:
-    """Return whether ``path`` is a readable file whose SHA-256 begins with ``sha256``; None accepts any file.
-
-    Raises:
-        UsageError: ``sha256`` is not 8 to 64 hexadecimal digits.
-    """
+    """Return whether a file can be read and its SHA-256 begins with ``sha256`` (8 to 64 digits); None accepts any."""
     digits = _digits(sha256)
     return os.access(path, os.R_OK) and path.is_file() and (digits is None or sha256_file(path).startswith(digits))
 
@@ -59,11 +55,7 @@ def cache_name(url: str) -> str:
 
 
 def cached_path(url: str, sha256: str | None = None, settings: FetchSettings | None = None) -> Path | None:
-    """Return the path of the verified file in the cache, or None; never use the network.
-
-    Raises:
-        UsageError: ``sha256`` is not 8 to 64 hexadecimal digits.
-    """
+    """Return the path of the verified file in the cache, or None; never use the network."""
     settings = settings or FetchSettings.from_env()
     path = settings.cache_dir / cache_name(url)
     return path if verify(path, sha256) else None
@@ -101,7 +93,12 @@ def download_file(
     if verify(path, digits):
         return path
     if os.access(path, os.F_OK) and not path.is_file():
-        return _write_through(download_file(url, sha256=sha256, settings=settings, progress=progress), path)
+        fetched = download_file(url, sha256=sha256, settings=settings, progress=progress)
+        try:
+            write_file(path, fetched.read_bytes())
+        except OutputError as error:
+            raise DownloadError(str(error)) from error
+        return path
     source = Source.of(url, settings)
     try:
         if source.is_remote:
@@ -118,15 +115,6 @@ def download_file(
     except OSError as error:
         hint = "free space, or choose another directory (SEGCORE_CACHE)"
         raise DownloadError(f"cannot write {path}: {error.strerror or error}; {hint}", where=str(source)) from error
-    return path
-
-
-def _write_through(fetched: Path, path: Path) -> Path:
-    try:
-        with fetched.open("rb") as file, open_in_place(path) as stream:
-            shutil.copyfileobj(file, stream)
-    except OSError as error:
-        raise DownloadError(f"{path}: cannot be written: {error.strerror or error}; choose another path") from error
     return path
 
 

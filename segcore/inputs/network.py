@@ -86,32 +86,17 @@ class PartialFile:
         self._note.unlink(missing_ok=True)
 
 
-class _Deadline:
-    """When the bytes that are being waited for must have arrived."""
-
-    def __init__(self) -> None:
-        self._at = 0.0
-
-    def set(self, seconds: float) -> None:
-        """Set the deadline to ``seconds`` from now."""
-        self._at = time.monotonic() + seconds
-
-    def left(self) -> float:
-        """Return the seconds that are left, negative if it has passed."""
-        return self._at - time.monotonic()
-
-
 class _Reader(io.RawIOBase):
-    """The bytes of a socket until the deadline. A socket's own time-out begins again with every byte."""
+    """The bytes of a socket until the session's deadline. A socket's own time-out begins again with every byte."""
 
-    def __init__(self, raw: socket.SocketIO, connection: socket.socket, deadline: _Deadline) -> None:
-        self._raw, self._connection, self._deadline = raw, connection, deadline
+    def __init__(self, raw: socket.SocketIO, connection: socket.socket, session: _Session) -> None:
+        self._raw, self._connection, self._session = raw, connection, session
 
     def readable(self) -> bool:
         return True
 
     def readinto(self, buffer: Any) -> int | None:
-        left = self._deadline.left()
+        left = self._session.deadline - time.monotonic()
         if left <= 0:
             raise TimeoutError("timed out")
         self._connection.settimeout(left)
@@ -125,21 +110,21 @@ class _Reader(io.RawIOBase):
 class _Response(http.client.HTTPResponse):
     """A response, of a server or of a proxy to CONNECT, that is read until the deadline."""
 
-    def __init__(self, deadline: _Deadline, sock: socket.socket, **options: Any) -> None:
+    def __init__(self, session: _Session, sock: socket.socket, **options: Any) -> None:
         super().__init__(sock, **options)
-        self.fp = io.BufferedReader(_Reader(self.fp.detach(), sock, deadline))  # type: ignore[arg-type]  # a SocketIO
+        self.fp = io.BufferedReader(_Reader(self.fp.detach(), sock, session))  # type: ignore[arg-type]  # a SocketIO
 
 
 class _Adapter(requests.adapters.HTTPAdapter):
     """requests' transport, reading until the deadline."""
 
-    def __init__(self, deadline: _Deadline) -> None:
+    def __init__(self, session: _Session) -> None:
         super().__init__()
-        self._deadline = deadline
+        self._session = session
 
     def get_connection_with_tls_context(self, *args: Any, **options: Any) -> Any:
         pool: Any = super().get_connection_with_tls_context(*args, **options)
-        response_class = staticmethod(partial(_Response, self._deadline))
+        response_class = staticmethod(partial(_Response, self._session))
         pool.ConnectionCls = type("_Connection", (type(pool).ConnectionCls,), {"response_class": response_class})
         return pool
 
@@ -149,9 +134,10 @@ class _Session(requests.Session):
 
     def __init__(self) -> None:
         super().__init__()
-        self.deadline = _Deadline()
+        self.deadline = 0.0
+        """When the bytes that are being waited for must have arrived, by `time.monotonic`."""
         for scheme in ("http://", "https://"):
-            self.mount(scheme, _Adapter(self.deadline))
+            self.mount(scheme, _Adapter(self))
 
     def get_redirect_target(self, resp: requests.Response) -> str | None:
         return None
@@ -218,7 +204,7 @@ def _attempt(session: _Session, part: PartialFile, settings: FetchSettings, prog
         part.check_size(total or 0)
         with part.path.open("ab") as file:
             progress(offset, total)
-            for chunk in _chunks(response, session.deadline, settings):
+            for chunk in _chunks(response, session, settings):
                 part.check_size(offset + len(chunk))
                 file.write(chunk)
                 file.flush()  # a killed process leaves everything that arrived
@@ -260,17 +246,17 @@ def _extent(response: requests.Response) -> tuple[int | None, int | None]:
     return int(start) if start else None, int(size) if size else None
 
 
-def _chunks(response: requests.Response, deadline: _Deadline, settings: FetchSettings) -> Iterator[bytes]:
+def _chunks(response: requests.Response, session: _Session, settings: FetchSettings) -> Iterator[bytes]:
     """Yield the body as it arrives; raise _TransientError if the connection breaks or is too slow."""
     wanted = settings.min_bytes_per_s * settings.read_timeout
     received, left = 0, settings.read_timeout
     try:
         while True:
-            deadline.set(left)
+            session.deadline = time.monotonic() + left
             chunk = response.raw.read1(CHUNK_BYTES, decode_content=False)
             if not chunk:
                 return
-            received, left = received + len(chunk), deadline.left()
+            received, left = received + len(chunk), session.deadline - time.monotonic()
             yield chunk  # what the caller takes is not the server's
             if received >= wanted:
                 received, left = 0, settings.read_timeout
@@ -303,7 +289,7 @@ def _get(session: _Session, url: str, headers: dict[str, str], settings: FetchSe
     reason = why_out_of_reach(url, settings.connect_timeout)
     if reason is not None:
         raise OfflineError(f"{reason}; {OFFLINE_HINT}")
-    session.deadline.set(settings.read_timeout)
+    session.deadline = time.monotonic() + settings.read_timeout
     timeouts = (settings.connect_timeout, settings.read_timeout)
     try:
         return session.get(url, headers=headers, stream=True, allow_redirects=False, timeout=timeouts)

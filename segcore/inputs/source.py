@@ -18,7 +18,7 @@ OFFLINE_HINT = (
     "or set SEGCORE_CACHE to a filled cache"
 )
 NO_CACHE = Path(os.devnull, "no home directory: set SEGCORE_CACHE")
-"""Cache of a user without a home directory: nothing is in it, and an attempt to write to it names the remedy."""
+"""Cache of a user without a home directory: an attempt to write to it names the remedy."""
 _ON, _OFF = {"1", "true", "yes", "on"}, {"", "0", "false", "no", "off"}
 
 
@@ -45,11 +45,7 @@ class FetchSettings:
 
     @classmethod
     def from_env(cls, env: Mapping[str, str] = os.environ) -> FetchSettings:
-        """Read SEGCORE_CACHE, SEGCORE_OFFLINE, SEGCORE_MIRRORS and SEGCORE_ALLOW_HTTP.
-
-        Raises:
-            UsageError: a variable has an invalid value.
-        """
+        """Read SEGCORE_CACHE, SEGCORE_OFFLINE, SEGCORE_MIRRORS and SEGCORE_ALLOW_HTTP; UsageError if one is invalid."""
         cache, offline = env.get("SEGCORE_CACHE", "").strip(), env.get("SEGCORE_OFFLINE", "").strip().lower()
         if offline not in _ON | _OFF:
             raise UsageError(f"SEGCORE_OFFLINE={offline!r} is neither on nor off: use 1 or 0")
@@ -130,11 +126,7 @@ class Source:
 
 
 def split_url(url: str) -> SplitResult:
-    """Return the parts of ``url``.
-
-    Raises:
-        DownloadError: it is not a URL.
-    """
+    """Return the parts of ``url``; DownloadError if it is no URL."""
     try:
         parts = urlsplit(url)
         _ = parts.port  # is parsed on access
