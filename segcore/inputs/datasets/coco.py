@@ -21,6 +21,7 @@ from typing import Any
 from segcore.core.errors import DatasetError, NotInstalledError
 from segcore.core.files import read_file
 from segcore.core.labels import IGNORE_INDEX, MAX_CLASSES, MAX_NAME, VOC, VOC_CLASSES, LabelSet
+from segcore.core.text import printable
 from segcore.inputs.datasets.geometry import Instance, Palette, draw_mask, shown
 from segcore.inputs.datasets.label_map import LabelMap
 from segcore.inputs.datasets.pairs import Dataset, one_spelling
@@ -56,12 +57,7 @@ class CocoReader:
     palette: Palette = field(repr=False)
 
     def read(self, name: str) -> Pair:
-        """Return one pair.
-
-        Raises:
-            ImageError: the photo cannot be read.
-            DatasetError: an annotation cannot be drawn, or the annotations are of an image of another size.
-        """
+        """Return one pair; raise like `Dataset.load`."""
         photo, orientation = load_stored(self.directory / name)
         image, size = self.images[name], photo.shape[:2]
         if None not in image.size:
@@ -119,9 +115,8 @@ def _images_of(document: Any, name: str) -> tuple[tuple[str, ...], dict[str, Coc
     for category in document["categories"]:
         key, spelled = category["id"], _spelled(category["name"])
         if _class_key(categories.setdefault(key, spelled)) != _class_key(spelled):
-            raise DatasetError(
-                f"category id {shown(key)} is that of two categories, one of them {shown(category['name'])}"
-            )
+            twice = f"that of two categories, one of them {shown(category['name'])}"
+            raise DatasetError(f"category id {shown(key)} is {twice}")
     labels = _labels_of(name, categories)
     images: dict[Any, Any] = {}
     for image in document["images"]:
@@ -147,8 +142,8 @@ def _images_of(document: Any, name: str) -> tuple[tuple[str, ...], dict[str, Coc
 
 def _spelled(name: str) -> str:
     """Return the name of a category as that of a class: printable, and not longer than a class may be named."""
-    printable = "".join(c if c.isprintable() else " " for c in name.replace("_", " ")).strip()
-    return printable[:MAX_NAME].strip() or "nameless"
+    text = printable(name.replace("_", " ")).strip()
+    return text[:MAX_NAME].strip() or "nameless"
 
 
 def _class_key(name: str) -> object:
@@ -160,11 +155,8 @@ def _class_key(name: str) -> object:
 def _labels_of(name: str, categories: Mapping[Any, str]) -> LabelSet:
     spelled = {text.lower(): text for text in ("background", *categories.values())}
     names = tuple(spelled.values())
-    ids = {
-        str(key): spelled[text.lower()]
-        for key, text in categories.items()
-        if type(key) is int and str(key) not in spelled
-    }
+    ids = {str(key): spelled[text.lower()] for key, text in categories.items() if type(key) is int}
+    ids = {key: text for key, text in ids.items() if key not in spelled}
     return LabelSet(name, names, aliases=ids, background=0, ignore=MAX_CLASSES if len(names) > 255 else 255)
 
 

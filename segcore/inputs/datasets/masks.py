@@ -10,20 +10,17 @@ import numpy.typing as npt
 
 from segcore.core.errors import ImageError, UsageError, nearest_hint
 from segcore.core.image_files import exif_orientation, load_indices, open_image
-from segcore.core.labels import VOID_COLOR, ClassMap, LabelSet
+from segcore.core.labels import VOID_COLOR, ClassMap, Color, LabelSet
 from segcore.core.text import listed
 from segcore.inputs.images import MaskReader
 
+MASKS = ("indices", "colours", "binary")
 _MOST_NAMED = 5
 _WHITE = 255
 
 
 def mask_reader(kind: str, labels: LabelSet | None) -> MaskReader:
-    """Return what reads masks of a kind of `MASKS`.
-
-    Args:
-        kind: ``indices``, ``colours`` or ``binary``.
-        labels: the classes of the dataset; needed for all but indices.
+    """Return what reads masks of a kind of `MASKS`; all but indices need the classes of the dataset.
 
     Raises:
         UsageError: there is no such kind, or the labels do not fit it.
@@ -37,21 +34,14 @@ def mask_reader(kind: str, labels: LabelSet | None) -> MaskReader:
     return ColourMasks(labels) if kind == "colours" else BinaryMasks(labels)
 
 
-MASKS = ("indices", "colours", "binary")
-
-
 @dataclass(frozen=True)
 class ColourMasks:
-    """Reads masks whose pixels have the colours of a label set; `VOID_COLOR` is not scored.
-
-    Raises:
-        UsageError: two classes have the same colour.
-    """
+    """Reads masks whose pixels have the colours of a label set; `VOID_COLOR` is not scored."""
 
     labels: LabelSet
 
     def __post_init__(self) -> None:
-        first: dict[tuple[int, int, int], str] = {}
+        first: dict[Color, str] = {}
         for name, color in zip(self.labels.names, self.labels.colors, strict=True):
             if first.setdefault(color, name) != name:
                 raise UsageError(
@@ -60,50 +50,42 @@ class ColourMasks:
                 )
 
     def __call__(self, path: Path) -> tuple[ClassMap, int]:
-        """Return the class indices and the orientation.
-
-        Raises:
-            ImageError: the file cannot be read, is no PNG, or has colours that no class has; they are named.
-        """
+        """Return the class indices and the orientation; ImageError names colours that no class has."""
         with open_image(path, ("PNG",)) as image:
             pixels = np.asarray(image.convert("RGB"))
             orientation = exif_orientation(image)
-        codes = (pixels.astype(np.uint32) << np.array([16, 8, 0], dtype=np.uint32)).sum(axis=2, dtype=np.uint32)
+        codes = _codes(pixels)
         known, values = self._table()
         places = np.minimum(np.searchsorted(known, codes), len(known) - 1)
         fits = known[places] == codes
         if not fits.all():
-            raise ImageError(f"{path}: {self._unknown(codes[~fits])}")
+            raise ImageError(f"{path}: {self._unknown(pixels[~fits])}")
         return values[places], orientation
 
     def _table(self) -> tuple[npt.NDArray[np.uint32], ClassMap]:
         """Return the codes of the known colours, ascending, and the value of each."""
-        table = {} if self.labels.ignore is None else {_code(VOID_COLOR): self.labels.ignore}
-        table |= {_code(color): index for index, color in enumerate(self.labels.colors)}
-        codes = sorted(table)
-        dtype = np.uint8 if max(table.values()) < 256 else np.uint16
-        return np.array(codes, dtype=np.uint32), np.array([table[code] for code in codes], dtype=dtype)
+        values = {} if self.labels.ignore is None else {VOID_COLOR: self.labels.ignore}
+        values |= {color: index for index, color in enumerate(self.labels.colors)}
+        codes = _codes(np.array(list(values), dtype=np.uint8))
+        order = np.argsort(codes)
+        dtype = np.uint8 if max(values.values()) < 256 else np.uint16
+        return codes[order], np.array(list(values.values()), dtype=dtype)[order]
 
-    def _unknown(self, codes: npt.NDArray[np.uint32]) -> str:
-        found, counts = np.unique(codes, return_counts=True)
+    def _unknown(self, pixels: npt.NDArray[np.uint8]) -> str:
+        found, counts = np.unique(pixels, axis=0, return_counts=True)
         order = np.argsort(-counts, kind="stable")[:_MOST_NAMED]
-        named = [f"{_hex(_color(int(found[i])))} ({counts[i]} pixels, {self._nearest(int(found[i]))})" for i in order]
+        named = [f"{_hex(found[i])} ({counts[i]} pixels, {self._nearest(found[i])})" for i in order]
         more = f" and {len(found) - len(named)} others" * (len(found) > len(named))
         return f"has {len(found)} colours that no class of {self.labels.name} has: {', '.join(named)}{more}"
 
-    def _nearest(self, code: int) -> str:
-        distances = np.abs(np.array(self.labels.colors) - np.array(_color(code))).sum(axis=1)
-        index = int(distances.argmin())
+    def _nearest(self, color: npt.NDArray[np.uint8]) -> str:
+        index = int(np.abs(np.array(self.labels.colors) - color).sum(axis=1).argmin())
         return f"the nearest is {self.labels.names[index]}, {_hex(self.labels.colors[index])}"
 
 
 @dataclass(frozen=True)
 class BinaryMasks:
-    """Reads masks of two classes: 0 is the first, 255 the second.
-
-    Raises:
-        UsageError: the labels are not two.
-    """
+    """Reads masks of two classes: 0 is the first, 255 the second."""
 
     labels: LabelSet
 
@@ -115,11 +97,7 @@ class BinaryMasks:
             )
 
     def __call__(self, path: Path) -> tuple[ClassMap, int]:
-        """Return the class indices and the orientation.
-
-        Raises:
-            ImageError: the file cannot be read, is no PNG of grey, or has other values.
-        """
+        """Return the class indices and the orientation; ImageError names other values."""
         with open_image(path, ("PNG",)) as image:
             if image.mode not in ("1", "L"):
                 raise ImageError(f"wanted a black and white PNG, found mode {image.mode}")
@@ -132,14 +110,10 @@ class BinaryMasks:
         return white.astype(np.uint8), orientation
 
 
-def _code(color: tuple[int, int, int]) -> int:
-    red, green, blue = color
-    return red << 16 | green << 8 | blue
+def _codes(colors: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint32]:
+    """Return colours, (..., 3), as numbers 0xRRGGBB."""
+    return (colors.astype(np.uint32) << np.array([16, 8, 0], dtype=np.uint32)).sum(axis=-1, dtype=np.uint32)
 
 
-def _color(code: int) -> tuple[int, int, int]:
-    return code >> 16, code >> 8 & 255, code & 255
-
-
-def _hex(color: tuple[int, int, int]) -> str:
+def _hex(color: Color | npt.NDArray[np.uint8]) -> str:
     return "#" + bytes(color).hex()

@@ -109,9 +109,8 @@ class FileReader:
     def read(self, name: str) -> Pair:
         """Return one pair."""
         file = name + self.suffix
-        mask = (self.masks / file).with_suffix(".png")
-        if self.mask_suffix is not None:
-            mask = self.masks / (name + self.mask_suffix)
+        own = self.masks / f"{name}{self.mask_suffix}"
+        mask = (self.masks / file).with_suffix(".png") if self.mask_suffix is None else own
         return load_pair(self.photos / file, mask, read_mask=self.read_mask)
 
 
@@ -132,29 +131,20 @@ class MappedReader:
 
 
 def open_voc(root: Path, split: str | None) -> Dataset:
-    """List the pairs of ``ImageSets/Segmentation/SPLIT.txt`` in ``JPEGImages/`` and ``SegmentationClass/``.
-
-    Raises:
-        DatasetError: the split cannot be read.
-    """
+    """List the pairs of ``ImageSets/Segmentation/SPLIT.txt`` in ``JPEGImages/`` and ``SegmentationClass/``."""
     path = root / "ImageSets" / "Segmentation" / f"{split or 'val'}.txt"
     try:
-        names = tuple(
-            line.split()[0] for line in _text_of(read_file(path, MAX_LIST_BYTES)).splitlines() if line.strip()
-        )
+        lines = _text_of(read_file(path, MAX_LIST_BYTES)).splitlines()
     except (OSError, ValueError) as error:
         others = ", ".join(sorted(other.stem for other in path.parent.glob("[!.]*.txt"))) or "none"
         raise DatasetError(f"{path}: no list of images ({error}); splits there are: {others}") from None
+    names = tuple(line.split()[0] for line in lines if line.strip())
     reader = FileReader(root / "JPEGImages", root / "SegmentationClass", ".jpg")
     return Dataset(f"voc-{path.stem}", names, reader, VOC)
 
 
 def _text_of(data: bytes) -> str:
-    """Return the text of a list, in one spelling.
-
-    Raises:
-        ValueError: it is no text.
-    """
+    """Return the text of a list, in one spelling; ValueError if it is no text."""
     text = decoded(data)
     if "\0" in text:
         raise ValueError("has null characters: save it as UTF-8")
@@ -167,11 +157,7 @@ def one_spelling(name: str) -> str:
 
 
 def open_folder(root: Path, split: str | None) -> Dataset:
-    """List the pairs of ``images/NAME.*`` and ``masks/NAME.png`` in the directory, or in its subdirectory `split`.
-
-    Raises:
-        DatasetError: a directory is missing, two photos share a mask, or a mask has no photo.
-    """
+    """List the pairs of ``images/NAME.*`` and ``masks/NAME.png`` in the directory, or in its subdirectory `split`."""
     root = root / split if split else root
     images, masks = root / "images", root / "masks"
     if not images.is_dir() or not masks.is_dir():
