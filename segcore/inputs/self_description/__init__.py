@@ -7,24 +7,16 @@ from typing import get_args
 
 from segcore.core.errors import ModelError
 from segcore.core.model_spec import ModelSpec
-from segcore.inputs.self_description.assumptions import classes_of, describe, main_output, photo_input, unused
-from segcore.inputs.self_description.header import FileKind, ModelHeader, TensorHeader
+from segcore.inputs.self_description.assumptions import describe as describe
+from segcore.inputs.self_description.assumptions import main_output as main_output
+from segcore.inputs.self_description.assumptions import photo_input as photo_input
+from segcore.inputs.self_description.assumptions import unused as unused
+from segcore.inputs.self_description.header import FileKind
+from segcore.inputs.self_description.header import ModelHeader as ModelHeader
+from segcore.inputs.self_description.header import TensorHeader as TensorHeader
 from segcore.inputs.self_description.litert_file import read_litert
 from segcore.inputs.self_description.onnx_file import read_onnx
 from segcore.inputs.self_description.openvino_file import read_openvino
-
-__all__ = [
-    "FILE_KINDS",
-    "FileKind",
-    "ModelHeader",
-    "TensorHeader",
-    "classes_of",
-    "describe",
-    "main_output",
-    "photo_input",
-    "read_header",
-    "unused",
-]
 
 FILE_KINDS: tuple[FileKind, ...] = get_args(FileKind)
 """Sources that are a file which a runtime executes, without torch."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,28 +15,9 @@ from segcore.core.text import first_line
 
 FileKind = Literal["onnx", "openvino", "litert"]
 
-PASSED_THROUGH = frozenset(
-    (
-        "cast",
-        "convert",
-        "dequantize",
-        "dequantizelinear",
-        "identity",
-        "interpolate",
-        "pad",
-        "quantize",
-        "quantizelinear",
-        "reshape",
-        "resize",
-        "resize_bilinear",
-        "resize_nearest_neighbor",
-        "slice",
-        "squeeze",
-        "strided_slice",
-        "transpose",
-        "unsqueeze",
-        "upsample",
-    )
+PASSED_THROUGH = re.compile(
+    "cast|convert|(de)?quantize(linear)?|identity|interpolate|pad|reshape|resize(_bilinear|_nearest_neighbor)?|"
+    "(strided_)?slice|(un)?squeeze|transpose|upsample"
 )
 """Operators, in lower case, that leave it open what values mean: what counts is the one before."""
 
@@ -94,17 +76,12 @@ class ModelHeader:
         raise ModelError(f"{self.path} has no output {name!r}; it has {names}: correct output.name")
 
     def sha256(self) -> str:
-        """Return the SHA-256 of the file, together with those beside it if it has any, as hex digits.
-
-        Raises:
-            ModelError: one of them cannot be read.
-        """
+        """Return the SHA-256 of the file, together with those beside it if it has any, as hex digits."""
         digest = hashlib.sha256()
         for path in (self.path, *self.others):
             try:
                 with path.open("rb") as file:
-                    while chunk := file.read(1 << 20):
-                        digest.update(chunk)
+                    hashlib.file_digest(file, lambda: digest)
             except OSError as error:
                 raise ModelError(f"{path}, which {self.path.name} needs, cannot be read: {error.strerror}") from error
         return digest.hexdigest()
@@ -137,7 +114,7 @@ def ending(
             axis = producer.axis
             known = axis is not None and -len(shape) <= axis < len(shape)
             return "argmax", shape[axis] if known and axis is not None else None
-        if operator not in PASSED_THROUGH or producer.source is None:
+        if not PASSED_THROUGH.fullmatch(operator) or producer.source is None:
             return operator, None
         tensor = producer.source
     return "", None
