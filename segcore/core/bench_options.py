@@ -83,6 +83,10 @@ def count(value: str) -> int:
     return natural(value, 1)
 
 
+def _one(name: str, metavar: str, kind: Callable[[str], object], help_text: str, field: str = "") -> BenchOption:
+    return BenchOption(name, field or name.replace("-", "_"), metavar, kind, help_text)
+
+
 def _many(name: str, field: str, metavar: str, kind: Callable[[str], object], help_text: str) -> BenchOption:
     return BenchOption(name, field, metavar, kind, f"* {help_text}", repeatable=True)
 
@@ -100,45 +104,29 @@ BENCH_OPTIONS = (
     _many("threads", "threads", "N", count, "Intra-op threads of throughput items [torch's setting]"),
     _many("calibration", "calibration", "PHOTOS", text, "Photos that calibrate int8: photo, directory or pattern"),
     _many("scenario", "scenarios", "NAME", text, f"Run the load items, in this scenario: {', '.join(SCENARIOS)}"),
-    BenchOption("models", "model_dir", "DIR", path, "Directory of model files [models]"),
-    BenchOption(
-        "weights", "weights", "KIND", text, "pretrained, random, a checkpoint, or auto: pretrained, else random [auto]"
-    ),
-    BenchOption(
-        "baseline",
+    _one("models", "DIR", path, "Directory of model files [models]", "model_dir"),
+    _one("weights", "KIND", text, "pretrained, random, a checkpoint, or auto: pretrained, else random [auto]"),
+    _one(
         "baseline",
         "RUN",
         str,
         "Judge the run against this one: path, name, latest, or a directory of runs. "
         "With ? at the end, the run becomes the baseline if there is none yet",
     ),
-    BenchOption("processes", "processes", "N", count, f"Processes that measure each speed item [{PROCESSES}]"),
-    BenchOption(
-        "wait",
+    _one("processes", "N", count, f"Processes that measure each speed item [{PROCESSES}]"),
+    _one(
         "wait",
         "S",
         amount,
         f"Seconds to wait in all while other processes use the processor, measuring again included [{WAIT_S:g}]",
     ),
-    BenchOption(
-        "profile", "profile", "DIR", path, "Profile each latency item after measuring it; write its trace to DIR"
-    ),
-    BenchOption("rate", "rate", "N", positive, "Scenario server: queries per second"),
-    BenchOption(
-        "max-p99-ms", "max_p99_ms", "MS", positive, "Scenario server: limit on p99; without a rate, search the highest"
-    ),
-    BenchOption("streams", "streams", "N", count, "Scenario multi-stream: photos per query [8]"),
-    BenchOption(
-        "queries",
-        "queries",
-        "N",
-        count,
-        "Length of a load run in queries [what its percentile needs, for at least 10 s]",
-    ),
-    BenchOption("duration", "duration", "S", positive, "Length of a load run in seconds"),
-    BenchOption("seed", "seed", "N", natural, "Scenario server: seed of the arrivals [0]"),
-    BenchOption(
-        "settle-budget", "settle_budget", "S", positive, "Time to settle what stays undecided, in seconds [600]"
-    ),
+    _one("profile", "DIR", path, "Profile each latency item after measuring it; write its trace to DIR"),
+    _one("rate", "N", positive, "Scenario server: queries per second"),
+    _one("max-p99-ms", "MS", positive, "Scenario server: limit on p99; without a rate, search the highest"),
+    _one("streams", "N", count, "Scenario multi-stream: photos per query [8]"),
+    _one("queries", "N", count, "Length of a load run in queries [what its percentile needs, for at least 10 s]"),
+    _one("duration", "S", positive, "Length of a load run in seconds"),
+    _one("seed", "N", natural, "Scenario server: seed of the arrivals [0]"),
+    _one("settle-budget", "S", positive, "Time to settle what stays undecided, in seconds [600]"),
 )
 """A help text gives the default in square brackets, and begins with * if the option can be repeated."""

@@ -32,26 +32,21 @@ class Setting:
     """What paths are relative to; None if that is where the command runs."""
 
     def error(self, problem: str) -> UsageError:
-        """Return an error at the line of this value."""
+        """Return an error that names the line of this value."""
         return UsageError(f"{self.key}: {problem}", where=self.where)
 
     def located(self, is_path: bool) -> tuple[str, ...]:
-        """Return the values as a command line would have them: what is a path is relative to where the command runs.
+        """Return the values with what is a path made relative to where the command runs.
 
-        Args:
-            is_path: whether the option takes a path and nothing else; of other options, a value is one if it is the
-                name or pattern of something that exists.
+        Values of an option that takes other things too are paths if they are the name or pattern of something there.
         """
-        return tuple(map(self._joined, self.values)) if is_path else tuple(map(self._joined_if_there, self.values))
+        return tuple(self._located(value, is_path) for value in self.values)
 
-    def _joined(self, value: str) -> str:
-        return str(self.base / value) if self.base and value else value
-
-    def _joined_if_there(self, value: str) -> str:
+    def _located(self, value: str, is_path: bool) -> str:
         if self.base is None or not value or Path(value).is_absolute():
             return value
-        there = (self.base / value).exists() or ("*" in value and any(self.base.glob(value)))
-        return self._joined(value) if there else value
+        there = is_path or (self.base / value).exists() or ("*" in value and any(self.base.glob(value)))
+        return str(self.base / value) if there else value
 
 
 @dataclass(frozen=True)
@@ -66,24 +61,16 @@ class Configuration:
 
     @property
     def tables(self) -> dict[str, dict[str, Any]]:
-        """Return the tables of commands, by command; `cases` and `models`, which are keys, have none."""
+        """The tables of commands, by command; `cases` and `models`, which are keys, have none."""
         return {name: value for name, value in self.table.items() if isinstance(value, dict) and name not in KEYS}
 
     def shared(self) -> tuple[Setting, ...]:
-        """Return what ``[tool.segcore]`` itself sets.
-
-        Raises:
-            UsageError: a key is unknown or has a value of a wrong type.
-        """
+        """Return what ``[tool.segcore]`` itself sets; UsageError for a key that is unknown or has a wrong type."""
         values = {name: value for name, value in self.table.items() if name in KEYS or not isinstance(value, dict)}
         return tuple(self._settings("", values, KEYS))
 
     def of_command(self, command: str, keys: Iterable[str]) -> tuple[Setting, ...]:
-        """Return what the table of a command sets; `keys` are its options.
-
-        Raises:
-            UsageError: a key is unknown or has a value of a wrong type.
-        """
+        """Return what the table of a command with the options `keys` sets; raise like `shared`."""
         return tuple(self._settings(command, self.tables.get(command, {}), keys))
 
     def check_tables(self, commands: Iterable[str]) -> None:
@@ -121,11 +108,8 @@ def find_configuration(directory: Path, runs_in: Path | None = None) -> Configur
     """Return the nearest ``pyproject.toml`` that has a segcore table, None if there is none.
 
     It is looked for in a directory and the ones above it, up to the top of the git repository; outside a repository, in
-    the directory alone, since what lies above need not be the user's own.
-
-    Args:
-        directory: where to look first.
-        runs_in: where the command runs, if that is another directory.
+    the directory alone, since what lies above need not be the user's own. `runs_in` is where the command runs, if that
+    is another directory.
 
     Raises:
         UsageError: the file cannot be read, is no TOML, or its segcore table is no table.

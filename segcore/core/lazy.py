@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Generic, TypeVar, overload
+from typing import Any, TypeVar
 
 T = TypeVar("T")
 
 
-class Lazy(Sequence[T], Generic[T]):
+class Lazy(Sequence[T]):
     """The results of ``make(0)`` to ``make(count - 1)``."""
 
     def __init__(self, count: int, make: Callable[[int], T]) -> None:
@@ -18,15 +18,7 @@ class Lazy(Sequence[T], Generic[T]):
     def __len__(self) -> int:
         return self._count
 
-    @overload
-    def __getitem__(self, index: int) -> T: ...
-    @overload
-    def __getitem__(self, index: slice) -> list[T]: ...
-    def __getitem__(self, index: int | slice) -> T | list[T]:
-        """Return one item, or several.
-
-        Raises:
-            IndexError: there is no such item.
-        """
+    def __getitem__(self, index: Any) -> Any:
+        """Return one item, or a list of those in a slice; IndexError if there is no such item."""
         found = range(self._count)[index]
         return [self._make(each) for each in found] if isinstance(found, range) else self._make(found)

@@ -187,8 +187,7 @@ class ModelSpec:
             new = {key: value for key, value in values.items() if f"{name}.{key}" not in self.said}
             parts[name] = replace(getattr(self, name), **new)
         said = self.said if self.labels is None else {*self.said, "labels"}
-        known = (*self.assumptions,)
-        assumed = tuple(t for about, t in found.assumptions.items() if about not in said and t not in known)
+        assumed = tuple(t for about, t in found.assumptions.items() if about not in said and t not in self.assumptions)
         return replace(self, labels=self.labels or found.labels, assumptions=(*self.assumptions, *assumed), **parts)
 
     @property
