@@ -1,8 +1,4 @@
-"""The errors that segcore raises on purpose: one tree, rooted at `SegcoreError`.
-
-The command line prints an expected error as one line on stderr and exits with `EXIT_BAD_INPUT`. A message says what is
-wrong, where, what was wanted, what was found and what to do next. Any other exception is a bug and shows a traceback.
-"""
+"""The errors that segcore raises on purpose: one tree, rooted at `SegcoreError`; any other exception is a bug."""
 
 from __future__ import annotations
 
@@ -20,11 +16,9 @@ EXIT_INTERRUPTED = 130
 
 
 class SegcoreError(Exception):
-    """Base of every expected error; ``str(error)`` is one line for the user.
+    """Base of every expected error; ``str(error)`` is one line that says what is wrong and what to do next.
 
-    Args:
-        message: what went wrong and what to do next.
-        where: file or URL that the message is about, if the error is to be grouped with others of the same message.
+    `where` is the file or URL that the message is about, if the error is to be grouped with others of the same message.
     """
 
     def __init__(self, message: str, *, where: str = "") -> None:

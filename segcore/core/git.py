@@ -17,9 +17,7 @@ _IDENTITY = {
 
 
 def git(directory: Path, *arguments: str, timeout_s: float | None = None) -> bytes:
-    """Run git in a directory and return its standard output, without surrounding whitespace.
-
-    The output is bytes because branch and file names need not be UTF-8.
+    """Run git in a directory and return its standard output without surrounding whitespace; it need not be UTF-8.
 
     Raises:
         UsageError: git is not installed, failed, or took longer than `timeout_s`.
@@ -39,14 +37,9 @@ def run_git(
     timeout_s: float | None = None,
     without: tuple[str, ...] = (),
 ) -> subprocess.CompletedProcess[bytes]:
-    """Run git in a directory, whatever its exit code.
+    """Run git in a directory, whatever its exit code, with `data` as its standard input.
 
-    Args:
-        directory: to run in.
-        arguments: of git.
-        data: standard input.
-        timeout_s: seconds to wait.
-        without: environment variables that git does not get.
+    It does not get the environment variables in `without`.
 
     Raises:
         UsageError: git is not installed, or took longer than `timeout_s`.

@@ -77,9 +77,7 @@ def exif_orientation(image: Image.Image) -> int:
 
 
 def load_indexed_png(path: str | Path, max_pixels: int | None = None) -> ClassMap:
-    """Return the indices in a paletted or greyscale PNG (a class map or a margin map), (H, W).
-
-    They are uint8, or uint16 if the PNG has 16 bits and a value above 255.
+    """Return the indices in a paletted or greyscale PNG (a class map or a margin map), uint8 or uint16 (H, W).
 
     Raises:
         ImageError: the file cannot be read or is not such a PNG. Colour images and lossy formats hold no indices, and
@@ -103,10 +101,7 @@ def load_indices(path: str | Path, max_pixels: int | None = None) -> tuple[Class
 def save_indexed_png(class_map: ClassMap, path: str | Path, labels: LabelSet = VOC) -> None:
     """Write a class map atomically as a PNG: uint8 (H, W) with a palette, uint16 (H, W) in 16 bits of grey.
 
-    Args:
-        class_map: indices of `labels`.
-        path: of the file.
-        labels: whose colours make the palette; white stands for its `ignore`, and other values have VOC's colours.
+    The palette has the colours of `labels`, white for its `ignore`, and those of VOC for other values.
 
     Raises:
         ImageError: ``class_map`` has another dtype or shape.
@@ -125,11 +120,7 @@ def save_indexed_png(class_map: ClassMap, path: str | Path, labels: LabelSet = V
 
 
 def save_png(image: Image.Image, path: str | Path) -> None:
-    """Write an image atomically as a PNG.
-
-    Raises:
-        OutputError: the file cannot be written.
-    """
+    """Write an image atomically as a PNG; OutputError if that fails."""
     write_file(Path(path), png_bytes(image))
 
 

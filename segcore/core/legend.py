@@ -15,12 +15,9 @@ _MIN_WIDTH = 240
 
 
 def with_legend(picture: npt.NDArray[np.uint8], fractions: Mapping[str, float], labels: LabelSet = VOC) -> Image.Image:
-    """Return the picture above a legend of its classes, largest share first.
+    """Return a picture, uint8 RGB (H, W, 3), above a legend of its classes, largest share first.
 
-    Args:
-        picture: uint8 RGB (H, W, 3).
-        fractions: share of all pixels (0 to 1) by class name; the background is left out.
-        labels: whose colours the picture has.
+    The shares are of all pixels (0 to 1), by class name; the background is left out.
     """
     height, width = picture.shape[:2]
     canvas_width = max(width, _MIN_WIDTH)

@@ -2,14 +2,12 @@
 
 pytest-benchmark writes one object per benchmark with the raw samples under ``stats.data``. segcore adds a
 `BenchmarkRecord` to each benchmark's ``extra_info.segcore`` and one `RunRecord` as the top-level ``segcore`` object.
-segcore computes statistics from the samples when it reads a run; it stores none.
-
-Here are items, runs and what they are selected by; models, accuracy and machine have modules of their own, whose names
-are importable from here as well.
+Statistics are computed from the samples when a run is read; none are stored.
 
 Every model is frozen and refuses unknown keys; a reader refuses a schema version that is not in `READABLE_VERSIONS`.
 Run files come from other machines and other people's branches: numbers are finite and have a range, text is printable
-and has a length (`Text`), and what can be a choice is one.
+and has a length (`Text`), and what can be a choice is one. The names of the modules beside this one can be imported
+from here.
 """
 
 from __future__ import annotations
@@ -50,8 +48,7 @@ from segcore.core.record_machine import CalibrationRecord, GitRecord, GpuRecord,
 from segcore.core.record_models import LabelsRecord, LabelsRef, ModelFileRecord, WeightsRecord
 
 SCHEMA_VERSION = 3
-"""Version written. Warnings have fields since version 2; in version 1 they are text. Version 3 adds what the gate needs
-to know of a run: hashes of photos, the selection on the command line, bounds of checks."""
+"""Version written. Warnings are text in version 1; version 3 added hashes of photos, selection and bounds of checks."""
 READABLE_VERSIONS = (1, 2, 3)
 
 Stage = Literal["decode", "preprocess", "transfer", "forward", "postprocess", "colorize"]
@@ -132,8 +129,8 @@ class LoadTrialRecord(Record):
 class LoadRecord(Record):
     """Result of a load scenario.
 
-    The samples of the item are the latencies of its queries, with two exceptions: offline, the times of its batches;
-    in a search of the highest rate, the latencies of the queries that were first served one by one.
+    The samples of the item are the latencies of its queries; offline, the times of its batches; in a search of the
+    highest rate, the latencies of the queries that were first served one by one.
     """
 
     seed: Count
@@ -268,9 +265,7 @@ class BenchmarkRecord(Record):
 def item_id(kind: Kind, fields: Mapping[str, Any]) -> str:
     """Return the id of an item among those of its kind, for example ``chelsea-embedded-torch.bf16-cpu-320-b4-t2``.
 
-    Args:
-        kind: of the item; the batch size is part of the id for throughput, and for load if it is not 1.
-        fields: the values of `ITEM_FIELDS`.
+    `fields` are the values of `ITEM_FIELDS`; the batch size is named for throughput, and for load if it is not 1.
     """
     precision = "" if fields["precision"] == "fp32" else f".{fields['precision']}"
     batched = kind == "throughput" or (kind == "load" and fields["batch"] > 1)

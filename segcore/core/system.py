@@ -45,10 +45,7 @@ _REMEDIES: Final[tuple[tuple[type[Exception], str, str], ...]] = (
 
 
 def machine_name() -> str:
-    """Return what this machine is called: ``SEGCORE_MACHINE``, or its host name without the domain.
-
-    Characters that are not valid in every file name become hyphens.
-    """
+    """Return ``SEGCORE_MACHINE``, or the host name without the domain, with hyphens for what no file name may have."""
     name = os.environ.get("SEGCORE_MACHINE") or platform.node().partition(".")[0]
     return re.sub(r"[^A-Za-z0-9.-]+", "-", name).strip("-.")[:MAX_MACHINE] or "machine"
 
@@ -57,9 +54,7 @@ def available_memory(root: Path = Path("/")) -> int:
     """Return the bytes that this process can still use: free on the machine, and within its limits.
 
     Limits are those of its control groups (a container's, a service's) and of its address space (``ulimit -v``).
-
-    Args:
-        root: directory that contains ``proc`` and ``sys``.
+    `root` contains ``proc`` and ``sys``.
     """
     import psutil  # not with this module, which pytest loads in every repository
 
@@ -87,13 +82,9 @@ def _address_space() -> int | None:
 
 
 def control_groups(controller: str, root: Path = Path("/")) -> Iterator[Path]:
-    """Yield the directories of the control groups that limit this process, of both versions, innermost first.
+    """Yield the directories of the control groups that limit this process by ``cpu`` or ``memory``, innermost first.
 
     See the kernel's admin-guide/cgroup-v2 and cgroup-v1.
-
-    Args:
-        controller: ``cpu`` or ``memory``.
-        root: directory that contains ``proc`` and ``sys``.
     """
     for mount, group in _hierarchies(controller, root):
         for directory in (mount / group, *(mount / group).parents):

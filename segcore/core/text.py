@@ -11,22 +11,18 @@ MAX_TEXT = 4096
 
 
 def decoded(data: bytes) -> str:
-    """Return the text of a file in UTF-8, UTF-16 or UTF-32, without byte order marks.
+    """Return the text of a file in UTF-8, UTF-16 or UTF-32, without byte order marks; UnicodeDecodeError for another.
 
     The encoding is told by the mark or, as YAML and JSON do, by the null bytes of the first character.
-
-    Raises:
-        UnicodeDecodeError: it is in another encoding.
     """
     # Marks are also where files were joined.
     return data.decode(json.detect_encoding(data)).replace("\ufeff", "")
 
 
 def printable(text: str) -> str:
-    """Return text in which each run of characters that are not printable is a space.
+    """Return text in which each run of characters that are not printable (`str.isprintable`) is a space.
 
-    Not printable are control and format characters (terminal escapes, line breaks, marks of direction), lone
-    surrogates, private and unassigned ones: see `str.isprintable`.
+    They are control and format characters, such as line breaks and terminal escapes, and what has no character.
     """
     if text.isprintable():
         return text
