@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from segcore.core.errors import DatasetError
-from segcore.core.labels import ClassMap
+from segcore.core.labels import ClassMap, class_map_dtype
 
 MAX_OUTLINE = 1_000_000
 """Limit of coordinates, and of the length of an annotation's outline, pixels: pycocotools takes 100 bytes for each."""
@@ -55,7 +55,7 @@ def draw_mask(name: str, instances: Iterable[Instance], height: int, width: int,
         DatasetError: an annotation cannot be drawn; the message names the image and the annotation.
     """
     largest = max(palette.background, palette.overlap, *(value or 0 for value in palette.values))
-    mask = np.full((height, width), palette.background, dtype=np.uint8 if largest < 256 else np.uint16)
+    mask = np.full((height, width), palette.background, dtype=class_map_dtype(largest + 1))
     covered = np.zeros((height, width), dtype=bool)
     for instance in instances:
         value = palette.values[instance.category]

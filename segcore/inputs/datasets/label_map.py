@@ -19,7 +19,7 @@ import numpy as np
 from pydantic import Field, Strict
 
 from segcore.core.errors import DatasetError, UsageError
-from segcore.core.labels import ClassMap, LabelSet
+from segcore.core.labels import ClassMap, LabelSet, class_map_dtype
 from segcore.core.text import listed
 from segcore.inputs.cases.model import CaseModel
 from segcore.inputs.cases.problems import validate
@@ -99,8 +99,8 @@ class LabelMap:
                 f"the mask has values that are no class of {self.source.name}: {listed(unknown, _MOST_NAMED)}; "
                 f"wanted 0 to {len(self.source) - 1}{void}"
             )
-        narrow = self.target.dtype == np.uint8 and (self.target.ignore or 0) < 256
-        return self._table.take(mask).astype(np.uint8 if narrow else np.uint16)
+        largest = max(len(self.target) - 1, self.target.ignore or 0)
+        return self._table.take(mask).astype(class_map_dtype(largest + 1))
 
     def __getstate__(self) -> dict[str, object]:
         """Return the fields alone: the table is made again where it is needed."""

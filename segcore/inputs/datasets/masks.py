@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from segcore.core.errors import ImageError, UsageError, nearest_hint
 from segcore.core.image_files import exif_orientation, load_indices, open_image
-from segcore.core.labels import VOID_COLOR, ClassMap, Color, LabelSet
+from segcore.core.labels import VOID_COLOR, ClassMap, Color, LabelSet, class_map_dtype
 from segcore.core.text import listed
 from segcore.inputs.images import MaskReader
 
@@ -68,8 +68,8 @@ class ColourMasks:
         values |= {color: index for index, color in enumerate(self.labels.colors)}
         codes = _codes(np.array(list(values), dtype=np.uint8))
         order = np.argsort(codes)
-        dtype = np.uint8 if max(values.values()) < 256 else np.uint16
-        return codes[order], np.array(list(values.values()), dtype=dtype)[order]
+        indices = np.array(list(values.values()), dtype=class_map_dtype(max(values.values()) + 1))
+        return codes[order], indices[order]
 
     def _unknown(self, pixels: npt.NDArray[np.uint8]) -> str:
         found, counts = np.unique(pixels, axis=0, return_counts=True)
@@ -112,7 +112,8 @@ class BinaryMasks:
 
 def _codes(colors: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint32]:
     """Return colours, (..., 3), as numbers 0xRRGGBB."""
-    return (colors.astype(np.uint32) << np.array([16, 8, 0], dtype=np.uint32)).sum(axis=-1, dtype=np.uint32)
+    codes: npt.NDArray[np.uint32] = colors.astype(np.uint32) @ np.array([1 << 16, 1 << 8, 1], dtype=np.uint32)
+    return codes
 
 
 def _hex(color: Color | npt.NDArray[np.uint8]) -> str:
