@@ -83,12 +83,17 @@ LISTED: Final = {
 
 def listed_models() -> dict[str, Listed]:
     """Return every built-in model by name; torchvision is imported only if it is newer than `CHECKED`."""
-    found = re.match(r"(\d+)\.(\d+)", importlib.metadata.version("torchvision"))
-    if found and (int(found[1]), int(found[2])) <= CHECKED:
+    if is_checked():
         return LISTED
     from segcore.inference.models import counted_models
 
     return counted_models()
+
+
+def is_checked() -> bool:
+    """Return whether the installed torchvision has the models of `LISTED` and no others."""
+    found = re.match(r"(\d+)\.(\d+)", importlib.metadata.version("torchvision"))
+    return found is not None and (int(found[1]), int(found[2])) <= CHECKED
 
 
 def hash_prefix(url: str) -> str:

@@ -14,7 +14,6 @@ import numpy.typing as npt
 import torch
 import torch.nn.functional as F
 from PIL import Image
-from torchvision.transforms.v2.functional import InterpolationMode, resize
 
 from segcore.core.errors import ImageError, UsageError
 from segcore.core.lazy import Lazy
@@ -76,6 +75,8 @@ class InputTransform:
     def __init__(self, spec: InputSpec) -> None:
         self.spec = spec
         self._tables = _tables(spec)
+        if spec.resizer == "torchvision":
+            import torchvision  # noqa: F401  # its import takes as long as torch's, and is not to count as a first call's
         self._order = (2, 1, 0) if spec.colour == "bgr" else tuple(range(spec.channels))
 
     def frame(self, height: int, width: int, size: int) -> Frame:
@@ -161,6 +162,8 @@ def _tables(spec: InputSpec) -> npt.NDArray[np.generic]:
 
 def _by_torchvision(pixels: RgbImage, shape: tuple[int, int], spec: InputSpec) -> RgbImage:
     """Return 8-bit pixels (H, W) or (H, W, C) at (h, w), (h, w, C), as torchvision resizes tensors."""
+    from torchvision.transforms.v2.functional import InterpolationMode, resize
+
     planes = torch.from_numpy(np.array(pixels, ndmin=3).reshape(*pixels.shape[:2], -1)).permute(2, 0, 1).contiguous()
     mode = InterpolationMode[spec.interpolation.upper()]
     found = resize(planes, list(shape), interpolation=mode, antialias=spec.antialias)

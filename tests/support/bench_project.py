@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torchvision.models.segmentation  # noqa: F401  # see below
 from PIL import Image
 
 # All that a run imports is imported here: pytester forgets modules that an inner run was the first to import, and

@@ -2,6 +2,8 @@
 
 Weights are ``pretrained`` (torchvision's ``DEFAULT``, or the file shipped for ``embedded``), ``random`` (seeded: for
 latency only) or the path of a checkpoint. None of them ever falls back to another.
+
+torchvision, which takes as long to import as torch, is imported for its own models alone.
 """
 
 from __future__ import annotations
@@ -15,8 +17,6 @@ from typing import Any
 import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
-from torchvision.models import get_model_builder, get_model_weights, list_models, segmentation
-from torchvision.models.resnet import Bottleneck
 
 from segcore.core.errors import ModelError, nearest_hint
 from segcore.core.files import sha256_file
@@ -38,6 +38,10 @@ RANDOM_SEED = 0
 @cache
 def model_names() -> tuple[str, ...]:
     """Return every model name: ``embedded``, ``fcn_resnet101``, then torchvision's other segmentation builders."""
+    if catalog.is_checked():
+        return tuple(LISTED)
+    from torchvision.models import list_models, segmentation
+
     others = sorted(set(list_models(module=segmentation)) - {"fcn_resnet101"})
     return (EMBEDDED, "fcn_resnet101", *others)
 
@@ -59,6 +63,8 @@ def build(name: str, device: str = "cpu", classes: int = len(VOC)) -> nn.Module:
     builder: Callable[..., nn.Module] = embedded.EmbeddedNet
     options: dict[str, Any] = {}
     if check_name(name) != EMBEDDED:
+        from torchvision.models import get_model_builder
+
         builder = get_model_builder(name)
         options = {"weights": None, "weights_backbone": None, "num_classes": classes}
         if not name.startswith("lraspp"):  # the only builder without an auxiliary head
@@ -69,6 +75,8 @@ def build(name: str, device: str = "cpu", classes: int = len(VOC)) -> nn.Module:
 
 def _damp_residuals(network: nn.Module) -> None:
     """Scale what each block of a ResNet adds: untrained, 33 of them in a row leave the range of fp16."""
+    from torchvision.models.resnet import Bottleneck
+
     for module in network.modules():
         if isinstance(module, Bottleneck):
             nn.init.constant_(module.bn3.weight, 0.25)
@@ -105,7 +113,8 @@ def load(
     if str(weights) == "random":
         with seeded(RANDOM_SEED):
             module = build(name, classes=len(labels))
-        _damp_residuals(module)
+        if name != EMBEDDED:
+            _damp_residuals(module)
         sha256 = checkpoint.state_sha256(module)
         record = WeightsRecord(kind="random", name=f"seed {RANDOM_SEED}", sha256=sha256)
     elif str(weights) == "pretrained" and name == EMBEDDED:
@@ -138,6 +147,8 @@ def _check_labels(name: str, weights: str, labels: LabelSet) -> None:
 
 
 def _default_weights(name: str) -> Any:
+    from torchvision.models import get_model_weights
+
     return get_model_weights(name).DEFAULT
 
 

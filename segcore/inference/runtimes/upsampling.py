@@ -8,14 +8,18 @@ the network, that makes 16 to 64 times as many numbers, most of which the argmax
 from __future__ import annotations
 
 import copy
+import sys
+from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
-from torchvision.models.segmentation import FCN, LRASPP, DeepLabV3
 
 from segcore.core.errors import ModelError
 from segcore.inference.decode import check_planes
 from segcore.inference.embedded.net import EmbeddedNet
+
+if TYPE_CHECKING:
+    from torchvision.models.segmentation import FCN, LRASPP, DeepLabV3
 
 
 class BackboneAndHead(nn.Module):
@@ -25,6 +29,8 @@ class BackboneAndHead(nn.Module):
         super().__init__()
         self.backbone = network.backbone
         self.classifier = network.classifier
+        from torchvision.models.segmentation import LRASPP
+
         self._takes_all = isinstance(network, LRASPP)  # its head takes two feature maps, the others' ``out`` alone
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -66,7 +72,12 @@ class PassThrough(nn.Module):
 
 def ends_in_upsampling(network: nn.Module) -> bool:
     """Return whether a network is known to upsample its logits at its end."""
-    return type(network) in (FCN, DeepLabV3, LRASPP, EmbeddedNet)  # a subclass may end differently
+    known: tuple[type[nn.Module], ...] = (EmbeddedNet,)
+    if "torchvision.models.segmentation" in sys.modules:  # else no network is one of its
+        from torchvision.models.segmentation import FCN, LRASPP, DeepLabV3
+
+        known += (FCN, DeepLabV3, LRASPP)
+    return type(network) in known  # a subclass may end differently
 
 
 def without_upsampling(network: nn.Module) -> nn.Module:

@@ -65,6 +65,8 @@ def open_network(
 ) -> tuple[nn.Module, WeightsRecord, ModelSpec]:
     """Return the network in a file, its record, and the spec with the size that it was exported for."""
     path = file_of(spec, weights)
+    import torchvision  # noqa: F401  # its operators, of which networks may be made
+
     try:
         with alone(), quiet():  # torch warns that TorchScript is deprecated
             if spec.source.kind == "torchscript":
