@@ -5,7 +5,8 @@ from __future__ import annotations
 import gc
 import os
 import signal
-from collections.abc import Iterator
+import sys
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
@@ -22,6 +23,9 @@ __all__ = ["repository"]
 os.environ["OMP_NUM_THREADS"] = "1"
 # What tests run is no worker of pytest-xdist, even if they run in one: pytest-benchmark would measure nothing there.
 os.environ.pop("PYTEST_XDIST_WORKER", None)
+# Assertions are rewritten once, not by each worker in each run; and so are modules compiled that dozens of processes import.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
 
 # The suite draws the same examples every time; `make fuzz` explores. How long an example takes depends on the machine.
 settings.register_profile("segcore", deadline=None, derandomize=True, database=None, max_examples=100)
@@ -41,10 +45,15 @@ def rules(tmp_path: Path) -> FetchSettings:
     return FetchSettings(tmp_path / "cache", allowed_hosts=frozenset({"127.0.0.1"}), backoff=0.0, retries=3)
 
 
-def pytest_collection_finish() -> None:
-    """Exempt what has been imported from garbage collection, which bench sessions run in full after each model."""
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """Exempt what is imported from garbage collection, which bench sessions run in full after each model."""
+    gc.disable()
+    found = yield
     gc.collect()
     gc.freeze()
+    gc.enable()
+    return found
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -10,7 +10,6 @@ import sklearn.metrics
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from torchmetrics.classification import MulticlassConfusionMatrix, MulticlassJaccardIndex
 
 from segcore.core.errors import DatasetError
 from segcore.core.labels import (
@@ -69,6 +68,8 @@ PAIRS = {
 
 @pytest.mark.parametrize("name", PAIRS)
 def test_confusion_matrix_equals_scikit_learn_and_torchmetrics(name: str) -> None:
+    from torchmetrics.classification import MulticlassConfusionMatrix  # which imports transformers
+
     target, prediction = PAIRS[name]
     found = confusion_matrix(target, prediction)
     scored = target != IGNORE_INDEX
@@ -84,6 +85,8 @@ def test_confusion_matrix_equals_scikit_learn_and_torchmetrics(name: str) -> Non
 
 
 def test_sums_over_images_equal_torchmetrics_at_dataset_level() -> None:
+    from torchmetrics.classification import MulticlassJaccardIndex
+
     matrix = sum((confusion_matrix(*pair) for pair in PAIRS.values()), np.zeros((21, 21), np.int64))
     theirs = MulticlassJaccardIndex(NUM_CLASSES, average="none", ignore_index=IGNORE_INDEX)
     macro = MulticlassJaccardIndex(NUM_CLASSES, average="macro", ignore_index=IGNORE_INDEX)
