@@ -23,7 +23,7 @@ __all__ = ["repository"]
 os.environ["OMP_NUM_THREADS"] = "1"
 # What tests run is no worker of pytest-xdist, even if they run in one: pytest-benchmark would measure nothing there.
 os.environ.pop("PYTEST_XDIST_WORKER", None)
-# Assertions are rewritten once, not by each worker in each run; and so are modules compiled that dozens of processes import.
+# Assertions are rewritten and modules compiled once, not by each worker and each of the processes that tests start.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 sys.dont_write_bytecode = False
 
