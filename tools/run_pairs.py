@@ -30,9 +30,10 @@ from scipy.special import chdtri
 
 from segcore.core.limits import Limits
 from segcore.core.records import Benchmark, Run
-from segcore.judgement.estimate import run_log_quantile
+from segcore.judgement.estimate import estimate
 from segcore.judgement.gate.speed import judge_change
-from segcore.judgement.statistics import log_quantile, measured_noise, median_error
+from segcore.judgement.reference import SpeedCurve, curves_of
+from segcore.judgement.statistics import median_error
 from segcore.results.store import find_runs, load_run
 from tools.slower import SHARE
 
@@ -42,6 +43,9 @@ BURST_S = 20.0
 """Mean length of a neighbour's bursts of load, and of the pauses between them."""
 
 
+Pair = tuple[Run, Run]
+
+
 @dataclass(frozen=True)
 class ItemNoise:
     """What the runs of one item differ by; standard deviations of log times."""
@@ -49,54 +53,65 @@ class ItemNoise:
     item: str
     pairs: int
     process_sd: float
-    """Between the processes of a run."""
+    """Between the processes of a run, relative to the reference where that explains them."""
     pair_sd: float
-    """Of one run: that of the differences in pairs, over sqrt 2."""
+    """Of one run: that of the changes in pairs, over sqrt 2."""
     run_sd: float
     """Of one run, beyond the median of its processes."""
     verdicts: dict[str, int]
 
 
-def analyse(pairs: Sequence[tuple[Run, Run]], limit: float) -> tuple[ItemNoise, ...]:
+def analyse(pairs: Sequence[Pair], limit: float) -> tuple[ItemNoise, ...]:
     """Return the noise of every timed item that all runs have.
 
     Args:
         pairs: runs of the same code, in pairs.
         limit: of the gate on each pair, 0.10 for 10 %.
     """
-    runs = [run for pair in pairs for run in pair]
-    keys = [b.info.key for b in runs[0].benchmarks if b.info.kind in TIMED]
-    by_run = [{b.info.key: b for b in run.benchmarks} for run in runs]
     found = []
-    for key in (key for key in keys if all(key in items for items in by_run)):
-        items = [items[key].quiet(3) for items in by_run]
-        medians = [[log_quantile(samples, 0.5) for samples in item.processes] for item in items]
-        between = measured_noise(medians, least_df=1)
-        values = [run_log_quantile(item, 0.5) for item in items]
-        differences = np.subtract(values[1::2], values[::2])
-        pair_sd = math.sqrt(float(np.mean(differences**2)) / 2)
-        part = between.sd * max(median_error(len(run)) for run in medians) if between else 0.0
-        verdicts = count_verdicts(zip(items[::2], items[1::2], strict=True), limit)
+    for key, each in by_item(pairs).items():
+        estimates = [estimate(([old], [new]), 0.5, None, curve) for old, new, curve in each]
+        changes = [e.interval.value for e in estimates]
+        process_sd = _rms([e.noise.sd for e in estimates])
+        pair_sd = _rms(changes) / math.sqrt(2)
+        part = process_sd * max(median_error(len(old.processes)) for old, _, _ in each)
         run_sd = math.sqrt(max(0.0, pair_sd**2 - part**2))
-        found.append(ItemNoise(key, len(pairs), between.sd if between else 0.0, pair_sd, run_sd, dict(verdicts)))
+        found.append(ItemNoise(key, len(each), process_sd, pair_sd, run_sd, dict(count_verdicts(each, limit))))
     return tuple(found)
 
 
-def count_verdicts(pairs: Iterable[tuple[Benchmark, Benchmark]], limit: float) -> Counter[str]:
+Measured = tuple[Benchmark, Benchmark, SpeedCurve | None]
+"""One item in two runs, and their curve."""
+
+
+def by_item(pairs: Sequence[Pair]) -> dict[str, list[Measured]]:
+    """Return every timed item that all runs have, in each pair."""
+    found: dict[str, list[Measured]] = {}
+    for pair in pairs:
+        old, new = ({b.info.key: b.quiet() for b in run.benchmarks if b.info.kind in TIMED} for run in pair)
+        both = {key: (old[key], new[key]) for key in old if key in new}
+        curves = curves_of(both)
+        for key, items in both.items():
+            found.setdefault(key, []).append((*items, curves.get(key)))
+    return {key: each for key, each in found.items() if len(each) == len(pairs)}
+
+
+def count_verdicts(items: Iterable[Measured], limit: float) -> Counter[str]:
     """Return how many pairs of an item in two runs the gate gives each verdict."""
     limits = Limits(max_slowdown={"p50": limit})
     return Counter(
-        row.verdict for old, new in pairs for row in judge_change((old,), (new,), new.info.key, limits, None)
+        row.verdict
+        for old, new, curve in items
+        for row in judge_change((old,), (new,), new.info.key, limits, None, curve)
     )
 
 
-def judge_slower(pairs: Sequence[tuple[Run, Run]], limit: float) -> Iterator[str]:
+def judge_slower(pairs: Sequence[Pair], limit: float) -> Iterator[str]:
     """Yield a line for each timed item: its verdicts in (run, slower run), and the median measured slowdown."""
-    for key in (b.info.key for b in pairs[0][0].benchmarks if b.info.kind in TIMED):
-        found = [tuple(next(b for b in run.benchmarks if b.info.key == key) for run in pair) for pair in pairs]
-        both = [(old, new) for old, new in found]
-        ratios = [math.exp(run_log_quantile(new, 0.5) - run_log_quantile(old, 0.5)) - 1 for old, new in both]
-        yield f"{key:<52} {float(np.median(ratios)):+7.1%}  {words(count_verdicts(both, limit))}"
+    for key, each in by_item(pairs).items():
+        estimates = [estimate(([old], [new]), 0.5, None, curve) for old, new, curve in each]
+        slowdown = math.expm1(float(np.median([e.interval.value for e in estimates])))
+        yield f"{key:<52} {slowdown:+7.1%}  {words(count_verdicts(each, limit))}"
 
 
 def words(verdicts: Mapping[str, int]) -> str:
@@ -121,7 +136,8 @@ def describe(found: Sequence[ItemNoise]) -> str:
     pairs = found[0].pairs
     one = [math.hypot(noise.process_sd, noise.run_sd) for noise in found]
     lines += [
-        f"{pairs} pairs; root mean squares, upper bounds in brackets:",
+        f"{pairs} pairs; verdicts: {words(sum((Counter(noise.verdicts) for noise in found), Counter()))}",
+        "root mean squares, upper bounds in brackets:",
         f"between processes {_rms([n.process_sd for n in found]):.2%}, "
         f"between runs {_rms([n.pair_sd for n in found]):.2%}",
         f"assume between runs, beyond their processes: {_both([noise.run_sd for noise in found], pairs)}",

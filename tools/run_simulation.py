@@ -19,6 +19,7 @@ import numpy as np
 from segcore.core.limits import Limits
 from segcore.core.records import Benchmark, BenchmarkRecord, ProcessRecord, WeightsRecord
 from segcore.judgement.gate.speed import judge_change
+from segcore.judgement.reference import curves_of
 from segcore.judgement.statistics import Floats, share_interval
 
 SLOWDOWNS = (0.0, 0.05, 0.10, 0.20)
@@ -90,7 +91,8 @@ def simulate(slowdown: float, limit: float, trials: int, noise: Noise, seed: int
     verdicts: Counter[str] = Counter()
     for _ in range(trials):
         old, new = noise.run(0.0, rng), noise.run(slowdown, rng)
-        (row,) = judge_change((old,), (new,), new.info.key, limits, None)
+        curve = curves_of({"item": (old, new)}).get("item")
+        (row,) = judge_change((old,), (new,), new.info.key, limits, None, curve)
         verdicts["pass" if row.verdict == "improved" else row.verdict] += 1
     return verdicts
 

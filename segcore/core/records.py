@@ -157,6 +157,8 @@ class LoadRecord(Record):
 
 MAX_OTHER_LOAD = 0.10
 """Largest share of the machine's processor time that other processes may take; beyond, they disturb a measurement."""
+MIN_QUIET = 3
+"""Fewest undisturbed processes of a run for leaving out the disturbed ones."""
 
 
 class ProcessRecord(Record):
@@ -165,7 +167,7 @@ class ProcessRecord(Record):
     samples: tuple[Positive, ...] = Field(min_length=1)
     """Seconds per round (per batch), in the order measured."""
     reference: tuple[Positive, ...] = ()
-    """Seconds of the reference task before each round: see `segcore.measurement.reference`."""
+    """Seconds of the reference task around each round: see `segcore.measurement.reference`."""
     other_load: Share | None = None
     """Share of the machine's processor time that other processes used meanwhile; None if unknown."""
     cold_start_s: Positive | None = None
@@ -210,7 +212,7 @@ class BenchmarkRecord(Record):
     mask_sha256: Text | None = None
     """SHA-256 of the ground-truth mask's file, of an accuracy item that has one."""
     reference: tuple[Positive, ...] = ()
-    """Seconds of the reference task before each round of the main process."""
+    """Seconds of the reference task around each round of the main process."""
     other_load: Share | None = None
     """As in `ProcessRecord`, of the main process."""
     cold_start_s: Positive | None = None
@@ -358,8 +360,8 @@ class Benchmark(Record):
         """Samples of each process, the main one first; a copy of another process's samples is no further process."""
         return tuple(dict.fromkeys((self.samples, *(process.samples for process in self.info.processes))))
 
-    def quiet(self, least: int) -> Benchmark:
-        """Return the item without the processes that others disturbed, unless fewer than `least` are left.
+    def quiet(self) -> Benchmark:
+        """Return the item without the processes that others disturbed, unless fewer than `MIN_QUIET` are left.
 
         What others used was measured apart from the times, so leaving these out does not favour quick processes.
         """
@@ -367,7 +369,7 @@ class Benchmark(Record):
             samples=self.samples, reference=self.info.reference, other_load=self.info.other_load
         )
         kept = [p for p in (own, *self.info.processes) if (p.other_load or 0.0) <= MAX_OTHER_LOAD]
-        if len(kept) < least or len(kept) > len(self.info.processes):
+        if len(kept) < MIN_QUIET or len(kept) > len(self.info.processes):
             return self
         main, *further = kept
         update = {"reference": main.reference, "other_load": main.other_load, "processes": tuple(further)}

@@ -5,8 +5,8 @@ An arm is one run or several, and a run has one process or several. Three cases:
 * *several runs on both sides*: the noise between runs is measured over them;
 * *runs of several processes*: the noise between processes is measured over them, and what runs differ by beyond that is
   learned from earlier runs, given or assumed. The reference task, which ran between the rounds, is used in two ways: if
-  it explains the differences between processes, the change is estimated relative to it; if it does not, but was itself
-  faster in one run than in the other, the runs are assumed to differ by as much;
+  it explains the differences between processes, the change is that of the adjusted times (`SpeedCurve`); if it does
+  not, but was itself faster in one run than in the other, the runs are assumed to differ by as much;
 * *runs of one process*: their noise is learned, given or assumed.
 """
 
@@ -17,9 +17,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from scipy.special import stdtrit
 
 from segcore.core.records import Benchmark
+from segcore.judgement.reference import SpeedCurve, rounds_of
 from segcore.judgement.statistics import (
     Interval,
     ProcessNoise,
@@ -36,10 +36,6 @@ from segcore.judgement.statistics import (
 
 Arm = Sequence[Benchmark]
 """One item in each run of an arm."""
-REFERENCE_ALPHA = 0.05
-"""Two-sided significance level at which the reference explains the differences between processes."""
-MIN_QUIET = 3
-"""Fewest undisturbed processes of a run for leaving out the disturbed ones."""
 NO_NOISE = ProcessNoise(sd=0.0, df=math.inf, source="none")
 
 
@@ -75,7 +71,7 @@ def run_log_quantile(item: Benchmark, q: float) -> float:
     A few rounds of one process have a median, but no percentile, so percentiles are those of all rounds together.
     Disturbed processes are left out if enough others remain.
     """
-    item = item.quiet(MIN_QUIET)
+    item = item.quiet()
     if q == 0.5:
         return float(np.median([log_quantile(samples, q) for samples in item.processes]))
     return log_quantile(item.all_samples, q)
@@ -91,16 +87,17 @@ def own_interval(item: Benchmark) -> Interval:
     return _around(run_log_quantile(item, 0.5), half)
 
 
-def estimate(arms: Sequence[Arm], q: float, known: ProcessNoise | None) -> Estimate:
+def estimate(arms: Sequence[Arm], q: float, known: ProcessNoise | None, curve: SpeedCurve | None = None) -> Estimate:
     """Return the estimate of the log q-quantile of one arm, or of the log ratio of the second of two to the first.
 
     Args:
         arms: one or two; all samples finite and positive.
         q: quantile.
         known: noise from one run to the next, learned or given; assumed if None.
+        curve: explains the differences between the processes of two runs; None if there is none.
     """
     device = arms[0][0].info.device
-    arms = [[item.quiet(MIN_QUIET) for item in arm] for arm in arms]
+    arms = [[item.quiet() for item in arm] for arm in arms]
     between_runs = measured_noise([[run_log_quantile(item, q) for item in arm] for arm in arms])
     if between_runs or any(len(item.processes) == 1 for arm in arms for item in arm):
         noise = between_runs or known or assumed_noise(device)
@@ -109,7 +106,7 @@ def estimate(arms: Sequence[Arm], q: float, known: ProcessNoise | None) -> Estim
         if between_runs and any(len(item.processes) > 1 for arm in arms for item in arm):
             full = [_of_runs(arm, q, noise) for arm in arms]
         return Estimate(_combined(full), _combined(within), noise)
-    return _of_processes(arms, q, known or assumed_run_noise(device))
+    return _of_processes(arms, q, known or assumed_run_noise(device), curve)
 
 
 def _combined(intervals: Sequence[Interval]) -> Interval:
@@ -122,7 +119,7 @@ def _of_runs(arm: Arm, q: float, noise: ProcessNoise) -> Interval:
     return _around(value, t_quantile(noise.df) * noise.sd / math.sqrt(len(arm)))
 
 
-def _of_processes(arms: Sequence[Arm], q: float, known: ProcessNoise) -> Estimate:
+def _of_processes(arms: Sequence[Arm], q: float, known: ProcessNoise, curve: SpeedCurve | None) -> Estimate:
     """Return the estimate from runs of several processes each.
 
     The interval of a median is Student's t on the medians of the processes, which contain the noise between rounds.
@@ -131,7 +128,7 @@ def _of_processes(arms: Sequence[Arm], q: float, known: ProcessNoise) -> Estimat
     noise = measured_noise([medians for arm in logs for medians in arm], least_df=1)
     assert noise is not None  # every run has two processes
     runs = run_noise(known, noise, [len(medians) for arm in logs for medians in arm])
-    relative = _relative_to_reference(arms, logs, noise, runs) if q == 0.5 else None
+    relative = _relative_to_reference(arms, noise.source, runs, curve) if q == 0.5 and curve else None
     shift = _reference_shift(arms)
     if abs(shift) / math.sqrt(2) > runs.sd:
         runs = ProcessNoise(abs(shift) / math.sqrt(2), math.inf, f"as the reference moved by {math.expm1(shift):+.1%}")
@@ -189,32 +186,25 @@ def _reference_shift(arms: Sequence[Arm]) -> float:
     return float(np.median(found[1]) - np.median(found[0])) if len(found) == 2 and all(found) else 0.0
 
 
-def _relative_to_reference(
-    arms: Sequence[Arm], logs: Sequence[Sequence[Sequence[float]]], noise: ProcessNoise, runs: ProcessNoise
-) -> Estimate | None:
-    """Return the change relative to the reference; None if the reference does not explain the noise.
+def _relative_to_reference(arms: Sequence[Arm], source: str, runs: ProcessNoise, curve: SpeedCurve) -> Estimate | None:
+    """Return the change of the times as they would be at one speed of the machine; None if that is not known.
 
-    Analysis of covariance (Cochran 1957, Biometrics 13:261): log medians of the processes are regressed on those of
-    the reference, with one slope and a level for each arm. The slope must be positive and significant. The interval of
-    the difference at an equal reference widens with the difference of the arms' references over its spread; `runs` is
-    what runs differ by beyond that.
+    Args:
+        arms: one item in two runs.
+        source: of the noise between processes.
+        runs: what runs differ by beyond the noise of their processes.
+        curve: of the runs.
     """
-    xs = [_references(arm) for arm in arms]
-    if len(arms) != 2 or not all(xs):
+    rounds = [rounds_of(arm[0]) for arm in arms if len(arm) == 1]
+    if len(rounds) != 2 or not all(rounds):
         return None
-    ys = [medians[0] for medians in logs]
-    dx, dy = (np.concatenate([np.asarray(arm) - np.mean(arm) for arm in arms_of]) for arms_of in (xs, ys))
-    df = len(dx) - 3
-    sxx, sxy = float(dx @ dx), float(dx @ dy)
-    if df < 2 or sxx <= 0 or sxy <= 0:
-        return None
-    slope = sxy / sxx
-    variance = max(0.0, float(dy @ dy) - slope * sxy) / df
-    if slope <= float(stdtrit(df, 1 - REFERENCE_ALPHA / 2)) * math.sqrt(variance / sxx):
-        return None
-    shift = float(np.mean(xs[1]) - np.mean(xs[0]))
-    value = float(np.mean(ys[1]) - np.mean(ys[0])) - slope * shift
-    error = math.sqrt(variance * (1 / len(xs[0]) + 1 / len(xs[1]) + shift**2 / sxx))
-    half = math.hypot(t_quantile(df) * error, math.sqrt(2) * _run_half(runs, 1))
-    noise = ProcessNoise(math.sqrt(variance), df, f"{noise.source} relative to the reference")
+    medians = [[curve.adjusted(process) for process in run] for run in rounds]
+    noise = measured_noise(medians, least_df=1)
+    assert noise is not None  # every run has two processes
+    value = float(np.median(medians[1]) - np.median(medians[0]))
+    error = noise.sd * math.hypot(*(median_error(len(run)) for run in medians))
+    half = math.hypot(
+        t_quantile(noise.df) * error, t_quantile(curve.df) * curve.error(*rounds), math.sqrt(2) * _run_half(runs, 1)
+    )
+    noise = replace(noise, source=f"{source} relative to the reference")
     return Estimate(_around(value, half), _around(value, 0.0), noise, runs)

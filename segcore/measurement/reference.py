@@ -1,4 +1,4 @@
-"""A short fixed task that runs between the rounds of every item and shows how fast the machine was meanwhile.
+"""A short fixed task that runs before and after each round of every item and shows how fast the machine was meanwhile.
 
 A matrix product and a convolution, of a few milliseconds in all. Their work never changes: when their time does, the
 machine did. They run on as many threads as the item: a virtual machine whose two processors share a core for some
@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
@@ -23,6 +24,11 @@ SIDES = {"cpu": (384, 32, 80)}
 SIDES_ACCELERATOR = (1024, 128, 80)
 REPEATS = 5
 """The first of them meets the caches as the item has left them, and slow items have few rounds."""
+
+
+def around(ends: Sequence[float]) -> tuple[float, ...]:
+    """Return the time of the task around each round: the mean of those before and after it, from n + 1 times to n."""
+    return tuple((before + after) / 2 for before, after in pairwise(ends))
 
 
 class ReferenceTask:

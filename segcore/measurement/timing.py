@@ -51,15 +51,18 @@ class PipelineCall:
         """Number of calls so far."""
         return len(self._calls)
 
-    def warm_up(self) -> None:
+    def warm_up(self, again: bool = False) -> None:
         """Call once; twice more if that took less than `FAST_CALL_S`, or anything but a CPU; and until it is settled.
 
         The first call on a GPU loads kernels and chooses among them, which may take longer than a hundred calls.
+
+        Args:
+            again: the same call was warmed up before in this process: one call on a CPU will do.
         """
         start = self.clock()
         self()
         accelerator = self.segmenter.device.torch_device.type != "cpu"
-        if accelerator or (self.clock() - start) / 1e9 < FAST_CALL_S:
+        if accelerator or (not again and (self.clock() - start) / 1e9 < FAST_CALL_S):
             self()
             self()
         self.segmenter.settle(self)

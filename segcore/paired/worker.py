@@ -11,6 +11,7 @@ with the other. The file descriptor is a `multiprocessing.connection.Connection`
     worker:  {"times_ns": [51200311, ...]}    of each call; or, of a process of a bench run:
     bench:   {"measure": 4, "device": "cpu"}
     worker:  {"times_ns": [51200311, ...], "reference_ns": [1520322, ...], "cpu_ns": 402000000}
+                                               with the mean of the reference task before and after each call
     gate:    {"next_item": true}    and so on, until
     worker:  {"finished": true}    or, at any time,    {"error": "what went wrong", "no_code": bool}
 
@@ -28,6 +29,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Generator
+from itertools import pairwise
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -126,13 +128,11 @@ class WorkerPlugin:
 
     @pytest.hookimpl(trylast=True)
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
-        """Keep the requested items, or all that use the benchmark fixture."""
+        """Keep the requested items, in the order requested and as often, or all that use the benchmark fixture."""
+        timed = [item for item in items if "benchmark" in getattr(item, "fixturenames", ())]
+        by_node = {item.nodeid: item for item in timed}
         wanted = self.start["items"]
-        items[:] = [
-            item
-            for item in items
-            if "benchmark" in getattr(item, "fixturenames", ()) and (wanted is None or item.nodeid in wanted)
-        ]
+        items[:] = timed if wanted is None else [by_node[node] for node in wanted if node in by_node]
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_setup(self, item: pytest.Item) -> None:
@@ -181,15 +181,17 @@ class WorkerPlugin:
             from segcore.measurement.reference import ReferenceTask
 
             self._references[device] = ReferenceTask(open_device(device))
-        reference: list[int] = []
+        ends: list[float] = []
 
         def prepare() -> None:
             if setup:
                 setup()
-            reference.append(round(1e9 * self._references[device]()))
+            ends.append(self._references[device]())
 
         start = time.process_time_ns()
         times = measure(call, request["measure"], prepare)
+        ends.append(self._references[device]())
+        reference = [round(5e8 * (before + after)) for before, after in pairwise(ends)]
         return {"times_ns": times, "reference_ns": reference, "cpu_ns": time.process_time_ns() - start}
 
     def finish(self, exit_code: int) -> None:

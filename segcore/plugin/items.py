@@ -37,6 +37,7 @@ from segcore.measurement.conditions import sample_warnings
 from segcore.measurement.energy import EnergyMeter
 from segcore.measurement.neighbours import Usage
 from segcore.measurement.profiling import profile
+from segcore.measurement.reference import around
 from segcore.measurement.timing import PipelineCall, Stages
 from segcore.plugin.arguments import DefaultRounds
 from segcore.plugin.plan import PlanItem
@@ -48,7 +49,7 @@ MAX_ROUNDS = 28
 
 @dataclass(frozen=True)
 class _Rounds:
-    """Seconds of rounds, of their stages, and of the reference task before each."""
+    """Seconds of rounds, of their stages, and of the reference task around each."""
 
     samples: tuple[float, ...]
     reference: tuple[float, ...]
@@ -164,7 +165,10 @@ class SpeedItem(BenchItem):
     def _before_round(self) -> None:
         """Run the reference task once before each round; pytest-benchmark reads its timer at both ends of a round."""
         if len(self._reference) == self._rounds_done():
-            self._reference.append(self.session.reference(self.plan.device)())
+            self._run_reference()
+
+    def _run_reference(self) -> None:
+        self._reference.append(self.session.reference(self.plan.device)())
 
     def _rounds_done(self) -> int | None:
         stats = self.benchmark.stats  # created when pytest-benchmark starts its rounds
@@ -174,7 +178,8 @@ class SpeedItem(BenchItem):
         """Call the pipeline until its caches are filled, then start counting memory and energy."""
         check_clock()
         give_back_freed_memory()  # of the previous item
-        self.call.warm_up()
+        self.call.warm_up(again=self.plan.key in self.session.warm)
+        self.session.warm.add(self.plan.key)
         self._quiet = self.session.neighbours.wait()
         runtime = RUNTIMES[self.plan.runtime]
         self._memory_known = runtime.memory_is_known(self.plan.device) and self.segmenter.device.reset_peak_memory()
@@ -194,6 +199,7 @@ class SpeedItem(BenchItem):
         samples = stats.stats.data
         if self._rounds_free and self.session.processes == 1:
             self._bound_median(samples, stats)
+        self._run_reference()
         energy = self._energy.stop(self.call.count - self._calls_before)
         self.session.look_at_board(self.plan.device)
         rounds, other_load = self._undisturbed(samples, stats)
@@ -223,13 +229,14 @@ class SpeedItem(BenchItem):
 
         def kept() -> _Rounds:
             stages = self.call.stages(count, stats.iterations)
-            return _Rounds(tuple(samples), tuple(self._reference[:count]), stages)
+            return _Rounds(tuple(samples), around(self._reference[: count + 1]), stages)
 
         def again() -> tuple[_Rounds, float]:
             samples.clear()
             self._reference.clear()
             for _ in range(count):
                 stats.update(runner(range(stats.iterations)))
+            self._run_reference()
             return kept(), 0.0
 
         if self._quiet is None:  # it was not warmed up

@@ -1,16 +1,19 @@
 """Further processes of a bench run measure every speed item as well, so that its record shows the noise between them.
 
-They run one after the other when the main process has finished, with the worker of the paired gate. Only times are
-measured there: stages, memory, energy and traces are of the main process.
+They run one after the other when the main process has finished, with the worker of the paired gate. Each comes back to
+the items with short calls, in turns, so that what slows the machine for some seconds meets a part of an item's rounds.
+Only times are measured there: stages, memory, energy and traces are of the main process.
 """
 
 from __future__ import annotations
 
+import math
 import statistics
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 
 from segcore.core.errors import ArmError
@@ -31,6 +34,9 @@ CACHE_OPTIONS = (
 TURN_S = 60.0
 """Longest time between two answers of a process, unless one call takes longer."""
 
+VISITS = 3
+"""How often a process measures a part of the rounds of an item with short calls."""
+
 StartWorker = Callable[[Arm, "tuple[str, ...] | None"], AbstractContextManager[RoundsClient]]
 
 
@@ -42,6 +48,13 @@ class Wanted:
     call_s: float
     """Of the main process, median."""
     device: str
+    model: tuple[object, ...] = ()
+    """Items of one model come after each other, as a process keeps one model loaded."""
+
+    @property
+    def visits(self) -> int:
+        """How often a process comes back to measure a part of the rounds; only to short calls."""
+        return min(self.rounds, VISITS) if self.call_s < FAST_CALL_S else 1
 
 
 def measure_further(
@@ -90,6 +103,7 @@ def _wanted(session: BenchSession) -> dict[str, Wanted]:
             rounds=len(benchmark.stats.data),
             call_s=statistics.median(benchmark.stats.data),
             device=session.items[benchmark.fullname].device,
+            model=session.items[benchmark.fullname].model_key,
         )
         for benchmark in benchmark_session(session.config).benchmarks
         if benchmark.fullname in session.items
@@ -129,34 +143,65 @@ def measure_process(
         tell: called with the node id of each item when it begins.
         start: starts a process of an arm for the given items.
     """
-    left, records, errors = dict(items), dict[str, ProcessRecord](), dict[str, str]()
+    left = visits(items)
+    parts, errors = dict[str, list[ProcessRecord]](), dict[str, str]()
     while left:
         current = ""
         try:
-            with start(arm, tuple(left)) as worker:
+            with start(arm, left) as worker:
                 while item := worker.item():
                     current = item.name
                     tell(current)
-                    found = _measured(worker, left[current], neighbours)
-                    records[current] = found.model_copy(update={"cold_start_s": item.cold_start_s})
-                    del left[current]
+                    own = parts.setdefault(current, [])
+                    rounds = items[current].rounds - sum(len(part.samples) for part in own)
+                    found = _measured(worker, items[current], math.ceil(rounds / left.count(current)), neighbours)
+                    own.append(found.model_copy(update={"cold_start_s": item.cold_start_s}))
+                    position = left.index(current)
+                    left = left[:position] + left[position + 1 :]
                     current = ""
                     worker.next_item()
             reason = f"{arm.name} did not run it"
         except ArmError as error:
             reason = str(error)
-        for node in [current] if current else list(left):
-            del left[node]
+        for node in [current] if current else set(left):
             errors[node] = reason
-    return records, errors
+        left = _without_repeats(node for node in left if node not in errors)
+    return {node: _joined(own) for node, own in parts.items() if node not in errors}, errors
 
 
-def _measured(worker: RoundsClient, wanted: Wanted, neighbours: Neighbours) -> ProcessRecord:
+def visits(items: Mapping[str, Wanted]) -> tuple[str, ...]:
+    """Return which items a process measures one after the other; those of a model with short calls come back in turns.
+
+    An item never follows itself: pytest would not set it up again.
+    """
+    order: list[str] = []
+    for _, group in groupby(items, key=lambda node: items[node].model):
+        nodes = list(group)
+        order += [node for visit in range(VISITS) for node in nodes if visit < items[node].visits]
+    return _without_repeats(order)
+
+
+def _without_repeats(nodes: Iterable[str]) -> tuple[str, ...]:
+    return tuple(node for node, _ in groupby(nodes))
+
+
+def _joined(parts: Sequence[ProcessRecord]) -> ProcessRecord:
+    """Return what a process measured in several visits as one record."""
+    loads = [part.other_load for part in parts if part.other_load is not None]
+    return ProcessRecord(
+        samples=tuple(seconds for part in parts for seconds in part.samples),
+        reference=tuple(seconds for part in parts for seconds in part.reference),
+        other_load=max(loads, default=None),
+        cold_start_s=parts[0].cold_start_s,
+    )
+
+
+def _measured(worker: RoundsClient, wanted: Wanted, rounds: int, neighbours: Neighbours) -> ProcessRecord:
     if wanted.call_s < FAST_CALL_S:
         worker.measure(1)  # the process has been stopped since its warm-up
 
     def block() -> tuple[Rounds, float]:
-        turn, left = max(1, int(TURN_S / wanted.call_s)), wanted.rounds
+        turn, left = max(1, int(TURN_S / wanted.call_s)), rounds
         found = Rounds((), (), 0.0)
         while left:
             more = worker.measure_rounds(min(turn, left), wanted.device)

@@ -132,6 +132,8 @@ class BenchSession:
         self._calibration_change: float | None = None
         self._counters: dict[str, EnergyCounter | None] = {}
         self._watches: dict[str, BoardWatch | None] = {}
+        self.warm: set[str] = set()
+        """Keys of the items that have been warmed up in this process."""
         self._references: dict[str, ReferenceTask] = {}
         self._round_timers: dict[Callable[[], float], RoundTimer] = {}
         timed = not benchmark_session(config).disabled

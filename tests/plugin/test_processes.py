@@ -23,7 +23,7 @@ from segcore.judgement.gate import judge
 from segcore.measurement.neighbours import Neighbours, Usage
 from segcore.paired.arms import Arm
 from segcore.paired.process import Rounds, WorkerItem
-from segcore.plugin.processes import Wanted, bench_arm, measure_process
+from segcore.plugin.processes import Wanted, bench_arm, measure_process, visits
 from segcore.results.store import load_run
 from tests.support.bench_project import QUICK
 
@@ -91,6 +91,7 @@ def saved(where: Path) -> Run:
     return load_run(path)
 
 
+ARM = Arm("process 2", ("bench",), Path())
 FREE = ("-k", "not throughput", "--benchmark-max-time=0.000001", *QUICK[2:])
 RUN = ("bench/", "--benchmark-save=x", "--segcore-processes=4")
 
@@ -198,9 +199,7 @@ def test_a_disturbed_process_is_measured_again_when_it_is_quiet() -> None:
 
     workers.odd["a"] = disturb
     neighbours = Neighbours(10.0, probe, sleep)
-    records, errors = measure_process(
-        Arm("process 2", ("bench",), Path()), {"a": Wanted(3, 0.01, "cpu")}, neighbours, start=workers.start
-    )
+    records, errors = measure_process(ARM, {"a": Wanted(3, 0.01, "cpu")}, neighbours, start=workers.start)
     assert errors == {}
     assert records["a"].other_load == 0.0
     assert len(records["a"].samples) == 3
@@ -209,10 +208,50 @@ def test_a_disturbed_process_is_measured_again_when_it_is_quiet() -> None:
 
 def test_long_calls_are_measured_in_several_turns() -> None:
     workers = Workers()
-    records, _ = measure_process(
-        Arm("process 2", ("bench",), Path()), {"a": Wanted(5, 25.0, "cpu")}, Neighbours(0.0), start=workers.start
-    )
+    records, _ = measure_process(ARM, {"a": Wanted(5, 25.0, "cpu")}, Neighbours(0.0), start=workers.start)
     assert len(records["a"].samples) == len(records["a"].reference) == 5
+
+
+@pytest.mark.parametrize(
+    ("items", "order"),
+    [
+        ({"a": (7, 0.05, 1), "b": (7, 0.05, 1)}, "ab ab ab"),
+        ({"a": (7, 0.05, 1), "S": (2, 2.0, 1), "b": (2, 0.05, 1)}, "aSb ab a"),
+        ({"a": (7, 0.05, 1)}, "a"),  # it would follow itself
+        ({"a": (7, 0.05, 1), "b": (1, 0.05, 1)}, "ab a"),
+        ({"a": (7, 0.05, 1), "b": (7, 0.05, 1), "c": (3, 0.05, 2), "d": (3, 0.05, 2)}, "ab ab ab cd cd cd"),
+    ],
+)
+def test_a_process_comes_back_to_short_calls(items: dict[str, tuple[int, float, int]], order: str) -> None:
+    wanted = {name: Wanted(rounds, call_s, "cpu", (model,)) for name, (rounds, call_s, model) in items.items()}
+    assert visits(wanted) == tuple(order.replace(" ", ""))
+
+
+def test_the_rounds_of_all_visits_are_one_record() -> None:
+    workers = Workers()
+    wanted = {name: Wanted(7, 0.01, "cpu") for name in "ab"}
+    records, errors = measure_process(ARM, wanted, Neighbours(0.0), start=workers.start)
+    assert errors == {}
+    assert [items for _, items in workers.started] == [tuple("ababab")]
+    for record in records.values():
+        assert len(record.samples) == len(record.reference) == 7
+        assert record.samples[0] == record.samples[3] == record.samples[5]  # visits of 3, 2 and 2 rounds
+
+
+def test_an_item_that_fails_when_a_process_comes_back_has_no_record() -> None:
+    workers, visited = Workers(), list[str]()
+
+    def fail_at_second() -> None:
+        visited.append("b")
+        if len(visited) > 1:
+            crash()
+
+    workers.odd["b"] = fail_at_second
+    wanted = {name: Wanted(7, 0.01, "cpu") for name in "abc"}
+    records, errors = measure_process(ARM, wanted, Neighbours(0.0), start=workers.start)
+    assert list(errors) == ["b"]
+    assert {name: len(record.samples) for name, record in records.items()} == {"a": 7, "c": 7}
+    assert [items for _, items in workers.started] == [tuple("abcabcabc"), tuple("cac")]
 
 
 @pytest.mark.parametrize("option", ["--lf", "--stepwise", "--last-failed"])
@@ -224,16 +263,26 @@ def test_the_cache_of_pytest_is_left_to_the_main_process(option: str, tmp_path: 
 
 @pytest.mark.slow
 def test_a_real_run_measures_in_real_processes(tmp_path: Path) -> None:
-    """The whole path: our bench on random weights, two processes, files only where they belong."""
+    """The whole path: our bench on random weights, two processes that come back, files only where they belong."""
     root = Path(__file__).parents[2]
-    words = ["-k", "latency and chelsea", "--segcore-model=embedded", "--segcore-size=32", "--segcore-weights=random"]
+    words = [
+        "-k",
+        "latency and (chelsea or camera)",
+        "--segcore-model=embedded",
+        "--segcore-size=32",
+        "--segcore-weights=random",
+    ]
     words += ["--segcore-offline", "--segcore-wait=0", "--benchmark-max-time=0.05", "--benchmark-only"]
     words += ["--segcore-processes=2", f"--benchmark-json={tmp_path / 'run.json'}", "-p", "no:cacheprovider"]
     command = [sys.executable, "-m", "pytest", str(root / "bench"), f"--segcore-cases={root / 'cases'}", *words]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=600, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
-    (item,) = load_run(tmp_path / "run.json").benchmarks
-    assert [len(process) for process in item.processes] == [len(item.samples)] * 2
-    assert len(item.references) == 2
-    assert json.loads((tmp_path / "run.json").read_bytes())["benchmarks"][0]["stats"]["data"] == list(item.samples)
+    document = json.loads((tmp_path / "run.json").read_bytes())
+    items = load_run(tmp_path / "run.json").benchmarks
+    assert len(items) == 2
+    for item, entry in zip(items, document["benchmarks"], strict=True):
+        assert len(item.samples) > 1  # so that a process comes back
+        assert [len(process) for process in item.processes] == [len(item.samples)] * 2
+        assert [len(times) for times in item.references] == [len(item.samples)] * 2
+        assert entry["stats"]["data"] == list(item.samples)
     assert {path.name for path in tmp_path.iterdir()} <= {"run.json", "reports"}

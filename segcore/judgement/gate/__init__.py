@@ -20,6 +20,7 @@ from segcore.judgement.gate.images import ImageVerdicts, counts_problem, has_cou
 from segcore.judgement.gate.rules import ACCEPT, is_dropped, judge_loosened, limits_of, loosened
 from segcore.judgement.gate.speed import implausible_rate, judge_absolute, judge_change
 from segcore.judgement.gate.verdict import GateResult, Row, Verdict, worst
+from segcore.judgement.reference import SpeedCurve, curves_of
 from segcore.judgement.statistics import ProcessNoise, usable
 from segcore.results.machines import full_names
 
@@ -56,8 +57,10 @@ def judge(
     if not old and not new:
         raise UsageError(f"nothing to judge: neither {baseline[0].path} nor {current[0].path} has an item of segcore")
     moved = _moved(old, new)
+    pairs = {key: (item[0], new[moved.get(key, key)][0]) for key, item in old.items() if moved.get(key, key) in new}
     added = [key for key in new if key not in old and key not in moved.values()]
-    judging = _Judging(baseline, current, defaults, noise or {}, drift or {}, accept_changed_limits)
+    curves = curves_of(pairs) if len(baseline) == len(current) == 1 else {}
+    judging = _Judging(baseline, current, defaults, noise or {}, drift or {}, accept_changed_limits, curves)
     images = judging.image_verdicts(old, new)
     absent = [key for key in old if key not in new and key not in moved]
     left_out = [key for key in absent if all(run.leaves_out(old[key][0].info) for run in current)]
@@ -76,7 +79,6 @@ def judge(
     rows += _failures(current, rows)
     if not all(run.record.complete for run in current) and all(row.verdict != "missing" for row in rows):
         rows.append(Row("run", "item", "missing", "the current run was interrupted"))
-    pairs = {key: (item[0], new[moved.get(key, key)][0]) for key, item in old.items() if moved.get(key, key) in new}
     notes = (
         *changes(baseline[0], current[0], pairs),
         *_unjudged_drift(pairs, judging.drift),
@@ -101,6 +103,7 @@ class _Judging:
     noise: Mapping[str, ProcessNoise]
     drift: Mapping[str, Drift | str]
     accept: bool
+    curves: Mapping[str, SpeedCurve]
 
     def image_verdicts(self, old: Mapping[str, Item], new: Mapping[str, Item]) -> dict[str, tuple[ImageVerdicts, ...]]:
         """Return, by key, the verdicts on each process of the items that can be compared image by image."""
@@ -127,8 +130,8 @@ class _Judging:
         if differences:
             yield Row(key, "item", "incomparable", "; ".join(differences))
         elif before[0].info.kind in TIMED:
-            name = after[0].info.key
-            yield from judge_change(before, after, name, self._limits(before, after), self.noise.get(name))
+            name, limits = after[0].info.key, self._limits(before, after)
+            yield from judge_change(before, after, name, limits, self.noise.get(name), self.curves.get(key))
         elif images:
             yield from _worst_by_aspect(row for verdicts in images for row in verdicts.rows)
         else:

@@ -12,6 +12,7 @@ from segcore.core.limits import Limits
 from segcore.core.records import Benchmark, RunRecord
 from segcore.judgement.estimate import Arm, Estimate, estimate, run_log_quantile
 from segcore.judgement.gate.verdict import Row, Verdict, decide
+from segcore.judgement.reference import SpeedCurve
 from segcore.judgement.statistics import (
     Interval,
     ProcessNoise,
@@ -27,7 +28,9 @@ MAX_EFFICIENCY_OTHERS = 100.0
 """Of other precisions, over fp32: tensor cores multiply 8-bit numbers some thirty times faster."""
 
 
-def judge_change(base: Arm, head: Arm, key: str, limits: Limits, known: ProcessNoise | None) -> Iterator[Row]:
+def judge_change(
+    base: Arm, head: Arm, key: str, limits: Limits, known: ProcessNoise | None, curve: SpeedCurve | None = None
+) -> Iterator[Row]:
     """Yield a row for each quantile with a limit: has it become slower than allowed?
 
     Args:
@@ -36,9 +39,11 @@ def judge_change(base: Arm, head: Arm, key: str, limits: Limits, known: ProcessN
         key: of the item.
         limits: on the slowdown.
         known: noise from run to run, if it is given or learned.
+        curve: of the two runs, if there is one.
     """
     for q, allowed in limits.slowdowns.items():
-        found, verdict, reason = _judge((base, head), q, math.log1p(allowed), known, improved_below=0.0)
+        found = estimate((base, head), q, known, curve)
+        verdict, reason = _decide(found, (base, head), q, math.log1p(allowed), improved_below=0.0)
         yield Row(
             item=key,
             aspect=quantile_name(q),
@@ -64,7 +69,8 @@ def judge_absolute(head: Arm, limits: Limits, known: ProcessNoise | None) -> Ite
     if limits.min_throughput is not None and per_second:
         bounds.append((0.5, info.batch / limits.min_throughput, f">= {limits.min_throughput:g} images/s"))
     for q, longest_s, limit in bounds:
-        found, verdict, reason = _judge((head,), q, math.log(longest_s), known)
+        found = estimate((head,), q, known)
+        verdict, reason = _decide(found, (head,), q, math.log(longest_s))
         if min(min(item.all_samples) for item in head) > longest_s:
             verdict, reason = "regressed", "every round is beyond the limit"
         seconds = math.exp(found.interval.value)
@@ -80,11 +86,10 @@ def judge_absolute(head: Arm, limits: Limits, known: ProcessNoise | None) -> Ite
         )
 
 
-def _judge(
-    arms: Sequence[Arm], q: float, limit: float, known: ProcessNoise | None, improved_below: float = -math.inf
-) -> tuple[Estimate, Verdict, str]:
-    """Return the estimate, the verdict on it, and the reason; limits are logarithms."""
-    found = estimate(arms, q, known)
+def _decide(
+    found: Estimate, arms: Sequence[Arm], q: float, limit: float, improved_below: float = -math.inf
+) -> tuple[Verdict, str]:
+    """Return the verdict on an estimate of arms, and the reason; limits are logarithms."""
     verdict, reason = decide(found.interval, limit, improved_below), found.reason
     if verdict == "inconclusive":
         rounds = min(len(item.all_samples) for arm in arms for item in arm)
@@ -93,7 +98,7 @@ def _judge(
         else:
             needed = f"about {max(rounds_needed(q), rounds + 1)} would, more if they are correlated"
             reason = f"{rounds} rounds cannot bound the {quantile_name(q)}: {needed}"
-    return found, verdict, reason
+    return verdict, reason
 
 
 def _rounds_wanted(head: Arm, q: float) -> int | None:

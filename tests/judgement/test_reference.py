@@ -1,0 +1,77 @@
+"""The curve from the speed of the machine to the times of items."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+from segcore.judgement.reference import Rounds, fit_curve
+
+STATES = (0.0, 0.18, 0.60)
+"""Log of how much slower the reference task is in each state of a machine."""
+SLOWER = (0.0, 0.24, 0.42)
+"""And the items."""
+
+
+def processes(rng: np.random.Generator, level: float, count: int = 4, rounds: int = 8) -> list[Rounds]:
+    """Rounds of processes of an item whose machine changes its state now and then."""
+    found = []
+    for _ in range(count):
+        state = np.repeat(rng.integers(0, 3, 2), rounds // 2)
+        reference = np.log(0.0013) + np.take(STATES, state) + rng.normal(0, 0.01, rounds)
+        times = level + np.take(SLOWER, state) + rng.normal(0, 0.015, rounds)
+        found.append((times, reference))
+    return found
+
+
+def test_a_curve_of_many_items_finds_the_states_of_the_machine() -> None:
+    rng = np.random.default_rng(0)
+    items = [processes(rng, math.log(0.05 * (1 + n))) for n in range(12)]
+    curve = fit_curve(items)
+    assert curve is not None
+    assert curve.coefficients[0] > 0 > curve.coefficients[1]
+    adjusted = [np.std([curve.adjusted(process) for process in rounds], ddof=1) for rounds in items]
+    plain = [np.std([np.median(times) for times, _ in rounds], ddof=1) for rounds in items]
+    assert np.median(adjusted) < 0.02 < 0.08 < np.median(plain)
+
+
+def test_interrupted_rounds_do_not_move_it() -> None:
+    rng = np.random.default_rng(1)
+    items = [processes(rng, -3.0) for _ in range(8)]
+    undisturbed = fit_curve(items)
+    for rounds in items:
+        for times, _ in rounds:
+            times[0] += 0.7
+    curve = fit_curve(items)
+    assert curve is not None
+    assert undisturbed is not None
+    slow = [np.array([0.0]), np.log([0.0013 * math.exp(0.4)])]
+    assert curve.adjusted((slow[0], slow[1])) == pytest.approx(undisturbed.adjusted((slow[0], slow[1])), abs=0.03)
+
+
+def test_a_slower_machine_makes_no_item_faster() -> None:
+    rng = np.random.default_rng(2)
+    curve = fit_curve([processes(rng, -3.0) for _ in range(8)])
+    assert curve is not None
+    times = [curve.adjusted((np.zeros(1), np.log([seconds]))) for seconds in np.geomspace(0.001, 0.02, 50)]
+    assert np.all(np.diff(times) <= 1e-12)
+
+
+def test_times_that_do_not_follow_the_machine_have_no_curve() -> None:
+    rng = np.random.default_rng(3)
+    items = [[(rng.normal(-3, 0.02, 8), reference) for _, reference in processes(rng, 0.0)] for _ in range(4)]
+    assert fit_curve(items) is None
+    assert fit_curve([]) is None
+    assert fit_curve([processes(rng, -3.0, count=1)]) is None
+
+
+def test_the_error_of_a_curve_grows_with_the_distance_of_the_runs() -> None:
+    rng = np.random.default_rng(4)
+    items = [processes(rng, -3.0) for _ in range(6)]
+    curve = fit_curve(items)
+    assert curve is not None
+    far = [(times, reference + 0.3) for times, reference in items[0]]
+    assert curve.error(items[0], items[0]) == 0
+    assert 0 < curve.error(items[0], items[1]) < curve.error(items[0], far)
