@@ -2,7 +2,7 @@
 
 A machine whose speed changes makes all items slower at once, but not by the factor of the reference task: on a virtual
 machine whose processors share cores with others, `embedded` took 1.26 times as long while the task took 1.21 times as
-long, and 1.53 times while it took 1.9 times. So a curve is fitted to all items that two runs have in common.
+long, and 1.53 times while it took 1.9 times. So a curve is fitted to all items of a model that two runs have in common.
 """
 
 from __future__ import annotations
@@ -64,11 +64,13 @@ def rounds_of(item: Benchmark) -> list[Rounds]:
 
 
 def curves_of(pairs: Mapping[str, tuple[Benchmark, Benchmark]]) -> dict[str, SpeedCurve]:
-    """Return, by key, the curve of each item in two runs that has one; those of a device and thread count share it."""
-    kinds: dict[tuple[str, int | None], list[str]] = {}
+    """Return, by key, the curve of each item in two runs that has one; those of a model on a backend share it."""
+    kinds: dict[tuple[object, ...], list[str]] = {}
     for key, (old, new) in pairs.items():
         if usable(old.all_samples) and usable(new.all_samples):
-            kinds.setdefault((old.info.device, old.info.threads), []).append(key)
+            info = old.info
+            kind = (info.model, info.runtime, info.precision, info.device, info.threads)
+            kinds.setdefault(kind, []).append(key)
     found: dict[str, SpeedCurve] = {}
     for keys in kinds.values():
         curve = fit_curve(rounds_of(item.quiet()) for key in keys for item in pairs[key])
@@ -84,7 +86,7 @@ def fit_curve(items: Iterable[Sequence[Rounds]]) -> SpeedCurve | None:
     are independent: the F-test of the sum of squares around the levels, for a parabola and then for a line.
 
     Args:
-        items: rounds of the processes of each item in each run, on one device with one number of threads.
+        items: rounds of the processes of each item in each run, of one model on one backend.
     """
     groups = [rounds for rounds in items if len(rounds) > 1]
     if not groups:
