@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from importlib import resources
@@ -208,6 +208,11 @@ def _problem(labels: LabelSet) -> str:
     if labels.ignore is not None and not count <= labels.ignore <= MAX_CLASSES:
         return f"ignore is {labels.ignore}, wanted a value from {count} to {MAX_CLASSES:,}, which no class has, or none"
     return ""
+
+
+def background_of(names: Iterable[str]) -> int | None:
+    """Return the index of the class that is called background, None if there is none."""
+    return next((index for index, name in enumerate(names) if name.strip().lower() == "background"), None)
 
 
 def numbered(count: int) -> LabelSet:

@@ -13,21 +13,14 @@ from pathlib import Path
 from typing import Any
 
 from segcore.core.errors import ModelError, UsageError
-from segcore.core.labels import LabelSet, numbered
+from segcore.core.labels import LabelSet, background_of, numbered
 from segcore.core.model_spec import Description, Interpolation, Resize
 
 CONFIG, PROCESSOR = "config.json", "preprocessor_config.json"
 ARCHITECTURE = "ForSemanticSegmentation"
 """End of the names of architectures that return logits of each pixel."""
-RESAMPLE: dict[int, Interpolation] = {
-    0: "nearest",
-    1: "lanczos",
-    2: "bilinear",
-    3: "bicubic",
-    4: "box",
-    5: "hamming",
-}
-"""Pillow's numbers."""
+RESAMPLE: tuple[Interpolation, ...] = ("nearest", "lanczos", "bilinear", "bicubic", "box", "hamming")
+"""In the order of Pillow's numbers."""
 ACTIONS = {"do_resize", "do_rescale", "do_normalize", "do_convert_rgb", "do_reduce_labels", "reduce_labels"}
 """What is understood; any other action that is switched on is refused by its name."""
 FLIP = "do_flip_channel_order"
@@ -77,7 +70,7 @@ def _labels(config: Mapping[str, Any], directory: Path) -> tuple[LabelSet, dict[
         if all(re.fullmatch(r"LABEL_[0-9]+", name) for name in names):
             words = f"labels: {CONFIG} names none, so they are class 0 to class {len(names) - 1}"
             return numbered(len(names)), {"labels": words}
-        return LabelSet(directory.name, _each_once(names), background=_background(names)), {}
+        return LabelSet(directory.name, _each_once(names), background=background_of(names)), {}
     except (ValueError, AttributeError, UsageError) as error:
         raise ModelError(f"{directory / CONFIG}: id2label: {error}") from error
 
@@ -92,18 +85,14 @@ def _each_once(names: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(found)
 
 
-def _background(names: tuple[str, ...]) -> int | None:
-    return next((index for index, name in enumerate(names) if name.strip().lower() == "background"), None)
-
-
 def _input(processor: Mapping[str, Any], file: Path) -> dict[str, Any]:
     other = sorted(key for key, value in processor.items() if key.startswith("do_") and value and key not in ACTIONS)
     if refused := [key for key in other if key != FLIP]:
         raise ModelError(f"{file}: {', '.join(refused)}: is not supported; wanted a model without it")
     rescaled, normalised = processor.get("do_rescale", True), processor.get("do_normalize", True)
     resample = processor.get("resample", 2)
-    if resample not in RESAMPLE:
-        raise ModelError(f"{file}: resample: found {resample}, wanted one of {', '.join(map(str, RESAMPLE))}")
+    if resample not in range(len(RESAMPLE)):
+        raise ModelError(f"{file}: resample: found {resample}, wanted a number from 0 to {len(RESAMPLE) - 1}")
     try:
         return {
             "resize": _resize(processor, file) if processor.get("do_resize", True) else Resize("none"),

@@ -27,6 +27,7 @@ from typing_extensions import TypeAliasType
 from segcore.core.errors import CaseError, UsageError, nearest_hint
 from segcore.core.labels import MAX_CLASSES, MAX_NAME, VOC, LabelSet
 from segcore.core.limits import PERCENTILE, Limits
+from segcore.core.record_fields import Precision
 
 T = TypeVar("T")
 
@@ -40,6 +41,7 @@ IDENTIFIER = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$"
 MODEL = r"^[A-Za-z0-9./][A-Za-z0-9_./-]{0,199}$"
 SHA256 = r"^[0-9a-fA-F]{64}$"
 RESOURCE = r"^[a-z0-9_]+:[A-Za-z0-9_.-]+$"
+FACTORY = r"^[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*:[A-Za-z_][A-Za-z0-9_]*$"
 DEVICE = r"^(cpu|mps|cuda(:[0-9]{1,3})?)$"
 PATTERNS = {
     SLUG: "1 to 64 lower-case letters, digits, - and _",
@@ -47,6 +49,7 @@ PATTERNS = {
     MODEL: "the name of a model, or the path of a model file",
     SHA256: "64 hexadecimal digits",
     RESOURCE: "PACKAGE:FILE, such as segcore:chelsea.png",
+    FACTORY: "package.module:factory",
     DEVICE: "cpu, mps, cuda or cuda:INDEX",
     PERCENTILE: "a percentile from p1 to p99.999, such as p50 (the median)",
 }
@@ -133,8 +136,7 @@ def _alone_too(schema: dict[str, Any]) -> None:
     schema["anyOf"] = [items, {"type": schema.pop("type"), "items": items}]
 
 
-def web_address(url: str) -> str:
-    """Return a URL that can be one; raise a validation error otherwise."""
+def _web_address(url: str) -> str:
     try:
         parts = urlsplit(url)
         fits = parts.scheme in {"https", "http"} and bool(parts.hostname) and not set(url) & set(" \t\n")
@@ -160,10 +162,11 @@ Identifier = Annotated[str, Strict(), Field(pattern=IDENTIFIER)]
 ModelName = Annotated[str, Strict(), Field(pattern=MODEL)]
 Size = Annotated[int, Strict(), Field(ge=MIN_SIZE, le=MAX_SIZE)]
 Share = Annotated[float, Strict(), Field(ge=0, le=1)]
+Url = Annotated[str, Strict(), AfterValidator(_web_address)]
+Sha256 = Annotated[str, Strict(), Field(pattern=SHA256)]
 # Named, so that the JSON Schema has the list once.
 ClassName = TypeAliasType("ClassName", Annotated[str, BeforeValidator(class_name), WithJsonSchema(_CLASS)])
 Device = Annotated[str, Strict(), Field(pattern=DEVICE)]
-Precision = Literal["fp32", "bf16", "fp16", "int8"]
 OneOrMore = Annotated[tuple[T, ...], BeforeValidator(_as_tuple), Field(json_schema_extra=_alone_too)]
 EachOnce = WrapValidator(_each_once)
 
@@ -177,9 +180,9 @@ class CaseModel(BaseModel):
 class ImageSource(CaseModel):
     """Source of a photo or mask: exactly one of `url` (with `sha256`), `path` and `resource`."""
 
-    url: Annotated[str, Strict(), AfterValidator(web_address)] | None = None
+    url: Url | None = None
     """Address to download from, preferably one that never changes (pinned to a commit)."""
-    sha256: Annotated[str, Strict(), Field(pattern=SHA256)] | None = None
+    sha256: Sha256 | None = None
     """SHA-256 of the file at `url`: 64 hexadecimal digits."""
     path: Annotated[str, Strict(), AfterValidator(_inner_path)] | None = None
     """File below the directory of the case file, relative to it."""

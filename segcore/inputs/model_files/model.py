@@ -12,7 +12,7 @@ from pydantic import model_validator as check
 from pydantic_core import PydanticCustomError
 
 from segcore.core.errors import UsageError
-from segcore.core.labels import LABEL_SETS, MAX_CLASSES, LabelSet
+from segcore.core.labels import LABEL_SETS, MAX_CLASSES, LabelSet, background_of
 from segcore.core.model_spec import (
     MASK,
     PHOTO,
@@ -25,16 +25,17 @@ from segcore.core.model_spec import (
     Resizer,
 )
 from segcore.inputs.cases.model import (
-    SHA256,
+    FACTORY,
     CaseModel,
     Conflict,
     Identifier,
+    Sha256,
     Share,
     Text,
+    Url,
     hash_of_url,
     one_of,
     refuse,
-    web_address,
 )
 
 SCHEMA_COMMAND = "segcore models --schema > models/model.schema.json"
@@ -45,7 +46,6 @@ WITH_WEIGHTS = ("torchvision", "python")
 SIZES = ("shorter", "longer", "none")
 """What `resize` may be without a number."""
 FRACTION = r"^[0-9]{1,9} */ *[0-9]{1,9}$"
-FACTORY = r"^[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*:[A-Za-z_][A-Za-z0-9_]*$"
 COLOUR = r"^#[0-9a-fA-F]{6}$"
 
 
@@ -78,12 +78,6 @@ def _color(value: object) -> object:
     if isinstance(value, list | tuple) and len(value) == 3 and all(type(v) is int and 0 <= v <= 255 for v in value):
         return tuple(value)
     raise PydanticCustomError("color", "should be a colour, [R, G, B] of 0 to 255 or '#RRGGBB' in quotes")
-
-
-def _factory(value: str) -> str:
-    if not re.fullmatch(FACTORY, value):
-        raise PydanticCustomError("factory", "should be package.module:factory")
-    return value
 
 
 def _plain(value: object) -> object:
@@ -125,9 +119,7 @@ class SourceEntry(CaseModel):
 
     torchvision: Text | None = None
     """Name of one of torchvision's segmentation models: deeplabv3_resnet50."""
-    python: Annotated[str, Strict(), AfterValidator(_factory), Field(json_schema_extra={"pattern": FACTORY})] | None = (
-        None
-    )
+    python: Annotated[str, Strict(), Field(pattern=FACTORY)] | None = None
     """package.module:factory, a function or class that returns a torch.nn.Module; it is imported and called."""
     arguments: dict[Identifier, Annotated[Any, AfterValidator(_plain)]] = Field(default_factory=dict)
     """Keyword arguments of the factory."""
@@ -191,9 +183,9 @@ class WeightsEntry(CaseModel):
 
     path: Text | None = None
     """.safetensors, or a state dict saved by torch.save; relative to the model file."""
-    url: Annotated[str, Strict(), AfterValidator(web_address)] | None = None
+    url: Url | None = None
     """Address to download from."""
-    sha256: Annotated[str, Strict(), Field(pattern=SHA256)] | None = None
+    sha256: Sha256 | None = None
     """SHA-256 of the file: 64 hexadecimal digits. Needed for a url."""
 
     @check(mode="after")
@@ -243,10 +235,9 @@ class LabelsEntry(CaseModel):
         options: dict[str, Any] = {"aliases": dict(self.aliases)}
         if "ignore" in self.model_fields_set:
             options["ignore"] = self.ignore
-        background = self.background
-        if "background" not in self.model_fields_set:
-            background = next((each for each in names if each.lower() == "background"), None)
-        index = None if background is None else LabelSet(name, names, **options).index(background)
+        index = background_of(names)
+        if "background" in self.model_fields_set:
+            index = None if self.background is None else LabelSet(name, names, **options).index(self.background)
         found = LabelSet(name, names, background=index, **options)
         colors = list(found.colors)
         for key, color in self.colours.items():
