@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from segcore.core.errors import ModelError, UsageError
-from segcore.core.labels import LabelSet, numbered
+from segcore.core.labels import LabelSet, background_of, numbered
 from segcore.core.model_spec import IMAGENET_MEAN, IMAGENET_STD, Description, Layout, ModelSpec, OutputKind, Resize
 from segcore.inputs.self_description.header import ModelHeader, TensorHeader
 from segcore.inputs.self_description.metadata import Metadata, read_metadata
@@ -38,11 +38,7 @@ class _Found:
 
 
 def describe(header: ModelHeader, spec: ModelSpec) -> Description:
-    """Return what a file says about itself, with assumptions for what it does not.
-
-    Args:
-        header: of the file.
-        spec: what a model file says about it, which goes first.
+    """Return what a file says about itself, with assumptions for what neither it nor a model file says.
 
     Raises:
         ModelError: the file takes something else than one photo, or its output cannot be one value for each pixel.
@@ -58,16 +54,12 @@ def describe(header: ModelHeader, spec: ModelSpec) -> Description:
         found.assumed["output.name"] = f"of the outputs {names}, {output.name} is the one that counts"
     kind = _describe_output(header, output, tensor, spec, metadata, found)
     layout = spec.output.layout if "output.layout" in spec.said else found.output["layout"]
-    labels = _labels(classes_of(output, kind, layout), kind, metadata, found.assumed)
+    labels = _labels(_classes_of(output, kind, layout), kind, metadata, found.assumed)
     return Description(labels, found.input, found.output, found.assumed)
 
 
 def photo_input(header: ModelHeader) -> TensorHeader:
-    """Return the input that takes the photo.
-
-    Raises:
-        ModelError: there is not exactly one input, or it has not four dimensions.
-    """
+    """Return the input that takes the photo; ModelError if there is not exactly one, or it has not four dimensions."""
     if len(header.inputs) != 1:
         names = ", ".join(each.name for each in header.inputs) or "none"
         raise ModelError(f"{header.path} has {len(header.inputs)} inputs ({names}), wanted one, the photo")
@@ -78,14 +70,11 @@ def photo_input(header: ModelHeader) -> TensorHeader:
 
 
 def main_output(header: ModelHeader, name: str | None) -> TensorHeader:
-    """Return the output that counts: the one with the name, else that of `PREFERRED`, else the first.
-
-    Raises:
-        ModelError: there is no output of that name.
-    """
+    """Return the output that counts: the one with the name, else that of `PREFERRED`, else the first."""
     named = {each.name: each for each in header.outputs}
-    preferred = next((named[each] for each in PREFERRED if each in named), header.outputs[0])
-    return header.output(name) or preferred
+    if name is not None and name not in named:
+        raise ModelError(f"{header.path} has no output {name!r}; it has {', '.join(named)}: correct output.name")
+    return next((named[each] for each in (name, *PREFERRED) if each in named), header.outputs[0])
 
 
 def _describe_input(header: ModelHeader, tensor: TensorHeader, metadata: Metadata, found: _Found) -> None:
@@ -270,7 +259,7 @@ def _disproportion(sides: tuple[int | None, int | None], tensor: TensorHeader) -
     return apart if apart <= 1 / min(height, width) else math.inf
 
 
-def classes_of(output: TensorHeader, kind: OutputKind, layout: Layout) -> int | None:
+def _classes_of(output: TensorHeader, kind: OutputKind, layout: Layout) -> int | None:
     """Return how many classes an output tells apart, None if its header does not say."""
     if kind == "classes":
         return output.choices
@@ -306,7 +295,7 @@ def _labels(channels: int | None, kind: OutputKind, metadata: Metadata, assumed:
 
 def _named(names: tuple[str, ...], count: int, channels: int | None, assumed: dict[str, str]) -> LabelSet | None:
     """Return the labels that metadata names, None if they do not fit."""
-    background = next((index for index, name in enumerate(names) if name.lower() == "background"), None)
+    background = background_of(names)
     if len(names) == count - 1 and background is None:
         names, background = ("background", *names), 0
         assumed["labels"] = f"class 0 is the background: {len(names) - 1} labels are given for {count} classes"

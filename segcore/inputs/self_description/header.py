@@ -61,20 +61,6 @@ class ModelHeader:
     others: tuple[Path, ...] = ()
     """Files beside it that belong to the model, such as weights."""
 
-    def output(self, name: str | None) -> TensorHeader | None:
-        """Return the output with a name, the only one if None, None if there is no telling.
-
-        Raises:
-            ModelError: there is no output of that name.
-        """
-        if name is None:
-            return self.outputs[0] if len(self.outputs) == 1 else None
-        for each in self.outputs:
-            if each.name == name:
-                return each
-        names = ", ".join(each.name for each in self.outputs)
-        raise ModelError(f"{self.path} has no output {name!r}; it has {names}: correct output.name")
-
     def sha256(self) -> str:
         """Return the SHA-256 of the file, together with those beside it if it has any, as hex digits."""
         digest = hashlib.sha256()
