@@ -1,6 +1,7 @@
 """What a model file says: where the model comes from, and what its input and its output mean.
 
-The defaults are those of torchvision's segmentation networks and of `embedded`.
+The defaults are those of torchvision's segmentation networks and of `embedded`. `segcore.inputs.model_files.model`
+explains the fields that users write.
 """
 
 from __future__ import annotations
@@ -61,18 +62,13 @@ class InputSpec:
 
     resize: Resize = Resize()
     multiple_of: int = 1
-    """Height and width are padded at the bottom and on the right to multiples of this; the output is cut back."""
     fill: tuple[int, int, int] = (0, 0, 0)
-    """RGB colour of what is padded, 0 to 255, before normalisation."""
     interpolation: Interpolation = "bilinear"
     resizer: Resizer = "pillow"
-    """Whose arithmetic resizes: torchvision's tensors differ from Pillow's images by a level or two in some pixels."""
     antialias: bool = True
-    """Whether to average over all pixels when a photo gets smaller, as Pillow does and OpenCV does not."""
     colour: Colour = "rgb"
-    """Order of the channels; ``grey`` is one channel, the luma of ITU-R 601."""
+    """``grey`` is one channel, the luma of ITU-R 601."""
     scale: float = 1 / 255
-    """Factor for the 8-bit values."""
     mean: tuple[float, ...] = IMAGENET_MEAN
     """Of each channel in the order of `colour`."""
     std: tuple[float, ...] = IMAGENET_STD
@@ -100,15 +96,13 @@ class OutputSpec:
     """What the model's output means."""
 
     name: str | None = None
-    """Of the output tensor if there are several; None for the only one, or for ``out`` or ``logits`` of a dict."""
+    """None for the only one, or for ``out`` or ``logits`` of a dict."""
     kind: OutputKind = "logits"
     """``sigmoid``: one channel of probabilities of class 1, or of each class but the background; ``classes``: a class
     map of integers."""
     threshold: float = 0.5
-    """Probability above which ``sigmoid`` means that the class is there."""
     layout: Layout = "nchw"
     align_corners: bool = False
-    """Whether the corners of the output are the corners of the input when it is enlarged."""
 
 
 @dataclass(frozen=True)
@@ -121,17 +115,14 @@ class Source:
     arguments: tuple[str, ...] = ()
     """Of a program."""
     keywords: tuple[tuple[str, Any], ...] = ()
-    """Keyword arguments of a factory."""
+    """Of a factory."""
     weights: str | None = None
     """Absolute path or https URL of the weights; None for those of the source itself."""
     sha256: str | None = None
-    """SHA-256 of the weights, which is checked."""
+    """Of the weights; checked."""
     serve: bool = False
-    """Whether a program is started once, and gets photos and answers with masks as lines."""
     timeout_s: float = 60.0
-    """Longest time that a program may take for a photo, the start included."""
     photos: PhotoFormat = "png"
-    """Format of the photos that a program gets."""
 
 
 OWN_RUNTIMES: Mapping[SourceKind, str] = {

@@ -18,17 +18,14 @@ MAX_COUNTED = 50_000
 
 
 class CheckRecord(Record):
-    """Result of one expectation of a case."""
+    """Result of one expectation of a case, such as ``dominant`` or ``fraction of cat``; bounds are None for words."""
 
     name: Text
-    """For example ``dominant`` or ``fraction of cat``."""
     wanted: Text
     found: Text
     passed: bool
     least: Number | None = None
-    """Lower bound of what is wanted, if it is a number."""
     most: Number | None = None
-    """Upper bound."""
 
     def loosens(self, before: CheckRecord) -> bool:
         """Return whether more passes here than before; also if that cannot be told, because no bounds are known."""
@@ -44,11 +41,10 @@ class ParityRecord(Record):
     """How the pixels and logits of a photo differ from those of the reference backend."""
 
     reference: Text
-    """Runtime and precision, for example ``torch fp32``."""
+    """Runtime and precision."""
     unlike: Share
-    """Of the pixels at model scale: of another class although the reference was sure of its own."""
+    """Share of the pixels at model scale whose class differs although the reference was sure of its own."""
     equal: Share
-    """Of the same class."""
     logit_error: Amount | None = None
     """Largest difference of a logit as a share of the largest; None without logits, or if one is not finite."""
 
@@ -56,8 +52,7 @@ class ParityRecord(Record):
 class AccuracyRecord(Record):
     """Prediction of a model for one photo, and how it meets the expectations.
 
-    Fractions are shares of all pixels at the photo's own resolution (0 to 1). IoUs need a ground-truth mask.
-    Paths are relative to the directory of the run file.
+    Fractions are shares of the photo's pixels. Paths are relative to the directory of the run file.
     """
 
     dominant: Text
@@ -67,9 +62,9 @@ class AccuracyRecord(Record):
     miou: Share | None = None
     pixel_accuracy: Share | None = None
     parity: ParityRecord | None = None
-    """None for the reference backend itself, and in older files."""
+    """None for the reference itself, and in older files."""
     metric: Text | None = None
-    """Name of the convention behind the three numbers above; different names are not comparable."""
+    """Convention of the three scores above; different ones are not comparable."""
     class_map: Text | None = None
     """Indexed PNG of the class map at the photo's resolution."""
     margin_map: Text | None = None
@@ -107,12 +102,10 @@ class WorstRecord(Record):
 class DatasetRecord(Record):
     """Accuracy over a dataset under one protocol, in addition to its `AccuracyRecord`.
 
-    All figures are shares (0 to 1), by name: ``miou``, ``dice``, ``iou cat`` and so on
-    (`segcore.core.scores.score_names`); undefined figures (a class in neither masks nor predictions) are omitted.
+    Figures are shares by name (`segcore.core.scores.score_names`); undefined ones are omitted.
     """
 
     name: Text
-    """For example ``voc-val``."""
     sha256: Text
     """Of the names of the requested images, in order."""
     label_map: dict[Text, Text] = {}
@@ -120,21 +113,19 @@ class DatasetRecord(Record):
     masks: str = ""
     """Kind of the masks and their labels, if the layout of the dataset does not say them."""
     images: Count
-    """Number of scored images."""
+    """Number of images that were scored."""
     failed: dict[Text, Text] = {}
-    """Reason by name of the images that could not be scored."""
+    """Reason by name of the images that were not scored."""
     protocol: Text
     scores: dict[Text, Share]
     intervals: dict[Text, tuple[Share, Share]]
-    """95 % confidence intervals by bootstrap over images, of every score."""
+    """95 % confidence intervals of every score, by bootstrap over images."""
     published: dict[Text, Share] = {}
     """Scores that the publisher of the weights reports for the same dataset and protocol."""
     matrix: tuple[tuple[Count, ...], ...] | None = None
-    """Pixels by target class and predicted class; None if the scores are means over images,
-    and for more than 256 classes."""
+    """Pixels by target class and predicted class; None for means over images, and for more than 256 classes."""
     counts: dict[Text, dict[Text, ClassPixels]] = {}
-    """Pixels of each scored image, by its name and by class, from which two runs are compared image by image; none in
-    older runs, and with more than `MAX_COUNTED` images."""
+    """By image and class, to compare runs image by image; empty for more than `MAX_COUNTED` images."""
     worst: tuple[WorstRecord, ...] = ()
 
     @property

@@ -9,9 +9,8 @@ class LayerRecord(Record):
     """One operator of a network, measured while it alone ran in int8."""
 
     name: Text
-    """Of the operator."""
     module: Text = ""
-    """Of the network that the operator's weights belong to; empty if it has none."""
+    """Part of the network that the operator's weights belong to; empty if it has none."""
     kind: Text
     """The operator, such as ``Conv``."""
     time: Share | None = None
@@ -27,7 +26,6 @@ class LayerRecord(Record):
     classes: dict[Text, Share] = {}
     """1 minus the IoU of each class that changed by more than a thousandth, the largest first."""
     kept: bool = False
-    """Whether it stays in fp32."""
 
 
 class Int8Record(Record):
@@ -37,9 +35,8 @@ class Int8Record(Record):
     weights: Text
     """SHA-256."""
     runtime: Text
-    """Which measured it."""
     size: PositiveCount
-    """Shorter side at model scale, pixels."""
+    """Shorter side, pixels."""
     calibration: Text
     """The photos that the ranges are from."""
     truth: Text

@@ -42,7 +42,6 @@ class CalibrationRecord(Record):
 
     device: Device
     precision: Precision = "fp32"
-    """Of the products."""
     matmul_gmacs_per_s: Positive
     conv_gmacs_per_s: Positive | None
     """None where torch has no such convolution."""

@@ -82,9 +82,8 @@ class ModelFileRecord(Record):
     """The model file behind a model, or the file that describes itself."""
 
     file: Text
-    """Its name."""
     sha256: Text
-    """Of what it says, however it is written: source, labels, input and output."""
+    """`ModelSpec.digest`."""
     source: Text
     """Kind of the source, such as ``onnx``."""
     assumptions: tuple[Text, ...] = ()

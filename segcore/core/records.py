@@ -1,13 +1,9 @@
 """The schema of a run file: what segcore adds to pytest-benchmark's JSON.
 
-pytest-benchmark writes one object per benchmark with the raw samples under ``stats.data``. segcore adds a
-`BenchmarkRecord` to each benchmark's ``extra_info.segcore`` and one `RunRecord` as the top-level ``segcore`` object.
-Statistics are computed from the samples when a run is read; none are stored.
-
-Every model is frozen and refuses unknown keys; a reader refuses a schema version that is not in `READABLE_VERSIONS`.
-Run files come from other machines and other people's branches: numbers are finite and have a range, text is printable
-and has a length (`Text`), and what can be a choice is one. The names of the modules beside this one can be imported
-from here.
+Each benchmark has a `BenchmarkRecord` in ``extra_info.segcore``, its raw samples in ``stats.data``, and the run a
+`RunRecord` in ``segcore``. No statistics are stored. Run files come from other machines and other people's branches:
+unknown keys are refused, numbers are finite and have a range, text is printable and has a length (`Text`), and what can
+be a choice is one. The names of the modules beside this one can be imported from here.
 """
 
 from __future__ import annotations
@@ -53,17 +49,14 @@ READABLE_VERSIONS = (1, 2, 3)
 
 Stage = Literal["decode", "preprocess", "transfer", "forward", "postprocess", "colorize"]
 STAGES: tuple[Stage, ...] = get_args(Stage)
-"""Stages of the pipeline, in order."""
 Kind = Literal["accuracy", "latency", "throughput", "load", "dataset"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
-"""In the order in which the items of a model run."""
 TIMED: tuple[Kind, ...] = ("latency", "throughput", "load")
 """Kinds whose samples are the result; the samples of other kinds only document how long the item took."""
 ITEM_FIELDS = ("case", "model", "runtime", "precision", "device", "size", "batch", "threads", "scenario")
-"""What identifies an item among those of its kind: fields of `BenchmarkRecord`."""
+"""Fields of `BenchmarkRecord` that identify an item among those of its kind."""
 Selectable = Literal["case", "tag", "model", "device", "runtime", "precision", "size", "batch", "threads", "scenario"]
 SELECTABLE: tuple[Selectable, ...] = get_args(Selectable)
-"""What ``--segcore-NAME`` can select items by."""
 OutcomeKind = Literal["passed", "failed", "skipped", "error"]
 Scenario = Literal["offline", "single-stream", "multi-stream", "server"]
 Validity = Literal["valid", "invalid", "undecided"]
@@ -94,7 +87,7 @@ class WarningRecord(Record):
     """One reason why a figure, or all figures of a run, may be unreliable."""
 
     code: WarningCode
-    """``other`` for a warning in a run file of schema version 1, which has only text."""
+    """``other`` for text of schema version 1."""
     value: Number | None = None
     """Size of the effect: a share or relative change, or a count of rounds, threads or events."""
     text: Text
@@ -106,21 +99,19 @@ class WarningRecord(Record):
 
 
 class EnergyRecord(Record):
-    """Energy used during an item according to a counter of the machine, including that of other processes."""
+    """Energy used from the end of the warm-up to the end of an item, including that of other processes."""
 
     joules: Positive
-    """From the end of the warm-up to the end of the item."""
     calls: PositiveCount
-    """Calls of the pipeline on the whole batch in that time."""
+    """Of the pipeline, on the whole batch."""
     counter: Text
     """For example ``RAPL package-0 + dram``."""
 
 
 class LoadTrialRecord(Record):
-    """One rate that a search tried."""
+    """One rate, in queries per second, that a search tried."""
 
     rate: Amount
-    """Queries per second."""
     validity: Validity
     latencies_s: tuple[Amount, ...]
     """Of each query, from when it was due to its end."""
@@ -134,11 +125,10 @@ class LoadRecord(Record):
     """
 
     seed: Count
-    """Of the arrivals in the server scenario."""
     rate: Positive | None = None
-    """Queries per second that were requested in the server scenario; None if the rate was searched."""
+    """Queries per second that the server scenario was asked for; None if the rate was searched."""
     max_p99_ms: Positive | None = None
-    """Limit on the 99th percentile in the server scenario."""
+    """Of the server scenario."""
     validity: Validity | None = None
     """Whether the limit was kept, by MLPerf's early stopping rule; None without a limit."""
     queries: Count
@@ -149,7 +139,7 @@ class LoadRecord(Record):
     bounds_s: dict[Literal["p50", "p90", "p99"], Amount] = {}
     """Bounds on p50, p90 and p99 of the latency at 99 % confidence; omitted where the queries are too few."""
     highest_rate: Positive | None = None
-    """Result of a search: the highest rate that was proven to keep the limit."""
+    """The highest rate that a search proved to keep the limit."""
     lowest_failed_rate: Positive | None = None
     """The lowest rate above it that was not."""
     trials: tuple[LoadTrialRecord, ...] = ()
@@ -214,13 +204,11 @@ class BenchmarkRecord(Record):
     reference: tuple[Positive, ...] = ()
     """Seconds of the reference task around each round of the main process."""
     other_load: Share | None = None
-    """As in `ProcessRecord`, of the main process."""
     cold_start_s: Positive | None = None
-    """As in `ProcessRecord`, of the main process."""
     processes: tuple[ProcessRecord, ...] = ()
-    """Further processes that measured the item; the samples of the main process are the benchmark's own."""
+    """Further processes that measured the item; what the main process measured is in the fields above."""
     stages: dict[Stage, tuple[Amount, ...]] = {}
-    """Seconds per round by stage: see `STAGES`."""
+    """Seconds per round."""
     gmacs: Positive | None = None
     """Giga multiply-accumulates of one forward pass of the whole batch."""
     gbytes: Positive | None = None
@@ -228,14 +216,13 @@ class BenchmarkRecord(Record):
     peak_memory_bytes: Count | None = None
     """Peak over the rounds: of torch's allocator on CUDA, of the resident set size on a Linux CPU."""
     energy: EnergyRecord | None = None
-    """None if the machine has no readable counter."""
     accuracy: AccuracyRecord | None = None
     dataset: DatasetRecord | None = None
     load: LoadRecord | None = None
     limits: Limits = Limits()
     tags: tuple[Text, ...] = ()
     order: Count = 0
-    """Position in the run, from 0."""
+    """Position in the run."""
     started_s: Amount = 0.0
     """Seconds from the start of the run to the first round."""
     warnings: tuple[WarningRecord, ...] = ()
@@ -299,11 +286,10 @@ class OutcomeRecord(Record):
 
 
 class CaseRecord(Record):
-    """Where a case of the run is written."""
+    """Where a case of the run is written: a path with ``/``, relative to the repository or the working directory."""
 
     name: Text
     file: Text
-    """With ``/``, relative to the repository, or else to the directory where the run was started."""
     line: PositiveCount
 
 
@@ -316,7 +302,7 @@ class RunRecord(Record):
     """UTC, ISO 8601."""
     duration_s: Amount
     complete: bool
-    """False if the run was interrupted; the items measured before are in the file."""
+    """False if the run was interrupted."""
     command: tuple[Text, ...]
     machine: MachineRecord
     conditions: dict[Text, Text] = {}
@@ -331,20 +317,20 @@ class RunRecord(Record):
     outcomes: tuple[OutcomeRecord, ...] = ()
     warnings: tuple[WarningRecord, ...] = ()
     labels: tuple[LabelsRecord, ...] = ()
-    """The label sets of the items, each once."""
+    """Of the items, each once."""
     int8: tuple[Int8Record, ...] = ()
-    """Which layers of the items in int8 stay in fp32, and why: what `segcore quantize` found of each network."""
+    """What `segcore quantize` found of each network in int8."""
 
     def peak_gmacs_per_s(self, device: str, precision: Precision) -> float | None:
-        """Return the rate of the fastest product that was calibrated on a device; None if that precision was not.
+        """Return the rate of the fastest product on a device in a precision, or in fp32 where that is faster.
 
-        Products in fp32 count as well: where they are faster, a runtime can do narrower work in fp32.
+        It is None if the precision was not calibrated.
         """
         rates = {c.precision: c.peak_gmacs_per_s for c in self.calibration if c.device == device}
         return max(rates[precision], rates.get("fp32", 0.0)) if precision in rates else None
 
     cases: tuple[CaseRecord, ...] = ()
-    """The cases of the items, each once."""
+    """Of the items, each once."""
 
 
 class Benchmark(Record):
@@ -357,14 +343,11 @@ class Benchmark(Record):
 
     @property
     def processes(self) -> tuple[tuple[float, ...], ...]:
-        """Samples of each process, the main one first; a copy of another process's samples is no further process."""
+        """Samples of each process, the main one first; copies of another's samples count once."""
         return tuple(dict.fromkeys((self.samples, *(process.samples for process in self.info.processes))))
 
     def quiet(self) -> Benchmark:
-        """Return the item without the processes that others disturbed, unless fewer than `MIN_QUIET` are left.
-
-        What others used was measured apart from the times, so leaving these out does not favour quick processes.
-        """
+        """Return the item without the processes that others disturbed, unless fewer than `MIN_QUIET` are left."""
         own = ProcessRecord.model_construct(
             samples=self.samples, reference=self.info.reference, other_load=self.info.other_load
         )

@@ -103,15 +103,10 @@ def load_pair(photo: Path, mask: Path, upright: bool = False, read_mask: MaskRea
 
 
 def lies_upright(labels: object, photo: Pixels, orientation: int, size: tuple[int, ...]) -> bool:
-    """Return whether labels lie on the photo turned upright by its EXIF orientation, rather than on it as stored.
+    """Return whether labels of a size (height, width) lie on the photo turned upright, rather than on it as stored.
 
-    They lie on the stored pixels, as those of COCO do, unless only the upright photo has their size.
-
-    Args:
-        labels: file of the mask, or name of what is annotated, for the error.
-        photo: pixels as stored, (H, W, 3).
-        orientation: of the photo.
-        size: height and width of the labels.
+    They lie on the stored pixels, as those of COCO do, unless only the upright photo has their size. `labels` names
+    them in the error.
 
     Raises:
         DatasetError: the photo has another size either way.
@@ -153,9 +148,8 @@ def turned(pixels: _Array, orientation: int) -> _Array:
 def find_photos(locations: Iterable[str]) -> tuple[str, ...]:
     """Return the photos at the given locations, in that order, sorted by name within a location, without duplicates.
 
-    Args:
-        locations: files, package resources (``segcore:chelsea.png``), directories (for the photos directly inside)
-            and glob patterns (``photos/**/*.jpg``).
+    Locations are files, package resources (``segcore:chelsea.png``), directories (for the photos directly inside) and
+    glob patterns (``photos/**/*.jpg``).
 
     Raises:
         ImageError: a location does not exist or holds no photo.
