@@ -10,7 +10,7 @@ from typing import Any
 from segcore.core.errors import ModelError, UsageError
 from segcore.core.labels import LabelSet, background_of, numbered
 from segcore.core.model_spec import IMAGENET_MEAN, IMAGENET_STD, Description, Layout, ModelSpec, OutputKind, Resize
-from segcore.inputs.self_description.header import ModelHeader, TensorHeader
+from segcore.inputs.self_description.header import ModelHeader, Shape, TensorHeader
 from segcore.inputs.self_description.metadata import Metadata, read_metadata
 
 KINDS: dict[str, OutputKind] = {
@@ -92,12 +92,12 @@ def _describe_input(header: ModelHeader, tensor: TensorHeader, metadata: Metadat
     _describe_values(header, tensor, channels or 3, metadata, found)
 
 
-def _input_layout(shape: tuple[int | None, ...]) -> Layout | None:
+def _input_layout(shape: Shape) -> Layout | None:
     first, last = shape[1] in (1, 3), shape[3] in (1, 3)
     return None if first == last else "nchw" if first else "nhwc"
 
 
-def _sides(shape: tuple[int | None, ...], layout: Layout) -> tuple[int | None, int | None, int | None]:
+def _sides(shape: Shape, layout: Layout) -> tuple[int | None, int | None, int | None]:
     """Return channels, height and width."""
     _, a, b, c = shape
     return (a, b, c) if layout == "nchw" else (c, a, b)
@@ -233,7 +233,7 @@ def _describe_output(
     return kind
 
 
-def _output_layout(shape: tuple[int | None, ...] | None, tensor: TensorHeader) -> Layout | None:
+def _output_layout(shape: Shape | None, tensor: TensorHeader) -> Layout | None:
     """Return where an output has its channels, if its lengths tell: two of them are in proportion to the input's."""
     if shape is None or len(shape) != 4:
         return None

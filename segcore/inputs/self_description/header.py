@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
@@ -14,6 +14,8 @@ from segcore.core.model_spec import Layout
 from segcore.core.text import first_line
 
 FileKind = Literal["onnx", "openvino", "litert"]
+Shape = tuple[int | None, ...]
+"""None for a length that is free."""
 
 PASSED_THROUGH = re.compile(
     "cast|convert|(de)?quantize(linear)?|identity|interpolate|pad|reshape|resize(_bilinear|_nearest_neighbor)?|"
@@ -29,8 +31,8 @@ class TensorHeader:
     name: str
     dtype: str
     """Name of numpy's type, such as ``float32``."""
-    shape: tuple[int | None, ...] | None
-    """None for a length that is free; None as a whole if even their number is."""
+    shape: Shape | None
+    """None if even the number of lengths is free."""
     scale: float = 0.0
     """Of a quantised tensor: a stored q means ``(q - zero_point) * scale``; 0 if it is not quantised."""
     zero_point: int = 0
@@ -87,10 +89,10 @@ class Producer:
 ARGMAX = ("argmax", "arg_max", "topk")
 
 
-def ending(
-    tensor: str, producers: Mapping[str, Producer], shapes: Mapping[str, tuple[int | None, ...]]
-) -> tuple[str, int | None]:
-    """Return the operator that gives an output its meaning, in lower case, and for an argmax its number of choices."""
+def traced(
+    output: TensorHeader, tensor: str, producers: Mapping[str, Producer], shapes: Mapping[str, Shape]
+) -> TensorHeader:
+    """Return an output with the operator that gives it its meaning, and for an argmax its number of choices."""
     seen: set[str] = set()
     while (producer := producers.get(tensor)) is not None and tensor not in seen:
         seen.add(tensor)
@@ -99,14 +101,14 @@ def ending(
             shape = shapes.get(producer.source or "", ())
             axis = producer.axis
             known = axis is not None and -len(shape) <= axis < len(shape)
-            return "argmax", shape[axis] if known and axis is not None else None
+            return replace(output, operator="argmax", choices=shape[axis] if known and axis is not None else None)
         if not PASSED_THROUGH.fullmatch(operator) or producer.source is None:
-            return operator, None
+            return replace(output, operator=operator)
         tensor = producer.source
-    return "", None
+    return output
 
 
-def lengths(values: Iterable[int]) -> tuple[int | None, ...]:
+def lengths(values: Iterable[int]) -> Shape:
     """Return a shape with None for lengths that are free, which are written as -1 or 0."""
     return tuple(int(value) if value > 0 else None for value in values)
 

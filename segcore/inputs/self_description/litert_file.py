@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from segcore.core.errors import NotInstalledError
-from segcore.inputs.self_description.header import ModelHeader, Producer, TensorHeader, ending, lengths, unreadable
+from segcore.inputs.self_description.header import ModelHeader, Producer, TensorHeader, lengths, traced, unreadable
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -59,7 +59,7 @@ def _read(path: Path, data: bytes, schema: ModuleType) -> ModelHeader:
         path=path,
         inputs=tuple(_tensor(graph.Tensors(index), types) for index in graph.InputsAsNumpy()),
         outputs=tuple(
-            _tensor(graph.Tensors(index), types, *ending(str(index), producers, shapes))
+            traced(_tensor(graph.Tensors(index), types), str(index), producers, shapes)
             for index in graph.OutputsAsNumpy()
         ),
         metadata=_attached(data),
@@ -87,7 +87,7 @@ def _lengths(tensor: Any) -> tuple[int | None, ...]:
     return lengths(shape.tolist() if isinstance(shape, np.ndarray) else ())
 
 
-def _tensor(tensor: Any, types: dict[int, str], operator: str = "", choices: int | None = None) -> TensorHeader:
+def _tensor(tensor: Any, types: dict[int, str]) -> TensorHeader:
     kind = types.get(tensor.Type(), "")
     quantisation = tensor.Quantization()
     scale, zero_point = 0.0, 0
@@ -96,7 +96,7 @@ def _tensor(tensor: Any, types: dict[int, str], operator: str = "", choices: int
         zero_point = int(quantisation.ZeroPoint(0)) if quantisation.ZeroPointLength() else 0
     dtype = DTYPES.get(kind, kind.lower())
     name = (tensor.Name() or b"").decode(errors="replace")
-    return TensorHeader(name, dtype, _lengths(tensor), scale, zero_point, operator=operator, choices=choices)
+    return TensorHeader(name, dtype, _lengths(tensor), scale, zero_point)
 
 
 def _attached(data: bytes) -> dict[str, str]:

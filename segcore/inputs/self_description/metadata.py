@@ -25,6 +25,7 @@ RANGES = {
     "normalized_1_1": (1 / 127.5, 1.0, 1.0),
 }
 """Scale, mean and deviation by nominal pixel range."""
+TRUTH = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
 FIT = {"standard": "fixed", "fit_to_window": "longer", "fit_to_window_letterbox": "letterbox"}
 """Kinds of resizing of the Model API: ``fit_to_window`` fills at the bottom and on the right."""
 
@@ -74,9 +75,9 @@ def read_metadata(entries: Mapping[str, str]) -> Metadata:
         elif key == "resize_type":
             take(key, "resize", FIT.get(text.lower()))
         elif key == "reverse_input_channels":
-            take(key, "reversed_channels", _truth(text))
+            take(key, "reversed_channels", TRUTH.get(text.lower()))
         elif key == "embedded_processing":
-            take(key, "embedded", _truth(text))
+            take(key, "embedded", TRUTH.get(text.lower()))
         elif key == "pad_value":
             values = read_numbers(text)
             take(key, "fill", int(values[0]) if len(values) == 1 and 0 <= values[0] <= 255 else None)
@@ -124,7 +125,3 @@ def read_names(text: str) -> tuple[str, ...]:
 def _by_index(table: Mapping[object, object]) -> list[object]:
     indexed = {str(key): value for key, value in table.items()}
     return [indexed[str(i)] for i in range(len(indexed))] if all(str(i) in indexed for i in range(len(indexed))) else []
-
-
-def _truth(text: str) -> bool | None:
-    return {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}.get(text.lower())

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from segcore.core.errors import NotInstalledError
-from segcore.inputs.self_description.header import ModelHeader, Producer, TensorHeader, ending, unreadable
+from segcore.inputs.self_description.header import ModelHeader, Producer, TensorHeader, traced, unreadable
 
 if TYPE_CHECKING:
     import onnx
@@ -37,13 +37,13 @@ def read_onnx(path: Path) -> ModelHeader:
         kind="onnx",
         path=path,
         inputs=tuple(_tensor(value) for value in graph.input if value.name not in constants),
-        outputs=tuple(_tensor(value, *ending(value.name, producers, shapes)) for value in graph.output),
+        outputs=tuple(traced(_tensor(value), value.name, producers, shapes) for value in graph.output),
         metadata={entry.key: entry.value for entry in model.metadata_props},
         others=_external_files(graph, path.parent),
     )
 
 
-def _tensor(value: onnx.ValueInfoProto, operator: str = "", choices: int | None = None) -> TensorHeader:
+def _tensor(value: onnx.ValueInfoProto) -> TensorHeader:
     import onnx
 
     kind = value.type.tensor_type
@@ -52,7 +52,7 @@ def _tensor(value: onnx.ValueInfoProto, operator: str = "", choices: int | None 
     except (KeyError, ValueError):  # 0 stands for no type
         dtype = "of no known type"
     shape = _lengths(value) if kind.HasField("shape") else None
-    return TensorHeader(value.name, dtype, shape, operator=operator, choices=choices)
+    return TensorHeader(value.name, dtype, shape)
 
 
 def _lengths(value: onnx.ValueInfoProto) -> tuple[int | None, ...]:

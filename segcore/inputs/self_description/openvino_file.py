@@ -6,7 +6,7 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 from segcore.core.model_spec import Layout
-from segcore.inputs.self_description.header import ModelHeader, Producer, TensorHeader, ending, lengths, unreadable
+from segcore.inputs.self_description.header import ModelHeader, Producer, TensorHeader, lengths, traced, unreadable
 
 DTYPES = {
     **{f"FP{bits}": f"float{bits}" for bits in (16, 32, 64)},
@@ -50,7 +50,7 @@ def read_openvino(path: Path) -> ModelHeader:
         path=path,
         inputs=tuple(_tensor(ports[_place(name, "0")], layer) for name, layer in inputs),
         outputs=tuple(
-            _tensor(ports[place], layers[place.rpartition(":")[0]], *ending(place, producers, shapes))
+            traced(_tensor(ports[place], layers[place.rpartition(":")[0]]), place, producers, shapes)
             for place in results
             if place in ports
         ),
@@ -78,9 +78,7 @@ def _lengths(port: ElementTree.Element) -> tuple[int | None, ...]:
     return lengths(int(dim.text or "-1") for dim in port.iterfind("dim"))
 
 
-def _tensor(
-    port: ElementTree.Element, layer: ElementTree.Element, operator: str = "", choices: int | None = None
-) -> TensorHeader:
+def _tensor(port: ElementTree.Element, layer: ElementTree.Element) -> TensorHeader:
     name = (port.get("names") or layer.get("name") or "").split(",")[0]
     precision = port.get("precision", "")
     dtype = DTYPES.get(precision, precision.lower())
@@ -89,9 +87,7 @@ def _tensor(
     layout: Layout | None = "nchw" if order == "nchw" else "nhwc" if order == "nhwc" else None
     data = layer.find("data")
     any_rank = data is not None and data.get("shape") == "..."
-    return TensorHeader(
-        name, dtype, None if any_rank else _lengths(port), layout=layout, operator=operator, choices=choices
-    )
+    return TensorHeader(name, dtype, None if any_rank else _lengths(port), layout=layout)
 
 
 def _metadata(element: ElementTree.Element | None, prefix: str) -> dict[str, str]:
