@@ -220,11 +220,6 @@ def numbered(count: int) -> LabelSet:
     return LabelSet(f"numbered-{count}", tuple(f"class {index}" for index in range(count)))
 
 
-def _read_tables() -> dict[str, LabelSet]:
-    text = resources.files("segcore.core").joinpath("label_sets.json").read_text(encoding="utf-8")
-    return {name: _read_table(name, **table) for name, table in json.loads(text).items()}
-
-
 def _read_table(
     name: str, names: list[str], colors: list[str], aliases: dict[str, str], background: int | None = None
 ) -> LabelSet:
@@ -232,7 +227,8 @@ def _read_table(
     return LabelSet(name, tuple(names), red_green_blue, aliases, background)
 
 
-LABEL_SETS = _read_tables()
+_TABLES = json.loads(resources.files("segcore.core").joinpath("label_sets.json").read_text(encoding="utf-8"))
+LABEL_SETS = {name: _read_table(name, **table) for name, table in _TABLES.items()}
 """The label sets that have a name: ``voc``, ``cityscapes``, ``ade20k`` and ``coco-stuff``."""
 CITYSCAPES_IDS = LABEL_SETS.pop("cityscapes-ids")  # of masks alone: no model tells these apart
 VOC = LABEL_SETS["voc"]

@@ -22,10 +22,6 @@ T = TypeVar("T")
 PERCENTILE = r"^p[1-9][0-9]?(\.[0-9]+)?$"
 
 
-def _of_the_median(value: object) -> object:
-    return value if isinstance(value, dict) else {"p50": value}
-
-
 def _median_too(schema: dict[str, Any]) -> None:
     """Allow a number alone in the JSON Schema of a mapping from percentiles."""
     numbers = schema.pop("patternProperties")
@@ -36,7 +32,7 @@ def _median_too(schema: dict[str, Any]) -> None:
 _ByPercentile = Annotated[
     dict[Annotated[str, Field(pattern=PERCENTILE)], T],
     Field(min_length=1),
-    BeforeValidator(_of_the_median),
+    BeforeValidator(lambda value: value if isinstance(value, dict) else {"p50": value}),
     Field(json_schema_extra=_median_too),
 ]
 _Amount = Annotated[float, Strict(), Field(ge=0, allow_inf_nan=False)]

@@ -66,19 +66,12 @@ def available_memory(root: Path = Path("/")) -> int:
             for name in ("memory.max", "memory.limit_in_bytes"):  # versions 2 and 1
                 with contextlib.suppress(OSError, ValueError):  # no such file; "max"
                     left.append(int((directory / name).read_text(encoding="ascii")) - used.rss)
-        if (limit := _address_space()) is not None:
-            left.append(limit - used.vms)
+        with contextlib.suppress(ImportError):  # Windows
+            import resource
+
+            if (limit := resource.getrlimit(resource.RLIMIT_AS)[0]) != resource.RLIM_INFINITY:
+                left.append(limit - used.vms)
     return max(0, min(left))
-
-
-def _address_space() -> int | None:
-    """Return the limit of ``ulimit -v`` in bytes, None if there is none."""
-    try:
-        import resource
-    except ImportError:  # Windows
-        return None
-    limit = resource.getrlimit(resource.RLIMIT_AS)[0]
-    return None if limit == resource.RLIM_INFINITY else limit
 
 
 def control_groups(controller: str, root: Path = Path("/")) -> Iterator[Path]:

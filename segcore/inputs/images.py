@@ -194,19 +194,17 @@ def resource_path(name: str) -> Path:
     package, _, file = name.partition(":")
     if package + ":" not in RESOURCE_PREFIXES:
         raise ImageError(f"{name!r} is not a package resource: wanted {' or '.join(RESOURCE_PREFIXES)} and its name")
-    directory = OWN_PHOTOS if package == "segcore" else _scikit_image_data(name)
+    directory = OWN_PHOTOS
+    if package == "skimage":
+        spec = find_spec("skimage")  # not imported: its loaders download what is not bundled
+        if spec is None or spec.origin is None:
+            raise NotInstalledError(f"{name!r}: scikit-image is not installed; pip install 'segcore[photos]'")
+        directory = Path(spec.origin).parent / "data"
     photos = {path.name: path for path in sorted(directory.iterdir()) if path.suffix in RESOURCE_SUFFIXES}
     if file not in photos:
         hint = nearest_hint(file, photos)
         raise ImageError(f"{name!r}: {package} has no such photo{hint}; it has {', '.join(photos)}")
     return photos[file]
-
-
-def _scikit_image_data(name: str) -> Path:
-    spec = find_spec("skimage")  # not imported: its loaders download what is not bundled
-    if spec is None or spec.origin is None:
-        raise NotInstalledError(f"{name!r}: scikit-image is not installed; pip install 'segcore[photos]'")
-    return Path(spec.origin).parent / "data"
 
 
 def _rgb_image(image: Image.Image, upright: bool = True) -> Image.Image:

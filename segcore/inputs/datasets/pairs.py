@@ -134,21 +134,15 @@ def open_voc(root: Path, split: str | None) -> Dataset:
     """List the pairs of ``ImageSets/Segmentation/SPLIT.txt`` in ``JPEGImages/`` and ``SegmentationClass/``."""
     path = root / "ImageSets" / "Segmentation" / f"{split or 'val'}.txt"
     try:
-        lines = _text_of(read_file(path, MAX_LIST_BYTES)).splitlines()
+        text = decoded(read_file(path, MAX_LIST_BYTES)).rstrip("\x1a")  # with which DOS ends a file
+        if "\0" in text:
+            raise ValueError("has null characters: save it as UTF-8")
     except (OSError, ValueError) as error:
         others = ", ".join(sorted(other.stem for other in path.parent.glob("[!.]*.txt"))) or "none"
         raise DatasetError(f"{path}: no list of images ({error}); splits there are: {others}") from None
-    names = tuple(line.split()[0] for line in lines if line.strip())
+    names = tuple(line.split()[0] for line in one_spelling(text).splitlines() if line.strip())
     reader = FileReader(root / "JPEGImages", root / "SegmentationClass", ".jpg")
     return Dataset(f"voc-{path.stem}", names, reader, VOC)
-
-
-def _text_of(data: bytes) -> str:
-    """Return the text of a list, in one spelling; ValueError if it is no text."""
-    text = decoded(data)
-    if "\0" in text:
-        raise ValueError("has null characters: save it as UTF-8")
-    return one_spelling(text.rstrip("\x1a"))  # with which DOS ends a file
 
 
 def one_spelling(name: str) -> str:
