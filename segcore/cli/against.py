@@ -123,7 +123,7 @@ def _item(baseline: Run, dataset: Dataset, protocol: str) -> BenchmarkRecord:
         raise RecordError(
             f"{baseline.path}: no scores of {dataset.name} under {protocol}; record them with the same options"
         )
-    if (found[0].dataset.label_map, found[0].dataset.masks) != (dataset.said_map, dataset.masks):
+    if (found[0].dataset.label_map, found[0].dataset.masks) != (dataset.map_in_file, dataset.masks):
         raise RecordError(
             f"{baseline.path}: its masks of {dataset.name} were read with another --map, --masks or --labels; score it "
             "again with the same"

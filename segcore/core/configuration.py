@@ -107,8 +107,8 @@ class Configuration:
 def find_configuration(directory: Path, runs_in: Path | None = None) -> Configuration | None:
     """Return the nearest ``pyproject.toml`` that has a segcore table, None if there is none.
 
-    It is looked for in a directory and the ones above it, up to the top of the git repository; outside a repository, in
-    the directory alone, since what lies above need not be the user's own. `runs_in` is where the command runs, if that
+    It is looked for in a directory and the ones above it, up to the top of the git repository; outside a repository,
+    only in that directory, since what lies above need not be the user's own. `runs_in` is where the command runs, if that
     is another directory.
 
     Raises:
@@ -127,7 +127,7 @@ def find_configuration(directory: Path, runs_in: Path | None = None) -> Configur
 def _read(file: Path, directory: Path) -> Configuration | None:
     try:
         data = file.read_bytes()
-        if b"segcore" not in data:  # what else is wrong with the file is no business of ours
+        if b"segcore" not in data:  # errors in files without our table are not ours to report
             return None
         text = data.decode()
         tool = tomllib.loads(text).get("tool", {})

@@ -84,11 +84,11 @@ class RecordError(SegcoreError):
 
 
 class ConflictError(SegcoreError):
-    """Somebody else changed what was to be changed; nothing was."""
+    """Somebody else changed the same data first; nothing was written."""
 
 
 class EnvironmentFaultError(SegcoreError):
-    """The system withholds memory, files, processes or the like; the message says what to set."""
+    """The system refuses memory, files, processes or the like; the message says what to set."""
 
 
 class OutputError(SegcoreError):

@@ -74,7 +74,7 @@ class LabelSet:
     names: tuple[str, ...]
     """Of the classes, 1 to 65,535, each once; letter case does not tell them apart."""
     colors: tuple[Color, ...] = ()
-    """RGB of each class, 0 to 255; if empty, the VOC colour map is used, its black for the background alone."""
+    """RGB of each class, 0 to 255; if empty, the VOC colour map is used, with black only for the background."""
     aliases: Mapping[str, str] = field(default_factory=dict, hash=False)
     """Names of classes by other names for them, in lower case."""
     background: int | None = None
@@ -168,7 +168,7 @@ class LabelSet:
         return hashlib.sha256(content.encode()).hexdigest()
 
     def __getstate__(self) -> dict[str, Any]:
-        """Return the fields alone: tables are made again where they are needed."""
+        """Return only the fields: tables are made again where they are needed."""
         return {name: self.__dict__[name] for name in self.__dataclass_fields__}
 
 
@@ -182,7 +182,7 @@ def _around(background: int, count: int) -> npt.NDArray[np.uint8]:
 
 
 def _problem(labels: LabelSet) -> str:
-    """Return what contradicts what in a label set; empty if nothing does."""
+    """Return the first thing that is wrong with a label set; empty if nothing is."""
     count = len(labels.names)
     if not 1 <= count <= MAX_CLASSES:
         return f"has {count} classes, wanted 1 to {MAX_CLASSES:,}"
@@ -230,7 +230,7 @@ def _read_table(
 _TABLES = json.loads(resources.files("segcore.core").joinpath("label_sets.json").read_text(encoding="utf-8"))
 LABEL_SETS = {name: _read_table(name, **table) for name, table in _TABLES.items()}
 """The label sets that have a name: ``voc``, ``cityscapes``, ``ade20k`` and ``coco-stuff``."""
-CITYSCAPES_IDS = LABEL_SETS.pop("cityscapes-ids")  # of masks alone: no model tells these apart
+CITYSCAPES_IDS = LABEL_SETS.pop("cityscapes-ids")  # only of masks: no model tells these apart
 VOC = LABEL_SETS["voc"]
 CITYSCAPES = LABEL_SETS["cityscapes"]
 ADE20K = LABEL_SETS["ade20k"]

@@ -23,7 +23,7 @@ PERCENTILE = r"^p[1-9][0-9]?(\.[0-9]+)?$"
 
 
 def _median_too(schema: dict[str, Any]) -> None:
-    """Allow a number alone in the JSON Schema of a mapping from percentiles."""
+    """Allow a number instead of a mapping from percentiles in the JSON Schema."""
     numbers = schema.pop("patternProperties")
     mapping = {key: schema.pop(key) for key in ("type", "minProperties")}
     schema["anyOf"] = [*numbers.values(), {**mapping, "patternProperties": numbers, "additionalProperties": False}]

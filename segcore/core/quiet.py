@@ -14,14 +14,14 @@ _lock = threading.Lock()
 _users = 0
 
 
-class _HereAlone:
-    """What a filter matches the name of a warning's module with: any name, but only in a quiet thread."""
+class _OnlyIfQuiet:
+    """Takes the place of the pattern of a filter: matches any module, but only in a quiet thread."""
 
     def match(self, module: str) -> bool:
         return _quiet.get()
 
 
-_FILTER: Any = ("ignore", None, Warning, _HereAlone(), 0)
+_FILTER: Any = ("ignore", None, Warning, _OnlyIfQuiet(), 0)
 
 
 @contextlib.contextmanager

@@ -233,7 +233,7 @@ class BenchmarkRecord(Record):
         return self.energy.joules / (self.energy.calls * self.batch) if self.energy else None
 
     def fits(self, selection: Mapping[Selectable, Collection[str]]) -> bool:
-        """Return whether values of `SELECTABLE` select the item; some apply to some kinds of items alone."""
+        """Return whether values of `SELECTABLE` select the item; some of them apply to some kinds of items only."""
         kinds: dict[str, tuple[Kind, ...]] = {
             "batch": ("throughput", "load"),
             "threads": ("throughput",),
@@ -381,7 +381,7 @@ class Run(Record):
 
     @property
     def measured(self) -> tuple[object, ...]:
-        """When the run started and all its samples: equal for a run and its copies alone."""
+        """When the run started and all its samples: equal only for a run and its copies."""
         return (self.record.started, *((benchmark.info.key, benchmark.samples) for benchmark in self.benchmarks))
 
     def leaves_out(self, info: BenchmarkRecord) -> bool:

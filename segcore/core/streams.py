@@ -35,7 +35,7 @@ def columns() -> int | None:
 
 
 def progress_console() -> Console:
-    """Return a console for progress on standard error, which is shown in a terminal alone."""
+    """Return a console for progress on standard error, which is shown only in a terminal."""
     from rich.console import Console
 
     shown = is_terminal(stderr=True)

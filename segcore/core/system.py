@@ -1,4 +1,4 @@
-"""What the system is called and grants: its name, memory, and what to set where a setting can mend a failure."""
+"""Name and memory of the machine, and what to do when the system refuses something."""
 
 from __future__ import annotations
 

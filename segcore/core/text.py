@@ -1,4 +1,4 @@
-"""Text from outside, made harmless for every medium, and parts of messages."""
+"""Make text from outside printable, and format parts of messages."""
 
 from __future__ import annotations
 

@@ -199,7 +199,7 @@ def _result(segmenter: Predictor, dataset: Dataset, tally: Tally, sums: Sums) ->
     return DatasetRecord(
         name=dataset.name,
         sha256=dataset.sha256,
-        label_map=dataset.said_map,
+        label_map=dataset.map_in_file,
         masks=dataset.masks,
         images=tally.images,
         failed=tally.failed,

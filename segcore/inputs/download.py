@@ -102,7 +102,7 @@ def download_file(
     source = Source.of(url, settings)
     try:
         if source.is_remote:
-            source.check_hop(source.actual, None, settings)
+            source.check_allowed(source.actual, None, settings)
             if settings.offline:
                 state = "has another hash than expected" if os.access(path, os.R_OK) else "is missing"
                 what = f"the network is off (SEGCORE_OFFLINE or --offline), and the file in {path.parent} {state}"

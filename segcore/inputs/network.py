@@ -1,7 +1,7 @@
 """Download the bytes of one file over http(s): attempts, redirects, resuming, limits.
 
 requests does the transfer, urllib3's ``Retry`` counts and spaces the attempts: one budget covers refused connections,
-server errors and interrupted bodies. Used by `segcore.inputs.download` alone.
+server errors and interrupted bodies. Used only by `segcore.inputs.download`.
 """
 
 from __future__ import annotations
@@ -281,7 +281,7 @@ def _open(session: _Session, source: Source, headers: dict[str, str], settings: 
             previous, url = url, urljoin(url, target)
         except ValueError as error:
             raise DownloadError(f"redirected to {target!r}, which is not a URL: {error}") from None
-        source.check_hop(url, previous, settings)
+        source.check_allowed(url, previous, settings)
     raise DownloadError(f"more than {MAX_REDIRECTS} redirects, the last to {without_secrets(url)}")
 
 

@@ -103,7 +103,7 @@ class Source:
         """Whether the download needs the network."""
         return urlsplit(self.actual).scheme.lower() != "file"
 
-    def check_hop(self, url: str, previous: str | None, settings: FetchSettings) -> None:
+    def check_allowed(self, url: str, previous: str | None, settings: FetchSettings) -> None:
         """Check the first URL, or one that ``previous`` redirects to.
 
         Raises:

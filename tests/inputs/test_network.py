@@ -253,7 +253,7 @@ def test_redirects_are_followed_and_the_first_url_names_the_file(
 )
 def test_unsafe_urls_are_refused(rules: FetchSettings, url: str, previous: str | None, message: str) -> None:
     with pytest.raises(DownloadError, match=message):
-        Source(previous or url, previous or url).check_hop(url, previous, rules)
+        Source(previous or url, previous or url).check_allowed(url, previous, rules)
 
 
 @pytest.mark.parametrize(
@@ -266,7 +266,7 @@ def test_unsafe_urls_are_refused(rules: FetchSettings, url: str, previous: str |
     ],
 )
 def test_safe_urls_are_accepted(rules: FetchSettings, url: str, previous: str | None) -> None:
-    Source(previous or url, previous or url).check_hop(url, previous, rules)
+    Source(previous or url, previous or url).check_allowed(url, previous, rules)
 
 
 def test_messages_contain_no_secrets(server: MisbehavingServer, rules: FetchSettings) -> None:

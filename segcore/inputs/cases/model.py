@@ -130,8 +130,8 @@ def _as_tuple(value: object) -> object:
     return (value,) if isinstance(value, str | int | dict) else value
 
 
-def _alone_too(schema: dict[str, Any]) -> None:
-    """Allow a single item in the JSON Schema of a list."""
+def _single_too(schema: dict[str, Any]) -> None:
+    """Allow a single item instead of a list in the JSON Schema."""
     items = schema.pop("items")
     schema["anyOf"] = [items, {"type": schema.pop("type"), "items": items}]
 
@@ -167,7 +167,7 @@ Sha256 = Annotated[str, Strict(), Field(pattern=SHA256)]
 # Named, so that the JSON Schema has the list once.
 ClassName = TypeAliasType("ClassName", Annotated[str, BeforeValidator(class_name), WithJsonSchema(_CLASS)])
 Device = Annotated[str, Strict(), Field(pattern=DEVICE)]
-OneOrMore = Annotated[tuple[T, ...], BeforeValidator(_as_tuple), Field(json_schema_extra=_alone_too)]
+OneOrMore = Annotated[tuple[T, ...], BeforeValidator(_as_tuple), Field(json_schema_extra=_single_too)]
 EachOnce = WrapValidator(_each_once)
 
 

@@ -104,7 +104,7 @@ def fit(dataset: Dataset, target: LabelSet) -> Dataset:
 
 
 def _check_foreground(label_map: LabelMap) -> None:
-    """Refuse a map that makes background of everything: any model that finds nothing would be perfect."""
+    """Refuse a map that makes everything background: a model that finds nothing would be perfect."""
     if label_map.judged <= {label_map.target.background}:
         named = listed(label_map.source.names, 8)
         raise UsageError(

@@ -1,6 +1,6 @@
 """Cityscapes: ``leftImg8bit/SPLIT/CITY/*_leftImg8bit.png`` and ``gtFine/SPLIT/CITY/*_gtFine_labelIds.png``.
 
-If a split has ``*_gtFine_labelTrainIds.png`` alone, those are read.
+If a split has only ``*_gtFine_labelTrainIds.png``, those are read.
 """
 
 from __future__ import annotations

@@ -45,7 +45,7 @@ class LabelMap:
     indices: tuple[int | None, ...]
     """For each class of the dataset, the index of a class of the model, or None for pixels that are not scored."""
     origin: Literal["file", "names", "layout"] = "names"
-    """What says so: a file of the user's, names that are equal, or what the layout is known for."""
+    """Where the map comes from: a file of the user, equal names, or the layout of the dataset."""
 
     def __post_init__(self) -> None:
         if None in self.indices and self.target.ignore is None:
@@ -103,7 +103,7 @@ class LabelMap:
         return self._table.take(mask).astype(class_map_dtype(largest + 1))
 
     def __getstate__(self) -> dict[str, object]:
-        """Return the fields alone: the table is made again where it is needed."""
+        """Return only the fields: the table is made again where it is needed."""
         return {name: self.__dict__[name] for name in self.__dataclass_fields__}
 
 

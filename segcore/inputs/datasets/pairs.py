@@ -56,7 +56,7 @@ class Dataset:
         return None if self.label_map is None or self.label_map.origin == "layout" else self.label_map.judged
 
     @property
-    def said_map(self) -> dict[str, str]:
+    def map_in_file(self) -> dict[str, str]:
         """What its classes count as, by name, if a file says so."""
         return self.label_map.names if self.label_map and self.label_map.origin == "file" else {}
 
