@@ -7,15 +7,14 @@ import os
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 from segcore.core.labels import LABEL_SETS, LabelSet
-from segcore.core.model_spec import InputSpec, ModelSpec, OutputSpec, Resize
+from segcore.core.model_spec import InputSpec, ModelSpec, OutputSpec
 from segcore.inputs.cases.model import IDENTIFIER
 
-_PLAIN = re.compile(r"[A-Za-z][\w /.-]*\w|[A-Za-z]")
-_WORDS = ("null", "true", "false", "yes", "no", "on", "off", "nan", "inf")
-"""What YAML takes for something else than text."""
-_WIDTH = 110
+_PLAIN = re.compile(r"(?!(null|true|false|yes|no|on|off|nan|inf)$)[a-z]([\w /.-]*\w)?|1/255", re.IGNORECASE)
+"""Text that needs no quotes."""
 
 
 def model_file_text(spec: ModelSpec, assumptions: Mapping[str, str], directory: Path) -> str:
@@ -28,13 +27,13 @@ def model_file_text(spec: ModelSpec, assumptions: Mapping[str, str], directory: 
     """
     source = Path(os.path.relpath(spec.source.location, directory)).as_posix()
     name = spec.name if re.fullmatch(IDENTIFIER, spec.name) else re.sub(r"[^A-Za-z0-9_.]+", "-", spec.name).strip("-.")
-    lines = [f"name: {_text(name)}", "source:", f"  {spec.source.kind}: {_text(source)}"]
+    lines = [f"name: {_value(name)}", "source:", f"  {spec.source.kind}: {_value(source)}"]
     if spec.labels is not None:
         lines += [*_comment(assumptions, "labels", ""), *_labels(spec.labels)]
     for part, values in (("input", _input(spec.input)), ("output", _output(spec.output))):
         lines.append(f"{part}:")
-        for key, value in values:
-            lines += [*_comment(assumptions, f"{part}.{key}", "  "), f"  {key}: {value}"]
+        for key, value in values.items():
+            lines += [*_comment(assumptions, f"{part}.{key}", "  "), f"  {key}: {_value(value)}"]
     return "\n".join(lines) + "\n"
 
 
@@ -43,9 +42,11 @@ def _comment(assumptions: Mapping[str, str], about: str, indent: str) -> Iterato
         yield f"{indent}# assumed: {' '.join(assumptions[about].split())}"
 
 
-def _text(value: str) -> str:
-    plain = _PLAIN.fullmatch(value) and value.lower() not in _WORDS
-    return value if plain else json.dumps(value, ensure_ascii=False)
+def _value(value: object) -> str:
+    """Return a value in one line of YAML, which includes JSON."""
+    if isinstance(value, dict):
+        return f"{{{', '.join(f'{key}: {_value(each)}' for key, each in value.items())}}}"
+    return value if isinstance(value, str) and _PLAIN.fullmatch(value) else json.dumps(value, ensure_ascii=False)
 
 
 def _labels(labels: LabelSet) -> Iterator[str]:
@@ -53,53 +54,28 @@ def _labels(labels: LabelSet) -> Iterator[str]:
     if known:
         yield f"labels: {known}"
         return
-    yield "labels:"
-    yield "  names:"
-    line = ""
-    for index, name in enumerate(labels.names):
-        entry = _text(name) + ("," if index < len(labels) - 1 else "]")
-        if line and len(line) + len(entry) > _WIDTH:
-            yield line
-            line = ""
-        line += f" {entry}" if line else f"    {'[' if index == 0 else ' '}{entry}"
-    yield line
-    yield f"  background: {'null' if labels.background_name is None else _text(labels.background_name)}"
+    yield from ("labels:", "  names:")
+    yield from (f"    - {_value(name)}" for name in labels.names)
+    yield f"  background: {_value(labels.background_name)}"
 
 
-def _input(spec: InputSpec) -> Iterator[tuple[str, str]]:
-    yield "resize", _resize(spec.resize)
-    yield "multiple_of", str(spec.multiple_of)
+def _input(spec: InputSpec) -> dict[str, Any]:
+    size = spec.resize.size[0] if len(spec.resize.size) == 1 else spec.resize.size
+    found: dict[str, Any] = {"resize": {spec.resize.kind: size} if size else spec.resize.kind}
+    found |= {"multiple_of": spec.multiple_of, "colour": spec.colour}
     if spec.fill != (0, 0, 0):
-        yield "fill", str(list(spec.fill))
-    yield "colour", spec.colour
+        found["fill"] = spec.fill
     if spec.dtype != "uint8":
-        yield "scale", "1/255" if spec.scale == 1 / 255 else _number(spec.scale)
-        yield "mean", _numbers(spec.mean)
-        yield "std", _numbers(spec.std)
-    yield "layout", spec.layout
-    yield "dtype", spec.dtype
+        found["scale"] = "1/255" if spec.scale == 1 / 255 else spec.scale
+        for key, values in (("mean", spec.mean), ("std", spec.std)):
+            found[key] = values[0] if len(set(values)) == 1 else values
+    return found | {"layout": spec.layout, "dtype": spec.dtype}
 
 
-def _resize(resize: Resize) -> str:
-    if not resize.size:
-        return resize.kind
-    return f"{{{resize.kind}: {resize.size[0] if len(resize.size) == 1 else list(resize.size)}}}"
-
-
-def _numbers(values: tuple[float, ...]) -> str:
-    return _number(values[0]) if len(set(values)) == 1 else f"[{', '.join(map(_number, values))}]"
-
-
-def _number(value: float) -> str:
-    return str(int(value)) if value == int(value) else repr(value)
-
-
-def _output(spec: OutputSpec) -> Iterator[tuple[str, str]]:
-    if spec.name is not None:
-        yield "name", _text(spec.name)
-    yield "kind", spec.kind
+def _output(spec: OutputSpec) -> dict[str, Any]:
+    found: dict[str, Any] = {} if spec.name is None else {"name": spec.name}
+    found["kind"] = spec.kind
     if spec.kind == "sigmoid":
-        yield "threshold", _number(spec.threshold)
-    yield "layout", spec.layout
-    if spec.align_corners:
-        yield "align_corners", "true"
+        found["threshold"] = spec.threshold
+    found["layout"] = spec.layout
+    return found | ({"align_corners": True} if spec.align_corners else {})
