@@ -1,11 +1,8 @@
 """Download files from the network, a mirror or the disk: once, verified, and into a cache.
 
 While it is being downloaded a file is ``NAME.part``; ``NAME.part.source`` beside it holds the URL and the server's
-validator, with which an interrupted download is resumed. Locks are in ``locks/`` of the cache, so that none is left
-beside a user's file. `segcore.inputs.network` does the transfer.
-
-filelock excludes other processes, platformdirs knows where caches belong. pooch cannot resume, has no size limit and no
-lock, and retries a 404 like a broken connection.
+validator, with which an interrupted download is resumed. pooch cannot resume, has no size limit and no lock, and
+retries a 404 like a broken connection.
 """
 
 from __future__ import annotations

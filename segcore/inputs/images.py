@@ -1,8 +1,7 @@
 """Load photos as uint8 RGB arrays from every file that Pillow can read.
 
-Colours are those of ``PIL.Image.open(path).convert("RGB")``, as in torchvision's recipes: transparency is dropped, not
-composited, and colour profiles are ignored. Two things differ, because the recipe gets them wrong: the EXIF
-orientation is applied, and greyscale of more than 8 bits is scaled, where ``convert`` clips it.
+Colours are those of ``PIL.Image.open(path).convert("RGB")``: transparency is dropped, colour profiles are ignored. Two
+things differ: the EXIF orientation is applied, and greyscale of more than 8 bits is scaled, where ``convert`` clips it.
 """
 
 from __future__ import annotations
@@ -82,7 +81,6 @@ def load_pair(photo: Path, mask: Path, upright: bool = False, read_mask: MaskRea
     """Return a photo and its class mask, so that they lie on each other; `upright` turns both upright in any case.
 
     If EXIF turns the photo by 90 degrees, the size of the mask says whether it lies on the photo as stored or upright.
-    A mask with an EXIF orientation of its own is turned upright with its photo.
 
     Raises:
         ImageError: one of the files cannot be read.
@@ -105,8 +103,7 @@ def load_pair(photo: Path, mask: Path, upright: bool = False, read_mask: MaskRea
 def lies_upright(labels: object, photo: Pixels, orientation: int, size: tuple[int, ...]) -> bool:
     """Return whether labels of a size (height, width) lie on the photo turned upright, rather than on it as stored.
 
-    They lie on the stored pixels, as those of COCO do, unless only the upright photo has their size. `labels` names
-    them in the error.
+    They lie on it as stored unless only the upright photo has their size. `labels` names them in the error.
 
     Raises:
         DatasetError: the photo has another size either way.

@@ -1,7 +1,7 @@
 """Download the bytes of one file over http(s): attempts, redirects, resuming, limits.
 
 requests does the transfer, urllib3's ``Retry`` counts and spaces the attempts: one budget covers refused connections,
-server errors and interrupted bodies. Used only by `segcore.inputs.download`.
+server errors and interrupted bodies.
 """
 
 from __future__ import annotations

@@ -1,9 +1,8 @@
 """COCO instances as class masks, drawn as torchvision's segmentation references do (``coco_utils.py`` there).
 
-For the classes of VOC, the instances of its 20 categories are drawn, the rest is background, and 255 marks where two
-instances overlap, whatever their classes. Images without any of the categories are kept. A category is what its name
-says, whatever its number. For other classes a map says what is drawn. Annotations lie on the photo as stored, whatever
-its EXIF orientation, unless only the upright photo has the size that is stated for it.
+For the classes of VOC, its 20 categories are drawn, whatever their numbers, the rest is background, and 255 marks where
+two instances overlap. For other classes a map says what is drawn. Annotations lie on the photo as stored, unless only
+the upright photo has the size that is stated for it.
 """
 
 from __future__ import annotations
@@ -35,7 +34,7 @@ COCO_NAMES = {
     "motorcycle": "motorbike",
     "tv": "tvmonitor",
 }
-"""VOC classes that COCO calls by another name; of all other categories the names are equal but for spaces."""
+"""VOC classes that COCO calls by another name."""
 
 
 @dataclass(frozen=True)
@@ -109,7 +108,7 @@ def open_coco(root: Path, split: str | None) -> Dataset:
 def _images_of(document: Any, name: str) -> tuple[tuple[str, ...], dict[str, CocoImage], LabelSet]:
     """Return the names of the images in the order of their ids, what the annotations say of each, and the categories.
 
-    The categories are classes from 1 on, in the order of the file; 0 is the background. An id stands for its name.
+    The categories are classes from 1 on, in the order of the file; 0 is the background.
     """
     categories: dict[Any, str] = {}
     for category in document["categories"]:

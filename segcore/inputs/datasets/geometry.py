@@ -1,7 +1,4 @@
-"""Draw COCO's polygons and run lengths, after a check: pycocotools draws damaged ones from memory it does not own.
-
-Whatever an annotation says, at most about 100 MB are used for its outline, and three bytes for each pixel of the photo.
-"""
+"""Draw COCO's polygons and run lengths, after a check: pycocotools draws damaged ones from memory it does not own."""
 
 from __future__ import annotations
 
@@ -122,8 +119,8 @@ def _fill(runs: list[Any], height: int, width: int) -> Region:
 def _decompress(counts: Any) -> Iterator[int]:
     """Yield the run lengths in the text that pycocotools makes of them (``rleFrString`` in its ``maskApi.c``).
 
-    Digits of five bits, the lowest first, with a sixth bit in all but the last; from the fourth on, a run is given as
-    its difference to the one before the last.
+    Digits have five bits, the lowest first, and a sixth in all but the last; from the fourth on, a run is given as its
+    difference to the one before the last.
     """
     if not isinstance(counts, str):
         raise ValueError(f"wanted run lengths, as a list or as text, found {shown(counts)}")

@@ -34,14 +34,13 @@ class Dataset:
     """Named pairs of photo and mask in a fixed order."""
 
     name: str
-    """For example ``voc-val``; recorded with every result."""
+    """For example ``voc-val``."""
     names: tuple[str, ...]
-    """One per pair, without duplicates."""
     reader: Reader
     labels: LabelSet | None = None
-    """Classes that are annotated; None for those of whatever model is scored."""
+    """None for those of whatever model is scored."""
     label_map: LabelMap | None = None
-    """How they become those of the model, in the masks that are read; None if they stay as they are."""
+    """How they become those of the model; None if they stay as they are."""
     map_file: Path | None = None
     """The file that says how; None if the names do."""
     masks: str = ""
