@@ -194,8 +194,11 @@ class WeightsEntry(CaseModel):
         return self
 
 
-def _file(value: object) -> object:
-    return {"path": value} if isinstance(value, str) else value
+Weights = Annotated[
+    WeightsEntry,
+    BeforeValidator(lambda value: {"path": value} if isinstance(value, str) else value),
+    Field(json_schema_extra=_alternative({"type": "string"})),
+]
 
 
 class LabelsEntry(CaseModel):
@@ -252,6 +255,13 @@ def labels_form(value: object) -> object:
     if isinstance(value, str):
         return {"set": value} if value in LABEL_SETS or not re.search(r"[./]", value) else {"file": value}
     return value
+
+
+Labels = Annotated[
+    LabelsEntry,
+    BeforeValidator(labels_form),
+    Field(json_schema_extra=_alternative({"type": "string"}, {"type": "array", "items": {"type": "string"}})),
+]
 
 
 class ResizeEntry(CaseModel):
@@ -358,19 +368,9 @@ class ModelEntry(CaseModel):
     """Name of the model; that of the file without .yaml if omitted."""
     source: SourceEntry
     """Where the model comes from."""
-    weights: (
-        Annotated[WeightsEntry, BeforeValidator(_file), Field(json_schema_extra=_alternative({"type": "string"}))]
-        | None
-    ) = None
+    weights: Weights | None = None
     """Weights, for torchvision and python: the path of a checkpoint, or a mapping with url and sha256."""
-    labels: (
-        Annotated[
-            LabelsEntry,
-            BeforeValidator(labels_form),
-            Field(json_schema_extra=_alternative({"type": "string"}, {"type": "array", "items": {"type": "string"}})),
-        ]
-        | None
-    ) = None
+    labels: Labels | None = None
     """The classes: voc, cityscapes, ade20k or coco-stuff, a list of names, a file of them, or a mapping."""
     input: InputEntry = Field(default_factory=InputEntry)
     """How a photo becomes the input."""
