@@ -123,10 +123,6 @@ class LabelSet:
         classes = listed(self.names, _MOST_LISTED)
         raise UsageError(f"unknown class {name!r}{hint}; the classes of {self.name} are {classes}")
 
-    def canonical(self, name: str | int) -> str:
-        """Return the name of a class that is given by name, alias or index; raise like `index`."""
-        return self.names[self.index(name)]
-
     @cached_property
     def _indices(self) -> dict[str, int]:
         """Index by name and by alias, in lower case."""

@@ -118,7 +118,7 @@ def test_classes_and_colours_of_the_label_sets(
     assert tuple(labels.lookup[index]) == tuple(labels.palette[index]) == color
     assert labels.ignore is not None
     assert tuple(labels.lookup[labels.ignore]) == VOID_COLOR
-    assert all(labels.canonical(alias) == known for alias, known in labels.aliases.items())
+    assert all(labels.names[labels.index(alias)] == known for alias, known in labels.aliases.items())
 
 
 def test_label_sets_are_found_by_name() -> None:

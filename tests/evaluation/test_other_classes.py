@@ -16,10 +16,9 @@ from segcore.evaluation.datasets import evaluate
 from segcore.evaluation.metrics import confusion_matrix, iou_per_class
 from segcore.inference.pipeline import Segmenter
 from segcore.inputs.datasets import fit, open_dataset
-from segcore.inputs.datasets.cityscapes import TRAIN_IDS
-from tests.support.pairs import PaletteNet, make_cityscapes
+from tests.support.pairs import TRAIN_IDS, PaletteNet, make_cityscapes
 
-SCORED = [index for index, train_id in enumerate(TRAIN_IDS) if train_id is not None]
+SCORED = list(TRAIN_IDS)
 """Label ids in the order of their train ids."""
 
 

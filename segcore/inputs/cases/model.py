@@ -106,7 +106,7 @@ def class_name(value: object, info: ValidationInfo) -> str:
     labels = _labels_in(info)
     try:
         if len(labels) == 1:
-            return labels[0].canonical(value)
+            return labels[0].names[labels[0].index(value)]
         if labels and all(each.find(value) is None for each in labels):
             known = [name for each in labels for name in (*each.names, *each.aliases)]
             hint = nearest_hint(str(value).strip(), known)

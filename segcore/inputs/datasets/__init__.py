@@ -9,7 +9,7 @@ from pathlib import Path
 from segcore.core.errors import DatasetError, UsageError, nearest_hint
 from segcore.core.labels import CITYSCAPES_IDS, LabelSet
 from segcore.core.text import listed
-from segcore.inputs.datasets.cityscapes import KNOWN_MAPS, open_cityscapes
+from segcore.inputs.datasets.cityscapes import open_cityscapes
 from segcore.inputs.datasets.coco import CocoReader, open_coco
 from segcore.inputs.datasets.label_map import LabelMap, default_map, read_label_map
 from segcore.inputs.datasets.masks import mask_reader
@@ -94,7 +94,7 @@ def fit(dataset: Dataset, target: LabelSet) -> Dataset:
     if dataset.map_file is not None:
         label_map = read_label_map(dataset.map_file, source, target)
     else:
-        label_map = default_map(source, target, KNOWN_MAPS)
+        label_map = default_map(source, target)
         if found is None and label_map.is_identity:
             return dataset
     _check_foreground(label_map)

@@ -13,10 +13,6 @@ from segcore.inputs.datasets.pairs import Dataset, FileReader, one_spelling
 
 _PHOTO = "_leftImg8bit.png"
 _IDS, _TRAIN_IDS = "_gtFine_labelIds.png", "_gtFine_labelTrainIds.png"
-TRAIN_IDS = tuple(CITYSCAPES.names.index(name) if name in CITYSCAPES.names else None for name in CITYSCAPES_IDS.names)
-"""By id; None for classes that are not scored."""
-KNOWN_MAPS = {(CITYSCAPES_IDS.digest, CITYSCAPES.digest): TRAIN_IDS}
-"""Maps that need no file, by the digests of the dataset's and the model's labels."""
 
 
 def open_cityscapes(root: Path, split: str | None) -> Dataset:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -19,7 +19,7 @@ import numpy as np
 from pydantic import Field, Strict
 
 from segcore.core.errors import DatasetError, UsageError
-from segcore.core.labels import ClassMap, LabelSet, class_map_dtype
+from segcore.core.labels import CITYSCAPES, CITYSCAPES_IDS, ClassMap, LabelSet, class_map_dtype
 from segcore.core.text import listed
 from segcore.inputs.cases.model import CaseModel
 from segcore.inputs.cases.problems import validate
@@ -29,8 +29,6 @@ IGNORE = "ignore"
 """What a map says of classes whose pixels are not scored."""
 _MOST_NAMED = 12
 
-KnownMaps = Mapping[tuple[str, str], tuple[int | None, ...]]
-"""Indices, as in `LabelMap`, by the digests of two label sets."""
 Class = Annotated[str, Strict(), Field(min_length=1)] | Annotated[int, Strict(), Field(ge=0)]
 
 
@@ -186,17 +184,17 @@ def _listed(labels: LabelSet, indices: Sequence[int]) -> str:
     return listed((labels.names[index] for index in indices), _MOST_NAMED)
 
 
-def default_map(source: LabelSet, target: LabelSet, known: KnownMaps) -> LabelMap:
-    """Return the map that needs no file: equal sets, one of the `known` pairs, or a class of the model for every name.
+def default_map(source: LabelSet, target: LabelSet) -> LabelMap:
+    """Return the map that needs no file: equal sets, Cityscapes' ids, or a class of the model for every name.
 
     Raises:
         UsageError: some class of the dataset has no class of the same name among the model's.
     """
     if source.digest == target.digest:
         return LabelMap(source, target, tuple(range(len(source))))
-    if indices := known.get((source.digest, target.digest)):
-        return LabelMap(source, target, indices, "layout")
     found = tuple(_namesake(source, index, target) for index in range(len(source)))
+    if (source.digest, target.digest) == (CITYSCAPES_IDS.digest, CITYSCAPES.digest):  # the rest is not scored
+        return LabelMap(source, target, found, "layout")
     missing = [index for index, other in enumerate(found) if other is None]
     if not missing:
         return LabelMap(source, target, found)
