@@ -17,7 +17,7 @@ from PIL import Image
 from segcore.core.errors import DatasetError, UsageError
 from segcore.core.labels import VOC, VOC_CLASSES
 from segcore.inputs.datasets import Dataset, fit, open_dataset
-from segcore.inputs.datasets.geometry import Instance, Palette, draw_mask
+from segcore.inputs.datasets.geometry import Instance, draw_mask
 
 coco_mask = pytest.importorskip("pycocotools.mask", reason="COCO is an extra: pip install segcore[coco]")
 # pycocotools 2.0.11 is not ready for numpy 2 to the last line
@@ -25,7 +25,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation doesn't
 
 H, W = 30, 40
 CAT = VOC_CLASSES.index("cat")
-PALETTE = Palette(0, tuple(range(21)), 255)
+VALUES = tuple(range(21)), 255
 SQUARE = [[5.0, 5.0, 15.0, 5.0, 15.0, 15.0, 5.0, 15.0]]
 SHIFTED = [[20.0, 5.0, 30.0, 5.0, 30.0, 15.0, 20.0, 15.0]]
 
@@ -229,7 +229,7 @@ BAD: dict[str, Any] = {
 def test_damaged_geometry_is_refused_by_image_and_annotation(drawn: Any) -> None:
     tracemalloc.start()
     with pytest.raises(DatasetError, match=r"a\.jpg: annotation 7 cannot be drawn: ") as caught:
-        draw_mask("a.jpg", [Instance(7, CAT, drawn)], H, W, PALETTE)
+        draw_mask("a.jpg", [Instance(7, CAT, drawn)], H, W, *VALUES)
     assert tracemalloc.get_traced_memory()[1] < 10e6
     tracemalloc.stop()
     assert len(str(caught.value)) < 300
@@ -256,7 +256,7 @@ def test_polygons_equal_those_of_pycocotools() -> None:
         polygons = [rng.uniform(-50, 90, 2 * points).round(count % 2).tolist() for points in sizes]
         polygons.append([1, 1, 1, 2, 2, 2])  # at least one is inside
         wanted = coco_mask.decode(coco_mask.merge(coco_mask.frPyObjects(polygons, H, W)))
-        np.testing.assert_array_equal(draw_mask("a", [Instance(1, 1, polygons)], H, W, PALETTE), wanted)
+        np.testing.assert_array_equal(draw_mask("a", [Instance(1, 1, polygons)], H, W, *VALUES), wanted)
 
 
 @given(st.integers(0, 2**32 - 1), st.integers(1, 60), st.integers(1, 60), st.floats(0, 1))
@@ -267,7 +267,7 @@ def test_run_lengths_equal_those_of_pycocotools(seed: int, height: int, width: i
     ends = np.flatnonzero(np.diff(wanted.T.ravel(), prepend=False, append=not wanted.T.ravel()[-1]))
     as_list = {"size": [height, width], "counts": np.diff(ends, prepend=0).tolist()}
     for drawn in (as_text, as_list):
-        np.testing.assert_array_equal(draw_mask("a", [Instance("1", 1, drawn)], height, width, PALETTE), wanted)
+        np.testing.assert_array_equal(draw_mask("a", [Instance("1", 1, drawn)], height, width, *VALUES), wanted)
 
 
 @pytest.mark.parametrize("names", [[], ["crack"], ["zebra", "stop sign", "background"]])

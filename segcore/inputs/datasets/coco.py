@@ -21,7 +21,7 @@ from segcore.core.errors import DatasetError, NotInstalledError
 from segcore.core.files import read_file
 from segcore.core.labels import IGNORE_INDEX, MAX_CLASSES, MAX_NAME, VOC, VOC_CLASSES, LabelSet
 from segcore.core.text import printable
-from segcore.inputs.datasets.geometry import Instance, Palette, draw_mask, shown
+from segcore.inputs.datasets.geometry import Instance, draw_mask, shown
 from segcore.inputs.datasets.label_map import LabelMap
 from segcore.inputs.datasets.pairs import Dataset, one_spelling
 from segcore.inputs.images import Pair, lies_upright, load_stored, turned
@@ -53,26 +53,24 @@ class CocoReader:
     directory: Path
     images: dict[str, CocoImage] = field(repr=False)
     """By file name."""
-    palette: Palette = field(repr=False)
+    values: tuple[int, ...] = ()
+    """Of each category in the mask: see `draw_mask`."""
+    overlap: int = IGNORE_INDEX
 
     def read(self, name: str) -> Pair:
         """Return one pair; raise like `Dataset.load`."""
         photo, orientation = load_stored(self.directory / name)
-        image, size = self.images[name], photo.shape[:2]
-        if None not in image.size:
-            if lies_upright(name, photo, orientation, image.size):
-                photo = turned(photo, orientation)
-            size = photo.shape[:2]
-        return photo, draw_mask(name, image.instances, size[0], size[1], self.palette)
+        image = self.images[name]
+        if None not in image.size and lies_upright(name, photo, orientation, image.size):
+            photo = turned(photo, orientation)
+        height, width = photo.shape[:2]
+        return photo, draw_mask(name, image.instances, height, width, self.values, self.overlap)
 
     def mapped(self, label_map: LabelMap) -> CocoReader:
         """Return a reader that draws the classes of a model: all categories but those that count as the background."""
-        void = label_map.target.ignore
-        assert void is not None or None not in label_map.indices  # see LabelMap
-        overlap = 255 if void is None else void
-        drawn = [overlap if index is None else index for index in label_map.indices]
-        values = tuple(None if value == drawn[0] else value for value in drawn)
-        return replace(self, palette=Palette(drawn[0], values, overlap))
+        overlap = IGNORE_INDEX if label_map.target.ignore is None else label_map.target.ignore
+        values = tuple(overlap if index is None else index for index in label_map.indices)
+        return replace(self, values=values, overlap=overlap)
 
 
 def open_coco(root: Path, split: str | None) -> Dataset:
@@ -101,7 +99,7 @@ def open_coco(root: Path, split: str | None) -> Dataset:
         raise DatasetError(f"{found[0]}: not COCO instances: {type(error).__name__} {error}") from error
     directory = root / found[0].stem.removeprefix("instances_")
     label_map = LabelMap(labels, VOC, tuple(_voc_class(name) or 0 for name in labels.names), "layout")
-    reader = CocoReader(directory, images, Palette(0, (), IGNORE_INDEX)).mapped(label_map)
+    reader = CocoReader(directory, images).mapped(label_map)
     return Dataset(f"coco-{split}", names, reader, labels, label_map)
 
 

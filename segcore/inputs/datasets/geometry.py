@@ -33,36 +33,28 @@ class Instance:
     segmentation: Any
 
 
-@dataclass(frozen=True)
-class Palette:
-    """What is drawn: values of a mask, uint8 or uint16."""
-
-    background: int
-    """Where there is no instance."""
-    values: tuple[int | None, ...]
-    """Of each category; None for one that is not drawn."""
-    overlap: int
-    """Where two instances that are drawn overlap, whatever their categories."""
-
-
-def draw_mask(name: str, instances: Iterable[Instance], height: int, width: int, palette: Palette) -> ClassMap:
+def draw_mask(
+    name: str, instances: Iterable[Instance], height: int, width: int, values: tuple[int, ...], overlap: int
+) -> ClassMap:
     """Return the class mask of one image, uint8 (height, width), or uint16 if a value needs it.
+
+    `values` are those of the categories; what has the value of category 0, the background, is not drawn. `overlap` is
+    where two instances that are drawn overlap, whatever their categories.
 
     Raises:
         DatasetError: an annotation cannot be drawn; the message names the image and the annotation.
     """
-    largest = max(palette.background, palette.overlap, *(value or 0 for value in palette.values))
-    mask = np.full((height, width), palette.background, dtype=class_map_dtype(largest + 1))
+    mask = np.full((height, width), values[0], dtype=class_map_dtype(max(overlap, *values) + 1))
     covered = np.zeros((height, width), dtype=bool)
     for instance in instances:
-        value = palette.values[instance.category]
-        if value is None:
+        value = values[instance.category]
+        if value == values[0]:
             continue
         try:
             inside = _region(instance.segmentation, height, width)
         except ValueError as error:
             raise DatasetError(f"{name}: annotation {shown(instance.id)} cannot be drawn: {error}") from None
-        mask[inside] = np.where(covered[inside], palette.overlap, value)
+        mask[inside] = np.where(covered[inside], overlap, value)
         covered |= inside
     return mask
 
