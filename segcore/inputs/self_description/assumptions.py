@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Any
 
 from segcore.core.errors import ModelError, UsageError
@@ -27,34 +26,17 @@ MOST_NUMBERED = 256
 """Classes of a class map that does not say how many there are: as many as 8 bits hold."""
 
 
-@dataclass
-class _Found:
-    """What is collected on the way."""
-
-    said: frozenset[str]
-    input: dict[str, Any] = field(default_factory=dict)
-    output: dict[str, Any] = field(default_factory=dict)
-    assumed: dict[str, str] = field(default_factory=dict)
-
-
 def describe(header: ModelHeader, spec: ModelSpec) -> Description:
     """Return what a file says about itself, with assumptions for what neither it nor a model file says.
 
     Raises:
         ModelError: the file takes something else than one photo, or its output cannot be one value for each pixel.
     """
-    metadata = read_metadata(header.metadata)
-    found = _Found(spec.said)
-    tensor = photo_input(header)
-    _describe_input(header, tensor, metadata, found)
+    found = _Found(header, spec)
+    found.describe_input()
     output = main_output(header, spec.output.name)
-    if len(header.outputs) > 1:
-        names = ", ".join(each.name for each in header.outputs)
-        found.output["name"] = output.name
-        found.assumed["output.name"] = f"of the outputs {names}, {output.name} is the one that counts"
-    kind = _describe_output(header, output, tensor, spec, metadata, found)
-    layout = spec.output.layout if "output.layout" in spec.said else found.output["layout"]
-    labels = _labels(_classes_of(output, kind, layout), kind, metadata, found.assumed)
+    kind, layout = found.describe_output(output)
+    labels = _labels(_classes_of(output, kind, layout), kind, found.metadata, found.assumed)
     return Description(labels, found.input, found.output, found.assumed)
 
 
@@ -77,19 +59,140 @@ def main_output(header: ModelHeader, name: str | None) -> TensorHeader:
     return next((named[each] for each in (name, *PREFERRED) if each in named), header.outputs[0])
 
 
-def _describe_input(header: ModelHeader, tensor: TensorHeader, metadata: Metadata, found: _Found) -> None:
-    shape = tensor.shape or (None,) * 4
-    layout = tensor.layout or _input_layout(shape)
-    if layout is None:
-        layout = "nhwc" if header.kind == "litert" else "nchw"
-        found.assumed["input.layout"] = f"the input is {layout.upper()}"
-    channels, height, width = _sides(shape, layout)
-    found.input["layout"] = layout
-    if channels not in (1, 3, None):
-        raise ModelError(f"{header.path} takes {tensor.name}, {tensor}: {channels} channels, wanted 3 or 1")
-    _describe_colour(channels or 3, metadata, found)
-    _describe_size(height, width, metadata, found)
-    _describe_values(header, tensor, channels or 3, metadata, found)
+_Range = tuple[float, tuple[float, ...], tuple[float, ...], str]
+"""Scale, mean, deviation, and what of it was assumed."""
+
+
+class _Found:
+    """What a file says, and what is assumed where it says nothing."""
+
+    def __init__(self, header: ModelHeader, spec: ModelSpec) -> None:
+        self.header, self.spec = header, spec
+        self.metadata = read_metadata(header.metadata)
+        self.photo = photo_input(header)
+        self.input: dict[str, Any] = {}
+        self.output: dict[str, Any] = {}
+        self.assumed: dict[str, str] = {}
+
+    def describe_input(self) -> None:
+        shape = self.photo.shape or (None,) * 4
+        layout = self.photo.layout or _input_layout(shape)
+        if layout is None:
+            layout = "nhwc" if self.header.kind == "litert" else "nchw"
+            self.assumed["input.layout"] = f"the input is {layout.upper()}"
+        channels, height, width = _sides(shape, layout)
+        self.input["layout"] = layout
+        if channels not in (1, 3, None):
+            raise self._refused(f"{channels} channels, wanted 3 or 1")
+        self._describe_colour(channels or 3)
+        self._describe_size(height, width)
+        self._describe_values(channels or 3)
+
+    def _refused(self, why: str) -> ModelError:
+        return ModelError(f"{self.header.path} takes {self.photo.name}, {self.photo}: {why}")
+
+    def _describe_colour(self, channels: int) -> None:
+        into_rgb = self.metadata.reversed_channels
+        if channels == 1:
+            self.input["colour"] = "grey"
+        elif self.metadata.colour in ("rgb", "bgr"):
+            self.input["colour"] = self.metadata.colour
+        elif into_rgb is not None:
+            self.input["colour"] = "rgb" if into_rgb else "bgr"
+            self.assumed["input.colour"] = (
+                f"reverse_input_channels is {str(into_rgb).lower()}, which for photos read as BGR means that the model "
+                f"takes {self.input['colour'].upper()}"
+            )
+        else:
+            self.input["colour"] = "rgb"
+            self.assumed["input.colour"] = "the channels are RGB, not BGR"
+
+    def _describe_size(self, height: int | None, width: int | None) -> None:
+        if height is None or width is None:
+            self.input["resize"] = Resize()
+            self.assumed["input.multiple_of"] = "height and width may be any number of pixels"
+            return
+        kind = self.metadata.resize or "fixed"
+        if self.metadata.fill is not None:
+            self.input["fill"] = (self.metadata.fill,) * 3
+        if kind == "longer" and height == width:
+            self.input |= {"resize": Resize("longer", (height,)), "multiple_of": height}
+        elif kind == "letterbox":
+            self.input["resize"] = Resize("letterbox", (height, width))
+        else:
+            self.input["resize"] = Resize("fixed", (height, width))
+            if kind != self.metadata.resize:
+                self.assumed["input.resize"] = f"photos are stretched to {width}x{height}, whatever their proportions"
+
+    def _describe_values(self, channels: int) -> None:
+        """Describe type and range of the values; of scale, mean and std a user names all or none."""
+        dtype, quantised = self.photo.dtype, self.photo.scale > 0
+        if dtype not in ("float32", "float16", "uint8") and not quantised:
+            raise self._refused("wanted float32, float16 or uint8, or a quantised type")
+        raw = (dtype == "uint8" and not quantised) or self.metadata.embedded
+        self.input["dtype"] = dtype if dtype == "float16" or (dtype == "uint8" and raw) else "float32"
+        if self.spec.said & {"input.scale", "input.mean", "input.std"}:
+            return
+        scale, mean, std, text = (1.0, (0.0,), (1.0,), "") if raw else self._range(channels)
+        for key, values in (("mean", mean), ("std", std)):
+            self.input[key] = values * channels if len(values) == 1 else values
+        self.input["scale"] = scale
+        if text:
+            self.assumed["input.mean"] = text
+
+    def _range(self, channels: int) -> _Range:
+        aside = ""
+        if self.metadata.scale is not None:
+            mean, std = self.metadata.mean or (0.0,), self.metadata.std or (1.0,)
+            if all(len(values) in (1, channels) for values in (mean, std)) and all(std):
+                return self.metadata.scale, mean, std, ""
+            aside = f"its mean {mean} and deviation {std} do not fit {channels} channels; "
+        if self.photo.scale > 0:
+            scale, mean, std, text = _quantised_range(self.photo)
+        elif self.header.kind == "litert":
+            scale, mean, std, text = 1 / 255, (0.0,), (1.0,), "values go in as 0 to 1, not as -1 to 1 or 0 to 255"
+        else:
+            scale, mean, std = 1 / 255, IMAGENET_MEAN[:channels], IMAGENET_STD[:channels]
+            text = "values are normalised with the ImageNet mean and standard deviation"
+        return scale, mean, std, aside + text if text else aside.rstrip("; ")
+
+    def describe_output(self, output: TensorHeader) -> tuple[OutputKind, Layout]:
+        """Describe an output; return its kind and layout, which the model file says first."""
+        if len(self.header.outputs) > 1:
+            names = ", ".join(each.name for each in self.header.outputs)
+            self.output["name"] = output.name
+            self.assumed["output.name"] = f"of the outputs {names}, {output.name} is the one that counts"
+        kind = self._describe_kind(output)
+        kind = self.spec.output.kind if "output.kind" in self.spec.said else kind
+        shape = output.shape
+        if shape is not None and len(shape) != 4 and not (kind == "classes" and len(shape) in (2, 3)):
+            wanted = "(B, H, W)" if kind == "classes" else "(B, C, H, W) or (B, H, W, C)"
+            what = f"{self.header.path} returns {output.name}, {output}"
+            raise ModelError(f"{what}; wanted {wanted} for output.kind {kind}")
+        layout = output.layout or _output_layout(shape, self.photo)
+        if layout is None:
+            layout = self.input["layout"]
+            if kind != "classes" or (shape is not None and len(shape) == 4):
+                self.assumed["output.layout"] = f"the output is {layout.upper()} like the input"
+        self.output["layout"] = layout
+        return kind, self.spec.output.layout if "output.layout" in self.spec.said else layout
+
+    def _describe_kind(self, output: TensorHeader) -> OutputKind:
+        integer = output.dtype.startswith(("int", "uint")) and not output.scale
+        kind: OutputKind = KINDS.get(output.operator, "logits")
+        if integer or output.dtype == "bool":
+            kind = "classes"
+        elif kind == "classes":
+            kind = "logits"  # the largest values, not their indices
+        self.output["kind"] = kind
+        if kind == "logits":
+            by = f" (its last operator is {output.operator})" if output.operator else ""
+            self.assumed["output.kind"] = f"{output.name} holds logits, neither probabilities nor sigmoids{by}"
+        if self.metadata.threshold is not None and kind == "sigmoid":
+            self.output["threshold"] = self.metadata.threshold
+        elif kind == "sigmoid":
+            self.assumed["output.threshold"] = "a class is there above a probability of 0.5"
+        return kind
 
 
 def _input_layout(shape: Shape) -> Layout | None:
@@ -101,85 +204,6 @@ def _sides(shape: Shape, layout: Layout) -> tuple[int | None, int | None, int | 
     """Return channels, height and width."""
     _, a, b, c = shape
     return (a, b, c) if layout == "nchw" else (c, a, b)
-
-
-def _describe_colour(channels: int, metadata: Metadata, found: _Found) -> None:
-    if channels == 1:
-        found.input["colour"] = "grey"
-    elif metadata.colour in ("rgb", "bgr"):
-        found.input["colour"] = metadata.colour
-    elif metadata.reversed_channels is not None:
-        found.input["colour"] = "rgb" if metadata.reversed_channels else "bgr"
-        found.assumed["input.colour"] = (
-            f"reverse_input_channels is {str(metadata.reversed_channels).lower()}, which for photos read as BGR means "
-            f"that the model takes {found.input['colour'].upper()}"
-        )
-    else:
-        found.input["colour"] = "rgb"
-        found.assumed["input.colour"] = "the channels are RGB, not BGR"
-
-
-def _describe_size(height: int | None, width: int | None, metadata: Metadata, found: _Found) -> None:
-    if height is None or width is None:
-        found.input["resize"] = Resize()
-        found.assumed["input.multiple_of"] = "height and width may be any number of pixels"
-        return
-    kind = metadata.resize or "fixed"
-    if metadata.fill is not None:
-        found.input["fill"] = (metadata.fill,) * 3
-    if kind == "longer" and height == width:
-        found.input |= {"resize": Resize("longer", (height,)), "multiple_of": height}
-    elif kind == "letterbox":
-        found.input["resize"] = Resize("letterbox", (height, width))
-    else:
-        found.input["resize"] = Resize("fixed", (height, width))
-        if kind != metadata.resize:
-            found.assumed["input.resize"] = f"photos are stretched to {width}x{height}, whatever their proportions"
-
-
-def _describe_values(
-    header: ModelHeader, tensor: TensorHeader, channels: int, metadata: Metadata, found: _Found
-) -> None:
-    """Describe type and range of the values; of scale, mean and std a user names all or none."""
-    quantised = tensor.scale > 0
-    if tensor.dtype not in ("float32", "float16", "uint8") and not quantised:
-        raise ModelError(
-            f"{header.path} takes {tensor.name}, {tensor}; wanted float32, float16 or uint8, or a quantised type"
-        )
-    raw = (tensor.dtype == "uint8" and not quantised) or metadata.embedded
-    found.input["dtype"] = "uint8" if tensor.dtype == "uint8" and raw else "float32"
-    if tensor.dtype == "float16":
-        found.input["dtype"] = "float16"
-    if found.said & {"input.scale", "input.mean", "input.std"}:
-        return
-    scale, mean, std, text = _range(header, tensor, raw, metadata, channels)
-    wide = {"mean": mean * channels if len(mean) == 1 else mean, "std": std * channels if len(std) == 1 else std}
-    found.input |= {"scale": scale, **wide}
-    if text:
-        found.assumed["input.mean"] = text
-
-
-_Range = tuple[float, tuple[float, ...], tuple[float, ...], str]
-"""Scale, mean, deviation, and what of it was assumed."""
-
-
-def _range(header: ModelHeader, tensor: TensorHeader, raw: bool, metadata: Metadata, channels: int) -> _Range:
-    if raw:
-        return 1.0, (0.0,), (1.0,), ""
-    aside = ""
-    if metadata.scale is not None:
-        mean, std = metadata.mean or (0.0,), metadata.std or (1.0,)
-        if all(len(values) in (1, channels) for values in (mean, std)) and all(std):
-            return metadata.scale, mean, std, ""
-        aside = f"its mean {mean} and deviation {std} do not fit {channels} channels; "
-    if tensor.scale > 0:
-        scale, mean, std, text = _quantised_range(tensor)
-    elif header.kind == "litert":
-        scale, mean, std, text = 1 / 255, (0.0,), (1.0,), "values go in as 0 to 1, not as -1 to 1 or 0 to 255"
-    else:
-        scale, mean, std = 1 / 255, IMAGENET_MEAN[:channels], IMAGENET_STD[:channels]
-        text = "values are normalised with the ImageNet mean and standard deviation"
-    return scale, mean, std, aside + text if text else aside.rstrip("; ")
 
 
 def _quantised_range(tensor: TensorHeader) -> _Range:
@@ -195,42 +219,6 @@ def _quantised_range(tensor: TensorHeader) -> _Range:
             return scale, (mean,), (1.0,), ""
     text = f"values go in as 0 to 1; the quantised input holds {low:.3g} to {high:.3g}, which no usual range is"
     return 1 / 255, (0.0,), (1.0,), text
-
-
-def _describe_output(
-    header: ModelHeader,
-    output: TensorHeader,
-    tensor: TensorHeader,
-    spec: ModelSpec,
-    metadata: Metadata,
-    found: _Found,
-) -> OutputKind:
-    integer = output.dtype.startswith(("int", "uint")) and not output.scale
-    kind: OutputKind = KINDS.get(output.operator, "logits")
-    if integer or output.dtype == "bool":
-        kind = "classes"
-    elif kind == "classes":
-        kind = "logits"  # the largest values, not their indices
-    found.output["kind"] = kind
-    if kind == "logits":
-        by = f" (its last operator is {output.operator})" if output.operator else ""
-        found.assumed["output.kind"] = f"{output.name} holds logits, neither probabilities nor sigmoids{by}"
-    if metadata.threshold is not None and kind == "sigmoid":
-        found.output["threshold"] = metadata.threshold
-    elif kind == "sigmoid":
-        found.assumed["output.threshold"] = "a class is there above a probability of 0.5"
-    kind = spec.output.kind if "output.kind" in spec.said else kind
-    shape = output.shape
-    if shape is not None and len(shape) != 4 and not (kind == "classes" and len(shape) in (2, 3)):
-        wanted = "(B, H, W)" if kind == "classes" else "(B, C, H, W) or (B, H, W, C)"
-        raise ModelError(f"{header.path} returns {output.name}, {output}; wanted {wanted} for output.kind {kind}")
-    layout = output.layout or _output_layout(shape, tensor)
-    if layout is None:
-        layout = found.input["layout"]
-        if kind != "classes" or (shape is not None and len(shape) == 4):
-            found.assumed["output.layout"] = f"the output is {layout.upper()} like the input"
-    found.output["layout"] = layout
-    return kind
 
 
 def _output_layout(shape: Shape | None, tensor: TensorHeader) -> Layout | None:
