@@ -21,6 +21,8 @@ CI_FILES = {
     "gitlab": (".gitlab-ci.yml", ".gitlab/segcore.yml", "templates/segcore.yml"),
 }
 """For each CI service its workflow, the part that the workflow uses, and the template of that part."""
+JUDGE = ".github/workflows/segcore-judge.yml"
+"""Judges pull requests from forks, without a checkout."""
 WHEELS = "wheels"
 
 
@@ -127,8 +129,8 @@ def _pyproject(root: Path) -> Planned:
     return Planned(path, longer)
 
 
-def _workflow(root: Path, ci: str, source: str) -> tuple[Planned, Planned]:
-    """Return the workflow of a CI service, which installs the repository too if it is a package, and what it uses.
+def _workflow(root: Path, ci: str, source: str) -> Iterator[Planned]:
+    """Return the workflow of a CI service, which installs the repository too if it is a package, and what it needs.
 
     Raises:
         UsageError: the services would not find it here.
@@ -139,9 +141,25 @@ def _workflow(root: Path, ci: str, source: str) -> tuple[Planned, Planned]:
     project = root / "pyproject.toml"
     is_package = project.exists() and "project" in tomllib.loads(project.read_text(encoding="utf-8"))
     words = f"-e . {source}" if is_package else source
-    text = (TEMPLATES / f"{ci}.yml").read_text(encoding="utf-8").replace("REQUIREMENTS", words)
     workflow, part, template = CI_FILES[ci]
-    return _new(root, workflow, text.encode()), _new(root, part, _template(template).read_bytes())
+    yield _new(root, workflow, _template_text(f"{ci}.yml").replace("REQUIREMENTS", words).encode())
+    yield _new(root, part, _template(template).read_bytes())
+    if ci == "github":
+        yield _new(root, JUDGE, _judge(source).encode())
+
+
+def _judge(source: str) -> str:
+    """Return the workflow that judges requests from forks: it has no checkout, so it fetches a wheel of ours by itself."""
+    install = f"pip install {source}"
+    if source.startswith(f"{WHEELS}/"):
+        wheel = source.removesuffix("[report]")
+        raw = f'gh api "repos/$GH_REPO/contents/{wheel}" --header "Accept: application/vnd.github.raw"'
+        install = "\n          ".join((f"mkdir {WHEELS}", f"{raw} > {wheel}", install))
+    return _template_text("github-judge.yml").replace("pip install REQUIREMENTS", install)
+
+
+def _template_text(name: str) -> str:
+    return (TEMPLATES / name).read_text(encoding="utf-8")
 
 
 def _requirement() -> tuple[str, str]:

@@ -13,7 +13,7 @@ from ruamel.yaml import YAML
 
 from segcore import __version__
 from segcore.cli import cli
-from segcore.cli.init import CI_FILES
+from segcore.cli.init import CI_FILES, JUDGE
 from segcore.core.configuration import find_configuration
 from segcore.inputs.cases import load_cases
 
@@ -181,6 +181,33 @@ def installs(here: Path, ci: str) -> list[str]:
         declared = next(iter(YAML(typ="safe").load_all((here / part).read_text())))["spec"]["inputs"]
     assert inputs.keys() <= declared.keys()
     return shlex.split(inputs["install"])
+
+
+@pytest.mark.parametrize("name", SOURCES)
+def test_requests_from_forks_are_judged_by_the_same_segcore_without_the_repository(
+    name: str, here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recorded, words = SOURCES[name]
+    monkeypatch.setattr("importlib.metadata.distribution", lambda _: Installed(recorded))
+    (here / "pyproject.toml").write_text("[project]\nname = 'x'\nversion = '1'\n")
+    assert f"wrote {JUDGE}" in init("--ci", "github").stdout
+    steps = YAML(typ="safe").load((here / JUDGE).read_text())["jobs"]["judge"]["steps"]
+    (script,) = (step["run"] for step in steps if "pip install" in step.get("run", ""))
+    *_, last = script.splitlines()
+    assert shlex.split(last) == ["pip", "install", *words]
+    assert (f"contents/{WHEEL.removesuffix('[report]')}" in script) == (words == [WHEEL])
+
+
+def test_what_judges_follows_what_measures(here: Path) -> None:
+    init("--ci", "github")
+    measures, judges = (YAML(typ="safe").load((here / path).read_text()) for path in (CI_FILES["github"][0], JUDGE))
+    action = YAML(typ="safe").load((here / CI_FILES["github"][1]).read_text())
+    assert judges["on"]["workflow_run"]["workflows"] == [measures["name"]]
+    (fetch,) = (step["run"] for step in judges["jobs"]["judge"]["steps"] if step.get("id") == "fetch")
+    assert f"--workflow {measures['name']} " in fetch
+    assert fetch.count(f"--name {action['inputs']['artifact']['default']} ") == fetch.count("gh run download") == 2
+    (used,) = (step for step in measures["jobs"]["segcore"]["steps"] if step.get("uses", "").startswith("./"))
+    assert "artifact" not in used["with"]
 
 
 def test_workflows_belong_to_the_top_of_the_repository(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
