@@ -149,7 +149,7 @@ def _workflow(root: Path, ci: str, source: str) -> Iterator[Planned]:
 
 
 def _judge(source: str) -> str:
-    """Return the workflow that judges requests from forks: it has no checkout, so it fetches a wheel of ours by itself."""
+    """Return the workflow that judges requests from forks: without a checkout, it has to fetch a wheel of ours."""
     install = f"pip install {source}"
     if source.startswith(f"{WHEELS}/"):
         wheel = source.removesuffix("[report]")
