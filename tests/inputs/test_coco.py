@@ -100,6 +100,25 @@ def test_names_of_coco_and_of_voc_are_the_classes(tmp_path: Path, number: int, n
     assert counts(mask) == {VOC_CLASSES[number]: 200}
 
 
+@pytest.mark.parametrize(
+    "name", ["/etc/passwd", "../a.jpg", "..\\a.jpg", "x/../../a.jpg", "C:\\a.jpg", "..", "a\0.jpg"]
+)
+def test_a_name_that_leaves_the_directory_of_the_photos_is_refused(name: str, tmp_path: Path) -> None:
+    root = save(tmp_path)
+    path = root / "annotations" / "instances_val2017.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"images": [image(name=name)]}))
+    with pytest.raises(DatasetError, match=r"lists .*, outside its directory of photos: rename it$"):
+        open_dataset("coco", root)
+
+
+@pytest.mark.parametrize("name", ["a..b.jpg", "...jpg", "x/..a.jpg"])
+def test_a_name_with_dots_is_a_name(name: str, tmp_path: Path) -> None:
+    root = save(tmp_path)
+    path = root / "annotations" / "instances_val2017.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"images": [image(name=name)]}))
+    assert open_dataset("coco", root).names == (name,)
+
+
 @pytest.mark.parametrize("second", [{"id": 1}, {"id": "1"}, {}])
 def test_annotations_are_all_read_whatever_their_ids(tmp_path: Path, second: dict[str, Any]) -> None:
     other = annotation(SHIFTED)

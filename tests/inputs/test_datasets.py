@@ -105,6 +105,10 @@ def spoil_list_empty(root: Path) -> None:
     (root / "ImageSets/Segmentation/val.txt").write_text("\n")
 
 
+def spoil_list_parent(root: Path) -> None:
+    (root / "ImageSets/Segmentation/val.txt").write_text("a\nx/../../../a\n")
+
+
 def spoil_list_binary(root: Path) -> None:
     (root / "ImageSets/Segmentation/val.txt").write_bytes(b"\xff\xfe\x00")
 
@@ -150,6 +154,7 @@ def spoil_nothing(root: Path) -> None:
         ("voc", "test", spoil_nothing, DatasetError, "test.txt: no list of images .* splits there are: val"),
         ("voc", None, spoil_list_twice, DatasetError, "voc-val lists a more than once"),
         ("voc", None, spoil_list_empty, DatasetError, "voc-val lists no images"),
+        ("voc", None, spoil_list_parent, DatasetError, r"voc-val lists 'x/\.\./\.\./\.\./a', outside its directory"),
         ("voc", None, spoil_list_binary, DatasetError, "val.txt: no list of images"),
         ("coco", "train", spoil_nothing, DatasetError, "wanted one annotations/instances_train.*found none"),
         ("coco", None, spoil_coco_years, DatasetError, "found instances_val2014.json, instances_val2017.json; name it"),

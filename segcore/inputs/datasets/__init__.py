@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -11,12 +12,15 @@ from segcore.core.labels import CITYSCAPES_IDS, LabelSet
 from segcore.core.text import listed
 from segcore.inputs.datasets.cityscapes import open_cityscapes
 from segcore.inputs.datasets.coco import CocoReader, open_coco
+from segcore.inputs.datasets.geometry import shown
 from segcore.inputs.datasets.label_map import LabelMap, default_map, read_label_map
 from segcore.inputs.datasets.masks import mask_reader
 from segcore.inputs.datasets.pairs import Dataset as Dataset
 from segcore.inputs.datasets.pairs import FileReader, MappedReader, open_folder, open_voc
 from segcore.inputs.model_files.spec import read_labels_of
 
+_LEAVES = re.compile(r"^[/\\]|^[A-Za-z]:[/\\]|(^|[/\\])\.\.([/\\]|$)|\0")
+"""Finds a name that leads out of the directory that it is looked up in, on any system."""
 LAYOUTS = {"voc": open_voc, "coco": open_coco, "cityscapes": open_cityscapes, "folder": open_folder}
 
 
@@ -56,6 +60,8 @@ def open_dataset(
         raise DatasetError(f"{error.filename or root}: cannot be read: {error.strerror}") from None
     if not dataset.names:
         raise DatasetError(f"{root}: {dataset.name} lists no images")
+    if leaving := next(filter(_LEAVES.search, dataset.names), None):
+        raise DatasetError(f"{root}: {dataset.name} lists {shown(leaving)}, outside its directory of photos: rename it")
     name, count = Counter(dataset.names).most_common(1)[0]
     if count > 1:
         raise DatasetError(f"{root}: {dataset.name} lists {name} more than once: wanted each image once")
