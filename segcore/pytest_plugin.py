@@ -14,7 +14,7 @@ from pytest_benchmark.fixture import BenchmarkFixture
 
 from segcore.core.bench_options import SCENARIOS
 from segcore.core.errors import SegcoreError
-from segcore.core.system import explained
+from segcore.core.system import explain, explained
 from segcore.plugin.arguments import CONFIGURED, NAMELESS, ArgumentHooks
 from segcore.plugin.conflicts import find_conflict, uses_fixture_of
 from segcore.plugin.options import add_options, read_choices
@@ -42,6 +42,8 @@ EXECUTE_NOTHING = ("collectonly", "setuponly", "showfixtures", "show_fixtures_pe
 UNPLANNED = object()
 """Parameter of a load item without a scenario; pytest would report an empty set of parameters as a skipped test."""
 
+_LF_COLLECTION = "lfplugin-collwrapper"
+"""Plugin of pytest that keeps what ``--lf`` leaves out from being collected, where it cannot; else it is deselected."""
 _COLLECTOR = pytest.StashKey["Collector"]()
 _ERROR = pytest.StashKey[SegcoreError]()
 _REFUSED = pytest.StashKey[str]()
@@ -55,11 +57,24 @@ def pytest_addoption(parser: pytest.Parser, pluginmanager: pytest.PytestPluginMa
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Give crashes of a judged run an exit code of their own."""
+    """Give crashes of a judged run an exit code of their own, and let it know what ``--lf`` leaves out."""
     if config.option.segcore_baseline is not None:
         from segcore.plugin.crash import CrashHooks
 
         config.pluginmanager.register(CrashHooks())
+    is_kept = config.option.segcore_baseline is not None or config.option.benchmark_save
+    if is_kept and config.pluginmanager.has_plugin(_LF_COLLECTION):
+        config.pluginmanager.unregister(name=_LF_COLLECTION)
+
+
+def pytest_exception_interact(
+    node: pytest.Collector | pytest.Item, call: pytest.CallInfo[Any], report: pytest.CollectReport | pytest.TestReport
+) -> None:
+    """Refuse a bench that cannot be imported until a setting is mended in one line, not in a traceback per module."""
+    if isinstance(report, pytest.CollectReport) and call.excinfo and isinstance(error := call.excinfo.value, Exception):
+        modules = (entry.frame.f_globals.get("__name__", "") for entry in call.excinfo.traceback)
+        if (line := explain(error)) and any(name.partition(".")[0] == "segcore" for name in modules):
+            _refuse(node.config, [], line)
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

@@ -313,7 +313,7 @@ class RunRecord(Record):
     selection: dict[Selectable, tuple[Text, ...]] = {}
     """Values of `SELECTABLE` that the command line restricted the run to, by name."""
     deselected: tuple[Text, ...] = ()
-    """`BenchmarkRecord.key` of the items that the command line deselected by name, keyword or marker."""
+    """`BenchmarkRecord.key` of the items that the command line deselected: by name, keyword, marker, or as passed."""
     outcomes: tuple[OutcomeRecord, ...] = ()
     warnings: tuple[WarningRecord, ...] = ()
     labels: tuple[LabelsRecord, ...] = ()

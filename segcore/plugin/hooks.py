@@ -199,6 +199,8 @@ class BenchHooks:
         if report.when != "call" and report.passed:
             return "", "", ""
         category = "error" if report.failed and report.when != "call" else report.outcome
+        if hasattr(report, "wasxfail"):
+            category = "xfailed" if report.skipped else "xpassed"
         return category, "", category.upper()
 
     def pytest_runtest_logfinish(self, nodeid: str) -> None:
@@ -279,6 +281,8 @@ class BenchHooks:
 def _outcome(report: pytest.TestReport, call: pytest.CallInfo[None]) -> tuple[OutcomeKind, str]:
     if report.passed:
         return "passed", ""
+    if report.skipped and hasattr(report, "wasxfail"):
+        return "skipped", f"xfail: {report.wasxfail or 'without a reason'}"
     if report.skipped:
         longrepr = report.longrepr
         return "skipped", longrepr[2].removeprefix("Skipped: ") if isinstance(longrepr, tuple) else str(longrepr)

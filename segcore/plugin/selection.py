@@ -35,5 +35,7 @@ def selected_values(options: Namespace) -> dict[str, tuple[str, ...]]:
 
 
 def deselects_tests(options: Namespace) -> bool:
-    """Return whether the command line deselects tests by name, keyword or marker."""
-    return bool(options.keyword or options.markexpr or options.deselect)
+    """Return whether the command line deselects tests: by name, keyword or marker, or as passed before."""
+    if options.keyword or options.markexpr or options.deselect:
+        return True
+    return any(getattr(options, name, False) for name in ("lf", "stepwise", "stepwise_skip"))  # of pytest's cache

@@ -70,6 +70,7 @@ def conftest(name: str, module: str, **more: object) -> Way:
 
 ACCURACY = ("accuracy",)
 NO_ARGUMENT = "wanted as an argument of a test function"
+BAD_SETTING = "(_ for _ in ()).throw(ValueError('\\nInvalid log settings: nonsense'))"
 UNUSED = "fixture was not used at all"
 
 COMMAND_LINE = (
@@ -124,6 +125,14 @@ TESTS = (
     timed("no coroutines", "async", code=1, recorded=ACCURACY, says="async def functions are not natively supported"),
     written("class", "class TestIt:\n  def test_it(self, latency_item, benchmark): benchmark(latency_item)"),
     written("pedantic", "def test_it(latency_item, benchmark): benchmark.pedantic(latency_item, rounds=2)"),
+    written(
+        "cannot be imported until a setting is mended",
+        f"from segcore.core.lazy import Lazy\nLazy(1, lambda _: {BAD_SETTING})[0]",
+        code=4,
+        recorded=None,
+        says="nonsense; unset TORCH_LOGS",
+    ),
+    written("fails with what segcore knows", BAD_SETTING, code=2, recorded=None, says="1 error"),
     written("not measured", "def test_it(latency_item): pass", recorded=ACCURACY, says=UNUSED),
     written(
         "usefixtures", "@pytest.mark.usefixtures('latency_item')\ndef test_it(): 1", recorded=ACCURACY, says=UNUSED
@@ -313,3 +322,70 @@ def test_a_way_to_run_a_bench_is_right_or_a_clear_error(
         [] if way.recorded is None else [way.recorded]
     )
     assert all(run.record.complete for run in found)
+
+
+RED = "bench/test_accuracy.py::test_accuracy[red-embedded-torch-cpu-32]"
+LEFT_OUT = "not selected in the current run, and so not judged:"
+FAILED_LAST = {".pytest_cache/v/cache/lastfailed": f'{{"{RED}": true}}'}
+STOPPED_LAST = {
+    "conftest.py": "import os, pytest\n"
+    "def pytest_runtest_setup(item):\n  if 'blue' in item.name and os.environ.get('BREAK'): pytest.fail('broken')"
+}
+
+
+@dataclass(frozen=True)
+class Judged:
+    """One way to run a bench that is judged against its run before, and what comes of it."""
+
+    name: str
+    args: str = ""
+    code: int = 0
+    says: str = ""
+    """Part of what the gate says."""
+    target: str = "bench/test_accuracy.py"
+    files: Mapping[str, str] = field(default_factory=dict)
+    """Written between the two runs."""
+    stops: str = ""
+    """Arguments of a run in between, which ends at an item that fails."""
+
+
+def expected_to_fail(name: str, body: str, code: int, says: str, mark: str = "reason='known'") -> Judged:
+    test = f"import pytest\n@pytest.mark.xfail({mark})\ndef test_accuracy(accuracy_item):\n    {body}\n"
+    return Judged(f"xfail, {name}", code=code, says=says, files={"bench/test_accuracy.py": test})
+
+
+JUDGED = (
+    Judged("--lf, none failed", "--lf", says="gate passed"),
+    Judged("--lf", "--lf", says=f"{LEFT_OUT} accuracy[blue", files=FAILED_LAST),
+    Judged("--lf, other files", "--lf", says="32], latency[red", files=FAILED_LAST, target="bench"),
+    Judged("--ff", "--ff", says="gate passed", files=FAILED_LAST),
+    Judged("--sw", "--sw", says=f"{LEFT_OUT} accuracy[red", files=STOPPED_LAST, stops="--sw"),
+    Judged("--sw-skip", "--sw-skip", says="gate passed", files=STOPPED_LAST),
+    expected_to_fail("passes", "accuracy_item.check()", 0, "gate passed"),
+    expected_to_fail("fails", "assert not accuracy_item.check()", 1, "skipped: xfail: known"),
+    expected_to_fail("measures nothing", "assert 0", 1, "skipped in the current run: xfail: known"),
+    expected_to_fail("is not run", "assert 0", 1, "xfail: [NOTRUN] known", "reason='known', run=False"),
+    expected_to_fail("strict, passes", "accuracy_item.check()", 1, "XPASS(strict)", "strict=True"),
+)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("way", JUDGED, ids=lambda way: way.name)
+def test_a_run_that_is_judged_is_right_or_says_what_it_leaves_out(
+    bench: Path, pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, way: Judged
+) -> None:
+    def run(args: str) -> pytest.RunResult:
+        quick = FAST.replace("--segcore-case=red", "--segcore-wait=0")
+        return pytester.runpytest_inprocess(*shlex.split(f"{way.target} {quick} {PLUGINS} {args}"))
+
+    assert run("--benchmark-save=old").ret == 0
+    for name, text in way.files.items():
+        (bench / name).parent.mkdir(parents=True, exist_ok=True)
+        (bench / name).write_text(text)
+    if way.stops:
+        with monkeypatch.context() as broken:
+            broken.setenv("BREAK", "1")
+            assert run(way.stops).ret == 2
+    done = run(f"{way.args} --segcore-baseline=old")
+    assert done.ret == way.code
+    assert way.says in " ".join(done.stdout.str().split())

@@ -76,7 +76,7 @@ def judge(
     for key in added:
         rows += judging.new_item(key, new[key])
     rows += judge_models(baseline, current, judging.limits)
-    rows += _failures(current, rows)
+    rows += _failures(baseline, current, rows)
     if not all(run.record.complete for run in current) and all(row.verdict != "missing" for row in rows):
         rows.append(Row("run", "item", "missing", "the current run was interrupted"))
     notes = (
@@ -239,12 +239,15 @@ def _why_missing(info: BenchmarkRecord, current: Sequence[Run]) -> str:
     return "the current run does not have it" + (": it was interrupted" if interrupted else "")
 
 
-def _failures(current: Sequence[Run], rows: Sequence[Row]) -> Iterator[Row]:
-    """Yield a row for every item that failed or ended in an error, unless it has a bad row already."""
+def _failures(baseline: Sequence[Run], current: Sequence[Run], rows: Sequence[Row]) -> Iterator[Row]:
+    """Yield a row for each item that failed, broke, or passed before and was skipped now, unless it has a bad row."""
     bad = {row.item for row in rows if row.verdict in ("regressed", "missing")}
+    judged = {row.item for row in rows}
+    passed = {outcome.key for outcome in _outcomes(baseline) if outcome.outcome == "passed"} & judged
     for outcome in _outcomes(current):
         item = outcome.key or outcome.item
-        if outcome.outcome in ("failed", "error") and item not in bad:
+        skipped = outcome.outcome == "skipped" and outcome.key in passed  # after it was measured, as with xfail
+        if (skipped or outcome.outcome in ("failed", "error")) and item not in bad:
             bad.add(item)
             verdict: Verdict = "regressed" if outcome.outcome == "failed" else "missing"
             yield Row(item, "outcome", verdict, f"{outcome.outcome}: {outcome.reason or 'no reason recorded'}")
