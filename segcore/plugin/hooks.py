@@ -198,7 +198,7 @@ class BenchHooks:
             return None
         if report.when != "call" and report.passed:
             return "", "", ""
-        category = "error" if report.failed and report.when != "call" else report.outcome
+        category: str = "error" if report.failed and report.when != "call" else report.outcome
         if hasattr(report, "wasxfail"):
             category = "xfailed" if report.skipped else "xpassed"
         return category, "", category.upper()
