@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from segcore.results.store import load_run
+from tests.support.processes import ALONE
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 RUN = (
@@ -36,9 +37,16 @@ def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def run(there: Path, *words: str) -> str:
-    done = subprocess.run([sys.executable, *words], cwd=there, capture_output=True, text=True, check=False)
+    done = call(there, *words)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
+
+
+def call(there: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, **ALONE}
+    return subprocess.run(
+        [sys.executable, *words], cwd=there, env=environment, capture_output=True, text=True, check=False
+    )
 
 
 def test_the_first_table(repository: Path) -> None:
@@ -86,7 +94,7 @@ def test_a_program_that_is_wrong_fails(repository: Path) -> None:
         assert change[0] in program
         (there / "segment.py").write_text(program.replace(*change))
         arguments = ["-m", "pytest", "bench/test_accuracy.py", "-k", "meadow and shipped", *RUN]
-        done = subprocess.run([sys.executable, *arguments], cwd=there, capture_output=True, text=True, check=False)
+        done = call(there, *arguments)
         assert done.returncode == 1
         for word in words:
             assert word in done.stdout

@@ -17,6 +17,7 @@ import pytest
 
 import segcore
 from segcore.results.store import load_run
+from tests.support.processes import ALONE
 
 ROOT = Path(__file__).parents[1]
 QUICK = ("--benchmark-max-time=0.05", "--benchmark-min-rounds=2", "--segcore-processes=1", "--segcore-wait=0")
@@ -55,7 +56,7 @@ def installed(built: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def run(installed: Path, there: Path, words: Sequence[str], code: int = 0) -> str:
     """Run a module of the installed wheel in a repository; return what it printed."""
-    environment = {**os.environ, "PYTHONPATH": str(installed), "SEGCORE_OFFLINE": "1"}
+    environment = {**os.environ, **ALONE, "PYTHONPATH": str(installed), "SEGCORE_OFFLINE": "1"}
     done = subprocess.run(
         [sys.executable, "-m", *words], cwd=there, env=environment, capture_output=True, text=True, check=False
     )

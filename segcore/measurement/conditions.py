@@ -16,7 +16,6 @@ from typing import TypeVar
 import numpy as np
 import numpy.typing as npt
 import psutil
-from scipy import stats
 
 from segcore.core.records import MAX_OTHER_LOAD, WarningCode, WarningRecord
 from segcore.measurement.machine import usable_cores
@@ -233,7 +232,11 @@ def trend(samples: Sequence[float] | npt.NDArray[np.float64]) -> float:
     if len(values) > MAX_TREND_POINTS:  # the slope needs all pairs
         values = np.array([np.median(block) for block in np.array_split(values, MAX_TREND_POINTS)])
     n = len(values)
+    if n < MIN_TREND_POINTS:
+        return 0.0
+    from scipy import stats  # takes half a second to import
+
     # NaN, the p-value of constant samples, is not significant either.
-    if n < MIN_TREND_POINTS or not stats.kendalltau(np.arange(n), values).pvalue < TREND_ALPHA:
+    if not stats.kendalltau(np.arange(n), values).pvalue < TREND_ALPHA:
         return 0.0
     return float(stats.theilslopes(values).slope * (n - 1) / np.median(values))

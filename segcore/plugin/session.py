@@ -137,6 +137,8 @@ class BenchSession:
         self._references: dict[str, ReferenceTask] = {}
         self._round_timers: dict[Callable[[], float], RoundTimer] = {}
         timed = not benchmark_session(config).disabled
+        if timed:  # the first item of a run would load it after it was measured: all are to take the same memory
+            import scipy.stats  # noqa: F401
         self.processes = choices.processes if timed else 1
         """How many processes measure each speed item."""
         self.neighbours = Neighbours(choices.wait if timed else 0.0)

@@ -22,6 +22,7 @@ from segcore.paired.sequential import look
 from segcore.paired.session import Block, PairedItem, PairedOptions, PairedResult
 from segcore.paired.settle import SettleOptions, settle
 from tests.support.judged_runs import an_item, steady
+from tests.support.processes import ALONE
 from tests.support.repositories import git
 from tests.support.settling import HERE, KEY, NODE, measured
 
@@ -189,7 +190,7 @@ def test_two_run_files_of_a_repository_without_code_are_settled(
     Image.new("RGB", (60, 40), (200, 30, 30)).save(tmp_path / "cases" / "red.png")
     (tmp_path / "pytest.ini").write_text("[pytest]\n")
     (tmp_path / ".gitignore").write_text("reports/\n__pycache__/\n")
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    environment = {**os.environ, **ALONE, "PYTHONPATH": str(ROOT)}
 
     def call(*words: str) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-m", *words]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -26,6 +27,7 @@ from segcore.paired.process import Rounds, WorkerItem
 from segcore.plugin.processes import Wanted, bench_arm, measure_process, visits
 from segcore.results.store import load_run
 from tests.support.bench_project import QUICK
+from tests.support.processes import ALONE
 
 pytest_plugins = ["pytester"]
 
@@ -275,7 +277,8 @@ def test_a_real_run_measures_in_real_processes(tmp_path: Path) -> None:
     words += ["--segcore-offline", "--segcore-wait=0", "--benchmark-max-time=0.05", "--benchmark-only"]
     words += ["--segcore-processes=2", f"--benchmark-json={tmp_path / 'run.json'}", "-p", "no:cacheprovider"]
     command = [sys.executable, "-m", "pytest", str(root / "bench"), f"--segcore-cases={root / 'cases'}", *words]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=600, check=False)
+    environment = {**os.environ, **ALONE}
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     document = json.loads((tmp_path / "run.json").read_bytes())
     items = load_run(tmp_path / "run.json").benchmarks

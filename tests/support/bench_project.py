@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torchvision.models.segmentation  # noqa: F401  # see below
+import scipy.stats  # noqa: F401  # see below
+import torchvision.models.segmentation  # noqa: F401
 from PIL import Image
 
 # All that a run imports is imported here: pytester forgets modules that an inner run was the first to import, and
