@@ -228,17 +228,20 @@ def _score_lines(key: DatasetKey, found: Mapping[str, BenchmarkRecord], referenc
     for name in dict.fromkeys(name for _, record in records.values() for name in record.scores):
         shares = {label: record.scores[name] for label, (_, record) in records.items() if name in record.scores}
         most, before = max(shares.values()), shares.get(reference)
-        cells = {
-            label: ScoreCell(
-                records[label][0],
+        cells = {}
+        for label, share in shares.items():
+            what, record = records[label]
+            change = changes.get(label, {}).get(name)
+            told = change is not None and change.high - change.low < 1
+            cells[label] = ScoreCell(
+                what,
                 share,
-                *records[label][1].intervals[name],
+                *record.intervals[name],
                 difference=None if before is None else share - before,
                 best=share == most and len(shares) > 1,
-                **_bounds(changes.get(label, {}).get(name)),
+                difference_low=change.low if change and told else None,
+                difference_high=change.high if change and told else None,
             )
-            for label, share in shares.items()
-        }
         yield ScoreLine(*key, score=name, cells=cells)
 
 
@@ -250,11 +253,6 @@ def _changes(records: Mapping[str, DatasetRecord], reference: str) -> dict[str, 
         for label, record in records.items()
         if first and label != reference and first.counts and not image_differences(first.counts, record.counts)
     }
-
-
-def _bounds(change: Interval | None) -> dict[str, float]:
-    bounded = change and change.high - change.low < 1
-    return {"difference_low": change.low, "difference_high": change.high} if change and bounded else {}
 
 
 def _geometric(values: Iterable[float]) -> float:

@@ -14,8 +14,8 @@ from PIL import Image
 
 from segcore.core.errors import RecordError
 from segcore.core.labels import ClassMap
-from segcore.core.records import MARGIN_PNG_STEP, AccuracyRecord, BenchmarkRecord, Run
-from segcore.results.pictures import load_indices, picture_path
+from segcore.core.records import MARGIN_PNG_STEP, BenchmarkRecord, Run
+from segcore.results.pictures import load_indices, load_margins, picture_path
 
 NOISE_MARGIN = 0.125
 """Logits. Float32 kernels of different libraries differ by some 1e-4 of the largest logit (about 20), bfloat16 ones by
@@ -75,15 +75,11 @@ def _item_drift(baseline: Run, before: BenchmarkRecord, current: Run, after: Ben
         return pixel_drift(
             load_indices(baseline, old.class_map),
             load_indices(current, new.class_map),
-            _margin(baseline, old),
-            _margin(current, new),
+            load_margins(baseline, old),
+            load_margins(current, new),
         )
     except (RecordError, ValueError) as error:
         return f"the class maps cannot be compared: {error}"
-
-
-def _margin(run: Run, accuracy: AccuracyRecord) -> ClassMap | None:
-    return load_indices(run, accuracy.margin_map) if accuracy.margin_map else None
 
 
 def _resized(margin: ClassMap, shape: tuple[int, ...]) -> ClassMap:

@@ -21,6 +21,7 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from xml.etree import ElementTree as ET
 
 from segcore.core.records import CaseRecord, OutcomeKind, OutcomeRecord, Run
@@ -178,12 +179,8 @@ def _bencher(metrics: Sequence[Metric]) -> str:
     return _json(found)
 
 
-def _smaller_is_better(metrics: Sequence[Metric]) -> str:
-    return _json([_action_entry(metric) for metric in metrics if metric.smaller_is_better])
-
-
-def _bigger_is_better(metrics: Sequence[Metric]) -> str:
-    return _json([_action_entry(metric) for metric in metrics if not metric.smaller_is_better])
+def _action_benchmark(metrics: Sequence[Metric], *, smaller: bool) -> str:
+    return _json([_action_entry(metric) for metric in metrics if metric.smaller_is_better == smaller])
 
 
 def _action_entry(metric: Metric) -> dict[str, str | float]:
@@ -204,7 +201,7 @@ VERDICT_FORMATS: Mapping[str, Callable[[str, Sequence[_Judged]], str]] = {"junit
 """Writers of a title and verdicts, by the name of their format."""
 FIGURE_FORMATS: Mapping[str, Callable[[Sequence[Metric]], str]] = {
     "bencher": _bencher,
-    "customSmallerIsBetter": _smaller_is_better,
-    "customBiggerIsBetter": _bigger_is_better,
+    "customSmallerIsBetter": partial(_action_benchmark, smaller=True),
+    "customBiggerIsBetter": partial(_action_benchmark, smaller=False),
 }
 """Writers of figures by the name of their format."""

@@ -176,14 +176,7 @@ def as_json(result: GateResult) -> dict[str, Any]:
     ]
     verdict = {0: "pass", 1: "fail", 3: "undecided"}[result.exit_code]
     about = {"verdict": verdict, "exit_code": result.exit_code, "confidence": CONFIDENCE, "counts": result.counts}
-    return {
-        **about,
-        "baseline": result.baseline,
-        "current": result.current,
-        "rows": rows,
-        "notes": list(result.notes),
-        "commands": list(result.commands),
-    }
+    return {**about, **asdict(result), "rows": rows}
 
 
 def finite(value: float | None) -> float | None:

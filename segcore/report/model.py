@@ -13,10 +13,10 @@ from segcore.core.errors import RecordError
 from segcore.core.labels import VOC, ClassMap, LabelSet
 from segcore.core.records import AccuracyRecord, Benchmark, OutcomeKind, OutcomeRecord, Run
 from segcore.judgement.compare import disturbed_calibrations
-from segcore.judgement.drift import pixel_drift
+from segcore.judgement.drift import Drift, pixel_drift
 from segcore.judgement.gate.verdict import GateResult, Row
 from segcore.report.gate import Headline, headline, worst_first
-from segcore.results.pictures import load_indices, load_photo
+from segcore.results.pictures import load_indices, load_margins, load_photo
 
 TRACE = 0.001
 """Share of the pixels below which a class gets no entry of its own in a legend."""
@@ -103,8 +103,8 @@ class ReportModel:
     @property
     def all_runs(self) -> tuple[Run, ...]:
         """The runs, after the baseline unless it is one of them."""
-        known = self.baseline is None or any(run.path == self.baseline.path for run in self.runs)
-        return self.runs if known or self.baseline is None else (self.baseline, *self.runs)
+        beside = self.baseline and self.baseline.path not in [run.path for run in self.runs]
+        return (self.baseline, *self.runs) if self.baseline and beside else self.runs
 
 
 def build_report(runs: Sequence[Run], baseline: Run | None = None, gate: GateResult | None = None) -> ReportModel:
@@ -204,22 +204,19 @@ def open_pictures(case: CaseReport) -> Pictures:
     try:
         photo = load_photo(case.run, accuracy.photo) if accuracy.photo else None
         class_map = load_indices(case.run, accuracy.class_map) if accuracy.class_map else None
-        if case.before and case.before[1].class_map and class_map is not None:
-            old = load_indices(case.before[0], case.before[1].class_map)
-            change = _change(case, old, class_map)
-            changed = old != class_map
+        run, before = case.before or (case.run, None)
+        if before and before.class_map and class_map is not None:
+            old = load_indices(run, before.class_map)
+            drift = pixel_drift(old, class_map, load_margins(run, before), load_margins(case.run, accuracy))
+            change, changed = _change_words(drift), old != class_map
     except RecordError as error:
         notes = (str(error),)
+    except ValueError as error:
+        notes = (f"{case.run.path.name}: no changed pixels can be shown: {error}",)
     return Pictures(photo, class_map, changed, change, notes)
 
 
-def _change(case: CaseReport, old: ClassMap, new: ClassMap) -> str:
-    sides = (*([case.before] if case.before else []), (case.run, case.accuracy))
-    margins = [load_indices(run, a.margin_map) if a.margin_map else None for run, a in sides]
-    try:
-        drift = pixel_drift(old, new, *margins)
-    except ValueError as error:
-        raise RecordError(f"{case.run.path.name}: no changed pixels can be shown: {error}") from None
+def _change_words(drift: Drift) -> str:
     if not drift.changed:
         return "No pixel changed class."
     split = f", {drift.numeric:.2%} within numeric noise" if drift.numeric else ""

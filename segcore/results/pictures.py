@@ -12,7 +12,7 @@ import numpy.typing as npt
 from segcore.core.errors import ImageError, RecordError
 from segcore.core.image_files import load_indexed_png, open_image
 from segcore.core.labels import ClassMap
-from segcore.core.records import Run
+from segcore.core.records import AccuracyRecord, Run
 
 MAX_PIXELS = 100_000_000
 """Larger pictures are refused, so that a run file cannot exhaust the memory of its reader."""
@@ -56,6 +56,11 @@ def load_indices(run: Run, relative: str) -> ClassMap:
     """
     with _reading(run, relative) as path:
         return load_indexed_png(path, MAX_PIXELS)
+
+
+def load_margins(run: Run, accuracy: AccuracyRecord) -> ClassMap | None:
+    """Return the margin map of an item, None if it has none; raise as `load_indices`."""
+    return load_indices(run, accuracy.margin_map) if accuracy.margin_map else None
 
 
 @contextmanager

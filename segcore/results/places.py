@@ -86,7 +86,7 @@ class DirectoryPlace:
             raise UsageError(f"{self.name}: cannot be read: {error.strerror}") from None
 
     def _paths(self) -> Iterator[str]:
-        for machine in _directories(self._root):
+        for machine in (entry for entry in os.scandir(self._root) if entry.is_dir(follow_symlinks=False)):
             for entry in os.scandir(machine):
                 if entry.is_dir(follow_symlinks=False):
                     with suppress(OSError):
@@ -129,10 +129,6 @@ class DirectoryPlace:
             except OSError as error:
                 raise OutputError(f"{self._root / entry.file}: cannot be deleted: {error.strerror}") from None
             shutil.rmtree(self._root / entry.directory, ignore_errors=True)
-
-
-def _directories(root: Path) -> list[Path]:
-    return [Path(entry) for entry in os.scandir(root) if entry.is_dir(follow_symlinks=False)]
 
 
 class GitPlace:

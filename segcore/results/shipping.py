@@ -178,13 +178,6 @@ def unpack(read: Callable[[str, int], bytes], entry: Entry, pictures: Mapping[st
     write_file(where / f"{entry.stem}.json", data)
 
 
-def _bytes(path: Path) -> bytes:
-    try:
-        return read_file(path, MAX_BYTES)
-    except OSError as error:
-        raise RecordError(f"{path}: cannot be read: {error.strerror}") from None
-
-
 def _picture_name(data: bytes, ending: str) -> str:
     return f"{hashlib.sha256(data).hexdigest()[:32]}.{ending}"
 

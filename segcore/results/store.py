@@ -256,13 +256,14 @@ def resolve_run(reference: str, directory: str | Path = DEFAULT_DIRECTORY) -> Pa
     path = find_run(reference, directory)
     if path is not None:
         return path
-    names = dict.fromkeys(_full_name(run) for run in reversed(find_runs(directory)))
+    runs = reversed(find_runs(directory))
+    names = ["/".join(filter(None, (pulled_from(run), saved_name(run)))) for run in runs]
     if not names:
         raise RecordError(
             f"run {reference!r}: no such file, and no runs in {directory}; record one: pytest bench/ --benchmark-save"
         )
     hint = nearest_hint(reference.removesuffix(".json"), names)
-    shown = ", ".join(list(names)[:5])
+    shown = ", ".join(list(dict.fromkeys(names))[:5])
     raise RecordError(f"run {reference!r}: no such file or saved run{hint}; in {directory}, newest first: {shown}")
 
 
@@ -335,12 +336,6 @@ def _latest(paths: Iterable[Path]) -> list[_Found]:
 
 def _machine(path: Path) -> str:
     return pulled_from(path) or machine_name()
-
-
-def _full_name(path: Path) -> str:
-    """Return the name by which a run can be referred to."""
-    machine = pulled_from(path)
-    return f"{machine}/{saved_name(path)}" if machine else saved_name(path)
 
 
 def _is_followed(file: _Found, others: Sequence[_Found]) -> bool:

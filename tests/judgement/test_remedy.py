@@ -70,7 +70,7 @@ def test_every_report_shows_the_command_to_be_copied(command: str) -> None:
     result = GateResult("old", "new", (Row(NODE, "median", "inconclusive", "few"),), commands=(command,))
     assert f"to decide: {command}\n" in render(result, width=60)
     assert f"- to decide: `{command}`\n" in markdown(result)
-    assert as_json(result)["commands"] == [command]
+    assert list(as_json(result)["commands"]) == [command]
     program, name, *words = shlex.split(command)
     subcommand = cli.get_command(None, name)  # type: ignore[arg-type]  # the context is not used
     assert (program, subcommand is not None) == ("segcore", True)

@@ -82,7 +82,7 @@ def judge(
     notes = (
         *changes(baseline[0], current[0], pairs),
         *_unjudged_drift(pairs, judging.drift),
-        *_untold(images),
+        *(f"{key}: {note}" for key, verdicts in sorted(images.items()) for note in untold_note(verdicts)),
         *_listed("new, not in the baseline", added),
         *_listed("not selected in the current run, and so not judged", left_out),
         *_listed("dropped or skipped by the change, which was accepted", accepted),
@@ -126,25 +126,22 @@ class _Judging:
         if problem:
             yield Row(key, "item", "missing", problem)
             return
-        differences = self._differences(before, after)
-        if differences:
+        info, limits = after[0].info, self._limits(before, after)
+        if differences := self._differences(before, after):
             yield Row(key, "item", "incomparable", "; ".join(differences))
         elif before[0].info.kind in TIMED:
-            name, limits = after[0].info.key, self._limits(before, after)
-            yield from judge_change(before, after, name, limits, self.noise.get(name), self.curves.get(key))
+            yield from judge_change(before, after, info.key, limits, self.noise.get(info.key), self.curves.get(key))
         elif images:
             yield from _worst_by_aspect(row for verdicts in images for row in verdicts.rows)
         else:
-            limits = self._limits(before, after)
             yield from _worst_by_aspect(row for b in after for row in self._accuracy(before[0].info, b.info, limits))
         if not self.accept:
-            yield from judge_loosened(before[0].info, after[0].info, self.defaults)
+            yield from judge_loosened(before[0].info, info, self.defaults)
         yield from self._absolute(before, after)
 
     def new_item(self, key: str, after: Item) -> Iterator[Row]:
         """Yield the rows of an item that is not in the baseline: only absolute limits apply."""
-        problem = _problem(after, self.current, "current run")
-        if problem:
+        if problem := _problem(after, self.current, "current run"):
             yield Row(key, "item", "missing", problem)
         else:
             yield from self._absolute((), after)
@@ -276,11 +273,6 @@ def _unjudged_drift(
     ]
     if shown:
         yield f"changed pixels, not judged between different weights: {', '.join(shown)}"
-
-
-def _untold(images: Mapping[str, Sequence[ImageVerdicts]]) -> Iterator[str]:
-    for key, verdicts in sorted(images.items()):
-        yield from (f"{key}: {note}" for note in untold_note(verdicts))
 
 
 def _loosened(pairs: Mapping[str, tuple[Benchmark, Benchmark]], defaults: Limits) -> Iterator[str]:

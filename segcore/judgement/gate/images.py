@@ -96,16 +96,13 @@ def judge_pairs(item: str, pairs: ImagePairs, limits: Limits, error: float) -> I
         if name in MEANS and name not in _JUDGED:
             continue
         enough = (images[name], MIN_CLASS_IMAGES) if name in images else (len(pairs.names), MIN_IMAGES)
-        row = _row(item, name, change, enough, _allowed(name, limits), (before[name], after[name]))
+        allowed = limits.max_miou_drop if name in ("miou", "boundary_iou") else limits.max_iou_drop
+        row = _row(item, name, change, enough, allowed, (before[name], after[name]))
         if row.verdict == "inconclusive" and name not in MEANS and "max_iou_drop" not in limits.model_fields_set:
             untold.append((change.value, f"{row.aspect} {_points(change)}"))
         else:
             rows.append(row)
     return ImageVerdicts(tuple(rows), tuple(words for _, words in sorted(untold)))
-
-
-def _allowed(name: str, limits: Limits) -> float:
-    return limits.max_miou_drop if name in ("miou", "boundary_iou") else limits.max_iou_drop
 
 
 def decide_drop(change: Interval, allowed: float) -> Verdict:
