@@ -113,11 +113,7 @@ class Comparison:
 
 
 def compare(runs: Sequence[Run], reference: str | None = None) -> Comparison:
-    """Return runs side by side.
-
-    Args:
-        runs: at least one.
-        reference: label, or run name, of the column that ratios refer to; the first if None.
+    """Return runs side by side; ratios refer to the column with this label or run name, by default to the first.
 
     Raises:
         UsageError: there is no such column, or there is neither a time nor a score of a dataset.

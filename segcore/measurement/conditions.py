@@ -195,11 +195,9 @@ def neighbour_warnings(loads: Sequence[float | None]) -> tuple[WarningRecord, ..
 
 
 def sample_warnings(samples: Sequence[float], rounds: int | None = None) -> tuple[WarningRecord, ...]:
-    """Return what makes the samples of one item unreliable.
+    """Return what makes the samples of one item, seconds per round in the order measured, unreliable.
 
-    Args:
-        samples: seconds per round, in the order measured.
-        rounds: of all processes, if further ones measure the item; by default those of the samples.
+    `rounds` are those of all processes, if further ones measure the item.
     """
     n = len(samples)
     if n < MIN_ROUNDS <= (rounds or n):

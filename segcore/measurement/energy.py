@@ -37,11 +37,7 @@ class EnergyCounter:
 
 
 def open_counter(device: str, root: Path = Path("/")) -> EnergyCounter:
-    """Return the counter of a device.
-
-    Args:
-        device: ``cpu``, ``cuda``, ``cuda:1`` or ``mps``.
-        root: directory that contains ``sys``.
+    """Return the counter of a device such as ``cpu`` or ``cuda:1``; `root` is the directory that contains ``sys``.
 
     Raises:
         DeviceError: there is none, or it cannot be read.

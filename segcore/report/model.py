@@ -108,13 +108,7 @@ class ReportModel:
 
 
 def build_report(runs: Sequence[Run], baseline: Run | None = None, gate: GateResult | None = None) -> ReportModel:
-    """Return the report of some runs, of which the last is the one that is judged.
-
-    Args:
-        runs: at least one.
-        baseline: the run that it is compared with.
-        gate: the verdicts of that comparison.
-    """
+    """Return the report of some runs, the last of which is judged; `gate` has the verdicts against the baseline."""
     current = runs[-1]
     record = current.record
     random = sorted({b.info.model for b in current.benchmarks if b.info.weights.kind == "random"})

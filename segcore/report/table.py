@@ -132,13 +132,7 @@ def to_markdown(table: Table) -> str:
 
 
 def to_html(table: Table, *, name: str = "", sortable: bool = True) -> str:
-    """Return an HTML table without title and notes; numbers carry their value for sorting.
-
-    Args:
-        table: what to print.
-        name: ``id`` of the element.
-        sortable: let the page's script sort it by column.
-    """
+    """Return an HTML table without title and notes, with `name` as its id; numbers carry their value for sorting."""
     if len(table.rows) > MAX_ROWS:
         left_out = f"{len(table.rows) - MAX_ROWS:,} more rows are left out; `segcore report --json` has all"
         more: Row = (Cell(left_out, "soft"), *[""] * (len(table.columns) - 1))

@@ -178,7 +178,7 @@ def make_chart(
         rows: the data.
         spec: marks and encodings.
         table: the numbers, or the fields of the rows by name of their column.
-        height: of the plotting area in pixels; None for a lane per item.
+        height: as for `draw`.
         wide: as wide as the page.
         folded: shown on demand.
     """

@@ -25,14 +25,9 @@ class Journal:
         self._file: BinaryIO | None = None
 
     def append(self, entries: Sequence[Mapping[str, Any]], outcome: OutcomeRecord) -> None:
-        """Append an item.
+        """Append an item: its benchmarks in pytest-benchmark's format, if it got so far, and how it ended.
 
-        Args:
-            entries: the item's benchmarks in pytest-benchmark's format; none if it was skipped or failed early.
-            outcome: of the item; replaces an earlier one with the same key.
-
-        Raises:
-            OutputError: the journal cannot be written.
+        A later outcome of the same key counts. Raises OutputError if the journal cannot be written.
         """
         line = {"started": self._started, "benchmarks": entries, "outcome": outcome.model_dump(mode="json")}
         try:

@@ -149,11 +149,7 @@ def pack(entry: Entry, path: Path) -> dict[str, bytes]:
 def unpack(read: Callable[[str, int], bytes], entry: Entry, pictures: Mapping[str, str], storage: Path) -> None:
     """Copy a run from a place into a store, its file last; what is there already stays.
 
-    Args:
-        read: reads a file of the place, see `Place.read`.
-        entry: the run.
-        pictures: paths of its pictures in the place, by name.
-        storage: directory of runs.
+    `read` is the `Place.read` of the place, and `pictures` are the paths there by name.
 
     Raises:
         RecordError: it cannot be read, or it is no valid run.

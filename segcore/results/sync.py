@@ -74,11 +74,7 @@ class Exchange:
 
 @contextmanager
 def open_place(reference: str, branch: str) -> Iterator[Place]:
-    """Open a place.
-
-    Args:
-        reference: a directory; a git repository, by path or URL; or the name of a remote of the repository here.
-        branch: of a git repository.
+    """Open a place: a directory; a git repository, by path or URL; or a remote of the repository here, by name.
 
     Raises:
         UsageError: there is no such place.
@@ -134,13 +130,9 @@ def sync(place: Place, options: SyncOptions) -> Exchange:
 
 
 def plan(there: Collection[Entry], here: Collection[Entry], machine: str, keep: int | None) -> Plan:
-    """Return which runs to push and which to delete, oldest first.
+    """Return which of the runs recorded here to push to a place and which there to delete, oldest first.
 
-    Args:
-        there: runs in the place.
-        here: runs that were recorded here.
-        machine: what this machine is called; runs of others are never deleted.
-        keep: see `SyncOptions`.
+    Runs of other machines are never deleted; for `keep` see `SyncOptions`.
     """
     known = {entry.stem for entry in there}
     push = sorted(entry for entry in here if entry.stem not in known)

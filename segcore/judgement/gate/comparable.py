@@ -59,10 +59,7 @@ def _dataset_differences(old: BenchmarkRecord, new: BenchmarkRecord) -> tuple[st
 def changes(baseline: Run, current: Run, pairs: Mapping[str, tuple[Benchmark, Benchmark]]) -> Iterator[str]:
     """Yield what the change is about, in words: commit, weights and model files, with the hashes of both.
 
-    Args:
-        baseline: run of the commit before.
-        current: run of the commit after.
-        pairs: the item before and after, by key.
+    `pairs` are each item before and after, by key.
     """
     old, new = baseline.record.git, current.record.git
     if old and new and (old.commit != new.commit or old.dirty or new.dirty):

@@ -69,15 +69,9 @@ def judge_runs(
     *,
     accept_changed_limits: bool = False,
 ) -> GateResult:
-    """Judge runs with the history of a store and the class maps beside the run files.
+    """Judge runs, as `judge` does, with the history of a store and the class maps beside the run files.
 
-    Args:
-        baseline: at least one run.
-        current: at least one run.
-        defaults: limits for items whose case sets none.
-        storage: directory of runs from which the noise between processes is learned.
-        process_noise: standard deviation of the log latency between processes, if known.
-        accept_changed_limits: see `judge`.
+    `process_noise` is the standard deviation of the log latency from run to run; None: it is learned from `storage`.
 
     Raises:
         UsageError: a run is on both sides.

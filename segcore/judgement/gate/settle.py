@@ -81,13 +81,7 @@ def settlement(
 ) -> Settlement:
     """Return which of the undecided items can be measured in turns.
 
-    Args:
-        result: the verdicts on the run files.
-        baseline: at least one run.
-        current: at least one run.
-        defaults: limits for items whose case sets none.
-        lost: returns why an item (a run and a key) cannot be measured again, or an empty string.
-        accept: judge by the limits of the current run alone.
+    `lost` returns why an item (a run and a key) cannot be measured again, or an empty string; for `accept` see `judge`.
     """
     runs = (baseline[0], current[0])
     old, new = ({benchmark.info.key: benchmark.info for benchmark in run.benchmarks} for run in runs)
@@ -134,13 +128,9 @@ def _kept(words: Sequence[str]) -> Iterator[str]:
 
 
 def settled(result: GateResult, turns: Mapping[str, Row], left: Mapping[str, str], how: str) -> GateResult:
-    """Return the verdicts on the run files with those of the turns in place of the undecided ones.
+    """Return a result with the rows of the `turns`, by key, in place of its undecided ones.
 
-    Args:
-        result: the verdicts on the run files.
-        turns: rows of the items that were measured in turns, by key.
-        left: why others were not, by key.
-        how: what was measured, for how long.
+    `left` says by key why others were not measured, and `how` what was measured, for how long.
     """
     rows, open_rows = [], {row.item for row in undecided(result)}
     for row in result.rows:
