@@ -19,7 +19,7 @@ from segcore.judgement.gate.images import (
     has_counts,
     judge_pairs,
     look_sizes,
-    untold_note,
+    unjudged_note,
 )
 from segcore.judgement.gate.verdict import EXIT_CODES, GateResult, Row
 from segcore.judgement.paired_accuracy import ImageCounts, image_differences, pairs_of
@@ -82,7 +82,7 @@ class Against:
         early = f"decided after {self.looked} of {len(self.names)} images, the others were not scored"
         notes = (
             *([early] if self.looked < len(self.names) else []),
-            *untold_note(tuple(self.verdicts.values())),
+            *unjudged_note(tuple(self.verdicts.values())),
         )
         return GateResult(self.baseline.name, current.name, rows, notes)
 

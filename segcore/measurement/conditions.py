@@ -24,7 +24,7 @@ from segcore.measurement.neighbours import Usage, other_load, read_usage
 _T = TypeVar("_T")
 
 MAX_STOLEN = 0.02
-MAX_WANDERING = 0.15
+MAX_REFERENCE_CHANGE = 0.15
 """Largest ratio, minus one, of the reference task's 90th percentile over a run to its 10th without a warning."""
 MAX_SPREAD = 0.10
 MAX_TREND = 0.05
@@ -170,7 +170,7 @@ def reference_warnings(references_s: Sequence[float]) -> tuple[WarningRecord, ..
     if len(references_s) < 2:
         return ()
     low, high = (float(np.quantile(references_s, q)) for q in (0.1, 0.9))  # some are hit by a burst of load
-    if high / low - 1 <= MAX_WANDERING:
+    if high / low - 1 <= MAX_REFERENCE_CHANGE:
         return ()
     text = (
         f"unfit for judging times: the reference task took from {1e3 * low:.3g} to {1e3 * high:.3g} ms; close other "

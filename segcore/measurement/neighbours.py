@@ -63,7 +63,7 @@ def other_load(before: Usage, after: Usage, more_own_s: float = 0.0) -> float | 
 
 
 @dataclass(frozen=True)
-class Disturbed(Generic[_T]):
+class Measured(Generic[_T]):
     """A block of rounds, and how others disturbed it."""
 
     result: _T
@@ -101,14 +101,14 @@ class Neighbours:
             before = after
         return before
 
-    def measure(self, block: Callable[[], tuple[_T, float]]) -> Disturbed[_T]:
+    def measure(self, block: Callable[[], tuple[_T, float]]) -> Measured[_T]:
         """Return a block that was measured on a quiet machine, or else the least disturbed of those tried.
 
         `block` measures, and returns its result with the processor seconds that other processes of ours have used.
         """
         return self.repeat(self.since(self.wait(), *block()), block)
 
-    def repeat(self, first: Disturbed[_T], block: Callable[[], tuple[_T, float]]) -> Disturbed[_T]:
+    def repeat(self, first: Measured[_T], block: Callable[[], tuple[_T, float]]) -> Measured[_T]:
         """Measure a block again while it is disturbed, as long as the budget allows; return the least disturbed one."""
         best = first
         while is_disturbed(best.load) and self._allows(best.seconds):
@@ -124,10 +124,10 @@ class Neighbours:
     def _allows(self, seconds: float) -> bool:
         return seconds <= self._budget_s - self.waited_s
 
-    def since(self, before: Usage, result: _T, own_s: float = 0.0) -> Disturbed[_T]:
+    def since(self, before: Usage, result: _T, own_s: float = 0.0) -> Measured[_T]:
         """Return a block that has just ended and began in a state; `own_s` as `more_own_s` in `other_load`."""
         after = self._probe()
-        return Disturbed(result, other_load(before, after, own_s), after.at_s - before.at_s)
+        return Measured(result, other_load(before, after, own_s), after.at_s - before.at_s)
 
 
 def is_disturbed(load: float | None) -> bool:

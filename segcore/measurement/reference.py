@@ -36,7 +36,7 @@ class ReferenceTask:
 
     def __init__(self, device: Device, clock: Callable[[], int] = time.perf_counter_ns) -> None:
         self._device, self._clock = device, clock
-        self._run = _on(device.torch_device)
+        self._run = _make_task(device.torch_device)
         self()  # chooses algorithms and maps pages
 
     def __call__(self) -> float:
@@ -53,7 +53,7 @@ def seconds_of(run: Callable[[], object], device: Device, clock: Callable[[], in
     return (clock() - start) / 1e9
 
 
-def _on(device: torch.device) -> Callable[[], None]:
+def _make_task(device: torch.device) -> Callable[[], None]:
     side, channels, image_side = SIDES.get(device.type, SIDES_ACCELERATOR)
     matrix = torch.ones(side, side, device=device)
     image = torch.ones(1, channels, image_side, image_side, device=device)

@@ -84,7 +84,7 @@ def _machines(runs: Sequence[Run]) -> list[str]:
     return shortened(machine_labels(runs), MAX_MACHINE)
 
 
-def _telling(rows: Sequence[Spec], otherwise: str) -> str:
+def _colour_by(rows: Sequence[Spec], otherwise: str) -> str:
     """Return the field that colours tell apart: the machine if there are several."""
     return "machine" if len({row["machine"] for row in rows}) > 1 else otherwise
 
@@ -110,7 +110,7 @@ def latency(runs: Sequence[Run]) -> Chart | None:
     interval = {"type": "rule", "strokeWidth": 7, "opacity": 0.35, "strokeCap": "round"}
     point = {"type": "point", "filled": True, "size": 64, "opacity": 1}
     spec = {
-        "encoding": {"color": colour(_telling(rows, "run"), rows)},
+        "encoding": {"color": colour(_colour_by(rows, "run"), rows)},
         "layer": [
             {"mark": interval, "encoding": {"x": {**x, "field": "low"}, "x2": {"field": "high"}}},
             {"mark": point, "encoding": {"x": x}},
@@ -132,7 +132,7 @@ def distribution(runs: Sequence[Run]) -> Chart | None:
     x = quantity("ms", "latency of each round, ms", [row["ms"] for row in rows])
     spec = {
         "mark": {"type": "tick", "thickness": 1.5, "opacity": 0.6},
-        "encoding": {"x": x, "color": colour(_telling(rows, "run"), rows)},
+        "encoding": {"x": x, "color": colour(_colour_by(rows, "run"), rows)},
     }
     quartiles = [1e3 * np.quantile(item.benchmark.samples, (0, 0.25, 0.5, 0.75, 1)) for item in items]
     table = Table(
@@ -196,10 +196,10 @@ def _rates(runs: Sequence[Run], about: tuple[str, str, str], *, swept: bool) -> 
         rows.append(item.row(label, batch=batch, rate=rate, series=series))
     x = {"field": "batch", "type": "ordinal", "title": "images in a batch", "axis": {"labelAngle": 0, "grid": False}}
     y = quantity("rate", "images/s", [row["rate"] for row in rows])
-    telling = _telling(rows, "series")
-    shapes = shape("item", rows) if telling == "machine" else {}
+    colour_by = _colour_by(rows, "series")
+    shapes = shape("item", rows) if colour_by == "machine" else {}
     spec = {
-        "encoding": {"x": x, "y": y, "color": colour(telling, rows)},
+        "encoding": {"x": x, "y": y, "color": colour(colour_by, rows)},
         "layer": [
             {"mark": {"type": "line", "strokeWidth": 2}, "encoding": {"detail": nominal("series")}},
             {"mark": {"type": "point", "size": 60, "filled": True, "opacity": 1}, "encoding": shapes},
@@ -227,9 +227,9 @@ def efficiency(runs: Sequence[Run]) -> Chart | None:
     roofs = _roofs(runs[-MAX_LANES:], [row["intensity"] for row in rows])
     x = quantity("intensity", "MACs per byte moved", [r["intensity"] for r in rows + roofs], log=True)
     y = quantity("rate", "GMAC/s", [r["rate"] for r in rows + roofs], log=True)
-    telling = _telling(rows, "model")
-    by = colour(telling, rows)
-    of_roofs = {"color": by} if telling == "machine" else {}
+    colour_by = _colour_by(rows, "model")
+    by = colour(colour_by, rows)
+    of_roofs = {"color": by} if colour_by == "machine" else {}
     roof = {"type": "line", "strokeDash": [5, 4], "strokeWidth": 1.5, "color": "var(--soft)"}
     text = {"type": "text", "align": "right", "baseline": "bottom", "dy": -3, "color": "var(--soft)"}
     point = {"type": "point", "filled": True, "size": 70, "opacity": 1}
@@ -287,14 +287,14 @@ def trade_off(runs: Sequence[Run]) -> Chart | None:
             label = f"{setup}: {score:.1f}% at {milliseconds(mid)}"
             fields = {"setup": setup, "model": model, "machine": machine, "label": label}
             rows.append({**fields, "ms": mid * 1e3, "score": score})
-    telling = _telling(rows, "model")
+    colour_by = _colour_by(rows, "model")
     spec = {
         "mark": {"type": "point", "filled": True, "size": 90, "opacity": 0.9},
         "encoding": {
             "x": quantity("ms", "median latency, ms", [row["ms"] for row in rows]),
             "y": linear("score", "mean score, %", scale={"domain": [0, 100]}),
-            "color": colour(telling, rows),
-            **(shape("model", rows) if telling == "machine" else {}),
+            "color": colour(colour_by, rows),
+            **(shape("model", rows) if colour_by == "machine" else {}),
         },
     }
     caption = "mIoU of cases with ground truth, else the share of expectations met; up and left is better."
@@ -322,7 +322,7 @@ def run_order(runs: Sequence[Run]) -> Chart | None:
         "encoding": {
             "x": linear("at", "since the run began, s"),
             "y": linear("percent", "from its median, %"),
-            "color": colour(_telling(rows, "run"), rows),
+            "color": colour(_colour_by(rows, "run"), rows),
         },
     }
     caption = "Each round against its item's median, in the order measured: shows drift and bursts of other load."
@@ -345,8 +345,8 @@ def over_time(runs: Sequence[Run]) -> Chart | None:
             )
     line = {"type": "line", "strokeWidth": 1.5, "opacity": 0.7, "point": {"size": 40, "filled": True}}
     ring = {"type": "point", "size": 220, "filled": False, "strokeWidth": 2, "color": "var(--bad)", "opacity": 1}
-    telling = _telling(rows, "item")
-    colours = colour(telling, rows, legend=telling == "machine")
+    colour_by = _colour_by(rows, "item")
+    colours = colour(colour_by, rows, legend=colour_by == "machine")
     spec = {
         "encoding": {
             "x": linear("index", "run, oldest first", axis={"tickMinStep": 1, "format": "d"}),

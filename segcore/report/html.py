@@ -24,7 +24,7 @@ from segcore.report import tables
 from segcore.report.charts import all_charts
 from segcore.report.escape import plain_text
 from segcore.report.gate import gate_table
-from segcore.report.model import TRACE, CaseReport, Pictures, ReportModel, Share, open_pictures
+from segcore.report.model import MIN_SHARE, CaseReport, Pictures, ReportModel, Share, open_pictures
 from segcore.report.pictures import changed_uri, fitted, mask_uri, photo_uri
 from segcore.report.run_tables import backends_tables, int8_table, load_tables
 from segcore.report.table import to_html
@@ -57,7 +57,7 @@ class Card:
     legend: tuple[Share, ...]
     summary: str
     rare: tuple[str, ...]
-    """Classes below `TRACE`."""
+    """Classes below `MIN_SHARE`."""
 
 
 def write_html(report: ReportModel, path: Path) -> None:
@@ -146,7 +146,7 @@ def _card(case: CaseReport, side: int) -> Card:
     seen = open_pictures(case)
     picture = seen.photo if seen.photo is not None else seen.class_map
     size = fitted(picture.shape[1], picture.shape[0], side) if picture is not None else (1, 1)
-    legend = tuple(share for share in case.shares if max(share.share, share.before or 0) >= TRACE)
+    legend = tuple(share for share in case.shares if max(share.share, share.before or 0) >= MIN_SHARE)
     return Card(
         case=case,
         seen=seen,

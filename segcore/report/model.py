@@ -18,7 +18,7 @@ from segcore.judgement.gate.verdict import GateResult, Row
 from segcore.report.gate import Headline, headline, worst_first
 from segcore.results.pictures import load_indices, load_margins, load_photo
 
-TRACE = 0.001
+MIN_SHARE = 0.001
 """Share of the pixels below which a class gets no entry of its own in a legend."""
 _OUTCOMES: tuple[OutcomeKind, ...] = ("failed", "error", "passed", "skipped")
 

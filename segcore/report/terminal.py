@@ -13,7 +13,7 @@ from segcore.core.records import Run
 from segcore.judgement.compare import disturbed_calibrations
 from segcore.report.escape import plain_text
 from segcore.report.gate import print_rows
-from segcore.report.model import TRACE, CaseReport, ReportModel, group_failures, open_pictures
+from segcore.report.model import MIN_SHARE, CaseReport, ReportModel, group_failures, open_pictures
 from segcore.report.pictures import half_blocks
 from segcore.report.run_tables import run_tables
 from segcore.report.table import STYLES, print_table, terminal_text
@@ -91,7 +91,7 @@ def _print_case(case: CaseReport, console: Console) -> None:
         grid = Grid.grid(padding=(0, 2, 0, 0))
         grid.add_row(*cells)
         console.print(grid)
-    shown = [share for share in case.shares if share.share >= TRACE]
+    shown = [share for share in case.shares if share.share >= MIN_SHARE]
     legend = [Text("██ ", s.colour).append(f"{plain_text(s.name)} {s.share:.1%}", "default") for s in shown]
     console.print(Columns(legend, padding=(0, 3, 0, 0)))
     for note in filter(None, (pictures.change, *pictures.notes)):

@@ -41,20 +41,20 @@ def load_plain(path: Path) -> PlainRun | None:
         return None
     found: dict[str, tuple[float, ...]] = {}
     for entry in document["benchmarks"]:
-        name = bounded(str(_of(entry, "fullname") or _of(entry, "name")))
+        name = bounded(str(_get(entry, "fullname") or _get(entry, "name")))
         if name in found:
             raise RecordError(f"{path}: {name} is in the run more than once; record the run again")
-        found[name] = _samples(_of(_of(entry, "stats"), "data"), f"{path}: {name}")
+        found[name] = _samples(_get(_get(entry, "stats"), "data"), f"{path}: {name}")
     if not found:
         raise RecordError(f"{path}: the run measured nothing; record it again")
-    commit = _of(document, "commit_info")
-    clean = _of(commit, "dirty") is False and isinstance(_of(commit, "id"), str)
+    commit = _get(document, "commit_info")
+    clean = _get(commit, "dirty") is False and isinstance(_get(commit, "id"), str)
     return PlainRun(
-        path, saved_name(path), _machine(_of(document, "machine_info")), commit["id"] if clean else "", found
+        path, saved_name(path), _machine(_get(document, "machine_info")), commit["id"] if clean else "", found
     )
 
 
-def _of(value: Any, key: str) -> Any:
+def _get(value: Any, key: str) -> Any:
     return value.get(key) if isinstance(value, dict) else None
 
 
@@ -70,6 +70,6 @@ def _samples(data: Any, where: str) -> tuple[float, ...]:
 
 
 def _machine(info: Any) -> tuple[tuple[str, str], ...]:
-    fields = [(name, _of(info, name)) for name in _MACHINE]
-    fields += [(f"cpu {name.removesuffix('_raw')}", _of(_of(info, "cpu"), name)) for name in _CPU]
+    fields = [(name, _get(info, name)) for name in _MACHINE]
+    fields += [(f"cpu {name.removesuffix('_raw')}", _get(_get(info, "cpu"), name)) for name in _CPU]
     return tuple((name.replace("_", " "), bounded(str(value))) for name, value in fields)

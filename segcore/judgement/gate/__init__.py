@@ -16,7 +16,7 @@ from segcore.judgement.drift import Drift
 from segcore.judgement.gate.accuracy import judge_dominant, judge_drift, judge_expectations, judge_scores
 from segcore.judgement.gate.budgets import judge_item, judge_models
 from segcore.judgement.gate.comparable import changes, item_differences, machine_differences, other_weights
-from segcore.judgement.gate.images import ImageVerdicts, counts_problem, has_counts, judge_images, untold_note
+from segcore.judgement.gate.images import ImageVerdicts, counts_problem, has_counts, judge_images, unjudged_note
 from segcore.judgement.gate.rules import ACCEPT, is_dropped, judge_loosened, limits_of, loosened
 from segcore.judgement.gate.speed import implausible_rate, judge_absolute, judge_change
 from segcore.judgement.gate.verdict import GateResult, Row, Verdict, worst
@@ -82,7 +82,7 @@ def judge(
     notes = (
         *changes(baseline[0], current[0], pairs),
         *_unjudged_drift(pairs, judging.drift),
-        *(f"{key}: {note}" for key, verdicts in sorted(images.items()) for note in untold_note(verdicts)),
+        *(f"{key}: {note}" for key, verdicts in sorted(images.items()) for note in unjudged_note(verdicts)),
         *_listed("new, not in the baseline", added),
         *_listed("not selected in the current run, and so not judged", left_out),
         *_listed("dropped or skipped by the change, which was accepted", accepted),

@@ -165,7 +165,7 @@ def _absolute(budget: _Budget, item: str, new: Values, most: float, device: str)
 
 def _verdict(found: Interval, limit: float, source: str, improved_below: float = -math.inf) -> tuple[Verdict, str]:
     verdict = decide(found, limit, improved_below)
-    near = "too near the limit: more processes or runs would tell; " if verdict == "inconclusive" else ""
+    near = "too near the limit: more processes or runs would decide; " if verdict == "inconclusive" else ""
     return verdict, near + source
 
 

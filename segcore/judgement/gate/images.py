@@ -45,7 +45,7 @@ class ImageVerdicts:
     """What follows from the images of one item."""
 
     rows: tuple[Row, ...]
-    untold: tuple[str, ...] = ()
+    unjudged: tuple[str, ...] = ()
     """Classes without a limit of their own whose drop the images can neither confirm nor rule out, worst first."""
 
 
@@ -91,7 +91,7 @@ def judge_pairs(item: str, pairs: ImagePairs, limits: Limits, error: float) -> I
     names = score_names(pairs.classes)
     before, after = (dict(zip(names, shares, strict=True)) for shares in totals)
     changes, images = score_changes(pairs, error), images_by_class(pairs)
-    rows, untold = [], []
+    rows, unjudged = [], []
     for name, change in changes.items():  # a class that one of them lacks is not in the masks
         if name in MEANS and name not in _JUDGED:
             continue
@@ -99,10 +99,10 @@ def judge_pairs(item: str, pairs: ImagePairs, limits: Limits, error: float) -> I
         allowed = limits.max_miou_drop if name in ("miou", "boundary_iou") else limits.max_iou_drop
         row = _row(item, name, change, enough, allowed, (before[name], after[name]))
         if row.verdict == "inconclusive" and name not in MEANS and "max_iou_drop" not in limits.model_fields_set:
-            untold.append((change.value, f"{row.aspect} {_points(change)}"))
+            unjudged.append((change.value, f"{row.aspect} {_points(change)}"))
         else:
             rows.append(row)
-    return ImageVerdicts(tuple(rows), tuple(words for _, words in sorted(untold)))
+    return ImageVerdicts(tuple(rows), tuple(words for _, words in sorted(unjudged)))
 
 
 def decide_drop(change: Interval, allowed: float) -> Verdict:
@@ -139,9 +139,9 @@ def images_needed(change: Interval, allowed: float, images: int) -> int | None:
     return math.ceil(needed) if needed < 1e6 else None
 
 
-def untold_note(verdicts: Sequence[ImageVerdicts]) -> Iterator[str]:
+def unjudged_note(verdicts: Sequence[ImageVerdicts]) -> Iterator[str]:
     """Yield a note on the classes that are not judged, with the largest drops."""
-    classes = list(dict.fromkeys(words for each in verdicts for words in each.untold))
+    classes = list(dict.fromkeys(words for each in verdicts for words in each.unjudged))
     if classes:
         more = f" and {len(classes) - _SHOWN} more" if len(classes) > _SHOWN else ""
         yield (
