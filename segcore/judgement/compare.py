@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from statistics import geometric_mean
 
 from segcore.core.errors import UsageError, nearest_hint
 from segcore.core.records import TIMED, Benchmark, BenchmarkRecord, DatasetRecord, Run, thread_words
@@ -205,8 +206,8 @@ def _line(key: LineKey, found: Mapping[str, Mapping[str, tuple[Run, Benchmark]]]
         cells[label] = Cell(
             seconds=seconds,
             images_per_s=batch / seconds,
-            gmacs_per_s=_geometric(rate.gmacs_per_s for rate in known) if len(known) == len(cases) else None,
-            efficiency=_geometric(shares) if len(shares) == len(cases) else None,
+            gmacs_per_s=geometric_mean(rate.gmacs_per_s for rate in known) if len(known) == len(cases) else None,
+            efficiency=geometric_mean(shares) if len(shares) == len(cases) else None,
             disturbed=any(rate.disturbed for rate in known),
         )
     if shared:
@@ -228,15 +229,16 @@ def _score_lines(key: DatasetKey, found: Mapping[str, BenchmarkRecord], referenc
         for label, share in shares.items():
             what, record = records[label]
             change = changes.get(label, {}).get(name)
-            told = change is not None and change.high - change.low < 1
+            if change and change.high - change.low >= 1:  # says nothing
+                change = None
             cells[label] = ScoreCell(
                 what,
                 share,
                 *record.intervals[name],
                 difference=None if before is None else share - before,
                 best=share == most and len(shares) > 1,
-                difference_low=change.low if change and told else None,
-                difference_high=change.high if change and told else None,
+                difference_low=change.low if change else None,
+                difference_high=change.high if change else None,
             )
         yield ScoreLine(*key, score=name, cells=cells)
 
@@ -249,11 +251,6 @@ def _changes(records: Mapping[str, DatasetRecord], reference: str) -> dict[str, 
         for label, record in records.items()
         if first and label != reference and first.counts and not image_differences(first.counts, record.counts)
     }
-
-
-def _geometric(values: Iterable[float]) -> float:
-    logs = [math.log(value) for value in values]
-    return math.exp(sum(logs) / len(logs))
 
 
 def _what(info: BenchmarkRecord) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
+
 from segcore.core.scores import score_words
 from segcore.judgement.compare import Cell, Comparison, Line, ScoreCell, ScoreLine
 from segcore.judgement.history import Series
@@ -18,10 +20,11 @@ def comparison_table(comparison: Comparison) -> Table:
     """Return a row per kind of work and per mean score of a dataset, a column per device and run."""
     labels = [column.label for column in comparison.columns]
     means = [line for line in comparison.scores if not line.score.startswith("iou ")]
-    timed = [
-        (_title(line), *(_time(line.kind, line.cells.get(label), label == comparison.reference) for label in labels))
-        for line in comparison.lines
-    ]
+    timed = []
+    for line in comparison.lines:
+        cases = f"{len(line.cases)} case{'s' * (len(line.cases) != 1)}" if line.cases else "no common case"
+        times = (_time(line.kind, line.cells.get(label), label == comparison.reference) for label in labels)
+        timed.append((f"{line.title} ({cases})", *times))
     scored = [
         (
             f"{score_words(line.score)} on {line.dataset} ({line.images} images), {line.protocol}",
@@ -29,11 +32,10 @@ def comparison_table(comparison: Comparison) -> Table:
         )
         for line in means
     ]
-    notes = []
-    machines: dict[str, list[str]] = {}
+    machines: dict[str, list[str]] = defaultdict(list)
     for column in comparison.columns:
-        machines.setdefault(column.machine, []).append(column.label)
-    notes += [f"{', '.join(on)}: {machine}" for machine, on in machines.items()]
+        machines[column.machine].append(column.label)
+    notes = [f"{', '.join(on)}: {machine}" for machine, on in machines.items()]
     if timed:
         notes.append(
             f"Medians; x: speed relative to {comparison.reference}; of peak: the forward pass "
@@ -76,11 +78,6 @@ def history_table(series: Series) -> Table:
     )
     columns = ("started", "run", "commit", "median", "change point")
     return Table(columns, rows, f"{series.item} on {series.machine}", right=("median",))
-
-
-def _title(line: Line) -> str:
-    cases = f"{len(line.cases)} case{'s' * (len(line.cases) != 1)}" if line.cases else "no common case"
-    return f"{line.title} ({cases})"
 
 
 def _time(kind: str, cell: Cell | None, reference: bool) -> str | None:
