@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from segcore.core.scores import MEANS, score_names, score_words
-from segcore.judgement.gate.images import ERROR, decide_drop, error_of_look, look_sizes
+from segcore.judgement.gate.images import ERROR, decide_drop, error_at, look_sizes
 from segcore.judgement.paired_accuracy import (
     MIN_CLASS_IMAGES,
     ImagePairs,
@@ -84,7 +84,7 @@ def simulate(
         open_scores = set(counts)
         for size in look_sizes(total) if looks else (total,):
             part = replace(pairs, names=pairs.names[:size], before=pairs.before[:size], after=pairs.after[:size])
-            now = verdicts(part, error_of_look(size, total) if looks else ERROR, allowed)
+            now = verdicts(part, error_at(size, total) if looks else ERROR, allowed)
             for name in tuple(open_scores):
                 if now[name] != "inconclusive" or size == total:
                     counts[name]["pass" if now[name] == "improved" else now[name]] += 1

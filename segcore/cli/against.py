@@ -15,7 +15,7 @@ from segcore.evaluation.protocols import PROTOCOLS, choose
 from segcore.evaluation.tally import class_pixels
 from segcore.judgement.gate.images import (
     ImageVerdicts,
-    error_of_look,
+    error_at,
     has_counts,
     judge_pairs,
     look_sizes,
@@ -74,7 +74,7 @@ class Against:
         if differences := image_differences(before, after):
             return ImageVerdicts((Row(item.key, "item", "incomparable", "; ".join(differences)),))
         pairs = pairs_of(tuple(after), before, after, per_image=PROTOCOLS[protocol].per_image)
-        return judge_pairs(item.key, pairs, item.limits.over(self.limits), error_of_look(self.looked, len(self.names)))
+        return judge_pairs(item.key, pairs, item.limits.over(self.limits), error_at(self.looked, len(self.names)))
 
     def result(self, current: Run) -> GateResult:
         """Return the verdicts of the latest look."""

@@ -8,7 +8,11 @@ spends, so the sum stays below alpha, whatever the correlation between looks (Bo
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 
-def spent_error(share: float, alpha: float, power: float) -> float:
-    """Return how much of the error `alpha` may be spent when this share of the evidence is in."""
-    return alpha * float(min(1.0, share) ** power)
+
+def error_of_look(size: int, looks: Sequence[int], alpha: float, power: float) -> float:
+    """Return the error that a look at `size` may add, if those before it and the last one are among `looks`."""
+    earlier = max((look for look in looks if look < size), default=0)
+    now, before = (alpha * float(min(1.0, spent / looks[-1]) ** power) for spent in (size, earlier))
+    return now - before

@@ -18,9 +18,10 @@ import numpy as np
 from scipy.special import chdtri
 
 from segcore.core.errors import ArmError
-from segcore.judgement.statistics import Floats, share_interval
+from segcore.judgement.gate.verdict import decide
+from segcore.judgement.statistics import Floats, Interval, share_interval
 from segcore.paired.arms import Arm
-from segcore.paired.sequential import LOOKS, MAX_BLOCKS, bounds, decide
+from segcore.paired.sequential import LOOKS, MAX_BLOCKS, bounds
 from segcore.paired.session import PairedItem, PairedOptions, PairedResult, run_paired
 
 LEVELS = (0.0, 0.05, 0.10, 0.20)
@@ -147,8 +148,8 @@ def simulate_gates(blocks: Floats, limit: float) -> tuple[Counter[str], float]:
     decisions: Counter[str] = Counter()
     used = 0
     for n in LOOKS:
-        low, _, high = bounds(blocks[:, :n])
-        now = [decide(*pair, limit) for pair in zip(low.tolist(), high.tolist(), strict=True)]
+        found = zip(*(each.tolist() for each in bounds(blocks[:, :n])), strict=True)
+        now = [decide(Interval(*each), math.log1p(limit), improved_below=0.0) for each in found]
         decided = [decision != "inconclusive" or n == MAX_BLOCKS for decision in now]
         decisions.update("pass" if d == "improved" else d for d, done in zip(now, decided, strict=True) if done)
         used += n * sum(decided)

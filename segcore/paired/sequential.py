@@ -15,11 +15,11 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 
-from segcore.judgement.sequential import spent_error
+from segcore.judgement.gate.verdict import Verdict, decide
+from segcore.judgement.sequential import error_of_look
 from segcore.judgement.statistics import Floats, Interval, trimmed_interval
 
 LOOKS = (4, 6, 9, 13, 18, 24)
@@ -30,14 +30,12 @@ ALPHA = 0.025
 TRIM = 0.1
 """Share of blocks trimmed at each end, because some are hit by a burst of load."""
 
-Decision = Literal["pass", "improved", "regressed", "inconclusive"]
-
 
 @dataclass(frozen=True)
 class Look:
     """Decision after some blocks, with an interval of log(head / base) that is valid despite earlier looks."""
 
-    decision: Decision
+    decision: Verdict
     interval: Interval
     blocks: int
 
@@ -50,24 +48,14 @@ def look(log_ratios: Sequence[float], limit: float) -> Look:
         limit: the largest allowed slowdown, 0.05 for 5 %.
     """
     low, mean, high = map(float, bounds(np.asarray(log_ratios, dtype=np.float64)))
-    return Look(decide(low, high, limit), Interval(low, mean, high), len(log_ratios))
+    found = Interval(low, mean, high)
+    return Look(decide(found, math.log1p(limit), improved_below=0.0), found, len(log_ratios))
 
 
 def bounds(log_ratios: Floats) -> tuple[Floats, Floats, Floats]:
     """Return lower bound, mean and upper bound of the log ratio for blocks along the last axis."""
     n = log_ratios.shape[-1]
-    alpha = _spent(n) - _spent(max((k for k in LOOKS if k < n), default=0))
-    return trimmed_interval(log_ratios, alpha, TRIM)
-
-
-def decide(low: float, high: float, limit: float) -> Decision:
-    """Compare the bounds of a log ratio with the largest allowed slowdown."""
-    allowed = math.log1p(limit)
-    if low > allowed:
-        return "regressed"
-    if high <= allowed:
-        return "improved" if high < 0 else "pass"
-    return "inconclusive"
+    return trimmed_interval(log_ratios, error_of_look(n, LOOKS, ALPHA, 1.5), TRIM)
 
 
 def blocks_needed(state: Look, limit: float) -> int:
@@ -80,7 +68,3 @@ def blocks_needed(state: Look, limit: float) -> int:
 def smallest_visible(state: Look) -> float:
     """Return the smallest change that this many blocks can distinguish from none, as a ratio minus one."""
     return math.expm1(state.interval.high - state.interval.value)
-
-
-def _spent(blocks: int) -> float:
-    return spent_error(blocks / MAX_BLOCKS, ALPHA, 1.5)

@@ -11,7 +11,7 @@ from segcore.core.records import AccuracyRecord, DatasetRecord, Run
 from segcore.core.scores import MEANS, score_names
 from segcore.judgement.compare import compare
 from segcore.judgement.gate import GateResult, judge
-from segcore.judgement.gate.images import ERROR, error_of_look, judge_pairs, look_sizes
+from segcore.judgement.gate.images import ERROR, error_at, judge_pairs, look_sizes
 from segcore.judgement.paired_accuracy import (
     ImagePairs,
     image_differences,
@@ -213,7 +213,7 @@ def test_images_are_counted_by_class_and_compared_by_name() -> None:
 @pytest.mark.parametrize(("images", "sizes"), [(1000, (250, 500, 750, 1000)), (30, (23, 30)), (3, (3,)), (20, (20,))])
 def test_looks_spend_the_error_once(images: int, sizes: tuple[int, ...]) -> None:
     assert look_sizes(images) == sizes
-    assert sum(error_of_look(size, images) for size in sizes) == pytest.approx(ERROR)
+    assert sum(error_at(size, images) for size in sizes) == pytest.approx(ERROR)
 
 
 def test_compare_shows_the_interval_of_the_difference() -> None:

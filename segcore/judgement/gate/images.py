@@ -26,7 +26,7 @@ from segcore.judgement.paired_accuracy import (
     score_changes,
     total_scores,
 )
-from segcore.judgement.sequential import spent_error
+from segcore.judgement.sequential import error_of_look
 from segcore.judgement.statistics import CONFIDENCE, Interval
 
 ERROR = (1 - CONFIDENCE) / 2
@@ -162,7 +162,6 @@ def look_sizes(images: int) -> tuple[int, ...]:
     return tuple(dict.fromkeys(size for size in sizes if size >= min(MIN_IMAGES, images)))
 
 
-def error_of_look(size: int, images: int) -> float:
+def error_at(size: int, images: int) -> float:
     """Return the error that one of `look_sizes` may add, so that all looks together err at most `ERROR`."""
-    earlier = max((each for each in look_sizes(images) if each < size), default=0)
-    return spent_error(size / images, ERROR, POWER) - spent_error(earlier / images, ERROR, POWER)
+    return error_of_look(size, look_sizes(images), ERROR, POWER)

@@ -33,8 +33,8 @@ def judge_change(
 ) -> Iterator[Row]:
     """Yield a row for each quantile with a limit: has it become slower than allowed?
 
-    `base` and `head` are the item in the runs of either side; `known` is the noise from run to run, given or learned, and
-    `curve` that of the two runs, if there is one.
+    `base` and `head` are the item in the runs of either side; `known` is the noise from run to run, given or learned,
+    and `curve` that of the two runs, if there is one.
     """
     for q, allowed in limits.slowdowns.items():
         found = estimate((base, head), q, known, curve)
