@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
@@ -12,9 +11,6 @@ from segcore.cli import completion
 from segcore.cli.completion import completes
 from segcore.cli.options import json_option, storage_option
 from segcore.core.errors import RecordError
-
-if TYPE_CHECKING:
-    from segcore.core.records import Run
 
 
 @click.command()
@@ -28,9 +24,9 @@ def history(name: str | None, storage: Path, as_json: bool) -> None:
     from segcore.report.comparison import history_table
     from segcore.report.escape import plain_text
     from segcore.report.table import open_console, print_table
-    from segcore.results.store import find_runs
+    from segcore.results.store import find_runs, load_readable
 
-    runs, unreadable = _readable(find_runs(storage))
+    runs, unreadable = load_readable(find_runs(storage))
     if not runs and unreadable:
         raise unreadable[0]
     for error in unreadable:
@@ -45,16 +41,3 @@ def history(name: str | None, storage: Path, as_json: bool) -> None:
     console = open_console()
     for series in found:
         print_table(history_table(series), console)
-
-
-def _readable(paths: tuple[Path, ...]) -> tuple[list[Run], list[RecordError]]:
-    """Return the runs that can be read, and why the others cannot."""
-    from segcore.results.store import load_run
-
-    runs, errors = [], []
-    for path in paths:
-        try:
-            runs.append(load_run(path))
-        except RecordError as error:
-            errors.append(error)
-    return runs, errors

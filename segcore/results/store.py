@@ -53,6 +53,17 @@ def load_run(path: str | Path) -> Run:
     return parse_run(read_with_journal(path), path)
 
 
+def load_readable(paths: Iterable[Path]) -> tuple[list[Run], list[RecordError]]:
+    """Return the runs that can be read, and why the others cannot."""
+    runs, errors = [], []
+    for path in paths:
+        try:
+            runs.append(load_run(path))
+        except RecordError as error:
+            errors.append(error)
+    return runs, errors
+
+
 def read_document(path: Path) -> object:
     """Return the JSON in a run file; raise RecordError if it cannot be read, or is no JSON."""
     return parse_document(read_bytes(path), str(path))

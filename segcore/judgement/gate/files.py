@@ -17,7 +17,7 @@ from segcore.judgement.gate.settle import remedies
 from segcore.judgement.history import learned_noise
 from segcore.judgement.statistics import ProcessNoise
 from segcore.results.naming import name_pattern, saved_name
-from segcore.results.store import find_runs, load_run, resolve_run
+from segcore.results.store import find_runs, load_readable, load_run, resolve_run
 
 RUN_LIMITS = Limits(max_slowdown={"p50": 0.10})
 """Limits of items whose case sets none, if two runs are judged: they cannot tell 5 % from nothing reliably, which
@@ -100,13 +100,8 @@ def _earlier_runs(storage: Path, name: str, current: Sequence[Run]) -> tuple[Run
     Runs of other names may be of changes that were rejected.
     """
     judged = {run.measured for run in current}
-    runs = []
-    for path in find_runs(storage):
-        if name_pattern(saved_name(path)) == name_pattern(name):
-            try:
-                runs.append(load_run(path))
-            except RecordError:
-                continue  # of another schema version, perhaps
+    pattern = name_pattern(name)
+    runs, _ = load_readable(path for path in find_runs(storage) if name_pattern(saved_name(path)) == pattern)
     return tuple(run for run in _distinct(runs) if run.measured not in judged)
 
 
