@@ -149,8 +149,7 @@ def _validated(model: type[_R], data: object, where: str) -> _R:
     except pydantic.ValidationError as error:
         first = error.errors()[0]
         field = printable(".".join(map(str, first["loc"])))[:200]
-        known = list(model.model_fields)
-        hint = nearest_hint(str(first["loc"][-1]), known) if first["type"] == "extra_forbidden" else ""
+        hint = nearest_hint(str(first["loc"][-1]), model.model_fields) if first["type"] == "extra_forbidden" else ""
         more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
         problem = printable(first["msg"].lower())[:200]
         raise RecordError(f"{where}: {field}: {problem}{hint}{more}; record the run again") from None
@@ -259,11 +258,7 @@ def find_runs(directory: str | Path = DEFAULT_DIRECTORY) -> tuple[Path, ...]:
 
 
 def resolve_run(reference: str, directory: str | Path = DEFAULT_DIRECTORY) -> Path:
-    """Return the path of the run that a user refers to; raise as `find_run`, or if there is none.
-
-    Raises:
-        RecordError: there is no such run; the message suggests the nearest name.
-    """
+    """Return what `find_run` returns; raise RecordError, with the nearest name, if there is no such run."""
     path = find_run(reference, directory)
     if path is not None:
         return path
@@ -312,10 +307,8 @@ def was_never_finished(reference: str, directory: str | Path = DEFAULT_DIRECTORY
 def _files_of(reference: str, directory: str | Path) -> list[_Found]:
     """Return the files that a name, a number or ``latest`` may stand for, with or without a machine, oldest first.
 
-    Without one, ``latest`` is the latest run that was recorded here, if there is any.
-
-    Raises:
-        RecordError: they are of several machines.
+    Without one, ``latest`` is the latest run that was recorded here, if there is any. Files of several machines are
+    refused (RecordError).
     """
     machine, _, wanted = reference.removesuffix(".json").rpartition("/")
     paths = [path for path in _paths(directory) if not machine or _machine(path) == machine]
@@ -397,11 +390,7 @@ def save_run(run: Run) -> None:
 
 
 def save_document(path: Path, document: object) -> None:
-    """Write a document in pytest-benchmark's format atomically; NaN and infinity are kept.
-
-    Raises:
-        OutputError: the file cannot be written.
-    """
+    """Write a document atomically, NaN and infinity included; raise OutputError if the file cannot be written."""
     write_file(path, document_bytes(document))
 
 
