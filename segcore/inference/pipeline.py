@@ -40,18 +40,10 @@ from segcore.inference.preprocess import (
 )
 from segcore.inference.result import Placement
 from segcore.inference.result import SegmentationResult as SegmentationResult  # for importers of this module
-from segcore.inference.runtimes import (
-    Adaptive,
-    Example,
-    FileSession,
-    Int8Source,
-    Profilable,
-    ProfiledSession,
-    int8_source,
-    open_session,
-)
-from segcore.inference.runtimes.int8 import int8_record
+from segcore.inference.runtimes import int8_source, open_session
+from segcore.inference.runtimes.int8 import Int8Source, int8_record
 from segcore.inference.runtimes.program import ProgramSession
+from segcore.inference.runtimes.session import Adaptive, Example, FileSession, Profilable, ProfiledSession
 from segcore.inference.runtimes.upsampling import ends_in_upsampling
 from segcore.inputs.download import FetchSettings
 from segcore.inputs.images import as_rgb_image
@@ -281,11 +273,7 @@ class Segmenter:
         return logits
 
     def at_own_scale(self, batch: torch.Tensor) -> torch.Tensor:
-        """Return what `forward` does at the scale of the network's output, before its last upsampling, if it has one.
-
-        Raises:
-            ModelError: the network returns something else, or not finite numbers.
-        """
+        """Return what `forward` does at the scale of the network's output, before its last upsampling if it has one."""
         return self._logits(self.device.put(batch))
 
     def _logits(self, batch: torch.Tensor) -> torch.Tensor:
@@ -341,9 +329,7 @@ class Segmenter:
             margins: also keep the logit margins.
 
         Raises:
-            ImageError: a photo cannot be read, or there is not enough memory for it.
-            ModelError: the network does not return logits (B, classes, H, W), or not finite numbers.
-            UsageError: the size is less than 1.
+            ImageError, ModelError, UsageError: as `__call__` does.
         """
         timer = timer or StageTimer(self.device)
         with timer.stage("decode"):

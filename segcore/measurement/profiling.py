@@ -15,7 +15,7 @@ from torch.profiler import record_function
 
 from segcore.inference.pipeline import Segmenter, StageTimer
 from segcore.inference.preprocess import Photo
-from segcore.inference.runtimes import OperatorTime
+from segcore.inference.runtimes.session import OperatorTime
 
 CALLS = 3
 """Calls in a profile, after one to warm up."""

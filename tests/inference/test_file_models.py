@@ -231,7 +231,7 @@ def test_parity_and_best_of_files(tmp_path: Path) -> None:
 def test_best_leaves_out_a_runtime_that_cannot_run_the_file(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(RUNTIMES["openvino"].module, "open_file", _refuse)
+    monkeypatch.setattr(RUNTIMES["openvino"].module, "open_session", _refuse)
     path = str(onnx_file(tmp_path / "a.onnx", "ArgMax"))
     found = benchmark_backends(
         lambda runtime, precision: Segmenter(path, device="cpu", size=4, runtime=runtime, precision=precision),

@@ -21,8 +21,8 @@ from segcore.core.model_spec import MASK, PHOTO, ModelSpec, Source
 from segcore.evaluation.backends import available_backends
 from segcore.inference.devices import Device
 from segcore.inference.programs import Program, ProgramSpec
-from segcore.inference.runtimes import ProgramModel, open_session
-from segcore.inference.runtimes.program import ProgramSession
+from segcore.inference.runtimes import open_session
+from segcore.inference.runtimes.program import ProgramModel, ProgramSession
 from segcore.inputs.model_files import check_model_file
 
 if os.name != "posix":

@@ -9,7 +9,8 @@ import torch
 from segcore.inference.devices import Device
 from segcore.inference.pipeline import MOST_SETTLING_CALLS, Segmenter
 from segcore.inference.recurring import USES, Recurring
-from segcore.inference.runtimes import Adaptive, Session, open_session, why_not
+from segcore.inference.runtimes import open_session, why_not
+from segcore.inference.runtimes.session import Adaptive, Session
 from segcore.inputs.download import FetchSettings
 from segcore.measurement.timing import PipelineCall
 from tests.support.networks import TinyNet
@@ -44,7 +45,7 @@ def test_something_is_made_for_keys_that_recur(limit: int, keys: str, made: str)
         calls.append(key)
         return key.upper()
 
-    kept = Recurring(limit, make, uses=3)
+    kept: Recurring[str, str] = Recurring(limit, make, uses=3)
     for key in keys:
         assert kept.get(key) in (None, key.upper())
     assert "".join(calls) == made

@@ -22,8 +22,8 @@ from segcore.core.model_spec import ModelSpec, Source
 from segcore.inference import models, process_state
 from segcore.inference.decode import RgbImage
 from segcore.inference.devices import Device
-from segcore.inference.runtimes import ProgramModel, graphs, why_not
-from segcore.inference.runtimes.program import open_program
+from segcore.inference.runtimes import graphs, why_not
+from segcore.inference.runtimes.program import ProgramModel, ProgramSession
 from segcore.inference.runtimes.session import BuildRequest
 from segcore.inference.runtimes.upsampling import without_upsampling
 from segcore.inputs.download import FetchSettings
@@ -210,7 +210,7 @@ def test_each_thread_is_told_what_its_own_photos_took_a_program(tmp_path: Path) 
     command = ("-I", "-S", str(program), "serve", "own-time")
     source = Source("command", sys.executable, command, serve=True, photos="ppm")
     spec = ModelSpec("shipped", source, LabelSet("two", ("dark", "bright")), root=tmp_path)
-    session = open_program(ProgramModel(spec))
+    session = ProgramSession(ProgramModel(spec))
     all_have_run = threading.Barrier(THREADS)
 
     def work(thread: int) -> None:

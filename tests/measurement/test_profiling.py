@@ -13,7 +13,8 @@ from segcore import Segmenter
 from segcore.core.errors import DeviceError, ImageError
 from segcore.core.records import STAGES
 from segcore.inference.devices import Device
-from segcore.inference.runtimes import OperatorTime, torch_profile, why_not
+from segcore.inference.runtimes import torch_profile, why_not
+from segcore.inference.runtimes.session import OperatorTime
 from segcore.inputs.download import FetchSettings
 from segcore.measurement.profiling import operator_costs, profile
 from tests.support.networks import TinyNet

@@ -12,7 +12,8 @@ from segcore.core.records import WeightsRecord
 
 IN_MEMORY = WeightsRecord(kind="checkpoint", name="in memory", sha256="")
 """Weights of a network that was passed in."""
-_NETWORK = ModelSpec("network", Source("module", ""))
+NETWORK = ModelSpec("network", Source("module", ""))
+"""What a network that was passed in takes and returns."""
 
 
 @dataclass(frozen=True)
@@ -25,5 +26,5 @@ class LoadedModel:
     """Without a sha256 for a network that was passed in: it is hashed when someone asks."""
     labels: LabelSet = VOC
     """Its classes."""
-    spec: ModelSpec = _NETWORK
+    spec: ModelSpec = NETWORK
     """What its input and its output mean."""

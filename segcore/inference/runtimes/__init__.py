@@ -1,7 +1,7 @@
 """Runtimes: one file per method of executing a model, all behind the `Session` protocol.
 
 Each file has ``refusal(device, precision)``, which returns why it cannot run, and ``open_session(request)``. It is
-imported on use, because its packages may not be installed. Those that run model files have ``open_file(request)``.
+imported on use, because its packages may not be installed.
 """
 
 from __future__ import annotations
@@ -19,43 +19,14 @@ from segcore.core.errors import DeviceError, nearest_hint
 from segcore.core.model_spec import OWN_RUNTIMES, SourceKind
 from segcore.inference.devices import Device
 from segcore.inference.models.checkpoint import check_weights
+from segcore.inference.runtimes import export
 from segcore.inference.runtimes.eager import DTYPES
-from segcore.inference.runtimes.file_model import FileModel, FileRequest
-from segcore.inference.runtimes.int8 import Int8Source, file_source
-from segcore.inference.runtimes.program import ProgramModel, open_program
-from segcore.inference.runtimes.session import (
-    Adaptive,
-    BuildRequest,
-    Example,
-    FileSession,
-    Identified,
-    OperatorTime,
-    Profilable,
-    ProfiledSession,
-    RuntimeProfile,
-    Session,
-)
+from segcore.inference.runtimes.file_model import FileModel
+from segcore.inference.runtimes.int8 import Int8Source as Int8Source  # for importers of this module
+from segcore.inference.runtimes.program import ProgramModel
+from segcore.inference.runtimes.session import BuildRequest, Example, Identified, Session
 from segcore.inference.runtimes.upsampling import without_upsampling
 from segcore.inputs.download import FetchSettings
-
-__all__ = [
-    "RUNTIMES",
-    "Adaptive",
-    "Example",
-    "FileModel",
-    "FileSession",
-    "Int8Source",
-    "OperatorTime",
-    "Profilable",
-    "ProfiledSession",
-    "ProgramModel",
-    "Runtime",
-    "RuntimeProfile",
-    "Session",
-    "int8_source",
-    "open_session",
-    "why_not",
-]
 
 
 @dataclass(frozen=True)
@@ -73,7 +44,7 @@ class Runtime:
     int8_packages: tuple[str, ...] = ()
     extra: str | None = None
     opens: tuple[SourceKind, ...] = ()
-    """Kinds of sources that it runs as they are: files by its ``open_file(request)``, or programs."""
+    """Kinds of sources that it runs as they are: files or programs."""
     file_precisions: tuple[str, ...] = ("fp32",)
     """In which it runs them; ``fp32`` leaves the arithmetic to the file."""
     networks: bool = True
@@ -146,11 +117,7 @@ RUNTIMES: dict[str, Runtime] = {
 def why_not(name: str, device: Device, precision: str = "fp32", kind: SourceKind | None = None) -> str | None:
     """Return why a runtime cannot run in a precision on a device, with the remedy; None if it can.
 
-    Args:
-        name: of `RUNTIMES`.
-        device: where it is to run.
-        precision: of the arithmetic.
-        kind: of the model's source; None for the first that the runtime can run.
+    `kind` is that of the model's source; None stands for any that the runtime can run.
 
     Raises:
         DeviceError: there is no such runtime.
@@ -174,33 +141,9 @@ def why_not(name: str, device: Device, precision: str = "fp32", kind: SourceKind
     return reason
 
 
-def int8_source(
-    network: nn.Module | FileModel,
-    device: Device,
-    *,
-    settings: FetchSettings | None = None,
-    calibration: Callable[[], Sequence[torch.Tensor]],
-    example: Example | None = None,
-) -> Int8Source:
-    """Return what a network is quantised from; arguments as those of `open_session`.
-
-    Raises:
-        DeviceError: it is a program.
-    """
-    cache_dir = (settings or FetchSettings.from_env()).cache_dir
-    if isinstance(network, ProgramModel):
-        raise DeviceError("a program cannot be quantised: name its model")
-    if isinstance(network, FileModel):
-        return file_source(network, cache_dir, calibration)
-    request = BuildRequest(without_upsampling(network), device, "fp32", cache_dir, calibration, example or Example())
-    exports = importlib.import_module(f"{__name__}.export")  # its packages may not be installed
-    source: Int8Source = exports.int8_source(request)
-    return source
-
-
 def open_session(
     runtime: str,
-    network: nn.Module | FileModel,
+    network: nn.Module,
     device: Device,
     precision: str = "fp32",
     *,
@@ -212,7 +155,7 @@ def open_session(
 
     Args:
         runtime: a name of `RUNTIMES`.
-        network: maps (B, 3, H, W) to logits (B, classes, H, W); stays as it is.
+        network: maps (B, 3, H, W) to logits (B, classes, H, W), and stays as it is; or a `FileModel` or `ProgramModel`.
         device: where it runs.
         precision: ``fp32``, ``bf16``, ``fp16`` or ``int8``.
         settings: the cache for artifacts; from the environment if None.
@@ -228,18 +171,42 @@ def open_session(
     kind = "command" if isinstance(network, ProgramModel) else kind
     if reason := why_not(runtime, device, precision, kind):
         raise DeviceError(f"runtime {runtime} in {precision} on {device.name}: {reason}; see `segcore runtimes`")
-    if isinstance(network, ProgramModel):
-        return open_program(network)
-    cache_dir = (settings or FetchSettings.from_env()).cache_dir
-    if isinstance(network, FileModel):
-        opened: Session = RUNTIMES[runtime].module.open_file(
-            FileRequest(network, device, precision, network.boundary, cache_dir, calibration)
-        )
-        return opened
     for part in network.modules():
         if isinstance(part, Identified) and part.cannot and runtime != "torch":
             raise DeviceError(f"runtime {runtime}: the model {part.cannot}; --runtime torch runs it")
     check_weights(network, DTYPES.get(precision, torch.float32))
-    request = BuildRequest(without_upsampling(network), device, precision, cache_dir, calibration, example or Example())
+    request = _request(network, device, precision, settings, calibration, example)
     session: Session = RUNTIMES[runtime].module.open_session(request)
     return session
+
+
+def int8_source(
+    network: nn.Module,
+    device: Device,
+    *,
+    settings: FetchSettings | None = None,
+    calibration: Callable[[], Sequence[torch.Tensor]],
+    example: Example | None = None,
+) -> Int8Source:
+    """Return what a network is quantised from; arguments as those of `open_session`.
+
+    Raises:
+        DeviceError: it is a program.
+    """
+    if isinstance(network, ProgramModel):
+        raise DeviceError("a program cannot be quantised: name its model")
+    return export.int8_source(_request(network, device, "int8", settings, calibration, example))
+
+
+def _request(
+    network: nn.Module,
+    device: Device,
+    precision: str,
+    settings: FetchSettings | None,
+    calibration: Callable[[], Sequence[torch.Tensor]],
+    example: Example | None,
+) -> BuildRequest:
+    is_network = not isinstance(network, FileModel | ProgramModel)
+    cache_dir = (settings or FetchSettings.from_env()).cache_dir
+    network = without_upsampling(network) if is_network else network
+    return BuildRequest(network, device, precision, cache_dir, calibration, example or Example())

@@ -36,11 +36,8 @@ class Artifact:
 def artifact(cache_dir: Path, content: Mapping[str, str], suffix: str, build: Callable[[Path], None]) -> Artifact:
     """Return the artifact of some content, building it if the cache has none that is whole; safe across processes.
 
-    Args:
-        cache_dir: cache of downloads and artifacts.
-        content: everything that determines the bytes: network, weights, versions, options.
-        suffix: of the file.
-        build: writes the file to the path that it gets.
+    `content` is everything that determines the bytes: network, weights, versions, options. `build` writes the file to a
+    path.
 
     Raises:
         DeviceError: the file cannot be written.
@@ -101,8 +98,7 @@ def _seconds_path(path: Path) -> Path:
 
 def _is_whole(path: Path) -> bool:
     """Return whether a file is there and has the hash that was written beside it."""
-    expected = _hash_path(path)
-    if not path.is_file() or not expected.is_file():  # opening a FIFO would wait for ever
+    try:
+        return path.is_file() and read_file(_hash_path(path), 64) == sha256_file(path).encode()
+    except OSError:
         return False
-    with expected.open("rb") as file:
-        return file.read(65) == sha256_file(path).encode()

@@ -1,4 +1,4 @@
-"""Networks as ONNX files, in fp32, fp16 or quantised to int8, for onnxruntime, OpenVINO and TensorRT.
+"""The file that onnxruntime, OpenVINO and TensorRT run: a network exported as ONNX in fp32, fp16 or int8, or its own.
 
 One file serves every shape: batch, height and width are symbolic.
 """
@@ -16,50 +16,59 @@ import torch
 from segcore.core.errors import DeviceError, ModelError
 from segcore.core.quiet import quiet
 from segcore.core.text import first_line
+from segcore.inference.models.loaded import NETWORK
 from segcore.inference.process_state import alone
 from segcore.inference.runtimes.artifacts import Artifact, artifact
-from segcore.inference.runtimes.int8 import Int8Source, open_onnx
+from segcore.inference.runtimes.file_model import Boundary, FileModel
+from segcore.inference.runtimes.int8 import Int8Source, file_source, open_onnx
 from segcore.inference.runtimes.session import BuildRequest, Example
 from segcore.inference.runtimes.upsampling import inference_copy
+from segcore.inputs.self_description import TensorHeader
 
 INPUT, OUTPUT = "photo", "logits"
 OPSET = 20
 
 
-def onnx_artifact(request: BuildRequest) -> Artifact:
-    """Return the network as an ONNX file in the requested precision, from the cache if it is there.
+def model_file(request: BuildRequest) -> tuple[Artifact, Boundary]:
+    """Return the file to run in the requested precision, from the cache if it is there, and its boundary.
 
     Raises:
         DeviceError: the network cannot be exported or quantised, or the file cannot be written.
+        ModelError: a file takes other inputs than its model file says.
     """
+    network, dtype = request.network, torch.float16 if request.precision == "fp16" else torch.float32
+    name = str(dtype).removeprefix("torch.")
+    if isinstance(network, FileModel):
+        boundary = network.boundary
+    else:
+        boundary = Boundary(NETWORK, TensorHeader(INPUT, name, None), TensorHeader(OUTPUT, name, None), 0)
     if request.precision == "int8":
-        return int8_source(request).artifact()
-    return artifact(request.cache_dir, _content(request), ".onnx", partial(_export, request, _dtype(request)))
+        return int8_source(request).artifact(), boundary
+    if isinstance(network, FileModel):
+        return Artifact(network.path, 0.0), boundary
+    return artifact(request.cache_dir, _content(request, name), ".onnx", partial(_export, request, dtype)), boundary
 
 
 def int8_source(request: BuildRequest) -> Int8Source:
     """Return what the network is quantised from."""
-    fp32 = replace(request, precision="fp32")
+    if isinstance(request.network, FileModel):
+        return file_source(request.network, request.cache_dir, request.calibration)
     return Int8Source(
         request.cache_dir,
-        _content(fp32),
-        lambda: onnx_artifact(fp32).path,
+        _content(request, "float32"),
+        lambda: model_file(replace(request, precision="fp32"))[0].path,
         request.calibration,
         torch.Tensor.numpy,
         partial(open_onnx, INPUT),
     )
 
 
-def _dtype(request: BuildRequest) -> torch.dtype:
-    return torch.float16 if request.precision == "fp16" else torch.float32
-
-
-def _content(request: BuildRequest) -> dict[str, str]:
+def _content(request: BuildRequest, dtype: str) -> dict[str, str]:
     """Return everything that determines the bytes of the exported file."""
     content = {
         **request.network_key(),
         "format": "onnx",
-        "dtype": str(_dtype(request)).removeprefix("torch."),
+        "dtype": dtype,
         "opset": str(OPSET),
         **{name: version(name) for name in ("torch", "onnx", "onnxscript")},
     }
@@ -82,8 +91,11 @@ def _export(request: BuildRequest, dtype: torch.dtype, path: Path) -> None:
                 verbose=False,
             )
         except torch.onnx.OnnxExporterError as error:
-            if refusal := _refusal(error):
-                raise refusal from None
+            cause: BaseException | None = error
+            while cause is not None:
+                if isinstance(cause, ModelError):  # the network returned no logits: see PassThrough
+                    raise cause from None
+                cause = cause.__cause__ or cause.__context__
             reason = first_line(error.__cause__ or error) or type(error).__name__
             raise DeviceError(f"the network cannot be exported to ONNX: {reason}; --runtime torch runs it") from error
         assert program is not None  # None is what the old exporter returns
@@ -95,10 +107,3 @@ def _log_sigmoid(x: Any) -> Any:
     from onnxscript import opset20 as op
 
     return op.Neg(op.Softplus(op.Neg(x)))
-
-
-def _refusal(error: BaseException | None) -> ModelError | None:
-    """Return the refusal of `PassThrough` among the causes of an error."""
-    while error is not None and not isinstance(error, ModelError):
-        error = error.__cause__ or error.__context__
-    return error

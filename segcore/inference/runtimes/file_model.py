@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -16,19 +16,13 @@ from torch import nn
 from segcore.core.errors import ModelError, SegcoreError
 from segcore.core.model_spec import ModelSpec
 from segcore.core.system import out_of_memory
-from segcore.inference.devices import Device
 from segcore.inputs.self_description import ModelHeader, TensorHeader, main_output, photo_input
 
 Array = npt.NDArray[np.generic]
 
 
 class FileModel(nn.Module):
-    """An ONNX, OpenVINO or TFLite file in the place of a network: the runtimes that open such files execute it.
-
-    Args:
-        header: what the file says about itself.
-        spec: what its model file says, completed by that.
-    """
+    """An ONNX, OpenVINO or TFLite file in the place of a network, with its model file completed by what it says."""
 
     def __init__(self, header: ModelHeader, spec: ModelSpec) -> None:
         super().__init__()
@@ -57,24 +51,6 @@ class FileModel(nn.Module):
 
 
 @dataclass(frozen=True)
-class FileRequest:
-    """A file, and how to run it."""
-
-    model: FileModel
-    device: Device
-    precision: str
-    boundary: Boundary
-    cache_dir: Path
-    calibration: Callable[[], Sequence[torch.Tensor]]
-    """Returns inputs of the pipeline, from which the ranges of int8 are taken."""
-
-    @property
-    def threads(self) -> int:
-        """Intra-op threads: in every runtime those that torch is set to (`torch.set_num_threads`)."""
-        return torch.get_num_threads()
-
-
-@dataclass(frozen=True)
 class Boundary:
     """Between the pipeline, whose tensors are (B, C, H, W), and a file with layouts and types of its own."""
 
@@ -83,10 +59,6 @@ class Boundary:
     output: TensorHeader
     index: int
     """Of the output among all of the file's."""
-    _dtype: np.dtype[np.generic] = field(init=False, repr=False)
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "_dtype", np.dtype(self.input.dtype))  # in no other way in a frozen dataclass
 
     @property
     def one_by_one(self) -> bool:
@@ -101,9 +73,9 @@ class Boundary:
             limits = np.iinfo(self.input.dtype)
             steps = np.rint(array / np.float32(self.input.scale)) + self.input.zero_point
             array = np.clip(steps, limits.min, limits.max)
-        elif self._dtype == np.int8 and self.input.scale:
+        elif self.input.dtype == "int8" and self.input.scale:
             array = array.astype(np.int16) - 128
-        return np.ascontiguousarray(array, dtype=self._dtype)
+        return np.ascontiguousarray(array, dtype=self.input.dtype)
 
     def leave(self, array: Array) -> torch.Tensor:
         """Return scores, float32 (B, C, h, w), or a class map of integers (B, h, w), of what the file returned."""
@@ -169,30 +141,11 @@ _OPERATOR = re.compile(
 """How onnxruntime, OpenVINO and LiteRT name an operator that they cannot run."""
 
 
-def cannot_run(runtime: str, path: Path, error: Exception) -> ModelError:
-    """Return the error for a file that a runtime refuses: the operator if its text names one, else its first line."""
-    text = str(error)
-    if found := _OPERATOR.search(text):
-        names = next(name for name in found.groups() if name).strip().rstrip(",.")
-        return ModelError(f"runtime {runtime} cannot run {path}: it has no operator {names}")
-    return ModelError(f"runtime {runtime} cannot run {path}: {_reason(error)}")
-
-
-def _reason(error: Exception) -> str:
-    """Return the first line of an error that says something."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    lines = [line for line in lines if not line.startswith(("Exception from", "Check '"))] or lines
-    return lines[0][:300] if lines else type(error).__name__
-
-
 @contextlib.contextmanager
-def failures(runtime: str, path: Path, batch: torch.Tensor) -> Iterator[None]:
+def failures(runtime: str, path: Path, batch: torch.Tensor | None = None) -> Iterator[None]:
     """Raise a ModelError in place of what a runtime raises in the body, unless memory ran out.
 
-    Args:
-        runtime: its name.
-        path: of the model.
-        batch: what it runs on.
+    The body opens the file at a path, or runs it on a batch.
     """
     try:
         yield
@@ -201,7 +154,20 @@ def failures(runtime: str, path: Path, batch: torch.Tensor) -> Iterator[None]:
     except Exception as error:  # each runtime has errors of its own
         if out_of_memory(error):
             raise
-        raise ModelError(
-            f"runtime {runtime} cannot run {path} on an input of {tuple(batch.shape)}: {_reason(error)}; "
-            "correct input.resize or input.multiple_of, or export the model again"
-        ) from error
+        what = f"runtime {runtime} cannot run {path}"
+        if batch is not None:
+            raise ModelError(
+                f"{what} on an input of {tuple(batch.shape)}: {_reason(error)}; "
+                "correct input.resize or input.multiple_of, or export the model again"
+            ) from error
+        if found := _OPERATOR.search(str(error)):
+            names = next(name for name in found.groups() if name).strip().rstrip(",.")
+            raise ModelError(f"{what}: it has no operator {names}") from error
+        raise ModelError(f"{what}: {_reason(error)}") from error
+
+
+def _reason(error: Exception) -> str:
+    """Return the first line of an error that says something."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    lines = [line for line in lines if not line.startswith(("Exception from", "Check '"))] or lines
+    return lines[0][:300] if lines else type(error).__name__

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import threading
 import time
-from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -19,11 +18,12 @@ from segcore.core.system import out_of_memory
 from segcore.core.text import first_line
 from segcore.inference.devices import Device
 from segcore.inference.process_state import alone
+from segcore.inference.recurring import Recurring
 from segcore.inference.runtimes import eager
 from segcore.inference.runtimes.session import BuildRequest
 
 MAX_SHAPES = 8
-"""Shapes that are remembered, with a graph each; the one that was used least recently goes first."""
+"""Shapes that have a graph each; the least recently used is dropped."""
 
 Network = Callable[[torch.Tensor], torch.Tensor]
 
@@ -62,24 +62,22 @@ class GraphedNetwork:
         self.build_s = 0.0
         self._network = network
         self._capture = capture
-        self._shapes: OrderedDict[torch.Size, Graph | None] = OrderedDict()
+        self._graphs: Recurring[torch.Size, Graph] = Recurring(MAX_SHAPES, self._record, uses=2)
 
-    def records(self, shape: torch.Size) -> bool:
-        """Return whether the next batch of a shape is recorded."""
-        return shape in self._shapes and self._shapes[shape] is None
+    def for_batch(self, batch: torch.Tensor) -> Network:
+        """Return the graph for a batch, recorded now or before, or the network itself."""
+        return self._graphs.get(batch.shape, batch) or self._network
 
     def __call__(self, batch: torch.Tensor) -> torch.Tensor:
         """Return what the network returns for a batch, in memory of its own."""
-        record = self.records(batch.shape)
-        graph = self._shapes.pop(batch.shape, None)
-        if record:
-            start = time.perf_counter()
+        return self.for_batch(batch)(batch)
+
+    def _record(self, shape: torch.Size, batch: torch.Tensor) -> Graph:
+        start = time.perf_counter()
+        with alone():  # what other threads ask of CUDA meanwhile ends the recording
             graph = self._capture(self._network, batch)
-            self.build_s += time.perf_counter() - start
-        self._shapes[batch.shape] = graph
-        if len(self._shapes) > MAX_SHAPES:
-            self._shapes.popitem(last=False)
-        return graph(batch) if graph else self._network(batch)
+        self.build_s += time.perf_counter() - start
+        return graph
 
 
 class CudaCapture:
@@ -113,26 +111,20 @@ class GraphSession(eager.EagerSession):
 
     def __init__(self, request: BuildRequest) -> None:
         super().__init__(request)
-        self._recorder = GraphedNetwork(self._network, CudaCapture())
-        self._network = self._recorder
+        self._graphed = GraphedNetwork(self._network, CudaCapture())
         self._turn = threading.Lock()
 
     def forward(self, batch: torch.Tensor) -> torch.Tensor:
         """Return logits (B, classes, h, w), float32, for a batch (B, 3, H, W)."""
-        with self._turn:
-            if not self._recorder.records(batch.shape):
-                return super().forward(batch)
-            with alone():  # what other threads ask of CUDA while one records ends the recording
-                return super().forward(batch)
-
-    @property
-    def build_s(self) -> float:  # type: ignore[override]  # the base class has a constant
-        """Seconds of recording so far."""
-        return self._recorder.build_s
+        with self._turn, torch.inference_mode():
+            batch = batch.to(self._dtype, memory_format=self._layout)
+            self._network = self._graphed.for_batch(batch)
+            self.build_s = self._graphed.build_s
+            return super().forward(batch)
 
     @property
     def options(self) -> dict[str, str]:
-        """Those of eager execution, and the number of shapes that have graphs at the most."""
+        """Those of eager execution, and the largest number of shapes that have graphs."""
         return {**super().options, "graphs": str(MAX_SHAPES)}
 
 

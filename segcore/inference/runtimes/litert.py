@@ -15,7 +15,9 @@ from ai_edge_litert.interpreter import Interpreter
 
 from segcore.inference.devices import Device
 from segcore.inference.process_state import alone
-from segcore.inference.runtimes.file_model import Array, FileRequest, cannot_run, failures
+from segcore.inference.runtimes.export import model_file
+from segcore.inference.runtimes.file_model import Array, failures
+from segcore.inference.runtimes.session import BuildRequest
 
 
 def refusal(device: Device, precision: str) -> str | None:
@@ -47,20 +49,14 @@ class LiteRtSession:
     Inputs of another shape than the last make it plan its memory again.
     """
 
-    build_s = 0.0
-
-    def __init__(self, request: FileRequest) -> None:
-        self._path = request.model.path
-        self.artifact: Path | None = self._path
-        self._boundary = request.boundary
+    def __init__(self, request: BuildRequest) -> None:
+        model, self._boundary = model_file(request)
+        self.build_s, self.artifact = model.build_s, model.path
         self._threads = request.threads
         self._turn = threading.Lock()
-        try:
-            with alone(), _without_notes():
-                self._interpreter = Interpreter(model_path=str(request.model.path), num_threads=request.threads)
-                self._interpreter.allocate_tensors()
-        except (ValueError, RuntimeError) as error:
-            raise cannot_run("litert", request.model.path, error) from error
+        with failures("litert", self.artifact), alone(), _without_notes():
+            self._interpreter = Interpreter(model_path=str(self.artifact), num_threads=self._threads)
+            self._interpreter.allocate_tensors()
         self._input: int = self._interpreter.get_input_details()[0]["index"]
         self._output: int = self._interpreter.get_output_details()[self._boundary.index]["index"]
 
@@ -71,7 +67,7 @@ class LiteRtSession:
 
     def forward(self, batch: torch.Tensor) -> torch.Tensor:
         """Return the output for a batch (B, C, H, W): scores or a class map; see `Boundary.leave`."""
-        with failures("litert", self._path, batch):
+        with failures("litert", self.artifact, batch):
             return self._boundary.run(batch, self._call)
 
     def _call(self, array: Array) -> Array:
@@ -85,4 +81,4 @@ class LiteRtSession:
             return np.asarray(self._interpreter.get_tensor(self._output))  # a copy
 
 
-open_file = LiteRtSession
+open_session = LiteRtSession

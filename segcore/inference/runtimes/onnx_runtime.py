@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +15,9 @@ import torch
 
 from segcore.core.errors import DeviceError
 from segcore.inference.devices import Device
-from segcore.inference.runtimes.export import INPUT, OUTPUT, onnx_artifact
-from segcore.inference.runtimes.file_model import Array, Boundary, FileRequest, cannot_run, failures
-from segcore.inference.runtimes.int8 import file_source
+from segcore.inference.runtimes.artifacts import Artifact
+from segcore.inference.runtimes.export import INPUT, OUTPUT, model_file
+from segcore.inference.runtimes.file_model import Array, Boundary, failures
 from segcore.inference.runtimes.session import BuildRequest, OperatorTime, RuntimeProfile
 
 PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider", "mps": "CoreMLExecutionProvider"}
@@ -41,14 +41,12 @@ def refusal(device: Device, precision: str) -> str | None:
 class Setup:
     """What an onnxruntime session is opened with."""
 
-    model: Path
-    build_s: float
+    model: Artifact
+    boundary: Boundary
     device: Device
     threads: int
     provider: str
-    provider_options: dict[str, str] = field(default_factory=dict)
-    boundary: Boundary | None = None
-    """Of a file that was not exported here."""
+    provider_options: Mapping[str, str]
 
     def open(self, profile_prefix: str = "") -> ort.InferenceSession:
         """Return a new session, with onnxruntime's profiler on if a prefix for its file is given."""
@@ -57,7 +55,8 @@ class Setup:
         settings.log_severity_level = 3  # errors; it warns of every operator that a provider leaves to the CPU
         settings.enable_profiling = bool(profile_prefix)
         settings.profile_file_prefix = profile_prefix
-        session = ort.InferenceSession(str(self.model), settings, providers=[(self.provider, self.provider_options)])
+        providers = [(self.provider, dict(self.provider_options))]
+        session = ort.InferenceSession(str(self.model.path), settings, providers=providers)
         if self.provider not in session.get_providers():  # onnxruntime goes on with the CPU
             raise DeviceError(
                 f"onnxruntime could not start its {self.provider} and fell back to "
@@ -70,12 +69,11 @@ class OrtSession:
     """An ONNX file in onnxruntime; on CUDA a network of torch's reads and writes the GPU's memory where it is."""
 
     def __init__(self, setup: Setup, profile_prefix: str = "") -> None:
-        self.build_s = setup.build_s
-        self.artifact = setup.model
+        self.build_s, self.artifact = setup.model.build_s, setup.model.path
         self._setup = setup
-        self._session = setup.open(profile_prefix)
-        self._boundary = setup.boundary
-        self._dtype = np.float16 if self._session.get_inputs()[0].type == "tensor(float16)" else np.float32
+        with failures("onnxruntime", self.artifact):
+            self._session = setup.open(profile_prefix)
+        self._in_place = setup.device.torch_device.type == "cuda" and setup.boundary.spec.source.kind == "module"
         self._shapes: dict[torch.Size, tuple[int, ...]] = {}
 
     @property
@@ -87,29 +85,26 @@ class OrtSession:
 
     def forward(self, batch: torch.Tensor) -> torch.Tensor:
         """Return logits (B, classes, h, w), float32, for a batch (B, 3, H, W); of a file, see `Boundary.leave`."""
-        if self._boundary:
-            with failures("onnxruntime", self._setup.model, batch):
-                return self._boundary.run(batch, self._call).to(self._setup.device.torch_device)
-        if self._setup.device.torch_device.type == "cuda":
+        if self._in_place:
             return self.bound(batch)
-        array = np.ascontiguousarray(batch.cpu().numpy(), dtype=self._dtype)
-        logits = np.asarray(self._session.run(None, {INPUT: array})[0], dtype=np.float32)
-        return torch.from_numpy(logits).to(self._setup.device.torch_device)
+        with failures("onnxruntime", self.artifact, batch):
+            return self._setup.boundary.run(batch, self._call).to(self._setup.device.torch_device)
 
     def bound(self, batch: torch.Tensor) -> torch.Tensor:
         """Return the logits as `forward` does, on the device of the batch, without a copy through the host's memory.
 
         The first batch of a shape goes through it, because only its output tells the shape of the logits.
         """
-        device, dtype = batch.device, torch.from_numpy(np.empty(0, self._dtype)).dtype
+        device, array_type = batch.device, np.dtype(self._setup.boundary.input.dtype).type
+        dtype = torch.from_numpy(np.empty(0, array_type)).dtype
         source, where = batch.to(dtype).contiguous(), (device.type, device.index or 0)
         binding, known = self._session.io_binding(), self._shapes.get(batch.shape)
-        binding.bind_input(INPUT, *where, self._dtype, tuple(source.shape), source.data_ptr())
+        binding.bind_input(INPUT, *where, array_type, tuple(source.shape), source.data_ptr())
         if known is None:
             binding.bind_output(OUTPUT)
         else:
             target = torch.empty(known, dtype=dtype, device=device)
-            binding.bind_output(OUTPUT, *where, self._dtype, known, target.data_ptr())
+            binding.bind_output(OUTPUT, *where, array_type, known, target.data_ptr())
         self._setup.device.synchronize()  # onnxruntime has a stream of its own
         self._session.run_with_iobinding(binding)
         if known is None:
@@ -118,12 +113,12 @@ class OrtSession:
         return target.float()
 
     def _call(self, array: Array) -> Array:
-        assert self._boundary
-        return np.asarray(self._session.run([self._boundary.output.name], {self._boundary.input.name: array})[0])
+        boundary = self._setup.boundary
+        return np.asarray(self._session.run([boundary.output.name], {boundary.input.name: array})[0])
 
     def on_file(self, path: Path) -> OrtSession:
         """Return a session with the same settings on another file."""
-        return OrtSession(replace(self._setup, model=path))
+        return OrtSession(replace(self._setup, model=Artifact(path, 0.0)))
 
     def profiled(self) -> ProfiledOrt:
         """Return a second session on the same file, with onnxruntime's profiler on."""
@@ -159,38 +154,12 @@ def operators(events: Sequence[dict[str, Any]]) -> tuple[tuple[OperatorTime, ...
 
 
 def open_session(
-    request: BuildRequest, provider: str | None = None, provider_options: dict[str, str] | None = None
+    request: BuildRequest, provider: str | None = None, provider_options: Mapping[str, str] | None = None
 ) -> OrtSession:
     """Return the network, ready to run, by default in the provider for the request's device."""
-    exported = onnx_artifact(request)
-    device, threads = request.device, request.threads
+    device = request.device
+    if provider_options is None:  # by default it rounds fp32 to TF32
+        on_cuda = {"device_id": str(device.torch_device.index or 0), "use_tf32": "0"}
+        provider_options = on_cuda if device.torch_device.type == "cuda" else {}
     provider = provider or PROVIDERS[device.torch_device.type]
-    options = cuda_options(device) if provider_options is None else provider_options
-    return OrtSession(Setup(exported.path, exported.build_s, device, threads, provider, options))
-
-
-def cuda_options(device: Device) -> dict[str, str]:
-    """Return which GPU the provider uses, and that fp32 is not rounded to TF32; nothing on other devices."""
-    if device.torch_device.type != "cuda":
-        return {}
-    return {"device_id": str(device.torch_device.index or 0), "use_tf32": "0"}
-
-
-def open_file(request: FileRequest) -> OrtSession:
-    """Return a file, ready to run, in the provider for the request's device.
-
-    Raises:
-        ModelError: onnxruntime cannot run it.
-    """
-    device, path, build_s = request.device, request.model.path, 0.0
-    if request.precision == "int8":
-        built = file_source(request.model, request.cache_dir, request.calibration).artifact()
-        path, build_s = built.path, built.build_s
-    provider = PROVIDERS[device.torch_device.type]
-    setup = Setup(path, build_s, device, request.threads, provider, cuda_options(device), request.boundary)
-    try:
-        return OrtSession(setup)
-    except DeviceError:
-        raise
-    except Exception as error:  # onnxruntime's errors have no other common base
-        raise cannot_run("onnxruntime", path, error) from error
+    return OrtSession(Setup(*model_file(request), device, request.threads, provider, provider_options))

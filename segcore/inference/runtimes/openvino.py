@@ -16,9 +16,9 @@ from openvino import properties
 
 from segcore.inference.devices import Device
 from segcore.inference.recurring import USES, Recurring
-from segcore.inference.runtimes.export import onnx_artifact
-from segcore.inference.runtimes.file_model import Array, Boundary, FileRequest, cannot_run, failures
-from segcore.inference.runtimes.int8 import file_source
+from segcore.inference.runtimes.artifacts import Artifact
+from segcore.inference.runtimes.export import model_file
+from segcore.inference.runtimes.file_model import Array, Boundary, failures
 from segcore.inference.runtimes.int8_openvino import read
 from segcore.inference.runtimes.session import BuildRequest, OperatorTime, RuntimeProfile
 
@@ -55,28 +55,28 @@ class OpenVinoSession:
     """A model compiled for all shapes, and for each that recurs, which runs one batch at a time, whichever thread asks.
 
     A batch has all threads to itself, so that taking turns costs nothing; a request of OpenVINO's cannot be shared.
+
+    Args:
+        model: its file.
+        boundary: how tensors enter and leave it.
+        settings: that it is compiled with.
+        uses: at which use of a shape it is compiled for it; never if 0.
     """
 
-    _uses = USES
-    """At which use of a shape the model is compiled for it."""
-    _for_shapes = True
-    """Whether it ever is."""
-
-    def __init__(
-        self, path: Path, build_s: float, settings: dict[str, str | int], boundary: Boundary | None = None
-    ) -> None:
-        self.build_s = build_s
-        self.artifact = path
+    def __init__(self, model: Artifact, boundary: Boundary, settings: dict[str, str | int], uses: int = USES) -> None:
+        self.build_s, self.artifact = model.build_s, model.path
         self._settings = settings
         self._boundary = boundary
-        self._index = boundary.index if boundary else 0
         self._turn = threading.Lock()
-        model = self._compile()
+        with failures("openvino", model.path):
+            compiled = self._compile()
         # OpenVINO takes no more threads than there are cores.
-        self._threads: int = model.get_property(properties.inference_num_threads())
-        self._request = model.create_infer_request()
-        dynamic = self._for_shapes and any(entry.get_partial_shape().is_dynamic for entry in model.inputs)
-        self._fixed = Recurring(most_shapes(path) if dynamic else 0, self._requests_for, self._uses)
+        self._threads: int = compiled.get_property(properties.inference_num_threads())
+        self._request = compiled.create_infer_request()
+        dynamic = uses and any(entry.get_partial_shape().is_dynamic for entry in compiled.inputs)
+        most = most_shapes(model.path) if dynamic else 0
+        self._fixed: Recurring[tuple[tuple[int, ...], int], list[openvino.InferRequest]]
+        self._fixed = Recurring(most, self._requests_for, uses)
 
     def _compile(self, shape: Sequence[int] | None = None, **more: object) -> openvino.CompiledModel:
         """Return the model compiled for one shape, or for all; the time is added to `build_s`."""
@@ -116,18 +116,22 @@ class OpenVinoSession:
 
     def forward(self, batch: torch.Tensor) -> torch.Tensor:
         """Return logits (B, classes, h, w), float32, for a batch (B, 3, H, W); of a file, see `Boundary.leave`."""
-        if self._boundary is None:
-            return self._leave(self._run(np.ascontiguousarray(batch.numpy())))
         with failures("openvino", self.artifact, batch):
-            return self._leave(self._run(self._boundary.enter(batch)))
+            array = self._boundary.enter(batch)
+            with self._turn:
+                output = self._run(array)
+            return self._boundary.leave(output)
 
     def _run(self, array: Array) -> Array:
-        with self._turn:
-            if len(array) == 1 or (self._threads == 1 and not (self._boundary and self._boundary.one_by_one)):
-                request, *_ = self._fixed.get((array.shape, 1)) or [self._request]
-                return np.asarray(request.infer([array], share_inputs=True)[self._index])
-            shape = (1, *array.shape[1:])
-            return self._in_streams(array, self._fixed.get((shape, self._threads)) or self._streams)
+        if len(array) == 1 or (self._threads == 1 and not self._boundary.one_by_one):
+            return self._infer(array)[0]
+        shape = (1, *array.shape[1:])
+        return self._in_streams(array, self._fixed.get((shape, self._threads)) or self._streams)
+
+    def _infer(self, array: Array) -> tuple[Array, openvino.InferRequest]:
+        request, *_ = self._fixed.get((array.shape, 1)) or [self._request]
+        found = request.infer([array], share_inputs=True)
+        return np.asarray(found[self._boundary.index]), request
 
     def _in_streams(self, array: Array, requests: Sequence[openvino.InferRequest]) -> Array:
         """Run the photos of a batch beside each other."""
@@ -135,7 +139,7 @@ class OpenVinoSession:
 
         def collect(request: openvino.InferRequest) -> None:
             request.wait()
-            logits.append(np.array(request.get_output_tensor(self._index).data))
+            logits.append(np.array(request.get_output_tensor(self._boundary.index).data))
 
         running: deque[openvino.InferRequest] = deque()
         for index in range(len(array)):
@@ -148,51 +152,29 @@ class OpenVinoSession:
             collect(request)
         return np.concatenate(logits)
 
-    def _leave(self, output: Array) -> torch.Tensor:
-        """Return what left the network as a tensor: logits, float32; of a file, see `Boundary.leave`."""
-        if self._boundary:
-            return self._boundary.leave(output)
-        return torch.from_numpy(np.asarray(output, dtype=np.float32))
-
-    def on_file(self, path: Path) -> OnceCompiled:
-        """Return a session with the same settings on another file."""
-        return OnceCompiled(path, 0.0, self._settings, self._boundary)
+    def on_file(self, path: Path) -> OpenVinoSession:
+        """Return a session on another file, which runs too few photos to pay for compiling it for their shapes."""
+        return OpenVinoSession(Artifact(path, 0.0), self._boundary, self._settings, uses=0)
 
     def profiled(self) -> ProfiledOpenVino:
         """Return the same network compiled with OpenVINO's counters on."""
-        return ProfiledOpenVino(self.artifact, 0.0, self._settings, self._boundary)
-
-
-class OnceCompiled(OpenVinoSession):
-    """A model that runs too few photos to make up for the time and memory of compiling it for their shapes."""
-
-    _for_shapes = False
+        return ProfiledOpenVino(Artifact(self.artifact, 0.0), self._boundary, self._settings)
 
 
 class ProfiledOpenVino(OpenVinoSession):
     """A session that reads OpenVINO's counters: how long each node took, but not when it began, hence no trace."""
 
-    _uses = 1
-
-    def __init__(
-        self, path: Path, build_s: float, settings: dict[str, str | int], boundary: Boundary | None = None
-    ) -> None:
-        super().__init__(path, build_s, {**settings, "PERF_COUNT": True}, boundary)
+    def __init__(self, model: Artifact, boundary: Boundary, settings: dict[str, str | int]) -> None:
+        super().__init__(model, boundary, {**settings, "PERF_COUNT": True}, uses=1)
         self._passes: list[tuple[OperatorTime, ...]] = []
 
-    def forward(self, batch: torch.Tensor) -> torch.Tensor:
-        """Return logits (B, classes, h, w), float32, for a batch (B, 3, H, W)."""
-        if self._boundary:
-            with failures("openvino", self.artifact, batch):
-                return self._boundary.run(batch, self._infer)
-        return self._leave(self._infer(np.ascontiguousarray(batch.numpy())))
-
-    def _infer(self, array: Array) -> Array:
-        with self._turn:
-            request, *_ = self._fixed.get((array.shape, 1)) or [self._request]
-            found = request.infer([array], share_inputs=True)
+    def _run(self, array: Array) -> Array:
+        found = []
+        for part in np.split(array, len(array)) if self._boundary.one_by_one else [array]:
+            output, request = self._infer(part)
             self._passes.append(operators(request.get_profiling_info()))
-            return np.array(found[self._index])
+            found.append(output)
+        return np.concatenate(found)
 
     def finish(self) -> RuntimeProfile:
         """Return the profile."""
@@ -214,31 +196,11 @@ def operators(nodes: Sequence[openvino.ProfilingInfo]) -> tuple[OperatorTime, ..
     )
 
 
-def _settings(threads: int, precision: str) -> dict[str, str | int]:
-    return {
-        "INFERENCE_NUM_THREADS": threads,
-        "PERFORMANCE_HINT": "LATENCY",
-        "INFERENCE_PRECISION_HINT": HINTS[precision],
-    }
-
-
 def open_session(request: BuildRequest) -> OpenVinoSession:
-    """Return the network, ready to run."""
-    exported = onnx_artifact(request)
-    return OpenVinoSession(exported.path, exported.build_s, _settings(request.threads, request.precision))
-
-
-def open_file(request: FileRequest) -> OpenVinoSession:
-    """Return a file, ready to run; OpenVINO also reads those of ONNX and TFLite.
-
-    Raises:
-        ModelError: OpenVINO cannot run it.
-    """
-    path, build_s = request.model.path, 0.0
-    if request.precision == "int8":
-        built = file_source(request.model, request.cache_dir, request.calibration).artifact()
-        path, build_s = built.path, built.build_s
-    try:
-        return OpenVinoSession(path, build_s, _settings(request.threads, request.precision), request.boundary)
-    except RuntimeError as error:
-        raise cannot_run("openvino", path, error) from error
+    """Return the network, or a file in a format that OpenVINO reads, ready to run."""
+    settings: dict[str, str | int] = {
+        "INFERENCE_NUM_THREADS": request.threads,
+        "PERFORMANCE_HINT": "LATENCY",
+        "INFERENCE_PRECISION_HINT": HINTS[request.precision],
+    }
+    return OpenVinoSession(*model_file(request), settings)

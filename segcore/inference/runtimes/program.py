@@ -16,6 +16,7 @@ from segcore.core.errors import ModelError
 from segcore.core.model_spec import ModelSpec
 from segcore.inference.devices import Device
 from segcore.inference.programs import Program, ProgramSpec
+from segcore.inference.runtimes.session import BuildRequest
 
 
 def refusal(device: Device, precision: str) -> str | None:
@@ -25,9 +26,6 @@ def refusal(device: Device, precision: str) -> str | None:
 
 class ProgramModel(nn.Module):
     """A program in the place of a network: this runtime alone runs it.
-
-    Args:
-        spec: what its model file says.
 
     Raises:
         ModelError: it does not say what the classes are.
@@ -80,10 +78,11 @@ class ProgramSession:
         return torch.from_numpy(np.stack([answer.class_map for answer in answers]))
 
 
-def open_program(model: ProgramModel) -> ProgramSession:
+def open_session(request: BuildRequest) -> ProgramSession:
     """Return a program, ready for photos; it is started with the first.
 
     Raises:
         ProgramError: this system has no process groups.
     """
-    return ProgramSession(model)
+    assert isinstance(request.network, ProgramModel)  # see why_not
+    return ProgramSession(request.network)

@@ -8,7 +8,7 @@ import re
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from types import FunctionType, MethodType
 from typing import Protocol, runtime_checkable
@@ -18,7 +18,6 @@ import torch
 from torch import nn
 
 from segcore.inference.devices import Device
-from segcore.inference.models.checkpoint import state_sha256
 
 
 class Session(Protocol):
@@ -119,12 +118,13 @@ class BuildRequest:
     """A network, and how to run it."""
 
     network: nn.Module
-    """Maps (B, 3, H, W) to logits (B, classes, h, w); an `inference_copy`, which the session may move and convert."""
+    """Maps (B, 3, H, W) to logits (B, classes, h, w): an `inference_copy`, which the session may move and convert; or a
+    `FileModel` or `ProgramModel`."""
     device: Device
     precision: str
     cache_dir: Path
     calibration: Callable[[], Sequence[torch.Tensor]]
-    """Returns preprocessed photos, float32 (1, 3, H, W), from which the ranges of int8 are taken."""
+    """Returns preprocessed photos, float32 (1, 3, H, W), that int8 takes its ranges from."""
     example: Example = Example()
     """An input that the network takes, for exports."""
 
@@ -134,28 +134,8 @@ class BuildRequest:
         return torch.get_num_threads()
 
     def network_key(self) -> dict[str, str]:
-        """Return what identifies the network: structure, code that is not torch's, other attributes, and weights."""
-        files = {name: str(m.identity) for name, m in self.network.named_modules() if isinstance(m, Identified)}
-        if files:  # the file is all there is to know
-            outer = [(n, m) for n, m in self.network.named_modules() if not any(n.startswith(f"{f}.") for f in files)]
-            own = [(n, repr(type(m)), _described(_plain(m), {})) for n, m in outer]
-            return {"network": hashlib.sha256(repr((files, own)).encode()).hexdigest()}
-        types = {type(module) for module in self.network.modules()}
-        ours = sorted({_source(kind) for kind in types if not kind.__module__.startswith(("torch.", "torchvision."))})
-        code = hashlib.sha256("\n".join([repr(self.network), *ours]).encode()).hexdigest()
-        plain = [(name, _plain(module)) for name, module in self.network.named_modules()]
-        buffers = [(name, tensor) for name, tensor in self.network.named_buffers()]
-        attributes = hashlib.sha256(_described([plain, buffers], {}).encode()).hexdigest()
-        return {"network": code, "attributes": attributes, "weights": state_sha256(self.network)}
-
-
-_OF_EVERY_MODULE = frozenset(vars(nn.Module()))
-
-
-def _plain(module: nn.Module) -> list[tuple[str, object]]:
-    """Return the attributes that are not those of every module."""
-    own = vars(module)
-    return [(key, own[key]) for key in sorted(own.keys() - _OF_EVERY_MODULE)]
+        """Return what identifies the network: structure, code that is not torch's, weights and other attributes."""
+        return {"network": _described(self.network, {})}
 
 
 def _described(value: object, seen: dict[int, tuple[int, object]]) -> str:
@@ -174,8 +154,10 @@ def _described(value: object, seen: dict[int, tuple[int, object]]) -> str:
             data = value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes()
         else:
             data = value.tobytes()
-        return f"{kind} {value.dtype} {tuple(value.shape)} {hashlib.sha256(data).hexdigest()}"
-    if isinstance(value, dict):
+        return f"{kind} {value.dtype} {tuple(value.shape)} {_sha256(data)}"
+    if isinstance(value, Identified):
+        inner = [value.identity]
+    elif isinstance(value, dict):
         inner = [_described(item, seen) for item in value.items()]
     elif isinstance(value, list | tuple | set | frozenset):
         inner = [_described(item, seen) for item in value]
@@ -190,13 +172,21 @@ def _described(value: object, seen: dict[int, tuple[int, object]]) -> str:
         inner = [_described([value.func, value.args, value.keywords], seen)]
     elif hasattr(value, "__dict__"):
         inner = [_described(vars(value), seen)]
+        if isinstance(value, nn.Module) and not kind.startswith(("torch.", "torchvision.")):
+            inner.append(_source(type(value).__module__))
     else:
         inner = [re.sub(r" at 0x[0-9a-f]+", "", repr(value))]
-    return f"{kind} {inner}"
+    return f"{kind} {_sha256(repr(inner).encode())}"
 
 
-def _source(kind: type) -> str:
+def _sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+@cache
+def _source(module: str) -> str:
+    """Return a hash of the source of a module; empty for one of an interactive session."""
     try:
-        return inspect.getsource(sys.modules[kind.__module__])  # with the functions beside it
-    except (OSError, TypeError, KeyError):  # defined in an interactive session
-        return f"{kind.__module__}.{kind.__qualname__}"
+        return _sha256(inspect.getsource(sys.modules[module]).encode())
+    except (OSError, TypeError, KeyError):
+        return ""
