@@ -11,6 +11,7 @@ import click
 from segcore.cli.options import PATH, fetch_settings, json_option, offline_option
 
 if TYPE_CHECKING:
+    from segcore.inference.catalog import Listed
     from segcore.inputs.model_files import ModelFiles
 
 
@@ -59,47 +60,44 @@ def _problems(files: ModelFiles) -> list[dict[str, Any]]:
     return [{**vars(each), "file": str(each.file)} for each in files.problems]
 
 
+def _size(listed: Listed, path: Path | None) -> int:
+    return path.stat().st_size if path else round(listed.size_mib * (1 << 20))
+
+
 def _list(files: ModelFiles, as_json: bool, offline: bool) -> None:
     from segcore.cli.output import NO, YES, show, show_json
-    from segcore.inference.catalog import LISTED_SIZE, listed_models, weights_status
+    from segcore.inference.catalog import LISTED_SIZE, listed_models, weights_path
     from segcore.report.table import Table
 
     settings = fetch_settings(offline)
-    found = [
-        (name, listed.parameters, listed.gmacs, weights_status(listed, settings))
-        for name, listed in listed_models().items()
-    ]
+    found = [(name, listed, weights_path(listed, settings)) for name, listed in listed_models().items()]
     if as_json:
         rows = [
             {
                 "model": name,
-                "parameters": parameters,
-                "gmacs": cost,
-                "weights": weights.name,
-                **{key: getattr(weights, key) for key in ("size_bytes", "url", "published")},
-                "path": str(weights.path) if weights.path else None,
+                "parameters": listed.parameters,
+                "gmacs": listed.gmacs,
+                "weights": listed.weights,
+                "size_bytes": _size(listed, path),
+                "url": listed.url,
+                "published": listed.published,
+                "path": str(path) if path else None,
             }
-            for name, parameters, cost, weights in found
+            for name, listed, path in found
         ]
-        listed = [
+        own_models = [
             {"model": spec.name, "file": str(spec.file), "source": {spec.source.kind: spec.source.location}}
             for spec in files.specs
         ]
         about = {"gmacs_shape": [LISTED_SIZE] * 2, "models": rows}
-        show_json({**about, "model_files": listed, "problems": _problems(files)})
+        show_json({**about, "model_files": own_models, "problems": _problems(files)})
         return
     notes = ["GMACs are of one 520x520 photo, without the auxiliary head."]
-    if any(weights.path is None for *_, weights in found):
+    if any(path is None for *_, path in found):
         notes.append("`segcore fetch --model NAME` downloads the weights that are not here.")
     table_rows = tuple(
-        (
-            name,
-            parameters / 1e6,
-            cost,
-            weights.size_bytes / 1e6 if weights.size_bytes else None,
-            YES if weights.path else NO,
-        )
-        for name, parameters, cost, weights in found
+        (name, listed.parameters / 1e6, listed.gmacs, _size(listed, path) / 1e6, YES if path else NO)
+        for name, listed, path in found
     )
     tables = [Table(("model", "parameters, M", "GMACs", "weights, MB", "here"), table_rows, notes=tuple(notes))]
     if files.specs:

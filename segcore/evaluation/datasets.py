@@ -223,5 +223,5 @@ def published_figures(segmenter: Predictor, dataset: Dataset, protocol: ScoringP
     if (dataset.name, len(dataset), protocol.name) != _PUBLISHED:
         return {}
     names = {"miou": "miou", "pixel_acc": "pixel_accuracy"}
-    published = models.weights_status(segmenter.model_name).published
+    published = models.listed(segmenter.model_name).published
     return {names[name]: percent / 100 for name, percent in published.items() if name in names}

@@ -35,20 +35,6 @@ class Listed:
     size_mib: float
     """Of the file with the weights."""
     published: dict[str, float]
-    """Figures by name (torchvision: ``miou``, ``pixel_acc``), if any."""
-
-
-@dataclass(frozen=True)
-class WeightsStatus:
-    """Where the pretrained weights of a model are, or would come from."""
-
-    name: str
-    url: str | None
-    """None for weights that ship in the package."""
-    path: Path | None
-    """The verified file; None if it is not on this machine."""
-    size_bytes: int | None
-    published: dict[str, float]
     """Published figures by name (torchvision: ``miou``, ``pixel_acc``), if any."""
 
 
@@ -101,15 +87,13 @@ def hash_prefix(url: str) -> str:
     return Path(url).stem.rpartition("-")[2]
 
 
-def weights_status(model: Listed, settings: FetchSettings | None = None) -> WeightsStatus:
-    """Return where the pretrained weights of a model are, without network access."""
+def weights_path(model: Listed, settings: FetchSettings | None = None) -> Path | None:
+    """Return the verified file of a model's pretrained weights; None if it is not on this machine."""
     if model.url is None:
-        return WeightsStatus(model.weights, None, WEIGHTS_PATH, WEIGHTS_PATH.stat().st_size, {})
+        return WEIGHTS_PATH
     prefix = hash_prefix(model.url)
     in_torch_hub = torch_hub() / "checkpoints" / Path(model.url).name
-    found = in_torch_hub if verify(in_torch_hub, prefix) else cached_path(model.url, sha256=prefix, settings=settings)
-    size = found.stat().st_size if found else round(model.size_mib * (1 << 20))
-    return WeightsStatus(model.weights, model.url, found, size, dict(model.published))
+    return in_torch_hub if verify(in_torch_hub, prefix) else cached_path(model.url, sha256=prefix, settings=settings)
 
 
 def torch_hub() -> Path:

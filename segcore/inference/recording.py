@@ -5,12 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from segcore.core.model_spec import InputSpec
 from segcore.core.records import BenchmarkRecord, Kind, LabelsRef, ModelFileRecord
 from segcore.inference import models
-from segcore.inference.models.named import is_built_in
 from segcore.inference.pipeline import Segmenter
 from segcore.inference.preprocess import PREPROCESS
 from segcore.inference.runtimes.artifacts import built_earlier_s
@@ -22,7 +19,7 @@ AS_SAID = "as the model file says"
 def model_file_of(segmenter: Segmenter) -> ModelFileRecord | None:
     """Return the record of the model file behind a segmenter; None if it is built in or a network was passed in."""
     spec = segmenter.spec
-    if spec.source.kind == "module" or is_built_in(spec):
+    if spec.source.kind == "module" or models.is_built_in(spec):
         return None
     file = spec.file.name if spec.file else Path(spec.source.location).name
     return ModelFileRecord(file=file, sha256=spec.digest, source=spec.source.kind, assumptions=spec.assumptions)
@@ -37,17 +34,9 @@ def model_bytes(segmenter: Segmenter) -> int | None:
     if path is not None:
         beside = {path.with_suffix(".bin"), path.with_name(f"{path.name}.data"), path}
         return sum(file.stat().st_size for file in beside if file.is_file()) or None
-    width = {"bf16": 2, "fp16": 2}.get(segmenter.precision)
-    return sum(_bytes(tensor, width) for tensor in segmenter.model.state_dict().values()) or None
-
-
-def _bytes(tensor: torch.Tensor, width: int | None) -> int:
-    return tensor.numel() * (width if width and tensor.is_floating_point() else tensor.element_size())
-
-
-def _first_build_s(segmenter: Segmenter) -> float | None:
-    earlier = built_earlier_s(segmenter.artifact) if segmenter.artifact else 0.0
-    return None if earlier is None else round(segmenter.build_seconds + earlier, 3)
+    is_half = segmenter.precision in ("bf16", "fp16")
+    weights = segmenter.model.state_dict().values()
+    return sum(t.numel() * (2 if is_half and t.is_floating_point() else t.element_size()) for t in weights) or None
 
 
 def record_of(
@@ -59,19 +48,13 @@ def record_of(
     size: int | None = None,
     **fields: Any,
 ) -> BenchmarkRecord:
-    """Return a record of what ran: model, weights, runtime, device, shape and cost.
+    """Return a record of what ran, with other `fields` of `BenchmarkRecord`.
 
-    Args:
-        segmenter: what ran.
-        kind: of the item.
-        case: name of the item's case or dataset.
-        input_shape: (B, 3, H, W) of the tensor that went into the model.
-        size: shorter side at model scale, pixels; the segmenter's own if None.
-        fields: other fields of `BenchmarkRecord`.
+    `input_shape` is (B, 3, H, W) of what went into the model, `size` its shorter side, that of the segmenter if None.
     """
     batch, _, height, width = input_shape
-    source = segmenter.spec.source
-    model = source.location
+    source, model = segmenter.spec.source, segmenter.spec.source.location
+    earlier = built_earlier_s(segmenter.artifact) if segmenter.artifact else 0.0
     if kind != "dataset" and source.kind in ("torchvision", "embedded"):  # the photos of a dataset differ in shape
         fields = {
             "gmacs": models.gmacs(model, height, width, classes=len(segmenter.labels)) * batch,
@@ -88,7 +71,7 @@ def record_of(
         runtime_options=segmenter.runtime_options,
         precision=segmenter.precision,
         build_s=round(segmenter.build_seconds, 3),
-        first_build_s=_first_build_s(segmenter),
+        first_build_s=None if earlier is None else round(segmenter.build_seconds + earlier, 3),
         model_bytes=model_bytes(segmenter),
         device=segmenter.device.name,
         size=size or segmenter.size,

@@ -12,7 +12,8 @@ from segcore.core.model_spec import ModelSpec
 from segcore.core.records import Kind
 from segcore.inference import models
 from segcore.inference.devices import detect_device, find_devices
-from segcore.inference.models.named import find_model, is_built_in, labels_of
+from segcore.inference.models import is_built_in
+from segcore.inference.models.named import find_model
 from segcore.inference.runtimes import RUNTIMES
 from segcore.inputs.cases import Case, load_cases
 from segcore.inputs.model_files import ModelFiles, is_path, open_model_files
@@ -67,7 +68,7 @@ class Collector:
         names = dict.fromkeys((*listed, *self.choices.models))
         if any(name not in (*models.model_names(), *self._files.names) and not is_path(name) for name in names):
             return ()
-        found = [labels_of(find_model(name, self._files)) for name in names]
+        found = [find_model(name, self._files).labels for name in names]
         return tuple(labels for labels in found if labels is not None) if None not in found else ()
 
     @cached_property

@@ -18,7 +18,8 @@ from segcore.core.labels import LabelSet
 from segcore.core.model_spec import OWN_RUNTIMES, ModelSpec
 from segcore.inference import models
 from segcore.inference.devices import Device
-from segcore.inference.models.named import built_in, find_model, labels_of, weights_of
+from segcore.inference.models import built_in
+from segcore.inference.models.named import find_model, weights_of
 from segcore.inference.pipeline import Segmenter
 from segcore.inference.preprocess import CALIBRATION_PHOTOS, Photo
 from segcore.inference.runtimes import why_not
@@ -69,7 +70,7 @@ class Resources:
                 self.mask(item.case)
         except (DownloadError, NotInstalledError) as error:
             return error
-        labels = labels_of(item.spec or built_in(item.model)) if item.kind == "accuracy" else None
+        labels = (item.spec or built_in(item.model)).labels if item.kind == "accuracy" else None
         return self.why_not_judged(item, labels) if labels else None
 
     def why_not_judged(self, item: PlanItem, labels: LabelSet) -> SegcoreError | None:

@@ -207,11 +207,10 @@ def test_a_missing_checkpoint_is_refused(tmp_path: Path) -> None:
 def test_missing_pretrained_weights_are_never_replaced(settings: FetchSettings) -> None:
     with pytest.raises(OfflineError, match=r"fcn_resnet101_coco-7ecb50ca\.pth"):
         models.load("fcn_resnet101", "pretrained", settings)
-    status = models.weights_status("fcn_resnet101", settings)
-    assert status.path is None
-    assert status.size_bytes is not None
-    assert 200e6 < status.size_bytes < 230e6
-    assert status.published == {"miou": 63.7, "pixel_acc": 91.9}
+    known = models.listed("fcn_resnet101")
+    assert catalog.weights_path(known, settings) is None
+    assert 200e6 < known.size_mib * (1 << 20) < 230e6
+    assert known.published == {"miou": 63.7, "pixel_acc": 91.9}
 
 
 @pytest.fixture
@@ -238,12 +237,12 @@ def test_pretrained_weights_are_found_in_both_caches(
     target = folder / (name if home == "segcore" else published.name)
     target.parent.mkdir(parents=True)
     published.rename(target)
-    assert models.weights_status(SMALL, settings).path == target
+    assert catalog.weights_path(models.listed(SMALL), settings) == target
     loaded = models.load(SMALL, "pretrained", settings)
     assert loaded.weights.kind == "pretrained"
     assert loaded.weights.sha256 == sha256_file(target)
     target.write_bytes(b"damaged")
-    assert models.weights_status(SMALL, settings).path is None
+    assert catalog.weights_path(models.listed(SMALL), settings) is None
 
 
 def test_pretrained_weights_are_fetched_once_checked_and_loaded(

@@ -20,8 +20,7 @@ import segcore.plugin.session
 import segcore.report.html
 import segcore.report.markdown
 from segcore.core.records import CalibrationRecord, Precision, WeightsRecord
-from segcore.inference.models import LoadedModel
-from segcore.inference.models.named import built_in
+from segcore.inference.models import LoadedModel, built_in
 from tests.support.networks import ConstantNet
 
 BENCH = Path(__file__).parents[2] / "bench"

@@ -19,20 +19,17 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from segcore.core.errors import ModelError, nearest_hint
-from segcore.core.files import sha256_file
 from segcore.core.labels import VOC, LabelSet
-from segcore.core.model_spec import ModelSpec, Source, SourceKind
+from segcore.core.model_spec import ModelSpec, Source
 from segcore.core.records import WeightsRecord
 from segcore.inference import catalog, embedded
 from segcore.inference.catalog import EMBEDDED as EMBEDDED
-from segcore.inference.catalog import LISTED, LISTED_SIZE, Listed, WeightsStatus, hash_prefix
+from segcore.inference.catalog import LISTED, LISTED_SIZE, Listed, hash_prefix
 from segcore.inference.models import checkpoint
 from segcore.inference.models.loaded import LoadedModel as LoadedModel  # for importers of this module
 from segcore.inference.process_state import alone, seeded
 from segcore.inputs.download import FetchSettings, download_file
 from segcore.inputs.model_files import is_path, spec_of_path
-
-RANDOM_SEED = 0
 
 
 @cache
@@ -82,6 +79,16 @@ def _damp_residuals(network: nn.Module) -> None:
             nn.init.constant_(module.bn3.weight, 0.25)
 
 
+def built_in(name: str) -> ModelSpec:
+    """Return the description of a built-in model."""
+    return ModelSpec(name, Source("embedded" if name == EMBEDDED else "torchvision", name), VOC)
+
+
+def is_built_in(spec: ModelSpec) -> bool:
+    """Return whether a model needs no file."""
+    return spec.file is None and spec.name == spec.source.location and spec.name in model_names()
+
+
 def load(
     model: str | ModelSpec,
     weights: str | Path = "pretrained",
@@ -100,37 +107,32 @@ def load(
         ModelError: the name is unknown, the checkpoint does not fit, or the model's weights are of other classes.
         DownloadError: pretrained weights are not on this machine and could not be fetched.
     """
-    if isinstance(model, ModelSpec) and model.file is None and model.source.location == model.name in model_names():
+    if isinstance(model, ModelSpec) and is_built_in(model):
         labels, model = labels or model.labels, model.name
     if isinstance(model, ModelSpec) or (model not in model_names() and is_path(model)):
         from segcore.inference.models.sources import open_source  # which builds on this module
 
         spec = model if isinstance(model, ModelSpec) else spec_of_path(Path(model))
         return open_source(spec, weights, settings, labels)
-    name = check_name(model)
-    labels = labels or VOC
-    _check_labels(name, str(weights), labels)
-    if str(weights) == "random":
-        with seeded(RANDOM_SEED):
+    name, weights, labels = check_name(model), str(weights), labels or VOC
+    _check_labels(name, weights, labels)
+    if name == EMBEDDED and weights == "pretrained":
+        module: nn.Module = embedded.load_embedded()
+        own, sha256 = embedded.WEIGHTS_PATH.name, embedded.WEIGHTS_SHA256
+        record = WeightsRecord(kind="pretrained", name=own, sha256=sha256)
+    elif weights == "random":
+        with seeded(checkpoint.RANDOM_SEED):
             module = build(name, classes=len(labels))
         if name != EMBEDDED:
             _damp_residuals(module)
-        sha256 = checkpoint.state_sha256(module)
-        record = WeightsRecord(kind="random", name=f"seed {RANDOM_SEED}", sha256=sha256)
-    elif str(weights) == "pretrained" and name == EMBEDDED:
-        module = embedded.load_embedded()
-        file, sha256 = embedded.WEIGHTS_PATH.name, embedded.WEIGHTS_SHA256
-        record = WeightsRecord(kind="pretrained", name=file, sha256=sha256)
+        record = checkpoint.random_record(module)
     else:
-        pretrained = str(weights) == "pretrained"
-        path = fetch_weights(name, settings) if pretrained else Path(weights)
+        path = fetch_weights(name, settings) if weights == "pretrained" else Path(weights)
         module = build(name, classes=len(labels))
-        checkpoint.load_into(module, path, name, labels)
-        file = str(_default_weights(name)) if pretrained else path.name
-        kind: Any = "pretrained" if pretrained else "checkpoint"
-        record = WeightsRecord(kind=kind, name=file, sha256=sha256_file(path))
-    kind_of_source: SourceKind = "embedded" if name == EMBEDDED else "torchvision"
-    return LoadedModel(name, module.eval(), record, labels, ModelSpec(name, Source(kind_of_source, name), labels))
+        record = checkpoint.load_into(module, path, name, labels)
+        if weights == "pretrained":
+            record = record.model_copy(update={"kind": "pretrained", "name": str(_default_weights(name))})
+    return LoadedModel(name, module.eval(), record, labels, replace(built_in(name), labels=labels))
 
 
 def _check_labels(name: str, weights: str, labels: LabelSet) -> None:
@@ -152,12 +154,7 @@ def _default_weights(name: str) -> Any:
     return get_model_weights(name).DEFAULT
 
 
-def weights_status(name: str, settings: FetchSettings | None = None) -> WeightsStatus:
-    """Return where the pretrained weights of a model are, without network access."""
-    return catalog.weights_status(_listed(check_name(name)), settings)
-
-
-def _listed(name: str) -> Listed:
+def listed(name: str) -> Listed:
     """Return what torchvision says of a model's default weights; its cost only if that is known without counting."""
     if name == EMBEDDED:
         return LISTED[EMBEDDED]
@@ -174,17 +171,17 @@ def fetch_weights(name: str, settings: FetchSettings | None = None) -> Path:
     Raises:
         DownloadError: they could not be fetched.
     """
-    status = weights_status(name, settings)
-    if status.path is not None:
-        return status.path
-    assert status.url is not None  # what ships in the package has a path
-    return download_file(status.url, sha256=hash_prefix(status.url), settings=settings)
+    known = listed(check_name(name))
+    if (path := catalog.weights_path(known, settings)) is not None:
+        return path
+    assert known.url is not None  # what ships in the package has a path
+    return download_file(known.url, sha256=hash_prefix(known.url), settings=settings)
 
 
 def counted_models() -> dict[str, Listed]:
     """Return every model with its cost, which is counted; that takes seconds."""
     return {
-        name: replace(_listed(name), parameters=parameter_count(name), gmacs=gmacs(name, LISTED_SIZE, LISTED_SIZE))
+        name: replace(listed(name), parameters=parameter_count(name), gmacs=gmacs(name, LISTED_SIZE, LISTED_SIZE))
         for name in model_names()
     }
 

@@ -19,12 +19,15 @@ from safetensors.torch import load_file
 from torch import nn
 
 from segcore.core.errors import ModelError
+from segcore.core.files import sha256_file
 from segcore.core.labels import VOC, LabelSet
 from segcore.core.quiet import quiet
+from segcore.core.records import WeightsRecord
 from segcore.core.text import first_line, listed
 
 State = Mapping[str, torch.Tensor]
 
+RANDOM_SEED = 0
 AUXILIARY_HEAD = "aux_classifier."
 """Prefix of the head that torchvision uses in training alone."""
 _MAX_NAMED = 3
@@ -77,13 +80,13 @@ def read_state(path: Path, most: int) -> dict[str, torch.Tensor]:
     """
     try:
         status = path.stat()
+        if not stat.S_ISREG(status.st_mode):
+            raise ValueError("it is no regular file")
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
         raise ModelError(
             f"no checkpoint at {path} ({reason}): expected 'pretrained', 'random' or the path of a weights file"
         ) from error
-    if not stat.S_ISREG(status.st_mode):
-        raise ModelError(f"{path} is no regular file: expected 'pretrained', 'random' or the path of a weights file")
     try:
         _check_size(status.st_size, most)
         with path.open("rb") as file:
@@ -98,7 +101,10 @@ def read_state(path: Path, most: int) -> dict[str, torch.Tensor]:
         if isinstance(content, dict) and isinstance(content.get(key), dict):
             content = content[key]
     if not isinstance(content, dict) or not content or not all(torch.is_tensor(v) for v in content.values()):
-        raise ModelError(f"{path} holds no state dict: found {_describe(content)}, expected names with tensors")
+        found = type(content).__name__
+        if isinstance(content, dict):
+            found = f"a dict with the keys {_some(content)}" if content else "an empty dict"
+        raise ModelError(f"{path} holds no state dict: found {found}, expected names with tensors")
     state = {str(name).removeprefix("module."): tensor for name, tensor in cast(State, content).items()}
     if len(state) < len(content):
         names = [str(name) for name in content]
@@ -131,14 +137,8 @@ def _load_pickled(file: IO[bytes], most: int) -> object:
         return cast(object, torch.load(file if is_zip else cast(Any, _Pickles(file)), "cpu", weights_only=True))
 
 
-def _describe(content: object) -> str:
-    if isinstance(content, dict):
-        return f"a dict with the keys {_some(content)}" if content else "an empty dict"
-    return type(content).__name__
-
-
-def load_into(module: nn.Module, path: Path, model_name: str, labels: LabelSet = VOC) -> None:
-    """Load a checkpoint into a network for some classes, in place; tensors of an auxiliary head are left out.
+def load_into(module: nn.Module, path: Path, model_name: str, labels: LabelSet = VOC) -> WeightsRecord:
+    """Load a checkpoint into a network in place and return its record; tensors of an auxiliary head are left out.
 
     Raises:
         ModelError: keys, shapes, types or the number of classes do not fit, or a value is NaN or infinite; the message
@@ -153,6 +153,17 @@ def load_into(module: nn.Module, path: Path, model_name: str, labels: LabelSet =
         problems = not_finite(module.state_dict().items())
     if problems:
         raise ModelError(f"the checkpoint {path} does not fit {model_name}: {'; '.join(problems)}")
+    return file_record(path)
+
+
+def file_record(path: Path) -> WeightsRecord:
+    """Return the record of weights that are in a file."""
+    return WeightsRecord(kind="checkpoint", name=path.name, sha256=sha256_file(path))
+
+
+def random_record(module: nn.Module) -> WeightsRecord:
+    """Return the record of weights that were made with `RANDOM_SEED`."""
+    return WeightsRecord(kind="random", name=f"seed {RANDOM_SEED}", sha256=state_sha256(module))
 
 
 def check_weights(network: nn.Module, dtype: torch.dtype) -> None:

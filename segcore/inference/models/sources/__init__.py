@@ -1,7 +1,6 @@
 """Open what a model file names: a network with its weights, its labels, and how it wants its input.
 
-Each file has ``open_network(spec, weights, settings)`` for one or two kinds of sources. It is imported on use, because
-its packages may not be installed.
+Each file has ``open_network(spec, weights, settings)`` for some kinds of sources, and builds on this one.
 """
 
 from __future__ import annotations
@@ -9,16 +8,19 @@ from __future__ import annotations
 import importlib
 from dataclasses import replace
 from pathlib import Path
+from types import ModuleType
 
 import torch
 from torch import nn
 
 from segcore.core.errors import ModelError
 from segcore.core.files import sha256_file
-from segcore.core.labels import LabelSet, numbered
+from segcore.core.labels import VOC, LabelSet, numbered
 from segcore.core.model_spec import ModelSpec
 from segcore.core.records import WeightsRecord
 from segcore.core.text import first_line
+from segcore.inference.geometry import frame_of
+from segcore.inference.models import checkpoint
 from segcore.inference.models.loaded import LoadedModel
 from segcore.inference.models.sources.adapter import Adapter, is_needed, pick
 from segcore.inputs.download import FetchSettings, download_file
@@ -26,18 +28,20 @@ from segcore.inputs.hugging_face import describe_directory
 from segcore.inputs.self_description import FILE_KINDS, read_header
 from segcore.inputs.self_description import describe as describe_header
 
+Opened = tuple[nn.Module, WeightsRecord, ModelSpec]
+"""A network with its weights, their record, and the spec with what became known."""
+
 HOMES: dict[str, str] = {
     "torchvision": "builders",
     "python": "builders",
     "transformers": "hugging_face",
     "exported": "torch_files",
     "torchscript": "torch_files",
-    "command": "programs",
-    **dict.fromkeys(FILE_KINDS, "files"),
+    **dict.fromkeys((*FILE_KINDS, "command"), "own_runtime"),
 }
 """File of this package for each kind of source."""
 PROBE_SIDE = 64
-"""Height and width of the input that a network's classes are counted on, if it has no size of its own."""
+"""Height and width of the photo that a network's classes are counted on."""
 
 
 def open_source(
@@ -46,22 +50,15 @@ def open_source(
     settings: FetchSettings | None = None,
     labels: LabelSet | None = None,
 ) -> LoadedModel:
-    """Return the model that a model file describes.
-
-    Args:
-        spec: the file.
-        weights: ``pretrained`` (those that the file names), ``random`` or the path of other ones.
-        settings: cache, mirrors and time-outs of downloads.
-        labels: the classes, in place of those of the file.
+    """Return the model that a model file describes; arguments as those of `segcore.inference.models.load`.
 
     Raises:
         ModelError: it cannot be imported, read or built, or its weights do not fit.
         DownloadError: its weights are not on this machine and could not be fetched.
         NotInstalledError: a package that it needs is missing.
     """
-    spec = replace(spec, labels=labels) if labels is not None else spec
-    home = importlib.import_module(f"{__name__}.{HOMES[spec.source.kind]}")
-    module, record, spec = home.open_network(spec, str(weights), settings)
+    spec = replace(spec, labels=labels or spec.labels)
+    module, record, spec = _home(spec.source.kind).open_network(spec, str(weights), settings)
     network = Adapter(module, spec.input, spec.output) if is_needed(spec) else module
     network = network.eval()
     if spec.labels is None:
@@ -70,20 +67,25 @@ def open_source(
     return LoadedModel(spec.name, network, record, spec.labels, spec)
 
 
+def _home(kind: str) -> ModuleType:
+    return importlib.import_module(f"{__name__}.{HOMES[kind]}")
+
+
 def describe(spec: ModelSpec) -> ModelSpec:
     """Return the spec with what the model's own files say, without loading its weights where that is possible.
 
     Raises:
         ModelError: they cannot be read.
     """
-    if spec.source.kind in FILE_KINDS:
+    kind = spec.source.kind
+    if kind in FILE_KINDS:
         return spec.completed(describe_header(read_header(spec), spec))
-    if spec.source.kind == "transformers":
+    if kind == "transformers":
         return spec.completed(describe_directory(Path(spec.source.location)))
-    if spec.source.kind == "command":
-        return spec.completed(importlib.import_module(f"{__name__}.programs").PHOTOS_AND_MASKS)
-    if spec.source.kind == "exported":
-        found: ModelSpec = importlib.import_module(f"{__name__}.torch_files").open_network(spec, "pretrained", None)[2]
+    if kind == "command":
+        return spec.completed(_home(kind).PHOTOS_AND_MASKS)
+    if kind == "exported":
+        found: ModelSpec = _home(kind).open_network(spec, "pretrained", None)[2]
         return found
     return spec
 
@@ -108,6 +110,21 @@ def own_weights(spec: ModelSpec, settings: FetchSettings | None) -> Path | None:
     return path
 
 
+def load_weights(module: nn.Module, spec: ModelSpec, weights: str, path: Path | None, own: str) -> WeightsRecord:
+    """Load the checkpoint at a path, if there is one, into a network, and return the record of its weights.
+
+    Without one they are ``random`` or those that the network has by itself, whose name is `own`.
+
+    Raises:
+        ModelError: the checkpoint does not fit.
+    """
+    if path is not None:
+        return checkpoint.load_into(module, path, spec.name, spec.labels or VOC)
+    if weights == "random":
+        return checkpoint.random_record(module)
+    return WeightsRecord(kind="checkpoint", name=own, sha256=checkpoint.state_sha256(module))
+
+
 def file_of(spec: ModelSpec, weights: str) -> Path:
     """Return the path of a source that is a file or directory with weights of its own.
 
@@ -122,11 +139,6 @@ def file_of(spec: ModelSpec, weights: str) -> Path:
     return path
 
 
-def file_record(path: Path) -> WeightsRecord:
-    """Return the record of weights that are in a file."""
-    return WeightsRecord(kind="checkpoint", name=path.name, sha256=sha256_file(path))
-
-
 def with_counted_labels(spec: ModelSpec, network: nn.Module) -> ModelSpec:
     """Return the spec with numbered classes, as many as a network has channels.
 
@@ -135,10 +147,8 @@ def with_counted_labels(spec: ModelSpec, network: nn.Module) -> ModelSpec:
     """
     if spec.output.kind == "classes":
         raise ModelError(f"{spec.name} returns class maps, from which classes cannot be counted: name its labels")
-    size = spec.input.own_size or (PROBE_SIDE,)
-    height, width = size[0], size[-1]
-    step = spec.input.multiple_of
-    shape = (1, spec.input.channels, -(-height // step) * step, -(-width // step) * step)
+    frame = frame_of(spec.input, PROBE_SIDE, PROBE_SIDE, PROBE_SIDE)
+    shape = (1, spec.input.channels, *frame.input)
     try:
         with torch.inference_mode():
             output = network(torch.zeros(shape))

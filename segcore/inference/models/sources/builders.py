@@ -13,51 +13,43 @@ from torch import nn
 from segcore.core.errors import ModelError, nearest_hint
 from segcore.core.labels import VOC, LabelSet, numbered
 from segcore.core.model_spec import ModelSpec
-from segcore.core.records import WeightsRecord
 from segcore.core.text import first_line
 from segcore.inference import models
 from segcore.inference.models import checkpoint
-from segcore.inference.models.sources import file_record, own_weights
+from segcore.inference.models.sources import Opened, load_weights, own_weights
 from segcore.inference.process_state import seeded
 from segcore.inputs.download import FetchSettings
-
-Opened = tuple[nn.Module, WeightsRecord, ModelSpec]
 
 
 def open_network(spec: ModelSpec, weights: str, settings: FetchSettings | None) -> Opened:
     """Return a network with weights, its record, and the spec with what became known."""
-    return (_torchvision if spec.source.kind == "torchvision" else _python)(spec, weights, settings)
+    path = None
+    if weights != "random":
+        path = own_weights(spec, settings) if weights == "pretrained" else Path(weights)
+    if spec.source.kind == "torchvision":
+        return _torchvision(spec, weights, path, settings)
+    with seeded(checkpoint.RANDOM_SEED):
+        module = _call(spec)
+    return module, load_weights(module, spec, weights, path, spec.source.location), spec
 
 
-def _torchvision(spec: ModelSpec, weights: str, settings: FetchSettings | None) -> Opened:
+def _torchvision(spec: ModelSpec, weights: str, path: Path | None, settings: FetchSettings | None) -> Opened:
     name = spec.source.location
     known = [each for each in models.model_names() if each != models.EMBEDDED]
     if name not in known:
         hint = nearest_hint(name, known)
         raise ModelError(f"{spec.file}: torchvision has no model {name!r}{hint}; it has {', '.join(known)}")
-    path = _weights_path(spec, weights, settings)
-    if path is None:
-        if weights != "random" and spec.labels is not None and spec.labels.names != VOC.names:
-            raise ModelError(
-                f"{spec.file}: torchvision's weights of {name} are for the classes of voc, "
-                f"wanted those of {spec.labels.name}: add `weights:`, or run with random ones"
-            )
-        loaded = models.load(name, weights, settings, spec.labels)
-        return loaded.module, loaded.weights, replace(spec, labels=loaded.labels)
-    if spec.labels is None:
+    if path is None and weights != "random" and spec.labels is not None and spec.labels.names != VOC.names:
+        raise ModelError(
+            f"{spec.file}: torchvision's weights of {name} are for the classes of voc, "
+            f"wanted those of {spec.labels.name}: add `weights:`, or run with random ones"
+        )
+    if path is not None and spec.labels is None:
         labels = _labels_of(path, name)
         assumed = f"labels: {path.name} has {len(labels)} classes, named as in {labels.name}"
         spec = replace(spec, labels=labels, assumptions=(*spec.assumptions, assumed))
-    module = models.build(name, classes=len(spec.labels or VOC))
-    checkpoint.load_into(module, path, spec.name, spec.labels or VOC)
-    return module, file_record(path), spec
-
-
-def _weights_path(spec: ModelSpec, weights: str, settings: FetchSettings | None) -> Path | None:
-    """Return the checkpoint that is asked for; None for none."""
-    if weights == "random":
-        return None
-    return own_weights(spec, settings) if weights == "pretrained" else Path(weights)
+    loaded = models.load(name, path or weights, settings, spec.labels)
+    return loaded.module, loaded.weights, replace(spec, labels=loaded.labels)
 
 
 def _labels_of(path: Path, name: str) -> LabelSet:
@@ -67,19 +59,6 @@ def _labels_of(path: Path, name: str) -> LabelSet:
     heads = [tensor for key, tensor in state.items() if key.startswith("classifier.") and key.endswith("weight")]
     count = len(heads[-1]) if heads else len(VOC)
     return VOC if count == len(VOC) else numbered(count)
-
-
-def _python(spec: ModelSpec, weights: str, settings: FetchSettings | None) -> Opened:
-    path = _weights_path(spec, weights, settings)
-    with seeded(models.RANDOM_SEED):
-        module = _call(spec)
-    if path is not None:
-        checkpoint.load_into(module, path, spec.name, spec.labels or VOC)
-        return module, file_record(path), spec
-    digest = checkpoint.state_sha256(module)
-    if weights == "random":
-        return module, WeightsRecord(kind="random", name=f"seed {models.RANDOM_SEED}", sha256=digest), spec
-    return module, WeightsRecord(kind="checkpoint", name=spec.source.location, sha256=digest), spec
 
 
 def _call(spec: ModelSpec) -> nn.Module:

@@ -7,25 +7,19 @@ import io
 from pathlib import Path
 
 import torch
-from torch import nn
 
 from segcore.core.errors import ModelError, NotInstalledError
-from segcore.core.labels import VOC
 from segcore.core.model_spec import ModelSpec
 from segcore.core.quiet import quiet
-from segcore.core.records import WeightsRecord
 from segcore.core.text import first_line
-from segcore.inference import models
-from segcore.inference.models import checkpoint
-from segcore.inference.models.sources import describe, file_record
+from segcore.inference.models.checkpoint import RANDOM_SEED
+from segcore.inference.models.sources import Opened, describe, load_weights
 from segcore.inference.process_state import alone, seeded
 from segcore.inputs.download import FetchSettings
 from segcore.inputs.hugging_face import CONFIG
 
 
-def open_network(
-    spec: ModelSpec, weights: str, settings: FetchSettings | None
-) -> tuple[nn.Module, WeightsRecord, ModelSpec]:
+def open_network(spec: ModelSpec, weights: str, settings: FetchSettings | None) -> Opened:
     """Return the network in a directory, its record, and the spec with what its configuration says."""
     try:
         import transformers
@@ -42,7 +36,7 @@ def open_network(
         with alone(), quiet(), contextlib.redirect_stderr(io.StringIO()):  # a progress bar for each shard
             if weights != "pretrained":
                 config = transformers.AutoConfig.from_pretrained(directory, local_files_only=True)
-                with seeded(models.RANDOM_SEED):
+                with seeded(RANDOM_SEED):
                     module = auto.from_config(config)  # type: ignore[no-untyped-call]  # transformers'
             else:
                 module, found = auto.from_pretrained(
@@ -52,7 +46,8 @@ def open_network(
     except (OSError, ValueError, KeyError, ImportError, RuntimeError) as error:
         reason = (first_line(error) or type(error).__name__)[:300]
         raise ModelError(f"transformers cannot open {directory}: {reason}") from error
-    return _with_record(module, spec, weights, directory)
+    path = None if weights in ("pretrained", "random") else Path(weights)
+    return module, load_weights(module, spec, weights, path, directory.name), spec
 
 
 def _check(found: dict[str, object], directory: Path) -> None:
@@ -60,16 +55,3 @@ def _check(found: dict[str, object], directory: Path) -> None:
     for what in ("missing_keys", "mismatched_keys"):
         if keys := list(found.get(what) or ()):  # type: ignore[call-overload]  # a list or set
             raise ModelError(f"{directory}: {len(keys)} weights are missing or have another shape ({keys[0]}, ...)")
-
-
-def _with_record(
-    module: nn.Module, spec: ModelSpec, weights: str, directory: Path
-) -> tuple[nn.Module, WeightsRecord, ModelSpec]:
-    if weights == "random":
-        digest = checkpoint.state_sha256(module)
-        return module, WeightsRecord(kind="random", name=f"seed {models.RANDOM_SEED}", sha256=digest), spec
-    if weights != "pretrained":
-        checkpoint.load_into(module, Path(weights), spec.name, spec.labels or VOC)
-        return module, file_record(Path(weights)), spec
-    digest = checkpoint.state_sha256(module)
-    return module, WeightsRecord(kind="checkpoint", name=directory.name, sha256=digest), spec

@@ -12,9 +12,9 @@ from segcore.core.errors import ModelError
 from segcore.core.files import sha256_file
 from segcore.core.model_spec import Description, ModelSpec, Resize
 from segcore.core.quiet import quiet
-from segcore.core.records import WeightsRecord
 from segcore.core.text import first_line
-from segcore.inference.models.sources import file_of, file_record
+from segcore.inference.models.checkpoint import file_record
+from segcore.inference.models.sources import Opened, file_of
 from segcore.inference.process_state import alone
 from segcore.inputs.download import FetchSettings
 
@@ -60,9 +60,7 @@ class FileNetwork(nn.Module):
         return self
 
 
-def open_network(
-    spec: ModelSpec, weights: str, settings: FetchSettings | None
-) -> tuple[nn.Module, WeightsRecord, ModelSpec]:
+def open_network(spec: ModelSpec, weights: str, settings: FetchSettings | None) -> Opened:
     """Return the network in a file, its record, and the spec with the size that it was exported for."""
     path = file_of(spec, weights)
     import torchvision  # noqa: F401  # its operators, of which networks may be made
@@ -102,10 +100,11 @@ def _input_shape(program: torch.export.ExportedProgram, path: Path) -> tuple[int
 
 def _described(shape: tuple[int | None, ...]) -> Description:
     """Return what the shape of the input says: a size, if height and width are constants."""
-    sides = shape[1:3] if shape[3] in (1, 3) and shape[1] not in (1, 3) else shape[2:]
     given: dict[str, Any] = {}
-    if all(isinstance(side, int) for side in sides):
-        given["resize"] = Resize("fixed", tuple(side or 1 for side in sides))
-    if sides is not shape[2:] and sides != shape[2:]:
+    is_nhwc = shape[3] in (1, 3) and shape[1] not in (1, 3)
+    height, width = shape[1:3] if is_nhwc else shape[2:]
+    if height is not None and width is not None:
+        given["resize"] = Resize("fixed", (height, width))
+    if is_nhwc:
         given["layout"] = "nhwc"
     return Description(input=given)
