@@ -62,11 +62,7 @@ def available_backends(
 ) -> tuple[Backend, ...]:
     """Return the reference and every other backend available on a device, of those named (all if none is).
 
-    Args:
-        device: where they run.
-        runtimes: names of `RUNTIMES`.
-        precisions: of the arithmetic.
-        kind: of the model's source.
+    `kind` is that of the model's source.
 
     Raises:
         DeviceError: a runtime is unknown.
@@ -104,26 +100,17 @@ def benchmark_backends(
     progress: Callable[[str], None] = lambda step: None,
     device: Device = CPU,
 ) -> tuple[Candidate, ...]:
-    """Return the measurements of backends, all timed in the same rounds.
+    """Return the measurements of backends, timed in the same rounds: the reference first (see `available_backends`).
 
-    Args:
-        make: makes the model with a runtime and a precision.
-        backends: the reference first (`available_backends`).
-        photos: at least one: parity is computed over all of them, speed on the first.
-        rounds: of timing; every backend has run all photos before.
-        progress: called with the name of each step.
-        device: whose memory is measured: the one that they run on.
-
-    A backend that cannot run the model, or whose logits are not finite, is left out, with a line on stderr.
+    Parity is over all photos, speed that of the first. A backend that cannot run the model, or whose logits are not
+    finite, is left out, with a line on stderr.
 
     Raises:
         DeviceError: a backend is not available.
         ImageError: a photo cannot be read.
         ModelError: the reference's logits are not finite, or no logits of its classes.
     """
-    segmenters: dict[Backend, Segmenter] = {}
-    parities: dict[Backend, Parity] = {}
-    memory: dict[Backend, int | None] = {}
+    measured: dict[Backend, tuple[Segmenter, Parity, int | None]] = {}
     wanted: list[torch.Tensor] = []
     for backend in backends:
         progress(" ".join(backend))
@@ -141,16 +128,23 @@ def benchmark_backends(
                 raise
             sys.stderr.write(f"segcore: {' '.join(backend)} is left out: {error}\n")
             continue
-        segmenters[backend], memory[backend] = segmenter, added
         wanted = wanted or logits
-        pairs = zip(wanted, logits, strict=True)
-        parities[backend] = pooled(logits_parity(*pair, len(segmenter.labels)) for pair in pairs)
+        parities = (logits_parity(*pair, len(segmenter.labels)) for pair in zip(wanted, logits, strict=True))
+        measured[backend] = segmenter, pooled(parities), added
     progress(f"{rounds} rounds")
-    seconds = interleave({backend: partial(s.run, [photos[0]]) for backend, s in segmenters.items()}, rounds)
+    seconds = interleave({backend: partial(s.run, [photos[0]]) for backend, (s, *_) in measured.items()}, rounds)
     reference = seconds[backends[0]]
     return tuple(
-        _candidate(s, parities[backend], memory[backend], seconds[backend], reference)
-        for backend, s in segmenters.items()
+        Candidate(
+            *backend,
+            options=segmenter.runtime_options,
+            build_s=segmenter.build_seconds,
+            memory_bytes=memory,
+            parity=parity,
+            seconds=seconds[backend],
+            speedups=tuple(base / own for base, own in zip(reference, seconds[backend], strict=True)),
+        )
+        for backend, (segmenter, parity, memory) in measured.items()
     )
 
 
@@ -167,25 +161,6 @@ def _memory_added(device: Device, before: int | None, call: Callable[[], object]
     call()
     peak = device.peak_memory_bytes()
     return None if peak is None else max(0, peak - before)
-
-
-def _candidate(
-    segmenter: Segmenter,
-    parity: Parity,
-    memory_bytes: int | None,
-    seconds: tuple[float, ...],
-    reference: tuple[float, ...],
-) -> Candidate:
-    return Candidate(
-        runtime=segmenter.runtime,
-        precision=segmenter.precision,
-        options=segmenter.runtime_options,
-        build_s=segmenter.build_seconds,
-        memory_bytes=memory_bytes,
-        parity=parity,
-        seconds=seconds,
-        speedups=tuple(base / own for base, own in zip(reference, seconds, strict=True)),
-    )
 
 
 def fastest(candidates: Sequence[Candidate], max_miou_drop: float) -> Candidate:

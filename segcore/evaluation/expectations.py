@@ -20,10 +20,8 @@ SHOWN_CLASSES = 5
 def check_expectations(case: Case, result: SegmentationResult, target: ClassMap | None = None) -> AccuracyRecord:
     """Return what was seen in the photo of a case, with a check for each of its expectations.
 
-    Args:
-        case: with its expectations, of classes that the model has (`segcore.inputs.cases.reason_against`).
-        result: of its photo.
-        target: its ground truth, upright, (H, W), if any (`segcore.inputs.images.load_pair`).
+    The model has all classes that the case names (`segcore.inputs.cases.reason_against`). The target is the ground
+    truth, upright, (H, W), if any.
 
     Raises:
         DatasetError: ground truth and photo differ in size.

@@ -1,9 +1,8 @@
 """Accuracy of class maps, computed from a confusion matrix, or from what is left of one in `Totals`.
 
 Convention ``voc``: one matrix over everything scored, pixels of `LabelSet.ignore` in the target ignored (255 for VOC),
-IoU per class
-``TP / (TP + FP + FN)`` and its mean over the classes present in target or prediction (the PASCAL VOC measure,
-Everingham et al. 2015, section 3.4, with absent classes left out rather than counted as 0).
+IoU per class ``TP / (TP + FP + FN)`` and its mean over the classes present in target or prediction (the PASCAL VOC
+measure, Everingham et al. 2015, section 3.4, with absent classes left out rather than counted as 0).
 """
 
 from __future__ import annotations
@@ -13,7 +12,6 @@ import numpy.typing as npt
 
 from segcore.core.errors import DatasetError
 from segcore.core.labels import VOC, ClassMap, LabelSet
-from segcore.core.scores import MEANS, Floats, class_scores
 
 ConfusionMatrix = npt.NDArray[np.int64]
 """Pixels by target class (rows) and predicted class (columns), int64 (n, n) for n classes."""
@@ -52,36 +50,19 @@ def confusion_matrix(target: ClassMap, prediction: ClassMap, labels: LabelSet = 
     Raises:
         DatasetError: the shapes differ, or a value is not a class.
     """
-    _check_pair(target, prediction)
-    if len(labels) > 256 or target.itemsize > 1 or prediction.itemsize > 1:
-        rows, columns, pixels = _pairs_of_many(target, prediction, labels)
-        matrix = np.zeros((len(labels), len(labels)), dtype=np.int64)
-        matrix[rows, columns] = pixels
-        return matrix
-    wanted, found, lengths = _runs(target.ravel(), prediction.ravel())
-    pairs = wanted.astype(np.uint16) << 8 | found
-    # Weighted counts are float64, exact for integers up to 2**53.
-    counts = np.bincount(pairs, lengths, 1 << 16).reshape(256, 256)
-    if labels.ignore is not None and labels.ignore < 256:
-        counts[labels.ignore] = 0
-    matrix = counts[: len(labels), : len(labels)]
-    if matrix.sum() != counts.sum():
-        rows, columns = np.nonzero(counts)
-        _refuse_values(rows, columns, labels)
-    return matrix.astype(np.int64)
+    rows, columns, pixels = _pairs(target, prediction, labels)
+    matrix = np.zeros((len(labels), len(labels)), dtype=np.int64)
+    matrix[rows, columns] = pixels
+    return matrix
 
 
 def class_totals(target: ClassMap, prediction: ClassMap, labels: LabelSet = VOC) -> Totals:
-    """Return the scored pixels per class, int64 (n, 3), for any number of classes; else as `confusion_matrix`."""
-    if len(labels) <= MATRIX_CLASSES:
-        return class_counts(confusion_matrix(target, prediction, labels))
-    _check_pair(target, prediction)
-    rows, columns, pixels = _pairs_of_many(target, prediction, labels)
-    totals = np.zeros((len(labels), 3), dtype=np.int64)
+    """Return the scored pixels per class, int64 (n, 3); arguments and errors as those of `confusion_matrix`."""
+    rows, columns, pixels = _pairs(target, prediction, labels)
     equal = rows == columns
-    for part, classes, counted in ((0, rows[equal], pixels[equal]), (1, rows, pixels), (2, columns, pixels)):
-        totals[:, part] = np.bincount(classes, counted, len(labels))  # exact: see confusion_matrix
-    return totals
+    parts = ((rows[equal], pixels[equal]), (rows, pixels), (columns, pixels))
+    counts = [np.bincount(classes, number, len(labels)) for classes, number in parts]
+    return np.stack(counts, axis=1).astype(np.int64)
 
 
 def class_counts(matrix: ConfusionMatrix) -> Totals:
@@ -104,19 +85,32 @@ def _runs(wanted: ClassMap, found: ClassMap) -> tuple[ClassMap, ClassMap, npt.ND
     return wanted, found, None
 
 
-def _pairs_of_many(
+def _pairs(
     target: ClassMap, prediction: ClassMap, labels: LabelSet
 ) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp], npt.NDArray[np.int64]]:
     """Return target class, predicted class and pixels of each pair that occurs among the scored pixels."""
+    _check_pair(target, prediction)
     wanted, found, lengths = _runs(target.ravel(), prediction.ravel())
-    pairs, inverse = np.unique(wanted.astype(np.uint32) << 16 | found, return_inverse=True)
-    pixels = np.bincount(inverse, lengths).astype(np.int64)
-    rows, columns = (pairs >> 16).astype(np.intp), (pairs & 0xFFFF).astype(np.intp)
+    # Weighted counts are float64, exact for integers up to 2**53.
+    if target.itemsize == prediction.itemsize == 1:
+        bits = 8
+        counts = np.bincount(wanted.astype(np.uint16) << bits | found, lengths)
+        pairs = np.flatnonzero(counts)
+        counts = counts[pairs]
+    else:
+        bits = 16
+        pairs, inverse = np.unique(wanted.astype(np.uint32) << bits | found, return_inverse=True)
+        counts = np.bincount(inverse, lengths)
+    rows, columns = (pairs >> bits).astype(np.intp), (pairs & (1 << bits) - 1).astype(np.intp)
+    pixels = counts.astype(np.int64)
     if labels.ignore is not None:
         scored = rows != labels.ignore
         rows, columns, pixels = rows[scored], columns[scored], pixels[scored]
-    if rows.size and max(rows.max(), columns.max()) >= len(labels):
-        _refuse_values(rows, columns, labels)
+    for name, classes, ignore in (("target", rows, labels.ignore), ("prediction", columns, None)):
+        if (bad := np.unique(classes[classes >= len(labels)])).size:
+            those = f"0 to {len(labels) - 1}" + ("" if ignore is None else f", or {ignore}")
+            shown = bad[:_MOST_SHOWN].tolist()
+            raise DatasetError(f"{name} has values that are not a class: {shown}; wanted {those}")
     return rows, columns, pixels
 
 
@@ -127,17 +121,6 @@ def _check_pair(target: ClassMap, prediction: ClassMap) -> None:
         raise DatasetError(f"class maps must be uint8 or uint16, found {target.dtype} and {prediction.dtype}")
     if target.ndim != 2 or target.size == 0:
         raise DatasetError(f"class maps must be (H, W) with at least one pixel, found {target.shape}")
-
-
-def _refuse_values(rows: npt.NDArray[np.intp], columns: npt.NDArray[np.intp], labels: LabelSet) -> None:
-    wanted = f"0 to {len(labels) - 1}"
-    bad_target = np.unique(rows[rows >= len(labels)])
-    if bad_target.size:
-        ignore = "" if labels.ignore is None else f", or {labels.ignore}"
-        found = bad_target[:_MOST_SHOWN].tolist()
-        raise DatasetError(f"target has values that are not a class: {found}; wanted {wanted}{ignore}")
-    found = np.unique(columns[columns >= len(labels)])[:_MOST_SHOWN].tolist()
-    raise DatasetError(f"prediction has values that are not a class: {found}; wanted {wanted}")
 
 
 def boundary_counts(target: ClassMap, prediction: ClassMap, labels: LabelSet = VOC) -> BoundaryCounts:
@@ -178,28 +161,3 @@ def _any_in_window(flags: npt.NDArray[np.bool_], length: int) -> npt.NDArray[np.
         flags = flags[:, :-step] | flags[:, step:]
         covered += step
     return flags
-
-
-def scores(matrix: ConfusionMatrix, boundary: BoundaryCounts | None = None) -> Floats:
-    """Return all figures, float64 (..., n + 6), in the order of `score_names`; NaN where undefined: see `class_scores`.
-
-    Args:
-        matrix: int64 (..., n, n), any number of leading axes.
-        boundary: int64 (..., n, 3) of `boundary_counts`; boundary IoU is NaN without it.
-    """
-    return class_scores(class_counts(matrix), boundary)
-
-
-def iou_per_class(matrix: ConfusionMatrix) -> Floats:
-    """Return IoU per class, float64 (n,), NaN where a class is in neither target nor prediction."""
-    return scores(matrix)[len(MEANS) :]
-
-
-def mean_iou(matrix: ConfusionMatrix) -> float:
-    """Return the mean IoU over the classes present in target or prediction; NaN if nothing was scored."""
-    return float(scores(matrix)[MEANS.index("miou")])
-
-
-def pixel_accuracy(matrix: ConfusionMatrix) -> float:
-    """Return the share of scored pixels with the right class; NaN if nothing was scored."""
-    return float(scores(matrix)[MEANS.index("pixel_accuracy")])

@@ -99,10 +99,7 @@ class Parity:
 def logits_parity(reference: torch.Tensor, found: torch.Tensor, classes: int | None = None) -> Parity:
     """Compare the logits of one photo, float32 (classes, H, W), or its class map (H, W), with the reference's.
 
-    Args:
-        reference: what the reference returned for the photo.
-        found: what the other one did, of the same height and width.
-        classes: how many there are; may be None if one of the two has logits.
+    The number of classes may be None if one of the two has logits.
     """
     wanted, seen = (argmax_classes(output[None])[0].cpu().numpy() for output in (reference, found))
     with_logits = [output for output in (reference, found) if output.is_floating_point()]
@@ -183,12 +180,7 @@ def reference_of(segmenter: Segmenter) -> Segmenter:
 
 
 def photo_logits(segmenter: Segmenter, photo: Photo, size: int | None = None) -> torch.Tensor:
-    """Return the logits of a photo without padding, float32 (classes, h, w).
-
-    Args:
-        segmenter: the model.
-        photo: to run it on.
-        size: shorter side at model scale; that of the segmenter if None.
+    """Return the logits of a photo without padding, float32 (classes, h, w); `size` as of `Segmenter.run`.
 
     Raises:
         ImageError: the photo cannot be read.

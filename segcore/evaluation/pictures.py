@@ -27,11 +27,7 @@ JPEG_QUALITY = 90
 def save_pictures(result: SegmentationResult, record: AccuracyRecord, directory: Path, name: str) -> AccuracyRecord:
     """Write class map, margin map (if the result has margins), photo and overlay; return the record with their names.
 
-    Args:
-        result: what to draw.
-        record: to be completed with file names relative to `directory`.
-        directory: created if missing.
-        name: of the item; prefix of the file names.
+    These are relative to the directory, and begin with the name of the item.
 
     Raises:
         OutputError: a file cannot be written.

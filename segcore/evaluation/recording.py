@@ -13,13 +13,7 @@ from segcore.inference.result import dominant_class
 def records_of(
     evaluation: Evaluation, segmenter: Segmenter, worst: tuple[WorstRecord, ...] = ()
 ) -> tuple[BenchmarkRecord, ...]:
-    """Return one record per protocol.
-
-    Args:
-        evaluation: the scores.
-        segmenter: the model that was scored.
-        worst: the worst images, with their pictures.
-    """
+    """Return one record per protocol, with the pictures of the worst images."""
     labels = segmenter.labels
     return tuple(
         record_of(

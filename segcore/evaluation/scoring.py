@@ -58,11 +58,8 @@ def split_totals(
 ) -> tuple[Totals, BoundaryCounts]:
     """Return totals (..., n, 3) and boundary counts (..., n, 3) of rows of counts, from which all figures follow.
 
-    Args:
-        counts: int64 (..., `count_cells`).
-        labels: the classes.
-        judged: indices of those that a mask can have; predictions of the others are wrong where they are, and no score
-            is theirs. None for all.
+    `judged` are the indices of the classes that a mask can have, None for all: predictions of the others are wrong
+    where they are, and no score is theirs.
     """
     first, boundary = split_counts(counts, labels)
     totals = class_counts(first) if len(labels) <= MATRIX_CLASSES else first
@@ -133,14 +130,9 @@ class _Loaded:
 def score_pair(
     target: ClassMap, logits: torch.Tensor, scale: Scale, labels: LabelSet = VOC, *, align_corners: bool = False
 ) -> Counts:
-    """Return the counts of one image, int64 (`count_cells`,).
+    """Return the counts, int64 (`count_cells`,), of a target (H, W) and logits (classes, h, w).
 
-    Args:
-        target: uint8 or uint16 (H, W).
-        logits: float (classes, h, w).
-        scale: ``photo`` interpolates the logits to (H, W), ``model`` resizes the target to (h, w) by nearest (Pillow).
-        labels: the classes.
-        align_corners: of the interpolation.
+    At scale ``photo`` the logits are interpolated to (H, W), at ``model`` the target is resized to (h, w) by nearest.
     """
     if scale == "photo":
         prediction = upsample_class_map(logits, *target.shape, align_corners=align_corners)

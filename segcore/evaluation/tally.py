@@ -23,7 +23,6 @@ from segcore.evaluation.scoring import Counts, ImageScore, count_cells, split_co
 
 REPLICATES = 1000
 CONFIDENCE = 0.95
-_LEAST_ROWS = 64
 _ONE = 1 << 40
 """Scores of single images are summed as integers in units of 2**-40, so that their sum does not depend on the order."""
 
@@ -36,73 +35,43 @@ class Sums:
         self._labels = labels
         self._judged = judged
         self._figures = len(score_names(labels.names))
-        cells = 2 * self._figures if protocol.per_image else 2 * 3 * len(labels)
-        self._total = np.zeros(cells, dtype=np.int64)
-        self._rows = np.full(cells, -1)
-        """Row of each cell in the replicates, -1 for those that no image has had: many, if there are many classes."""
-        self._replicates = np.zeros((0, REPLICATES), dtype=np.int64)
+        shape = (2, self._figures) if protocol.per_image else (2, len(labels), 3)
+        self._total = np.zeros(shape, dtype=np.int64)
+        self._replicates: dict[int, npt.NDArray[np.int64]] = {}
+        """By number of the cell, of those that an image has had: few, if there are many classes."""
         self._counts = np.zeros(count_cells(labels), dtype=np.int64)
 
     def add(self, counts: Counts, weights: npt.NDArray[np.int64]) -> None:
         """Add the counts of one image, int64 (`count_cells`,), with its weight in each replicate, int64 (1000,)."""
         self._counts += counts
-        totals, boundary = split_totals(counts, self._labels, self._judged)
-        if self.protocol.per_image:
-            row = _fixed_point(class_scores(totals, boundary))
-        else:
-            row = np.concatenate([totals.ravel(), boundary.ravel()])
-        cells = np.flatnonzero(row)  # an image has a few of the classes
-        self._total[cells] += row[cells]
-        rows = self._rows_of(cells)
-        self._replicates[rows] += row[cells, None] * weights
-
-    def _rows_of(self, cells: npt.NDArray[np.intp]) -> npt.NDArray[np.intp]:
-        """Return the rows of cells in the replicates, which are made if necessary."""
-        new = cells[self._rows[cells] < 0]
-        if new.size:
-            used = int(self._rows.max()) + 1
-            self._rows[new] = np.arange(used, used + new.size)
-            if used + new.size > len(self._replicates):
-                more = max(used, new.size, _LEAST_ROWS)
-                self._replicates = np.pad(self._replicates, ((0, more), (0, 0)))
-        return self._rows[cells]
+        parts = split_totals(counts, self._labels, self._judged)
+        row = _fixed_point(class_scores(*parts)) if self.protocol.per_image else np.stack(parts)
+        self._total += row
+        for cell in np.flatnonzero(row).tolist():  # an image has a few of the classes
+            self._replicates[cell] = self._replicates.get(cell, 0) + row.flat[cell] * weights
 
     def scores(self) -> Floats:
         """Return the current figures, float64 (n + 6,), in the order of `score_names`."""
-        return self._scores(self._total)
+        return self._scores(self._total.ravel())
 
     def intervals(self) -> Floats:
         """Return the lower and upper ends of the percentile intervals, float64 (2, n + 6); NaN where undefined."""
+        means, per_image = len(MEANS), self.protocol.per_image
+        cells = np.arange(self._total.size).reshape(self._total.shape)
         classes = np.arange(len(self._labels))
         if len(classes) > MATRIX_CLASSES:  # of so many, most are in no image
-            classes = classes[self._seen()]
-        rows = self._rows[self._cells_of(classes)]
-        sums = np.zeros((len(rows), REPLICATES), dtype=np.int64)
-        sums[rows >= 0] = self._replicates[rows[rows >= 0]]
-        replicates, figures = self._scores(sums.T), self._columns_of(classes)
+            seen = np.isin(cells, list(self._replicates))
+            classes = classes[seen[1, means:] if per_image else seen.any(axis=(0, 2))]
+        figures = np.concatenate([np.arange(means), means + classes])
+        nothing = np.zeros(REPLICATES, dtype=np.int64)
+        used = cells[:, figures if per_image else classes].ravel().tolist()
+        sums = np.array([self._replicates.get(cell, nothing) for cell in used], dtype=np.int64).reshape(-1, REPLICATES)
+        replicates = self._scores(sums.T)
         ends = np.full((2, self._figures), np.nan)
         known = ~np.isnan(replicates).all(axis=0)
         tail = 100 * (1 - CONFIDENCE) / 2
         ends[:, figures[known]] = np.nanpercentile(replicates[:, known], [tail, 100 - tail], axis=0)
         return ends
-
-    def _seen(self) -> npt.NDArray[np.bool_]:
-        """Return which classes are in an image."""
-        known = self._rows >= 0
-        if self.protocol.per_image:
-            return np.asarray(known.reshape(2, -1)[1, len(MEANS) :])
-        return np.asarray(known.reshape(2, -1, 3).any(axis=(0, 2)))
-
-    def _columns_of(self, classes: npt.NDArray[np.intp]) -> npt.NDArray[np.intp]:
-        """Return the places of the means and of the IoU of some classes among all figures."""
-        return np.concatenate([np.arange(len(MEANS)), len(MEANS) + classes])
-
-    def _cells_of(self, classes: npt.NDArray[np.intp]) -> npt.NDArray[np.intp]:
-        """Return the cells that the means and the IoU of some classes are computed from."""
-        cells = np.arange(len(self._total))
-        if self.protocol.per_image:
-            return cells.reshape(2, -1)[:, self._columns_of(classes)].ravel()
-        return cells.reshape(2, -1, 3)[:, classes].ravel()
 
     def matrix(self) -> tuple[tuple[int, ...], ...] | None:
         """Return the confusion matrix as rows of integers; None for means over images, and for too many classes."""
@@ -120,17 +89,14 @@ class Sums:
 
 def _fixed_point(values: Floats) -> npt.NDArray[np.int64]:
     known = ~np.isnan(values)
-    return np.concatenate([np.rint(np.where(known, values, 0) * _ONE), known]).astype(np.int64)
+    return np.stack([np.rint(np.where(known, values, 0) * _ONE), known]).astype(np.int64)
 
 
 class Tally:
     """Sums, failures and worst images of an evaluation.
 
-    Args:
-        protocols: at least one; progress shows the figures of the first, and its scale ranks the images.
-        worst: number of worst images to keep.
-        labels: the classes.
-        judged: indices of those that a mask can have; None for all.
+    Progress shows the figures of the first protocol, and its scale ranks the images. `judged` are the indices of the
+    classes that a mask can have; None for all.
     """
 
     def __init__(
@@ -175,8 +141,7 @@ class Tally:
                 counts[score.name] = class_pixels(score.counts[scale], self.labels, self._judged)
         row = score.counts[self.sums[0].protocol.scale]
         self._predicted += split_totals(row, self.labels)[0][:, 2]
-        totals, boundary = split_totals(row, self.labels, self._judged)
-        miou = float(class_scores(totals, boundary)[MEANS.index("miou")])
+        miou = float(class_scores(*split_totals(row, self.labels, self._judged))[MEANS.index("miou")])
         if not np.isnan(miou):
             self.worst = sorted([*self.worst, (miou, score.name)])[: self._keep]
 

@@ -27,13 +27,14 @@ from segcore.core.labels import VOC, ClassMap, LabelSet, numbered
 from segcore.core.records import DatasetRecord
 from segcore.core.scores import MEANS, class_scores, score_names
 from segcore.evaluation.datasets import Evaluation, ScoringOptions, evaluate, published_figures
-from segcore.evaluation.metrics import boundary_counts, class_totals, confusion_matrix, mean_iou, scores
+from segcore.evaluation.metrics import boundary_counts, class_totals, confusion_matrix
 from segcore.evaluation.protocols import PROTOCOLS, choose
 from segcore.evaluation.scoring import ImageScore, ScoringTask, score_chunks, score_pair, split_counts
 from segcore.evaluation.tally import REPLICATES, Tally
 from segcore.inference.pipeline import Segmenter
 from segcore.inputs.datasets import Dataset, open_dataset
 from segcore.inputs.datasets.pairs import FileReader
+from tests.support.figures import mean_iou, scores
 from tests.support.networks import TinyNet
 from tests.support.pairs import PaletteNet, make_mask, make_voc, save_mask
 

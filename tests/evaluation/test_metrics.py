@@ -29,13 +29,10 @@ from segcore.evaluation.metrics import (
     class_counts,
     class_totals,
     confusion_matrix,
-    iou_per_class,
-    mean_iou,
     metric_name,
-    pixel_accuracy,
-    scores,
 )
 from tests.support.examples import examples
+from tests.support.figures import iou_per_class, mean_iou, pixel_accuracy, scores
 
 ByteMap = npt.NDArray[np.uint8]
 SCORES = score_names(VOC.names)

@@ -13,9 +13,10 @@ from PIL import Image
 from segcore.core.errors import UsageError
 from segcore.core.labels import CITYSCAPES, VOC, LabelSet
 from segcore.evaluation.datasets import evaluate
-from segcore.evaluation.metrics import confusion_matrix, iou_per_class
+from segcore.evaluation.metrics import confusion_matrix
 from segcore.inference.pipeline import Segmenter
 from segcore.inputs.datasets import fit, open_dataset
+from tests.support.figures import iou_per_class
 from tests.support.pairs import TRAIN_IDS, PaletteNet, make_cityscapes
 
 SCORED = list(TRAIN_IDS)
