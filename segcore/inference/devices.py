@@ -91,34 +91,22 @@ class Device:
 
 def find_devices() -> tuple[DeviceInfo, ...]:
     """Return CUDA (one entry per GPU), MPS and CPU, in the order that ``auto`` prefers them."""
-    return (*_cuda_devices(), _mps_device(), _cpu_device())
-
-
-def _cuda_devices() -> tuple[DeviceInfo, ...]:
-    if not torch.cuda.is_available():
+    found = []
+    if torch.cuda.is_available():
+        for index in range(torch.cuda.device_count()):
+            gpu = torch.cuda.get_device_properties(index)
+            detail = f"{gpu.name}, compute capability {gpu.major}.{gpu.minor}"
+            found.append(DeviceInfo(f"cuda:{index}" if index else "cuda", True, detail, gpu.total_memory))
+    else:
         built = torch.version.cuda
         why = f"torch was built for CUDA {built}, but finds no usable GPU or driver" if built else "torch has no CUDA"
-        return (DeviceInfo("cuda", False, why),)
-    infos = []
-    for index in range(torch.cuda.device_count()):
-        properties = torch.cuda.get_device_properties(index)
-        detail = f"{properties.name}, compute capability {properties.major}.{properties.minor}"
-        infos.append(DeviceInfo(f"cuda:{index}" if index else "cuda", True, detail, properties.total_memory))
-    return tuple(infos)
-
-
-def _mps_device() -> DeviceInfo:
-    if torch.backends.mps.is_available():
-        return DeviceInfo("mps", True, f"Apple {platform.machine()} GPU")
-    if sys.platform != "darwin":
-        return DeviceInfo("mps", False, "needs an Apple GPU; this is not macOS")
-    built = torch.backends.mps.is_built()
-    return DeviceInfo("mps", False, "needs macOS 12.3 or newer and an Apple GPU" if built else "torch has no MPS")
-
-
-def _cpu_device() -> DeviceInfo:
-    capability = torch.backends.cpu.get_cpu_capability()
-    return DeviceInfo("cpu", True, f"{platform.machine()}, {capability}, {torch.get_num_threads()} threads")
+        found.append(DeviceInfo("cuda", False, why))
+    machine, has_mps = platform.machine(), torch.backends.mps.is_available()
+    why = "needs macOS 12.3 or newer and an Apple GPU" if torch.backends.mps.is_built() else "torch has no MPS"
+    why = why if sys.platform == "darwin" else "needs an Apple GPU; this is not macOS"
+    found.append(DeviceInfo("mps", has_mps, f"Apple {machine} GPU" if has_mps else why))
+    cpu = f"{machine}, {torch.backends.cpu.get_cpu_capability()}, {torch.get_num_threads()} threads"
+    return (*found, DeviceInfo("cpu", True, cpu))
 
 
 def detect_device(preference: str | torch.device = "auto") -> torch.device:
@@ -128,27 +116,30 @@ def detect_device(preference: str | torch.device = "auto") -> torch.device:
         DeviceError: the name is unknown, or the device is not available.
     """
     wanted = str(preference).strip().lower()
-    infos = find_devices()
+    infos = {info.name: info for info in find_devices()}
+    here = [name for name, info in infos.items() if info.available]
     if wanted == "auto":
-        return torch.device(next(info.name for info in infos if info.available))
+        return torch.device(here[0])
     wanted = "cuda" if wanted == "cuda:0" else wanted
-    match = next((info for info in infos if info.name == wanted), None)
-    if match is None:
-        names = [info.name for info in infos]
-        hint = nearest_hint(wanted, names)
-        known = ", ".join(names)
+    if wanted not in infos:
+        hint, known = nearest_hint(wanted, infos), ", ".join(infos)
         raise DeviceError(f"unknown device {preference!s}{hint}; known here: auto, {known} (see `segcore devices`)")
-    if not match.available:
-        here = ", ".join(info.name for info in infos if info.available)
-        raise DeviceError(f"device {wanted} is not available: {match.detail}; available: {here}")
-    return torch.device(match.name)
+    if wanted not in here:
+        detail = infos[wanted].detail
+        raise DeviceError(f"device {wanted} is not available: {detail}; available: {', '.join(here)}")
+    return torch.device(wanted)
 
 
 def open_device(preference: str | torch.device = "auto") -> Device:
-    """Return the `Device` for a name; see `detect_device`. On CUDA, TF32 is switched off: fp32 is fp32."""
+    """Return the `Device` for a name; see `detect_device`.
+
+    On CUDA, fp32 is no longer rounded to the 10 bits of TF32, which torch does in convolutions by default.
+    """
     device = Device(str(detect_device(preference)))
     if device.torch_device.type == "cuda":
-        switch_off_tf32()
+        with quiet():  # torch 2.9 warns that these names will go; newer ones keep them
+            torch.backends.cudnn.allow_tf32 = False
+            torch.backends.cuda.matmul.allow_tf32 = False
     return device
 
 
@@ -159,10 +150,3 @@ def tf32_option(device: Device) -> dict[str, str]:
     with quiet():
         used = torch.backends.cudnn.allow_tf32 or torch.backends.cuda.matmul.allow_tf32
     return {"tf32": "on" if used else "off"}
-
-
-def switch_off_tf32() -> None:
-    """Keep CUDA from rounding fp32 to the 10 bits of TF32, which torch does in convolutions unless told otherwise."""
-    with quiet():  # torch 2.9 warns that these names will go; newer ones keep them
-        torch.backends.cudnn.allow_tf32 = False
-        torch.backends.cuda.matmul.allow_tf32 = False

@@ -54,13 +54,9 @@ def resized_shape(height: int, width: int, size: int) -> Shape:
 
 
 def frame_of(spec: InputSpec, height: int, width: int, size: int) -> Frame:
-    """Return where a photo lies in the input.
+    """Return where a photo of (height, width) pixels lies in the input.
 
-    Args:
-        spec: of the model's input.
-        height: of the photo, pixels.
-        width: of the photo.
-        size: side that `shorter` and `longer` give the photo, if the model has none of its own.
+    `size` is the side that `shorter` and `longer` give it if the model has none of its own.
 
     Raises:
         UsageError: the size is less than 1.

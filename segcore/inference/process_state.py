@@ -10,61 +10,49 @@ from __future__ import annotations
 import contextlib
 import os
 import threading
+from collections import Counter
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 
 import torch
 
 _changed = threading.Condition()
-_running = 0
-"""Threads that are in `shared`."""
-_waiting = 0
-"""Threads that wait to be alone: no further thread begins before them."""
-_is_taken = False
-"""Whether a thread is in `alone`."""
+_threads: Counter[str] = Counter()
+"""Number of threads that are ``alone``, that run ``shared``, and that are ``waiting`` to be alone."""
 _own = threading.local()
 
 
-@contextlib.contextmanager
-def alone() -> Iterator[None]:
+def alone() -> AbstractContextManager[None]:
     """Run the body while no other thread is in a body of `alone` or `shared`; in one of these, just run it."""
-    global _waiting, _is_taken
+    return _hold("alone", ("alone", "shared"))
+
+
+def shared() -> AbstractContextManager[None]:
+    """Run the body while no other thread is in a body of `alone`; threads that wait to be alone go first."""
+    return _hold("shared", ("alone", "waiting"))
+
+
+@contextlib.contextmanager
+def _hold(kind: str, others: tuple[str, ...]) -> Iterator[None]:
     if _is_inside():  # a network that opens another one as it runs would wait for itself
         yield
         return
     with _changed:
-        _waiting += 1
+        _threads["waiting"] += kind == "alone"
         try:
-            _changed.wait_for(lambda: not _is_taken and not _running)
-            _is_taken = True
+            _changed.wait_for(lambda: not any(_threads[other] for other in others))
         finally:
-            _waiting -= 1
+            _threads["waiting"] -= kind == "alone"
             _changed.notify_all()  # if Ctrl-C ended the wait
-    with _inside():
-        try:
-            yield
-        finally:
-            with _changed:
-                _is_taken = False
-                _changed.notify_all()
-
-
-@contextlib.contextmanager
-def shared() -> Iterator[None]:
-    """Run the body while no other thread is in a body of `alone`; threads that wait to be alone go first."""
-    global _running
-    if _is_inside():
+        _threads[kind] += 1
+    _own.is_inside = True
+    try:
         yield
-        return
-    with _changed:
-        _changed.wait_for(lambda: not _is_taken and not _waiting)
-        _running += 1
-    with _inside():
-        try:
-            yield
-        finally:
-            with _changed:
-                _running -= 1
-                _changed.notify_all()
+    finally:
+        _own.is_inside = False
+        with _changed:
+            _threads[kind] -= 1
+            _changed.notify_all()
 
 
 @contextlib.contextmanager
@@ -81,19 +69,11 @@ def _is_inside() -> bool:
 
 def _forget_other_threads() -> None:
     """Let a forked process, in which the forking thread alone goes on, not wait for the others."""
-    global _changed, _running, _waiting, _is_taken
+    global _changed
     if not _is_inside():
-        _changed, _running, _waiting, _is_taken = threading.Condition(), 0, 0, False
+        _changed = threading.Condition()
+        _threads.clear()
 
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_forget_other_threads)
-
-
-@contextlib.contextmanager
-def _inside() -> Iterator[None]:
-    _own.is_inside = True
-    try:
-        yield
-    finally:
-        _own.is_inside = False

@@ -17,7 +17,6 @@ import tempfile
 import threading
 import time
 import weakref
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -105,11 +104,12 @@ class Program:
             self._state.photos += 1
             stem = f"{self._state.photos:06}"
             file = self._state.directory / f"{stem}.{self.spec.photos}"
-            _write(photo, file)
+            Image.fromarray(photo).save(file, compress_level=1)  # which is for PNG alone
             try:
-                with _named(self.spec):
-                    run = self._serve if self.spec.serve else self._start
-                    return run(file, photo.shape[:2])
+                run = self._serve if self.spec.serve else self._start
+                return run(file, photo.shape[:2])
+            except ProgramError as error:
+                raise ProgramError(f"{' '.join(self.spec.command)[:200]}: {error}") from None
             finally:
                 for leftover in self._state.directory.glob(f"{stem}*"):
                     with contextlib.suppress(OSError):
@@ -211,20 +211,3 @@ class _State:
             self.child.close(kindly=True)
             self.child = None
         self.watchdog.close()
-
-
-@contextlib.contextmanager
-def _named(spec: ProgramSpec) -> Iterator[None]:
-    """Name the program in its errors."""
-    try:
-        yield
-    except ProgramError as error:
-        raise ProgramError(f"{' '.join(spec.command)[:200]}: {error}") from None
-
-
-def _write(photo: RgbImage, file: Path) -> None:
-    if file.suffix == ".ppm":
-        height, width, _ = photo.shape
-        file.write_bytes(f"P6\n{width} {height}\n255\n".encode() + np.ascontiguousarray(photo).tobytes())
-    else:
-        Image.fromarray(photo).save(file, compress_level=1)
