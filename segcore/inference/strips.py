@@ -8,7 +8,6 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from itertools import pairwise
-from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -23,9 +22,8 @@ MIN_RESIZED_PIXELS = 1 << 20
 """Of photos that several threads resize."""
 STRIPS_PER_THREAD = 2
 
-Pass = Literal["across", "down"]
-_Geometry = tuple[tuple[int, int], tuple[int, int], Image.Resampling]
-"""Size of a photo, size that it gets, and method."""
+Size = tuple[int, int]
+"""(w, h)."""
 
 
 @cache
@@ -41,11 +39,8 @@ def in_strips(work: Callable[[int, int], object], length: int, pixels: int) -> N
     """Call ``work(start, stop)`` for strips that cover 0 to `length`, in as many threads as torch has.
 
     The calling thread works as well, and waits for no strip that it can do itself: on a busy machine it does them all.
-
-    Args:
-        work: has to release the interpreter's lock, as numpy and Pillow do, and to write to its own strip alone.
-        length: rows, or columns.
-        pixels: of the whole image: if there are few, one call does all.
+    `work` has to release the interpreter's lock, as numpy and Pillow do, and to write to its own strip alone. One call
+    does all if the whole image has few pixels.
     """
     threads = torch.get_num_threads() if pixels >= MIN_PIXELS else 1
     count = min(STRIPS_PER_THREAD * threads, length) if threads > 1 else 1
@@ -69,26 +64,23 @@ def in_strips(work: Callable[[int, int], object], length: int, pixels: int) -> N
                 helper.result()
 
 
-def resized(image: Image.Image, size: tuple[int, int], method: Image.Resampling) -> npt.NDArray[np.uint8]:
+def resized(image: Image.Image, size: Size, method: Image.Resampling) -> npt.NDArray[np.uint8]:
     """Return an image of 8-bit channels at (w, h) as an array, to the bit as ``image.resize(size, method)`` has it.
 
     Pillow resizes across and then down, or the other way round, both in one thread. For large photos of a size that
     recurs, several threads do each pass, in strips that do not depend on each other.
     """
     large = image.width * image.height >= MIN_RESIZED_PIXELS and torch.get_num_threads() > 1
-    first = _first_passes.get((image.size, size, method)) if large else None
-    if first is None or first == "unknown":
+    between = _between.get((image.size, size, method)) if large else None
+    if between is None or between == size:
         return np.asarray(image.resize(size, method))
-    second: Pass = "down" if first == "across" else "across"
-    return np.asarray(_in_one_direction(_in_one_direction(image, size, method, first), size, method, second))
+    return np.asarray(_one_pass(_one_pass(image, between, method), size, method))
 
 
-def _in_one_direction(
-    image: Image.Image, size: tuple[int, int], method: Image.Resampling, direction: Pass
-) -> Image.Image:
+def _one_pass(image: Image.Image, size: Size, method: Image.Resampling) -> Image.Image:
     """Return an image with one of its sides resized, in strips along the other."""
-    across = direction == "across"
-    found = Image.new(image.mode, (size[0], image.height) if across else (image.width, size[1]))
+    found = Image.new(image.mode, size)
+    across = size[1] == image.height
 
     def work(start: int, stop: int) -> None:
         if across:
@@ -101,19 +93,18 @@ def _in_one_direction(
     return found
 
 
-def _first_pass(geometry: _Geometry) -> Pass | Literal["unknown"]:
-    """Return which pass Pillow does first, as seen on noise; its versions choose by different rules."""
+def _between_passes(geometry: tuple[Size, Size, Image.Resampling]) -> Size:
+    """Return the size that Pillow resizes a photo to first, as seen on noise; the last size if that is not clear.
+
+    Its versions choose by different rules.
+    """
     (width, height), size, method = geometry
     noise = Image.fromarray(np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8))
     wanted = np.asarray(noise.resize(size, method))
-    by_pass: dict[Pass, Image.Image] = {
-        "across": noise.resize((size[0], height), method),
-        "down": noise.resize((width, size[1]), method),
-    }
-    for first, half in by_pass.items():
-        if np.array_equal(np.asarray(half.resize(size, method)), wanted):
-            return first
-    return "unknown"
+    for between in ((size[0], height), (width, size[1])):
+        if np.array_equal(np.asarray(noise.resize(between, method).resize(size, method)), wanted):
+            return between
+    return size
 
 
-_first_passes: Recurring[_Geometry, Pass | Literal["unknown"]] = Recurring(8, _first_pass)
+_between: Recurring[tuple[Size, Size, Image.Resampling], Size] = Recurring(8, _between_passes)
