@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import threading
 import time
-from collections import deque
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -54,13 +53,8 @@ def refusal(device: Device, precision: str) -> str | None:
 class OpenVinoSession:
     """A model compiled for all shapes, and for each that recurs, which runs one batch at a time, whichever thread asks.
 
-    A batch has all threads to itself, so that taking turns costs nothing; a request of OpenVINO's cannot be shared.
-
-    Args:
-        model: its file.
-        boundary: how tensors enter and leave it.
-        settings: that it is compiled with.
-        uses: at which use of a shape it is compiled for it; never if 0.
+    A batch has all threads to itself, so that taking turns costs nothing; a request of OpenVINO's cannot be shared. It
+    is compiled for a shape at its use number `uses`; never if that is 0.
     """
 
     def __init__(self, model: Artifact, boundary: Boundary, settings: dict[str, str | int], uses: int = USES) -> None:
@@ -75,8 +69,8 @@ class OpenVinoSession:
         self._request = compiled.create_infer_request()
         dynamic = uses and any(entry.get_partial_shape().is_dynamic for entry in compiled.inputs)
         most = most_shapes(model.path) if dynamic else 0
-        self._fixed: Recurring[tuple[tuple[int, ...], int], list[openvino.InferRequest]]
-        self._fixed = Recurring(most, self._requests_for, uses)
+        self._fixed: Recurring[tuple[tuple[int, ...], int], openvino.AsyncInferQueue]
+        self._fixed = Recurring(most, self._queue_for, uses)
 
     def _compile(self, shape: Sequence[int] | None = None, **more: object) -> openvino.CompiledModel:
         """Return the model compiled for one shape, or for all; the time is added to `build_s`."""
@@ -88,14 +82,14 @@ class OpenVinoSession:
         self.build_s += time.perf_counter() - start
         return compiled
 
-    def _requests_for(self, key: tuple[tuple[int, ...], int]) -> list[openvino.InferRequest] | None:
+    def _queue_for(self, key: tuple[tuple[int, ...], int]) -> openvino.AsyncInferQueue | None:
         """Return a request for each of several streams of the model compiled for a shape; None if it cannot be."""
         shape, streams = key
         try:
             model = self._compile(shape, NUM_STREAMS=streams)
         except RuntimeError:  # the one for all shapes goes on
             return None
-        return [model.create_infer_request() for _ in range(streams)]
+        return openvino.AsyncInferQueue(model, streams)
 
     @property
     def settled(self) -> bool:
@@ -109,10 +103,9 @@ class OpenVinoSession:
         return {**{name.lower(): str(self._settings[name]) for name in hints}, "threads": str(self._threads)}
 
     @functools.cached_property
-    def _streams(self) -> list[openvino.InferRequest]:
+    def _streams(self) -> openvino.AsyncInferQueue:
         """The model compiled once more, at the first batch, with one photo per thread at a time."""
-        model = self._compile(NUM_STREAMS=self._threads)
-        return [model.create_infer_request() for _ in range(self._threads)]
+        return openvino.AsyncInferQueue(self._compile(NUM_STREAMS=self._threads), self._threads)
 
     def forward(self, batch: torch.Tensor) -> torch.Tensor:
         """Return logits (B, classes, h, w), float32, for a batch (B, 3, H, W); of a file, see `Boundary.leave`."""
@@ -129,28 +122,23 @@ class OpenVinoSession:
         return self._in_streams(array, self._fixed.get((shape, self._threads)) or self._streams)
 
     def _infer(self, array: Array) -> tuple[Array, openvino.InferRequest]:
-        request, *_ = self._fixed.get((array.shape, 1)) or [self._request]
+        queue = self._fixed.get((array.shape, 1))
+        request = self._request if queue is None else queue[0]
         found = request.infer([array], share_inputs=True)
         return np.asarray(found[self._boundary.index]), request
 
-    def _in_streams(self, array: Array, requests: Sequence[openvino.InferRequest]) -> Array:
+    def _in_streams(self, array: Array, queue: openvino.AsyncInferQueue) -> Array:
         """Run the photos of a batch beside each other."""
-        logits: list[np.ndarray] = []
+        logits: dict[int, np.ndarray] = {}
 
-        def collect(request: openvino.InferRequest) -> None:
-            request.wait()
-            logits.append(np.array(request.get_output_tensor(self._boundary.index).data))
+        def collect(request: openvino.InferRequest, index: int) -> None:
+            logits[index] = np.array(request.get_output_tensor(self._boundary.index).data)
 
-        running: deque[openvino.InferRequest] = deque()
+        queue.set_callback(collect)
         for index in range(len(array)):
-            request = requests[index % len(requests)]
-            if len(running) == len(requests):
-                collect(running.popleft())
-            request.start_async([array[index : index + 1]], share_inputs=True)
-            running.append(request)
-        for request in running:
-            collect(request)
-        return np.concatenate(logits)
+            queue.start_async([array[index : index + 1]], index, share_inputs=True)
+        queue.wait_all()
+        return np.concatenate([logits[index] for index in range(len(array))])
 
     def on_file(self, path: Path) -> OpenVinoSession:
         """Return a session on another file, which runs too few photos to pay for compiling it for their shapes."""
