@@ -99,7 +99,6 @@ def test_programs_of_three_languages_are_run_for_each_photo(make: Make, tmp_path
         answer = program.segment(photo)
         np.testing.assert_array_equal(answer.class_map, truth(photo))
         assert answer.class_map.dtype == np.uint8
-        assert answer.seconds > 0
         assert answer.own_seconds is None
 
 
@@ -108,11 +107,12 @@ def test_programs_of_three_languages_serve(make: Make, tmp_path: Path, language:
     command = SERVERS[language] if language == "python" else (*LANGUAGES[language](tmp_path), *SERVERS[language])
     program = make(*command, serve=True)
     for seed in range(4):
-        photo = noise(seed, 20 + seed, 30)
+        photo, start = noise(seed, 20 + seed, 30), time.monotonic()
         answer = program.segment(photo)
+        seconds = time.monotonic() - start
         np.testing.assert_array_equal(answer.class_map, truth(photo))
         assert (answer.own_seconds is not None) == (language == "node")
-        assert answer.own_seconds is None or 0 < answer.own_seconds < answer.seconds
+        assert answer.own_seconds is None or 0 < answer.own_seconds < seconds
     assert not list(program._state.directory.iterdir())
 
 

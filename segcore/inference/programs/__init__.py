@@ -67,8 +67,6 @@ class Answer:
 
     class_map: ClassMap
     """uint8 (H, W), or uint16 if there are more than 256 classes."""
-    seconds: float
-    """From the start of the program, or from the line with the photo's path, to the end or the answer."""
     own_seconds: float | None = None
     """As the program says."""
 
@@ -76,9 +74,7 @@ class Answer:
 class Program:
     """A program that is ready for photos; one at a time, whichever thread asks.
 
-    Args:
-        spec: how it is run.
-        classes: number of classes: a mask with a higher value is an error.
+    A mask with a value of `classes` or more is an error.
 
     Raises:
         ProgramError: this system has no process groups.
@@ -118,28 +114,25 @@ class Program:
     def _start(self, photo: Path, shape: tuple[int, ...]) -> Answer:
         mask = photo.with_name(f"{photo.stem}-mask.png")
         words = [part.replace(PHOTO, str(photo)).replace(MASK, str(mask)) for part in self.spec.command]
-        start = time.monotonic()
+        deadline = time.monotonic() + self.spec.timeout_s
         child = Child(words, self.spec.directory, self._state.watchdog, serving=False)
         try:
-            child.finish(start + self.spec.timeout_s)
-            seconds = time.monotonic() - start
+            child.finish(deadline)
         finally:
             child.close()
         if not mask.exists():
             raise ProgramError(f"ended with exit code 0, but wrote no mask to {mask}{child.said()}")
-        return Answer(self._read(mask, shape), seconds)
+        return Answer(self._read(mask, shape))
 
     def _serve(self, photo: Path, shape: tuple[int, ...]) -> Answer:
         state = self._state
-        asked_at = time.time()
-        start = time.monotonic()
+        asked_at, start = time.time(), time.monotonic()
         state.child = state.child or Child(self.spec.command, self.spec.directory, state.watchdog, serving=True)
         try:
             answer = state.child.ask(str(photo), start + self.spec.timeout_s)
-            seconds = time.monotonic() - start
-            mask, own = self._understand(answer, seconds)
+            mask, own = self._understand(answer, time.monotonic() - start)
             self._check_new(mask, asked_at)
-            return Answer(self._read(mask, shape), seconds, own)
+            return Answer(self._read(mask, shape), own)
         except BaseException:  # also Ctrl-C: whatever it answers later would be taken for the next photo's
             state.child.close()
             state.child = None

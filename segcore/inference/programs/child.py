@@ -64,13 +64,9 @@ class Watchdog:
 
 
 class Child:
-    """A running process with its output.
+    """A running process with its output, which the watchdog kills if we are killed.
 
-    Args:
-        command: program and arguments.
-        directory: its working directory.
-        watchdog: what kills it if we are killed.
-        serving: whether it reads lines on its standard input; otherwise that is empty.
+    If it is serving, it reads lines on its standard input; otherwise that is empty.
 
     Raises:
         ProgramError: it cannot be started.
@@ -107,18 +103,10 @@ class Child:
     def finish(self, deadline: float) -> None:
         """Wait until the process has ended with exit code 0 and has left none behind.
 
-        Args:
-            deadline: on the clock of `time.monotonic`.
-
         Raises:
             ProgramError: it took too long, wrote too much, failed, or left a process behind.
         """
-        while self._open and not self._has_ended():
-            self._read(deadline)
-            self._unread = self._unread[-_KEPT:]
-        while not self._has_ended():  # it closed its output first
-            self._check_time(deadline)
-            time.sleep(0.0002)
+        self._await_end(deadline)
         self._read_rest()
         code = self._process.wait()
         left = self._left_behind()
@@ -126,6 +114,11 @@ class Child:
             raise ProgramError(f"{_ending(code)}{self.said()}")
         if left:
             raise ProgramError(f"left {left} behind when it ended: let it wait for its children")
+
+    def _await_end(self, deadline: float) -> None:
+        while not self._has_ended():
+            self._read(deadline)
+            self._unread = self._unread[-_KEPT:]
 
     def ask(self, line: str, deadline: float) -> str:
         """Write a line to standard input and return the line of standard output that answers it.
@@ -158,23 +151,24 @@ class Child:
 
     def _no_answer(self, deadline: float) -> ProgramError:
         half = f" after half a line, {shown(self._unread)}," if self._unread else ""
-        while not self._has_ended():
-            if time.monotonic() > deadline:
-                return ProgramError(f"closed its standard output{half} without an answer{self.said()}")
-            time.sleep(0.001)
+        try:
+            self._await_end(deadline)
+        except ProgramError:
+            return ProgramError(f"closed its standard output{half} without an answer{self.said()}")
         self._read_rest()
         return ProgramError(f"{_ending(self._process.wait())}{half} without an answer{self.said()}")
 
     def _read(self, deadline: float) -> None:
         """Read what there is, waiting for it for at most a moment."""
-        self._check_time(deadline)
-        for key, _ in self._selector.select(min(_TICK_S, max(0.0, deadline - time.monotonic()))):
-            self._read_from(key.fd)
-
-    def _check_time(self, deadline: float) -> None:
-        if time.monotonic() >= deadline:
+        left = deadline - time.monotonic()
+        if left <= 0:
             half = f"; half a line came, {shown(self._unread)}" if self._unread else ""
             raise ProgramError(f"took too long{half}{self.said()}; raise `timeout` if it may")
+        if not self._open:
+            time.sleep(0.0002)
+            return
+        for key, _ in self._selector.select(min(_TICK_S, left)):
+            self._read_from(key.fd)
 
     def _read_rest(self) -> None:
         """Read what there is now, without waiting."""
@@ -234,9 +228,7 @@ class Child:
                 self._process.stdin.close()
         if kindly:
             with contextlib.suppress(ProgramError):
-                until = time.monotonic() + _GRACE_S
-                while not self._has_ended():
-                    self._read(until)
+                self._await_end(time.monotonic() + _GRACE_S)
         _kill(self._process.pid)
         self._process.wait()
         self._watchdog.watch(0)
