@@ -28,7 +28,7 @@ from segcore import Segmenter
 from segcore.evaluation.parity import logits_parity, photo_logits, pooled
 from segcore.inference import allocator, models
 from segcore.inference.devices import Device, open_device
-from segcore.inference.models.loaded import LoadedModel
+from segcore.inference.models import LoadedModel
 from segcore.inference.pipeline import StageTimer
 from segcore.inference.runtimes import why_not
 from segcore.inference.runtimes.eager import DTYPES

@@ -47,7 +47,7 @@ def fetch(
         raise click.UsageError("nothing to fetch: give --model NAME, --cases DIR or --all")
     downloads: list[tuple[str, Callable[[], Path | None]]] = []
     if model_names:
-        from segcore.inference.models.named import find_model, weights_of  # loads torch, which takes seconds
+        from segcore.inference.models.sources import find_model, weights_of  # loads torch, which takes seconds
         from segcore.inputs.model_files import open_model_files
 
         files = open_model_files(model_files)

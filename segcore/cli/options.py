@@ -205,7 +205,7 @@ class ModelOptions:
         Raises:
             ModelError: there is no such model, or its file is invalid.
         """
-        from segcore.inference.models.named import find_model
+        from segcore.inference.models.sources import find_model
         from segcore.inputs.model_files import open_model_files
 
         spec = find_model(self.model, open_model_files(self.models))

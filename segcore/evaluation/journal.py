@@ -31,13 +31,10 @@ _UNFINISHED, _FINISHED = b', "finished": 0}\n', b', "finished": 1}\n'
 
 
 class Journal:
-    """An append-only file of image scores, locked until it is closed.
+    """An append-only file of image scores (JSON lines), locked until it is closed.
 
-    Args:
-        path: JSON lines.
-        identity: what determines the scores; must be equal when resuming.
-        resume: keep the existing journal instead of starting a new one.
-        cells: length of a row of counts (`segcore.evaluation.scoring.count_cells`).
+    `identity` determines the scores: it must be equal to resume. `cells` is the length of a row of counts
+    (`segcore.evaluation.scoring.count_cells`).
 
     Raises:
         RecordError: another process has the journal open, or it is that of another evaluation, or of one that did not

@@ -27,8 +27,8 @@ from segcore.inference import models
 from segcore.inference.decode import RgbImage, enlarge, enlarged_classes, margin_map, palette_lookup
 from segcore.inference.devices import Device, open_device
 from segcore.inference.geometry import Frame, check_size, frame_of
+from segcore.inference.models import IN_MEMORY, LoadedModel
 from segcore.inference.models.checkpoint import state_sha256
-from segcore.inference.models.loaded import IN_MEMORY, LoadedModel
 from segcore.inference.outputs import has_scores, read_output
 from segcore.inference.preprocess import (
     CALIBRATION_PHOTOS,

@@ -16,12 +16,9 @@ are compiled, which run 2,581 of them; at the second 61, which run 2,651."""
 
 
 class Recurring(Generic[_Key, _Made]):
-    """Things made for keys that recur; the least recently used of both are forgotten.
+    """Things that ``make(key)`` returns for keys that recur; at most `limit` of both are kept, those used last.
 
-    Args:
-        limit: how many things, and how many keys without one, are kept.
-        make: returns the thing for a key; None if that is impossible, and nothing more is made then.
-        uses: at which use of a key it is called.
+    It is called at use number `uses` of a key. If it returns None, which means impossible, nothing more is made.
     """
 
     def __init__(self, limit: int, make: Callable[..., _Made | None], uses: int = USES) -> None:

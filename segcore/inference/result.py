@@ -157,10 +157,5 @@ class SegmentationResult:
 
 
 def dominant_class(fractions: Mapping[str, float], labels: LabelSet) -> str:
-    """Return the first class that is not the background; the background if there is no other.
-
-    Args:
-        fractions: share of the pixels by class, largest first, at least one.
-        labels: the classes.
-    """
+    """Return the class with the largest share that is not the background; the background if there is no other."""
     return next((name for name in fractions if name != labels.background_name), next(iter(fractions)))

@@ -13,7 +13,7 @@ from segcore.core.records import Kind
 from segcore.inference import models
 from segcore.inference.devices import detect_device, find_devices
 from segcore.inference.models import is_built_in
-from segcore.inference.models.named import find_model
+from segcore.inference.models.sources import find_model
 from segcore.inference.runtimes import RUNTIMES
 from segcore.inputs.cases import Case, load_cases
 from segcore.inputs.model_files import ModelFiles, is_path, open_model_files

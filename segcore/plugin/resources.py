@@ -19,7 +19,7 @@ from segcore.core.model_spec import OWN_RUNTIMES, ModelSpec
 from segcore.inference import models
 from segcore.inference.devices import Device
 from segcore.inference.models import built_in
-from segcore.inference.models.named import find_model, weights_of
+from segcore.inference.models.sources import find_model, weights_of
 from segcore.inference.pipeline import Segmenter
 from segcore.inference.preprocess import CALIBRATION_PHOTOS, Photo
 from segcore.inference.runtimes import why_not

@@ -22,11 +22,7 @@ WEIGHTS_SHA256: Final = "4cbf7888a7f8335dddc9d89b78b3da6f2c25f8725b5435ddd884fb7
 
 
 def load_embedded(path: Path = WEIGHTS_PATH, digest: str = WEIGHTS_SHA256) -> EmbeddedNet:
-    """Return the network in evaluation mode, float32, with the weights that ship in the package.
-
-    Args:
-        path: safetensors file, half precision.
-        digest: sha256 that the file must have.
+    """Return the network in evaluation mode, float32, with the weights of a safetensors file in half precision.
 
     Raises:
         ModelError: the file is missing, or has another sha256.

@@ -9,7 +9,7 @@ torchvision, which takes as long to import as torch, is imported for its own mod
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -26,10 +26,26 @@ from segcore.inference import catalog, embedded
 from segcore.inference.catalog import EMBEDDED as EMBEDDED
 from segcore.inference.catalog import LISTED, LISTED_SIZE, Listed, hash_prefix
 from segcore.inference.models import checkpoint
-from segcore.inference.models.loaded import LoadedModel as LoadedModel  # for importers of this module
 from segcore.inference.process_state import alone, seeded
 from segcore.inputs.download import FetchSettings, download_file
 from segcore.inputs.model_files import is_path, spec_of_path
+
+IN_MEMORY = WeightsRecord(kind="checkpoint", name="in memory", sha256="")
+"""Weights of a network that was passed in."""
+NETWORK = ModelSpec("network", Source("module", ""))
+"""What a network that was passed in takes and returns."""
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A network in evaluation mode on the CPU, without its auxiliary head."""
+
+    name: str
+    module: nn.Module
+    weights: WeightsRecord
+    """Without a sha256 for a network that was passed in: it is hashed when someone asks."""
+    labels: LabelSet = VOC
+    spec: ModelSpec = NETWORK
 
 
 @cache

@@ -69,11 +69,7 @@ def read_state(path: Path, most: int) -> dict[str, torch.Tensor]:
     """Return the tensors of a ``.safetensors`` file or of one written by ``torch.save`` (``weights_only``).
 
     A state dict nested under ``model``, ``state_dict`` or ``model_state_dict`` is found, and the prefix ``module.`` of
-    ``DataParallel`` is removed.
-
-    Args:
-        path: of the file.
-        most: bytes that it may have, and declare to have once it is unpacked.
+    ``DataParallel`` is removed. `most` are the bytes that the file may have, and declare to have once it is unpacked.
 
     Raises:
         ModelError: the file is missing, too large, unreadable, holds code, or holds no state dict.

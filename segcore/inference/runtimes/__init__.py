@@ -172,8 +172,8 @@ def open_session(
     if reason := why_not(runtime, device, precision, kind):
         raise DeviceError(f"runtime {runtime} in {precision} on {device.name}: {reason}; see `segcore runtimes`")
     for part in network.modules():
-        if isinstance(part, Identified) and part.cannot and runtime != "torch":
-            raise DeviceError(f"runtime {runtime}: the model {part.cannot}; --runtime torch runs it")
+        if isinstance(part, Identified) and part.why_only_torch and runtime != "torch":
+            raise DeviceError(f"runtime {runtime}: the model {part.why_only_torch}; --runtime torch runs it")
     check_weights(network, DTYPES.get(precision, torch.float32))
     request = _request(network, device, precision, settings, calibration, example)
     session: Session = RUNTIMES[runtime].module.open_session(request)

@@ -16,7 +16,7 @@ import torch
 from segcore.core.errors import DeviceError, ModelError
 from segcore.core.quiet import quiet
 from segcore.core.text import first_line
-from segcore.inference.models.loaded import NETWORK
+from segcore.inference.models import NETWORK
 from segcore.inference.process_state import alone
 from segcore.inference.runtimes.artifacts import Artifact, artifact
 from segcore.inference.runtimes.file_model import Boundary, FileModel

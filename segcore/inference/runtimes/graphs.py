@@ -51,12 +51,7 @@ class Graph:
 
 
 class GraphedNetwork:
-    """A network whose passes are recorded at the second batch of a shape and replayed from then on.
-
-    Args:
-        network: to record.
-        capture: records a pass.
-    """
+    """A network whose passes are recorded by `capture` at the second batch of a shape and replayed from then on."""
 
     def __init__(self, network: Network, capture: Callable[[Network, torch.Tensor], Graph]) -> None:
         self.build_s = 0.0

@@ -46,7 +46,7 @@ class Identified(Protocol):
 
     identity: str
     """SHA-256 of the file."""
-    cannot: str
+    why_only_torch: str
     """Why runtimes other than torch do not take it, such as ``is TorchScript``; empty if they may."""
 
 

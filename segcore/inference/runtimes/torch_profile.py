@@ -58,12 +58,9 @@ class ProfiledTorch:
 
 
 def operators(events: Iterable[Any]) -> tuple[tuple[OperatorTime, ...], ...]:
-    """Return the operators within each forward pass.
+    """Return the operators within each forward pass, of the events of torch's profiler, in microseconds.
 
     If a GPU's kernels are among the events, only they have time of their own: the CPU merely queues them.
-
-    Args:
-        events: of torch's profiler (``torch.autograd.profiler_util.FunctionEvent``), times in microseconds.
     """
     events = list(events)
     passes = [event.time_range for event in events if event.name == FORWARD and event.device_type.name == "CPU"]

@@ -1,4 +1,4 @@
-"""Open what a model file names: a network with its weights, its labels, and how it wants its input.
+"""Find a model by name, and open what its file names: a network, weights, labels, and how it wants its input.
 
 Each file has ``open_network(spec, weights, settings)`` for some kinds of sources, and builds on this one.
 """
@@ -13,18 +13,19 @@ from types import ModuleType
 import torch
 from torch import nn
 
-from segcore.core.errors import ModelError
+from segcore.core.errors import ModelError, UsageError
 from segcore.core.files import sha256_file
 from segcore.core.labels import VOC, LabelSet, numbered
 from segcore.core.model_spec import ModelSpec
 from segcore.core.records import WeightsRecord
 from segcore.core.text import first_line
+from segcore.inference import models
 from segcore.inference.geometry import frame_of
-from segcore.inference.models import checkpoint
-from segcore.inference.models.loaded import LoadedModel
+from segcore.inference.models import LoadedModel, checkpoint
 from segcore.inference.models.sources.adapter import Adapter, is_needed, pick
 from segcore.inputs.download import FetchSettings, download_file
 from segcore.inputs.hugging_face import describe_directory
+from segcore.inputs.model_files import ModelFiles
 from segcore.inputs.self_description import FILE_KINDS, read_header
 from segcore.inputs.self_description import describe as describe_header
 
@@ -42,6 +43,20 @@ HOMES: dict[str, str] = {
 """File of this package for each kind of source."""
 PROBE_SIDE = 64
 """Height and width of the photo that a network's classes are counted on."""
+
+
+def find_model(name: str, files: ModelFiles) -> ModelSpec:
+    """Return the model that a user's name or path means, with what its own files say.
+
+    Raises:
+        ModelError: there is none, or its files cannot be read.
+        UsageError: a model file has the name of a built-in model.
+    """
+    if name in models.model_names():
+        if name in files.names:
+            raise UsageError(f"{files.directory}: a model file is named {name}, as a built-in model is: rename it")
+        return models.built_in(name)
+    return describe(files.find(name, models.model_names()))
 
 
 def open_source(
@@ -88,6 +103,18 @@ def describe(spec: ModelSpec) -> ModelSpec:
         found: ModelSpec = _home(kind).open_network(spec, "pretrained", None)[2]
         return found
     return spec
+
+
+def weights_of(spec: ModelSpec, settings: FetchSettings | None = None) -> Path | None:
+    """Return the file of a model's weights, which is downloaded if it is not here; None if the source is the file.
+
+    Raises:
+        DownloadError: it could not be fetched.
+        ModelError: there is no such file.
+    """
+    if spec.source.weights is None and spec.source.kind in ("torchvision", "embedded"):
+        return models.fetch_weights(spec.source.location, settings)
+    return own_weights(spec, settings)
 
 
 def own_weights(spec: ModelSpec, settings: FetchSettings | None) -> Path | None:

@@ -22,24 +22,23 @@ SCRIPT = "is TorchScript, which torch.compile and torch.export refuse"
 
 
 class FileNetwork(nn.Module):
-    """A network as it was written to a file: it has no modes, and the file is its identity.
+    """A network as it was written to a file, for some number of photos at a time, or for any if `batch` is None.
 
-    Args:
-        network: as read.
-        path: of the file.
-        batch: photos that it takes at a time; None if any number.
+    It has no modes, and the file is its identity.
     """
 
-    cannot: str
+    why_only_torch: str
     """Why runtimes other than torch do not take it; empty if they may."""
 
     def __init__(self, network: nn.Module, path: Path, batch: int | None = None) -> None:
         super().__init__()
         self.network = network
         self.identity = sha256_file(path)
-        self.cannot = SCRIPT if isinstance(network, torch.jit.ScriptModule) else ""
+        self.why_only_torch = SCRIPT if isinstance(network, torch.jit.ScriptModule) else ""
         if batch is not None:
-            self.cannot = f"was exported for batches of {batch} alone; export it with a free batch for other runtimes"
+            self.why_only_torch = (
+                f"was exported for batches of {batch} alone; export it with a free batch for other runtimes"
+            )
         self._batch = batch
 
     def forward(self, x: torch.Tensor) -> Any:
