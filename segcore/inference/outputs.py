@@ -54,11 +54,10 @@ def _beside_threshold(planes: torch.Tensor, batch: Sequence[int], threshold: flo
             "probabilities of each class but the background, or of all"
         )
     if channels == len(labels):
-        floor = planes[:, background : background + 1].clamp(min=threshold)
-        scores = torch.cat([planes[:, :background], floor, planes[:, background + 1 :]], dim=1)
+        level, after = planes[:, background : background + 1].clamp(min=threshold), planes[:, background + 1 :]
     else:
-        level = planes.new_full((count, 1, height, width), threshold)
-        scores = torch.cat([planes[:, :background], level, planes[:, background:]], dim=1)
+        level, after = planes.new_full((count, 1, height, width), threshold), planes[:, background:]
+    scores = torch.cat([planes[:, :background], level, after], dim=1)
     return check_logits(scores, batch, at_scale=False, labels=labels)
 
 

@@ -40,32 +40,21 @@ class BackboneAndHead(nn.Module):
         return logits
 
 
-class EmbeddedLogits(nn.Module):
-    """The `embedded` network, which has a method for its logits before the upsampling."""
-
-    def __init__(self, network: nn.Module) -> None:
-        super().__init__()
-        self.network = network
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Return the logits before the upsampling."""
-        logits: torch.Tensor = self.network.logits(x)  # type: ignore[operator]  # a Module's attributes are untyped
-        return logits
-
-
 class PassThrough(nn.Module):
-    """Any other network, as it is."""
+    """Any other network: `embedded`, which has a method for its logits before the upsampling, or one as it is."""
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
         self.network = network
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Return logits (B, classes, H, W), whether the network returns them alone or under ``"out"``.
+        """Return logits (B, classes, h, w), whether the network returns them alone or under ``"out"``.
 
         Raises:
             ModelError: it returns something else than a floating-point tensor of four dimensions.
         """
+        if type(self.network) is EmbeddedNet:
+            return self.network.logits(x)
         output = self.network(x)
         return check_planes(output.get("out", output) if isinstance(output, dict) else output, x.shape)
 
@@ -86,10 +75,8 @@ def without_upsampling(network: nn.Module) -> nn.Module:
     Raises:
         ModelError: the network cannot be copied.
     """
-    copied = inference_copy(network)
-    if not ends_in_upsampling(network):
-        return PassThrough(copied).eval()
-    return (EmbeddedLogits if isinstance(network, EmbeddedNet) else BackboneAndHead)(copied).eval()
+    kind = BackboneAndHead if type(network) in (FCN, DeepLabV3, LRASPP) else PassThrough
+    return kind(inference_copy(network)).eval()
 
 
 def inference_copy(network: nn.Module) -> nn.Module:
