@@ -8,8 +8,7 @@ the network, that makes 16 to 64 times as many numbers, most of which the argmax
 from __future__ import annotations
 
 import copy
-import sys
-from typing import TYPE_CHECKING
+from typing import Any
 
 import torch
 from torch import nn
@@ -18,20 +17,16 @@ from segcore.core.errors import ModelError
 from segcore.inference.decode import check_planes
 from segcore.inference.embedded.net import EmbeddedNet
 
-if TYPE_CHECKING:
-    from torchvision.models.segmentation import FCN, LRASPP, DeepLabV3
-
 
 class BackboneAndHead(nn.Module):
     """Backbone and classifier of one of torchvision's networks: (B, 3, H, W) to logits at an eighth of that."""
 
-    def __init__(self, network: FCN | DeepLabV3 | LRASPP) -> None:
+    def __init__(self, network: Any) -> None:
         super().__init__()
         self.backbone = network.backbone
         self.classifier = network.classifier
-        from torchvision.models.segmentation import LRASPP
-
-        self._takes_all = isinstance(network, LRASPP)  # its head takes two feature maps, the others' ``out`` alone
+        # The head of LRASPP takes two feature maps, those of the others ``out`` alone.
+        self._takes_all = type(network).__name__ == "LRASPP"
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Return the logits before the upsampling."""
@@ -61,12 +56,12 @@ class PassThrough(nn.Module):
 
 def ends_in_upsampling(network: nn.Module) -> bool:
     """Return whether a network is known to upsample its logits at its end."""
-    known: tuple[type[nn.Module], ...] = (EmbeddedNet,)
-    if "torchvision.models.segmentation" in sys.modules:  # else no network is one of its
-        from torchvision.models.segmentation import FCN, LRASPP, DeepLabV3
+    return type(network) is EmbeddedNet or _is_torchvisions(network)
 
-        known += (FCN, DeepLabV3, LRASPP)
-    return type(network) in known  # a subclass may end differently
+
+def _is_torchvisions(network: nn.Module) -> bool:
+    kind = type(network)  # a subclass may end differently
+    return kind.__module__.startswith("torchvision.models.") and kind.__name__ in ("FCN", "DeepLabV3", "LRASPP")
 
 
 def without_upsampling(network: nn.Module) -> nn.Module:
@@ -75,8 +70,8 @@ def without_upsampling(network: nn.Module) -> nn.Module:
     Raises:
         ModelError: the network cannot be copied.
     """
-    kind = BackboneAndHead if type(network) in (FCN, DeepLabV3, LRASPP) else PassThrough
-    return kind(inference_copy(network)).eval()
+    copied = inference_copy(network)
+    return (BackboneAndHead(copied) if _is_torchvisions(network) else PassThrough(copied)).eval()
 
 
 def inference_copy(network: nn.Module) -> nn.Module:
