@@ -365,6 +365,15 @@ def test_a_change_of_what_runs_is_incomparable(kind: str, changed: dict[str, Any
     assert result.exit_code == 3
 
 
+@pytest.mark.parametrize("kind", ["latency", "accuracy"])
+@pytest.mark.parametrize(("byte", "code"), [("ab", 3), ("cd", 0)])
+def test_what_another_model_file_says_of_its_input_is_judged(kind: str, byte: str, code: int) -> None:
+    file = {"file": "mine.yaml", "source": "python"}
+    old = an_item(kind=kind, model_file={**file, "sha256": "ab" * 32})
+    new = an_item(kind=kind, model_file={**file, "sha256": byte * 32}, preprocess="new")
+    assert gate(a_run(old), a_run(new)).exit_code == code
+
+
 @pytest.mark.parametrize("side", ["old", "new"])
 def test_a_photo_of_unknown_hash_is_no_difference(side: str) -> None:
     known, unknown = a_run(an_item(photo_sha256="ab" * 32)), a_run(an_item())

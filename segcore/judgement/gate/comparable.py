@@ -14,7 +14,7 @@ from segcore.core.records import Benchmark, BenchmarkRecord, DatasetRecord, Mach
 from segcore.judgement.gate.images import has_counts
 from segcore.judgement.paired_accuracy import image_differences
 
-_COMMON_FIELDS = ("runtime", "precision", "device", "preprocess")
+_COMMON_FIELDS = ("runtime", "precision", "device")
 _SPEED_FIELDS = ("batch", "threads", "input_shape", "runtime_options")
 _DATASET_FIELDS = ("name", "protocol", "sha256", "images", "label_map", "masks")
 _NO_DATASET = DatasetRecord(name="none", sha256="none", images=0, protocol="none", scores={}, intervals={})
@@ -30,6 +30,9 @@ def machine_differences(old: MachineRecord, new: MachineRecord) -> tuple[str, ..
 def item_differences(old: BenchmarkRecord, new: BenchmarkRecord, *, speed: bool) -> tuple[str, ...]:
     """Return the differences that make two records of one item incomparable in speed, or else in accuracy."""
     found = _differences(old, new, _COMMON_FIELDS + (_SPEED_FIELDS if speed else ()))
+    before, after = _model_digest(old), _model_digest(new)
+    if not (before and after) or before == after:  # another model file may want its input in another way
+        found += _differences(old, new, ("preprocess",))
     if old.labels.sha256 != new.labels.sha256:
         found += (f"labels were {old.labels}, are {new.labels}",)
     for name in ("photo", "mask"):
