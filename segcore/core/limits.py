@@ -8,15 +8,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import (
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    SerializerFunctionWrapHandler,
-    Strict,
-    model_serializer,
-)
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, Strict, model_serializer
 
 T = TypeVar("T")
 PERCENTILE = r"^p[1-9][0-9]?(\.[0-9]+)?$"
@@ -132,7 +124,7 @@ class Limits(BaseModel):
         return {name: value for name, value in found.items() if value is not None}
 
     @model_serializer(mode="wrap")
-    def _only_what_is_set(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+    def _only_what_is_set(self, handler: Any) -> dict[str, Any]:
         return {name: value for name, value in handler(self).items() if name in self.model_fields_set}
 
 

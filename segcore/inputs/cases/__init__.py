@@ -19,7 +19,7 @@ from segcore.core.files import find_file
 from segcore.core.labels import VOC, LabelSet
 from segcore.inputs.cases.model import SCHEMA_COMMAND as SCHEMA_COMMAND
 from segcore.inputs.cases.model import Case as Case
-from segcore.inputs.cases.model import CaseEntry, CaseSettings, LimitRule, labels_context
+from segcore.inputs.cases.model import CaseEntry, CaseSettings, LimitRule
 from segcore.inputs.cases.model import Expectations as Expectations
 from segcore.inputs.cases.model import ImageSource as ImageSource
 from segcore.inputs.cases.model import json_schema as json_schema
@@ -131,7 +131,7 @@ def _contradictions(node: Located, file: Path, labels: tuple[LabelSet, ...]) -> 
     """Yield what is contradictory in a case with the classes of one of these label sets."""
     for each in labels:
         try:
-            CaseEntry.model_validate(node.value, context=labels_context([each]))
+            CaseEntry.model_validate(node.value, context={"labels": (each,)})
         except ValidationError as error:
             if all(found["type"] != "class_name" for found in error.errors()):  # else the case is skipped for it
                 yield from problems_of(error, node, file, CaseEntry, each)

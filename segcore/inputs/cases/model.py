@@ -86,12 +86,8 @@ _CLASS_NAMES = {"anyOf": [_SUGGESTED, {"type": "string", "minLength": 1, "maxLen
 _CLASS = {"anyOf": [*_CLASS_NAMES["anyOf"], {"type": "integer", "minimum": 0, "maximum": MAX_CLASSES - 1}]}
 
 
-def labels_context(labels: Sequence[LabelSet]) -> dict[str, Any]:
-    """Return the context to validate a case in: with one label set, classes get their names in it."""
-    return {"labels": tuple(labels)}
-
-
 def _labels_in(info: ValidationInfo) -> tuple[LabelSet, ...]:
+    """Return the label sets of the context: if there is one, classes get their names in it."""
     context: dict[str, tuple[LabelSet, ...]] = info.context or {}
     return context.get("labels", ())
 
@@ -253,7 +249,7 @@ class Expectations(CaseModel):
             CaseError: it lacks a class, or with its classes the expectations contradict each other.
         """
         try:
-            return Expectations.model_validate(dict(self), context=labels_context([labels]))
+            return Expectations.model_validate(dict(self), context={"labels": (labels,)})
         except ValidationError as error:
             words = "; ".join(found["msg"] for found in error.errors())
             raise CaseError(f"expect: {words}; wanted expectations that the classes of {labels.name} allow") from None

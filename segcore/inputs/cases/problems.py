@@ -10,7 +10,7 @@ from pydantic import BaseModel, ValidationError
 
 from segcore.core.errors import nearest_hint
 from segcore.core.labels import LabelSet
-from segcore.inputs.cases.model import PATTERNS, labels_context
+from segcore.inputs.cases.model import PATTERNS
 from segcore.inputs.cases.yaml_source import Located, Position, Problem
 
 M = TypeVar("M", bound=BaseModel)
@@ -36,7 +36,7 @@ def validate(
 ) -> M | None:
     """Return the entry that a node means; None if it is invalid, and `problems` says why."""
     try:
-        return model.model_validate(node.value, context=labels_context(labels))
+        return model.model_validate(node.value, context={"labels": labels})
     except ValidationError as error:
         problems += problems_of(error, node, file, model, labels[0] if len(labels) == 1 else None)
         return None

@@ -13,17 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ruamel.yaml import YAML
+from ruamel.yaml import YAML, events
 from ruamel.yaml.error import MarkedYAMLError
-from ruamel.yaml.events import (
-    AliasEvent,
-    DocumentStartEvent,
-    MappingEndEvent,
-    NodeEvent,
-    ScalarEvent,
-    SequenceEndEvent,
-    SequenceStartEvent,
-)
 from ruamel.yaml.reader import ReaderError
 
 from segcore.core.files import is_hidden
@@ -144,9 +135,9 @@ class _Builder:
         self._events = YAML(typ="safe", pure=True).parse(text)
         root = None
         for event in self._events:
-            if isinstance(event, DocumentStartEvent) and root is not None:
+            if isinstance(event, events.DocumentStartEvent) and root is not None:
                 raise MarkedYAMLError(problem="expected a single document", problem_mark=event.start_mark)
-            if isinstance(event, NodeEvent):
+            if isinstance(event, events.NodeEvent):
                 root = self._node(event, depth=1)
         return root
 
@@ -154,7 +145,7 @@ class _Builder:
         position = self.position = event.start_mark.line + 1, event.start_mark.column + 1
         if depth > MAX_DEPTH:
             raise MarkedYAMLError(problem=f"nested more than {MAX_DEPTH} deep", problem_mark=event.start_mark)
-        if isinstance(event, AliasEvent):
+        if isinstance(event, events.AliasEvent):
             self.report(position, f"has an alias, *{event.anchor}", "repeat the value, or move it to defaults.yaml")
             return Located(None, position, raw="")
         if event.anchor is not None:
@@ -162,17 +153,17 @@ class _Builder:
         if event.tag is not None:
             tag = event.tag.replace("tag:yaml.org,2002:", "!!")
             self.report(position, f"has a tag, {tag}", "omit it: case files are plain data")
-        if isinstance(event, ScalarEvent):
+        if isinstance(event, events.ScalarEvent):
             return Located(event.value if event.style else _plain_scalar(event.value), position, raw=event.value)
-        if isinstance(event, SequenceStartEvent):
-            items = [self._node(item, depth + 1) for item in self._until(SequenceEndEvent)]
+        if isinstance(event, events.SequenceStartEvent):
+            items = [self._node(item, depth + 1) for item in self._until(events.SequenceEndEvent)]
             return Located([item.value for item in items], position, children=dict(enumerate(items)))
         return self._mapping(position, depth)
 
     def _mapping(self, position: Position, depth: int) -> Located:
         keys: dict[str, Position] = {}
         children: dict[str | int, Located] = {}
-        for event in self._until(MappingEndEvent):
+        for event in self._until(events.MappingEndEvent):
             key, child = self._node(event, depth + 1), self._node(next(self._events), depth + 1)
             if key.raw is None:
                 self.report(key.position, "has a list or mapping as a key: wanted a word")

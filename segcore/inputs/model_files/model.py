@@ -11,19 +11,9 @@ from pydantic import AfterValidator, BeforeValidator, Field, Strict, ValidatorFu
 from pydantic import model_validator as check
 from pydantic_core import PydanticCustomError
 
+from segcore.core import model_spec as spec
 from segcore.core.errors import UsageError
 from segcore.core.labels import LABEL_SETS, MAX_CLASSES, LabelSet, background_of
-from segcore.core.model_spec import (
-    MASK,
-    PHOTO,
-    Colour,
-    InputType,
-    Interpolation,
-    Layout,
-    OutputKind,
-    PhotoFormat,
-    Resizer,
-)
 from segcore.inputs.cases.model import (
     FACTORY,
     CaseModel,
@@ -141,7 +131,7 @@ class SourceEntry(CaseModel):
     """The program is started once; it reads the path of a photo as a line, and answers with the path of its mask."""
     timeout: Annotated[float, Strict(), Field(gt=0, le=86_400)] = 60.0
     """Longest time that the program may take for a photo, seconds."""
-    photos: PhotoFormat = "png"
+    photos: spec.PhotoFormat = "png"
     """Format of the photos that the program gets; ppm can be read without a library."""
 
     @check(mode="after")
@@ -164,11 +154,11 @@ class SourceEntry(CaseModel):
 
 
 def _about_command(command: tuple[str, ...], serve: bool) -> Iterable[Conflict]:
-    named = [word for word in (PHOTO, MASK) if any(word in part for part in command)]
+    named = [word for word in (spec.PHOTO, spec.MASK) if any(word in part for part in command)]
     if serve and named:
         yield ("command",), f"a program that serves gets photos on its standard input: omit {' and '.join(named)}"
     if not serve and len(named) < 2:
-        missing = " and ".join(word for word in (PHOTO, MASK) if word not in named)
+        missing = " and ".join(word for word in (spec.PHOTO, spec.MASK) if word not in named)
         yield ("command",), f"wanted {missing} among the arguments, or `serve: true`"
 
 
@@ -293,13 +283,13 @@ class InputEntry(CaseModel):
     """Pad height and width at the bottom and on the right to multiples of this; the output is cut back."""
     fill: Rgb = (0, 0, 0)
     """Colour of the padding, [R, G, B] of 0 to 255."""
-    interpolation: Interpolation = "bilinear"
+    interpolation: spec.Interpolation = "bilinear"
     """How pixels are interpolated when the photo is resized."""
-    resizer: Resizer = "pillow"
+    resizer: spec.Resizer = "pillow"
     """Whose arithmetic resizes: Pillow's images, or torchvision's tensors (also transformers 5)."""
     antialias: bool = True
     """Whether to average when a photo gets smaller, as Pillow does and OpenCV does not."""
-    colour: Colour = "rgb"
+    colour: spec.Colour = "rgb"
     """Order of the channels."""
     scale: Annotated[
         Number,
@@ -307,13 +297,13 @@ class InputEntry(CaseModel):
         Field(gt=0, json_schema_extra=_alternative({"pattern": FRACTION, "type": "string"})),
     ] = 1 / 255
     """Factor for the values of 0 to 255, as a number or as 1/255."""
-    mean: Channels = (0.485, 0.456, 0.406)
+    mean: Channels = spec.IMAGENET_MEAN
     """Subtracted after scaling, for each channel or for all."""
-    std: Channels = (0.229, 0.224, 0.225)
+    std: Channels = spec.IMAGENET_STD
     """Divided by after that."""
-    layout: Layout = "nchw"
+    layout: spec.Layout = "nchw"
     """Order of the dimensions: batch, channels, height, width."""
-    dtype: InputType = "float32"
+    dtype: spec.InputType = "float32"
     """Type of the values. uint8 are those of the photo, neither scaled nor normalised."""
 
     @check(mode="after")
@@ -345,11 +335,11 @@ class OutputEntry(CaseModel):
 
     name: Text | None = None
     """Of the output, if there are several."""
-    kind: OutputKind = "logits"
+    kind: spec.OutputKind = "logits"
     """logits or probabilities of each class, sigmoid (probabilities that are held against a threshold), or classes."""
     threshold: Share = 0.5
     """Of sigmoid: the class is there above this probability."""
-    layout: Layout = "nchw"
+    layout: spec.Layout = "nchw"
     """Order of the dimensions."""
     align_corners: bool = False
     """How the output is enlarged to the size of the photo: as torch's interpolate with this argument."""
