@@ -36,10 +36,7 @@ class Setting:
         return UsageError(f"{self.key}: {problem}", where=self.where)
 
     def located(self, is_path: bool) -> tuple[str, ...]:
-        """Return the values with what is a path made relative to where the command runs.
-
-        Values of an option that takes other things too are paths if they are the name or pattern of something there.
-        """
+        """Return the values, those that are paths (or exist as such) relative to where the command runs."""
         return tuple(self._located(value, is_path) for value in self.values)
 
     def _located(self, value: str, is_path: bool) -> str:

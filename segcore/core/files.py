@@ -22,10 +22,7 @@ _NO_TEMPORARY = {errno.EACCES, errno.EPERM, errno.EROFS, errno.EBUSY}
 
 
 def find_file(path: Path) -> Path:
-    """Return ``path`` or, if it does not exist, the only file beside it whose name is spelled alike.
-
-    Such names differ in the Unicode normalisation, which macOS changes, or in the letter case of their ending.
-    """
+    """Return ``path`` or, if missing, the only file beside it that differs in Unicode form or case of its ending."""
     if os.path.exists(path):  # noqa: PTH110  # Path.exists raises on names that are too long
         return path
     try:
@@ -56,11 +53,7 @@ def is_hidden(path: Path) -> bool:
 
 
 def read_file(path: str | Path, most: int) -> bytes:
-    """Return the bytes of a regular file; a FIFO or a device, which might never end, is not opened for long.
-
-    Raises:
-        OSError: the file cannot be read, is not a regular file, or has more than `most` bytes.
-    """
+    """Return the bytes of a regular file; OSError for a FIFO or device, or if it has more than `most` bytes."""
     # Without O_NONBLOCK (which Windows lacks), opening a FIFO waits for a writer.
     descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
     with os.fdopen(descriptor, "rb") as file:

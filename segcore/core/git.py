@@ -17,11 +17,7 @@ _IDENTITY = {
 
 
 def git(directory: Path, *arguments: str, timeout_s: float | None = None) -> bytes:
-    """Run git in a directory and return its standard output without surrounding whitespace; it need not be UTF-8.
-
-    Raises:
-        UsageError: git is not installed, failed, or took longer than `timeout_s`.
-    """
+    """Run git in a directory and return its stripped standard output; UsageError if it fails or is too slow."""
     done = run_git(directory, *arguments, timeout_s=timeout_s)
     if done.returncode:
         lines = done.stderr.decode(errors="replace").strip().splitlines()
@@ -37,13 +33,7 @@ def run_git(
     timeout_s: float | None = None,
     without: tuple[str, ...] = (),
 ) -> subprocess.CompletedProcess[bytes]:
-    """Run git in a directory, whatever its exit code, with `data` as its standard input.
-
-    It does not get the environment variables in `without`.
-
-    Raises:
-        UsageError: git is not installed, or took longer than `timeout_s`.
-    """
+    """Run git in a directory, whatever its exit code, `without` some environment variables."""
     where = f"git {arguments[0]} in {directory}"
     environment = {name: value for name, value in os.environ.items() if name not in without} | _IDENTITY
     try:

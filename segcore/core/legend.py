@@ -15,10 +15,7 @@ _MIN_WIDTH = 240
 
 
 def with_legend(picture: npt.NDArray[np.uint8], fractions: Mapping[str, float], labels: LabelSet = VOC) -> Image.Image:
-    """Return a picture, uint8 RGB (H, W, 3), above a legend of its classes, largest share first.
-
-    The shares are of all pixels (0 to 1), by class name; the background is left out.
-    """
+    """Return a picture, uint8 RGB (H, W, 3), above a legend of its classes with their shares of all pixels (0 to 1)."""
     height, width = picture.shape[:2]
     canvas_width = max(width, _MIN_WIDTH)
     text_size = max(12, min(canvas_width, height) // 28)

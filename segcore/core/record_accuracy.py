@@ -50,10 +50,7 @@ class ParityRecord(Record):
 
 
 class AccuracyRecord(Record):
-    """Prediction of a model for one photo, and how it meets the expectations.
-
-    Fractions are shares of the photo's pixels. Paths are relative to the directory of the run file.
-    """
+    """Prediction for a photo; fractions are of its pixels, paths are relative to the directory of the run file."""
 
     dominant: Text
     fractions: dict[Text, Share]
@@ -100,10 +97,7 @@ class WorstRecord(Record):
 
 
 class DatasetRecord(Record):
-    """Accuracy over a dataset under one protocol, in addition to its `AccuracyRecord`.
-
-    Figures are shares by name (`segcore.core.scores.score_names`); undefined ones are omitted.
-    """
+    """Accuracy over a dataset under one protocol: shares by name (`segcore.core.scores.score_names`) where defined."""
 
     name: Text
     sha256: Text

@@ -322,10 +322,7 @@ class RunRecord(Record):
     """What `segcore quantize` found of each network in int8."""
 
     def peak_gmacs_per_s(self, device: str, precision: Precision) -> float | None:
-        """Return the rate of the fastest product on a device in a precision, or in fp32 where that is faster.
-
-        It is None if the precision was not calibrated.
-        """
+        """Return the fastest product in a precision, or in fp32 if that is faster; None if it was not calibrated."""
         rates = {c.precision: c.peak_gmacs_per_s for c in self.calibration if c.device == device}
         return max(rates[precision], rates.get("fp32", 0.0)) if precision in rates else None
 

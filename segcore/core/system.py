@@ -51,11 +51,7 @@ def machine_name() -> str:
 
 
 def available_memory(root: Path = Path("/")) -> int:
-    """Return the bytes that this process can still use: free on the machine, and within its limits.
-
-    Limits are those of its control groups (a container's, a service's) and of its address space (``ulimit -v``).
-    `root` contains ``proc`` and ``sys``.
-    """
+    """Return the bytes that this process can still use, within the limits of control groups and ``ulimit -v``."""
     import psutil  # not with this module, which pytest loads in every repository
 
     left = [sys.maxsize]
@@ -75,10 +71,7 @@ def available_memory(root: Path = Path("/")) -> int:
 
 
 def control_groups(controller: str, root: Path = Path("/")) -> Iterator[Path]:
-    """Yield the directories of the control groups that limit this process by ``cpu`` or ``memory``, innermost first.
-
-    See the kernel's admin-guide/cgroup-v2 and cgroup-v1.
-    """
+    """Yield this process's control groups for ``cpu`` or ``memory``, innermost first (admin-guide/cgroup-v2)."""
     for mount, group in _hierarchies(controller, root):
         for directory in (mount / group, *(mount / group).parents):
             yield directory

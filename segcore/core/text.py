@@ -11,19 +11,13 @@ MAX_TEXT = 4096
 
 
 def decoded(data: bytes) -> str:
-    """Return the text of a file in UTF-8, UTF-16 or UTF-32, without byte order marks; UnicodeDecodeError for another.
-
-    The encoding is told by the mark or, as YAML and JSON do, by the null bytes of the first character.
-    """
+    """Return the text of a file in UTF-8, UTF-16 or UTF-32 without byte order marks; else UnicodeDecodeError."""
     # Marks are also where files were joined.
     return data.decode(json.detect_encoding(data)).replace("\ufeff", "")
 
 
 def printable(text: str) -> str:
-    """Return text in which each run of characters that are not printable (`str.isprintable`) is a space.
-
-    They are control and format characters, such as line breaks and terminal escapes, and what has no character.
-    """
+    """Return text in which each run of characters that are not printable (`str.isprintable`) is a space."""
     if text.isprintable():
         return text
     return re.sub("\0+", " ", "".join(char if char.isprintable() else "\0" for char in text))

@@ -27,11 +27,7 @@ FLIP = "do_flip_channel_order"
 
 
 def describe_directory(directory: Path) -> Description:
-    """Return what a directory says of the model in it.
-
-    Raises:
-        ModelError: a file cannot be read, or something in it is not supported; the message names it.
-    """
+    """Return what a directory says of the model in it; ModelError names what cannot be read or is not supported."""
     config = _read(directory / CONFIG)
     names = [str(name) for name in config.get("architectures") or ()]
     if names and not any(name.endswith(ARCHITECTURE) for name in names):

@@ -147,11 +147,7 @@ class _Session(requests.Session):
 
 
 def download(part: PartialFile, settings: FetchSettings, progress: ByteProgress) -> bool:
-    """Download all bytes of ``part``; return whether the last attempt resumed.
-
-    Raises:
-        DownloadError: the attempts are used up, or another one would not help.
-    """
+    """Download all bytes of ``part``; return whether the last attempt resumed. DownloadError if no attempt succeeds."""
     retry = Retry(total=settings.retries, backoff_factor=settings.backoff, backoff_max=MAX_WAIT_S)
     with _Session() as session:
         # With compression, sizes, ranges and hashes would not be those of the file.

@@ -104,11 +104,7 @@ class Source:
         return urlsplit(self.actual).scheme.lower() != "file"
 
     def check_allowed(self, url: str, previous: str | None, settings: FetchSettings) -> None:
-        """Check the first URL, or one that ``previous`` redirects to.
-
-        Raises:
-            DownloadError: it is neither https nor http to a host that the user named.
-        """
+        """Refuse a URL, or one that ``previous`` redirects to, unless it is https or http to an allowed host."""
         parts = split_url(url)
         hop = f"redirected to {without_secrets(url)}: " if previous else ""
         if parts.scheme not in {"http", "https"} or not parts.hostname:

@@ -243,11 +243,7 @@ class Expectations(CaseModel):
         return named
 
     def in_labels(self, labels: LabelSet) -> Expectations:
-        """Return the expectations with the names that classes have in a label set.
-
-        Raises:
-            CaseError: it lacks a class, or with its classes the expectations contradict each other.
-        """
+        """Return the expectations with a label set's names of classes; CaseError if they are impossible."""
         try:
             return Expectations.model_validate(dict(self), context={"labels": (labels,)})
         except ValidationError as error:

@@ -16,11 +16,7 @@ _IDS, _TRAIN_IDS = "_gtFine_labelIds.png", "_gtFine_labelTrainIds.png"
 
 
 def open_cityscapes(root: Path, split: str | None) -> Dataset:
-    """List the pairs of a split (``val`` if None), by the names of city and photo.
-
-    Raises:
-        DatasetError: a directory is missing, the masks are neither of ids nor of train ids, or one has no photo.
-    """
+    """List the pairs of a split (``val`` if None), by the names of city and photo."""
     split = split or "val"
     photos, masks = root / "leftImg8bit" / split, root / "gtFine" / split
     for directory in (photos, masks):

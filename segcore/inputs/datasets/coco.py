@@ -74,12 +74,7 @@ class CocoReader:
 
 
 def open_coco(root: Path, split: str | None) -> Dataset:
-    """List the pairs of a split (``val`` if None): ``val2017/`` and ``annotations/instances_val2017.json``, any year.
-
-    Raises:
-        NotInstalledError: pycocotools is not installed.
-        DatasetError: the annotations are missing, are not COCO instances, or give one id to two images or categories.
-    """
+    """List the pairs of ``val2017/`` and ``annotations/instances_val2017.json``, any year, or of another split."""
     if find_spec("pycocotools") is None:
         raise NotInstalledError("COCO needs pycocotools, which is not installed; pip install 'segcore[coco]'")
     split = split or "val"

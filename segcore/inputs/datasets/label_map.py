@@ -84,11 +84,7 @@ class LabelMap:
         return table
 
     def apply(self, mask: ClassMap) -> ClassMap:
-        """Return a mask of the dataset in the classes of the model.
-
-        Raises:
-            DatasetError: it holds a value that is no class of the dataset.
-        """
+        """Return a mask in the classes of the model; DatasetError for a value that is no class of the dataset."""
         found = np.flatnonzero(np.bincount(mask.ravel()))
         unknown = found[self._table[found] < 0]
         if unknown.size:
@@ -117,11 +113,7 @@ class MapEntry(CaseModel):
 
 
 def read_label_map(file: Path, source: LabelSet, target: LabelSet) -> LabelMap:
-    """Return the map in a file from the classes of a dataset to those of a model.
-
-    Raises:
-        UsageError: it is invalid; the message lists every problem.
-    """
+    """Return the map in a file from a dataset's classes to a model's; UsageError lists every problem of the file."""
     problems: list[Problem] = []
     indices: dict[int, int | None] = {}
     node = read_yaml(file, "`classes:`, `others:` or both", problems)

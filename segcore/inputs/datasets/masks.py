@@ -20,11 +20,7 @@ _WHITE = 255
 
 
 def mask_reader(kind: str, labels: LabelSet | None) -> MaskReader:
-    """Return what reads masks of a kind of `MASKS`; all but indices need the classes of the dataset.
-
-    Raises:
-        UsageError: there is no such kind, or the labels do not fit it.
-    """
+    """Return what reads masks of a kind of `MASKS`; UsageError if there is none, or the labels do not fit it."""
     if kind not in MASKS:
         raise UsageError(f"unknown kind of masks {kind!r}{nearest_hint(kind, MASKS)}; known: {', '.join(MASKS)}")
     if kind == "indices":

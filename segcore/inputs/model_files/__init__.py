@@ -104,11 +104,7 @@ def is_path(name: str) -> bool:
 
 
 def spec_of_path(path: Path) -> ModelSpec:
-    """Return what a model file says, or for a model that describes itself that it is one, with the defaults.
-
-    Raises:
-        ModelError: there is no such file, it is invalid, or its kind is unknown.
-    """
+    """Return what a model file says, or the defaults for a model that describes itself; ModelError if it is neither."""
     suffix = path.suffix.lower()
     if suffix in SUFFIXES:
         return read_model_file(path)

@@ -92,11 +92,7 @@ def read_labels(entry: LabelsEntry, file: Path, problems: list[Problem]) -> Labe
 
 
 def read_labels_of(name: str) -> LabelSet:
-    """Return the labels that a user named, a known set or a file of labels.
-
-    Raises:
-        UsageError: there is no such set, or the file is invalid; the message lists every problem.
-    """
+    """Return the labels that a user named, a known set or a file; UsageError lists every problem."""
     form = labels_form(name)
     assert isinstance(form, dict)
     if "set" in form:

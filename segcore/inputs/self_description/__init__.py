@@ -24,12 +24,7 @@ _READERS = {"onnx": read_onnx, "openvino": read_openvino, "litert": read_litert}
 
 
 def read_header(spec: ModelSpec) -> ModelHeader:
-    """Return what the file of a model says about itself.
-
-    Raises:
-        ModelError: there is no such file, or it cannot be read.
-        NotInstalledError: the package that reads it is missing.
-    """
+    """Return what the file of a model says about itself; ModelError or NotInstalledError if it cannot be read."""
     path = Path(spec.source.location)
     if not path.is_file():
         where = f" ({spec.file}: source)" if spec.file else ""

@@ -22,12 +22,7 @@ DTYPES = {"BOOL": "bool", **{f"FLOAT{bits}": f"float{bits}" for bits in (16, 32,
 
 
 def read_litert(path: Path) -> ModelHeader:
-    """Return what a TFLite file says about itself.
-
-    Raises:
-        ModelError: it cannot be read.
-        NotInstalledError: the package ai-edge-litert is missing.
-    """
+    """Return what a TFLite file says; ModelError or NotInstalledError (ai-edge-litert) if it cannot be read."""
     try:
         from ai_edge_litert import schema_py_generated as schema
     except ModuleNotFoundError as error:

@@ -13,12 +13,7 @@ if TYPE_CHECKING:
 
 
 def read_onnx(path: Path) -> ModelHeader:
-    """Return what an ONNX file says about itself; its weights are not read if they are in other files.
-
-    Raises:
-        ModelError: it cannot be read.
-        NotInstalledError: the package onnx is missing.
-    """
+    """Return what an ONNX file says, without its weights; ModelError or NotInstalledError if it cannot be read."""
     try:
         import onnx
     except ModuleNotFoundError as error:

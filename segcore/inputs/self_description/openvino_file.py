@@ -19,11 +19,7 @@ DTYPES = {
 
 
 def read_openvino(path: Path) -> ModelHeader:
-    """Return what an OpenVINO file (.xml) says about itself; its weights (.bin) are not read.
-
-    Raises:
-        ModelError: it cannot be read.
-    """
+    """Return what an OpenVINO file (.xml) says, without its weights (.bin); ModelError if it cannot be read."""
     try:
         root = ElementTree.parse(path).getroot()  # noqa: S314  # expat limits the expansion of entities
     except (ElementTree.ParseError, OSError, ValueError) as error:
