@@ -89,7 +89,10 @@ class LabelSet:
         if self.ignore == _BY_DEFAULT:
             set_field(self, "ignore", 255 if count <= 255 else MAX_CLASSES)
         if not self.colors:
-            colours = voc_colormap(count + 1)[1:] if self.background is None else _around(self.background, count)
+            colours = voc_colormap(count + 1)[1:]
+            if self.background is not None:  # is black
+                others = colours[:-1]
+                colours = np.insert(others, min(max(self.background, 0), len(others)), 0, axis=0)
             set_field(self, "colors", tuple(map(tuple, colours.tolist())))
         aliases = {alias.strip().lower(): name for alias, name in self.aliases.items()}
         set_field(self, "aliases", aliases)
@@ -171,12 +174,6 @@ class LabelSet:
 _MOST_LISTED = 25
 
 
-def _around(background: int, count: int) -> npt.NDArray[np.uint8]:
-    """Return the VOC colour map with its black at the index of the background, and the others in order."""
-    others = voc_colormap(count)[1:]
-    return np.insert(others, min(max(background, 0), len(others)), 0, axis=0)
-
-
 def _problem(labels: LabelSet) -> str:
     """Return the first thing that is wrong with a label set; empty if nothing is."""
     count = len(labels.names)
@@ -216,15 +213,13 @@ def numbered(count: int) -> LabelSet:
     return LabelSet(f"numbered-{count}", tuple(f"class {index}" for index in range(count)))
 
 
-def _read_table(
-    name: str, names: list[str], colors: list[str], aliases: dict[str, str], background: int | None = None
-) -> LabelSet:
-    red_green_blue: Any = tuple(tuple(bytes.fromhex(color)) for color in colors)  # of three bytes each
-    return LabelSet(name, tuple(names), red_green_blue, aliases, background)
+def _read_table(name: str, table: dict[str, Any]) -> LabelSet:
+    colors: Any = tuple(tuple(bytes.fromhex(color)) for color in table.pop("colors"))
+    return LabelSet(name, tuple(table.pop("names")), colors, **table)
 
 
 _TABLES = json.loads(resources.files("segcore.core").joinpath("label_sets.json").read_text(encoding="utf-8"))
-LABEL_SETS = {name: _read_table(name, **table) for name, table in _TABLES.items()}
+LABEL_SETS = {name: _read_table(name, table) for name, table in _TABLES.items()}
 """The label sets that have a name: ``voc``, ``cityscapes``, ``ade20k`` and ``coco-stuff``."""
 CITYSCAPES_IDS = LABEL_SETS.pop("cityscapes-ids")  # only of masks: no model tells these apart
 VOC = LABEL_SETS["voc"]

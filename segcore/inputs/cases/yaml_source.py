@@ -154,7 +154,10 @@ class _Builder:
             tag = event.tag.replace("tag:yaml.org,2002:", "!!")
             self.report(position, f"has a tag, {tag}", "omit it: case files are plain data")
         if isinstance(event, events.ScalarEvent):
-            return Located(event.value if event.style else _plain_scalar(event.value), position, raw=event.value)
+            text, value = event.value, event.value
+            if not event.style:
+                value = next((convert(text) for pattern, convert in _PLAIN if re.fullmatch(pattern, text)), text)
+            return Located(value, position, raw=text)
         if isinstance(event, events.SequenceStartEvent):
             items = [self._node(item, depth + 1) for item in self._until(events.SequenceEndEvent)]
             return Located([item.value for item in items], position, children=dict(enumerate(items)))
@@ -187,7 +190,3 @@ _PLAIN: tuple[tuple[str, Callable[[str], object]], ...] = (
     (r"[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)", lambda text: float(text.replace(".", ""))),
 )
 """Patterns of unquoted scalars: the core schema of YAML 1.2, without its octal and hexadecimal numbers."""
-
-
-def _plain_scalar(text: str) -> object:
-    return next((convert(text) for pattern, convert in _PLAIN if re.fullmatch(pattern, text)), text)

@@ -27,6 +27,8 @@ def read_onnx(path: Path) -> ModelHeader:
         raise unreadable(path, "an ONNX model", "its graph has no output")
     constants = {tensor.name for tensor in graph.initializer}
     producers = _producers(graph, constants)
+    stored = [entry for tensor in graph.initializer for entry in tensor.external_data]
+    external = {entry.value for entry in stored if entry.key == "location"}
     shapes = _shapes(model, producers)
     return ModelHeader(
         kind="onnx",
@@ -34,7 +36,7 @@ def read_onnx(path: Path) -> ModelHeader:
         inputs=tuple(_tensor(value) for value in graph.input if value.name not in constants),
         outputs=tuple(traced(_tensor(value), value.name, producers, shapes) for value in graph.output),
         metadata={entry.key: entry.value for entry in model.metadata_props},
-        others=_external_files(graph, path.parent),
+        others=tuple(path.parent / name for name in sorted(external)),
     )
 
 
@@ -77,8 +79,3 @@ def _shapes(model: onnx.ModelProto, producers: dict[str, Producer]) -> dict[str,
     except Exception:  # of a graph that is wrong in itself, or too large
         return found
     return {value.name: _lengths(value) for value in inferred.graph.value_info}
-
-
-def _external_files(graph: onnx.GraphProto, directory: Path) -> tuple[Path, ...]:
-    places = (entry.value for tensor in graph.initializer for entry in tensor.external_data if entry.key == "location")
-    return tuple(directory / name for name in sorted(set(places)))
