@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from segcore.core.errors import RecordError
-from segcore.core.labels import VOC, LabelSet
+from segcore.core.labels import LabelSet
 from segcore.core.limits import Limits
 from segcore.core.records import BenchmarkRecord, LabelsRef, Run
 from segcore.core.text import listed
@@ -38,12 +38,10 @@ class Against:
     """Of the baseline, by protocol."""
     limits: Limits
     """On the drop, where an item has none."""
-    names: tuple[str, ...]
-    """Images to be scored, in the order of the looks."""
-    labels: LabelSet = VOC
+    dataset: Dataset
+    """The images, in the order of the looks."""
+    labels: LabelSet
     """The classes of both runs."""
-    judged: frozenset[int] | None = None
-    """Indices of those that a mask can have; None for all."""
     scores: dict[str, ImageScore] = field(default_factory=dict)
     looked: int = 0
     """Images at the latest look."""
@@ -53,9 +51,8 @@ class Against:
     def enough(self, score: ImageScore) -> bool:
         """Take a score in; return whether the verdict is clear, whatever the images still to come."""
         self.scores[score.name] = score
-        sizes = look_sizes(len(self.names))
-        due = [size for size in sizes if size > self.looked]
-        if not due or any(name not in self.scores for name in self.names[: due[0]]):
+        due = [size for size in look_sizes(len(self.dataset)) if size > self.looked]
+        if not due or any(name not in self.scores for name in self.dataset.names[: due[0]]):
             return False
         self.looked = due[0]
         self.verdicts = {protocol: self._look(protocol) for protocol in self.items}
@@ -66,50 +63,42 @@ class Against:
         item = self.items[protocol]
         assert item.dataset
         scale, before = PROTOCOLS[protocol].scale, item.dataset.counts
-        scored = [self.scores[name] for name in self.names[: self.looked]]
+        scored = [self.scores[name] for name in self.dataset.names[: self.looked]]
         after: dict[str, ImageCounts] = {
-            s.name: class_pixels(s.counts[scale], self.labels, self.judged) for s in scored if s.error is None
+            s.name: class_pixels(s.counts[scale], self.labels, self.dataset.judged) for s in scored if s.error is None
         }
         before = {name: before[name] for name in after}
         if differences := image_differences(before, after):
             return ImageVerdicts((Row(item.key, "item", "incomparable", "; ".join(differences)),))
         pairs = pairs_of(tuple(after), before, after, per_image=PROTOCOLS[protocol].per_image)
-        return judge_pairs(item.key, pairs, item.limits.over(self.limits), error_at(self.looked, len(self.names)))
+        error = error_at(self.looked, len(self.dataset))
+        return judge_pairs(item.key, pairs, item.limits.over(self.limits), error)
 
     def result(self, current: Run) -> GateResult:
         """Return the verdicts of the latest look."""
         rows = tuple(row for verdicts in self.verdicts.values() for row in verdicts.rows)
-        early = f"decided after {self.looked} of {len(self.names)} images, the others were not scored"
+        early = f"decided after {self.looked} of {len(self.dataset)} images, the others were not scored"
         notes = (
-            *([early] if self.looked < len(self.names) else []),
+            *([early] if self.looked < len(self.dataset) else []),
             *unjudged_note(tuple(self.verdicts.values())),
         )
         return GateResult(self.baseline.name, current.name, rows, notes)
 
 
 def against(
-    baseline: Run, dataset: Dataset, protocols: Sequence[str], size: int, limits: Limits, labels: LabelSet = VOC
+    baseline: Run, dataset: Dataset, protocols: Sequence[str], size: int, limits: Limits, labels: LabelSet
 ) -> Against:
-    """Return what holds the scores of a dataset against those of a run.
-
-    Args:
-        baseline: a run of `segcore evaluate` on at least these images.
-        dataset: the images.
-        protocols: names, as for `segcore.evaluation.protocols.choose`.
-        size: shorter side of the model's input, pixels.
-        limits: on the drop, where the baseline has none.
-        labels: the classes of the model that is scored.
+    """Return what holds the scores of a model of this input size and these labels against an earlier evaluation.
 
     Raises:
-        RecordError: the baseline has no scores under a protocol, or not of all images, or is of other classes, or its
-            masks were read in another way.
+        RecordError: the baseline lacks a protocol or an image, has other classes, or read its masks in another way.
     """
     items = {protocol.name: _item(baseline, dataset, protocol.name) for protocol in choose(protocols, size)}
     for item in items.values():
         if item.labels.sha256 != labels.digest:
             found = f"its labels are {item.labels}, those of the model {LabelsRef.of(labels)}"
             raise RecordError(f"{baseline.path}: {found}: figures of different classes are not comparable")
-    return Against(baseline, items, limits, dataset.shuffled().names, labels, dataset.judged)
+    return Against(baseline, items, limits, dataset.shuffled(), labels)
 
 
 def _item(baseline: Run, dataset: Dataset, protocol: str) -> BenchmarkRecord:

@@ -42,7 +42,7 @@ def cases(cases: Path, check: bool, models: Path, schema: bool, as_json: bool) -
     found, problems = check_cases(cases, partial(_labels_of, models))
     if as_json:
         listed = [case.model_dump(mode="json", exclude_defaults=True) for case in found]
-        show_json({"cases": listed, "problems": [{**vars(each), "file": str(each.file)} for each in problems]})
+        show_json({"cases": listed, "problems": list(map(vars, problems))})
     else:
         for problem in problems:
             click.echo(str(problem), err=True)

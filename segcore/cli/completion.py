@@ -45,11 +45,8 @@ def models(context: click.Context) -> list[str]:
 def devices(_: click.Context, system: Path = Path("/dev")) -> list[str]:
     """Return what ``--device`` may take here, from the device files of the system."""
     gpus = sorted(int(found[1]) for entry in system.glob("nvidia*") if (found := _GPU.fullmatch(entry.name)))
-    return ["auto", "cpu", *(["cuda"] if gpus else []), *(f"cuda:{gpu}" for gpu in gpus), *_mps()]
-
-
-def _mps() -> list[str]:
-    return ["mps"] if sys.platform == "darwin" else []
+    mps: list[str] = ["mps"] if sys.platform == "darwin" else []
+    return ["auto", "cpu", *(["cuda"] if gpus else []), *(f"cuda:{gpu}" for gpu in gpus), *mps]
 
 
 def runs(context: click.Context) -> list[str]:

@@ -27,14 +27,6 @@ DIRECTORY = Path("reports/evaluations")
 
 
 @dataclass(frozen=True)
-class Saved:
-    """The run file of an evaluation, and why some of its pictures could not be written."""
-
-    run: Run
-    problems: list[str]
-
-
-@dataclass(frozen=True)
 class DatasetOptions:
     """The images to score."""
 
@@ -140,7 +132,7 @@ def evaluate(
     dataset = fit(dataset, segmenter.labels)
     out = out or DIRECTORY / f"{dataset.name}-{segmenter.model_name}-{segmenter.size}.json"
     judged = _against(baseline, out, dataset, protocols, segmenter, drops) if baseline else None
-    saved: list[Saved] = []
+    saved: list[tuple[Run, list[str]]] = []
     with _progress(len(dataset)) as progress:
         evaluation = run_evaluation(
             segmenter,
@@ -152,7 +144,7 @@ def evaluate(
             save=lambda evaluation: saved.append(_save(evaluation, segmenter, dataset, out, started)),
             enough=judged.enough if judged else None,
         )
-    run, problems = saved[0].run, saved[0].problems
+    (run, problems), *_ = saved
     if as_json and not judged:
         show_json({"results": [result.model_dump(mode="json", exclude={"counts"}) for result in evaluation.results]})
     elif not as_json:
@@ -184,13 +176,12 @@ def _against(
 @contextmanager
 def _progress(total: int) -> Iterator[Callable[[int, float], None]]:
     """Yield a callback for each image that draws a bar with the mIoU so far and the time left."""
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 
-    from segcore.core.streams import progress_console
+    from segcore.cli.output import progress_bar
 
     columns = (BarColumn(), MofNCompleteColumn(), TextColumn("mIoU {task.fields[miou]:.3f}"), TimeRemainingColumn())
-    console = progress_console()
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+    with progress_bar(*columns) as progress:
         task = progress.add_task("", total=total, start=False, miou=float("nan"))
 
         def update(done: int, miou: float) -> None:
@@ -202,8 +193,13 @@ def _progress(total: int) -> Iterator[Callable[[int, float], None]]:
         yield update
 
 
-def _save(evaluation: Evaluation, segmenter: Segmenter, dataset: Dataset, path: Path, started: str) -> Saved:
-    """Write the run file and, unless it is a pipe or a device, pictures of the worst images beside it."""
+def _save(
+    evaluation: Evaluation, segmenter: Segmenter, dataset: Dataset, path: Path, started: str
+) -> tuple[Run, list[str]]:
+    """Write the run file and, unless it is a pipe or a device, pictures of the worst images beside it.
+
+    Returns the run, and why some pictures could not be written.
+    """
     from segcore.core.files import is_replaced
     from segcore.core.records import Benchmark, LabelsRecord, OutcomeRecord, Run, RunRecord
     from segcore.evaluation.pictures import save_worst
@@ -241,7 +237,7 @@ def _save(evaluation: Evaluation, segmenter: Segmenter, dataset: Dataset, path: 
         benchmarks=tuple(Benchmark(name=info.key, samples=(seconds,), info=info) for info in infos),
     )
     save_run(run)
-    return Saved(run, problems)
+    return run, problems
 
 
 def _print(evaluation: Evaluation, run: Run, in_process: bool) -> None:

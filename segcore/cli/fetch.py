@@ -62,14 +62,12 @@ def fetch(
             path = download()
         except DownloadError as error:
             errors.append(f"{label}: {error}")
-        else:
-            if path is None:  # there is no mask
-                continue
-            fetched.append(
-                {"name": label, "path": str(path), "size_bytes": path.stat().st_size if path.is_file() else None}
-            )
-            if not as_json:
-                click.echo(f"{label}: {path}")
+            continue
+        if path is None:  # there is no mask
+            continue
+        fetched.append({"name": label, "path": path, "size_bytes": path.stat().st_size if path.is_file() else None})
+        if not as_json:
+            click.echo(f"{label}: {path}")
     if as_json:
         show_json({"files": fetched, "errors": errors})
     exit_if_any(errors)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import shlex
 import sys
-from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -26,8 +25,9 @@ from segcore.cli.options import (
     option,
     option_group,
     storage_option,
+    write_exports,
 )
-from segcore.core.errors import EXIT_BAD_INPUT, ArmError, OutputError, UsageError
+from segcore.core.errors import EXIT_BAD_INPUT, ArmError, UsageError
 from segcore.core.text import listed
 
 if TYPE_CHECKING:
@@ -100,7 +100,10 @@ def gate(
 
     Exit codes: 0 pass, 1 regressed or missing, 2 bad input, 3 inconclusive or incomparable.
     """
+    from segcore.cli.output import print_errors
     from segcore.judgement.gate.files import RUN_LIMITS, judge_runs, load_baseline, load_runs
+    from segcore.report import gate as gate_report
+    from segcore.report.exports import export_gate
 
     if settle and baseline is None:
         raise UsageError("--settle needs BASELINE and CURRENT")
@@ -126,27 +129,18 @@ def gate(
         limits = limits.over(RUN_LIMITS)
         result = judge_runs(old, new, limits, storage, process_noise, accept_changed_limits=accept_changed_limits)
         if settle:
-            result = _settled(result, old, new, limits, turns.budget, accept_changed_limits)
+            from segcore.measurement.machine import fingerprint
+            from segcore.paired.settle import SettleOptions
+            from segcore.paired.settle import settle as settle_open
+
+            options = SettleOptions(limits, turns.budget, accept_changed_limits)
+            result = settle_open(result, old, new, fingerprint(), options, _log)
     publish(result, as_json, quiet=stdout_taken)
-    written = _export(exports, result, runs)
-    click.get_current_context().exit(result.exit_code if written or result.exit_code == 1 else EXIT_BAD_INPUT)
-
-
-def _export(exports: Sequence[Export], result: GateResult, runs: Sequence[Run]) -> bool:
-    """Write verdicts for other services; return whether all could be written."""
-    from segcore.cli.output import print_errors
-    from segcore.report import gate as report
-    from segcore.report.exports import export_gate
-
-    failed = []
-    for export in exports:
-        markdown = export.format == "markdown"
-        try:
-            export.write(report.markdown(result) if markdown else export_gate(export.format, result, runs))
-        except OutputError as error:
-            failed.append(str(error))
+    _, failed = write_exports(
+        exports, lambda name: gate_report.markdown(result) if name == "markdown" else export_gate(name, result, runs)
+    )
     print_errors(failed)
-    return not failed
+    click.get_current_context().exit(EXIT_BAD_INPUT if failed and result.exit_code != 1 else result.exit_code)
 
 
 def _plain(
@@ -160,26 +154,10 @@ def _plain(
 
     paths = [find_run(reference, storage) for reference in (baseline, current)]
     runs = [load_plain(path) for path in paths if path is not None]
-    known = None if process_noise is None else ProcessNoise(process_noise, math.inf, "as given")
     if len(runs) < 2 or runs[0] is None or runs[1] is None:
         return None
+    known = None if process_noise is None else ProcessNoise(process_noise, math.inf, "as given")
     return judge_plain(runs[0], runs[1], limits, known)
-
-
-def _settled(
-    result: GateResult,
-    baseline: Sequence[Run],
-    current: Sequence[Run],
-    defaults: Limits,
-    budget: float | None,
-    accept: bool,
-) -> GateResult:
-    from segcore.judgement.gate.settle import BUDGET_S
-    from segcore.measurement.machine import fingerprint
-    from segcore.paired.settle import SettleOptions, settle
-
-    options = SettleOptions(defaults, budget or BUDGET_S, accept)
-    return settle(result, baseline, current, fingerprint(), options, _log)
 
 
 def publish(result: GateResult, as_json: bool, *, quiet: bool = False) -> None:

@@ -19,25 +19,20 @@ from segcore.core.errors import RecordError
 @json_option
 def history(name: str | None, storage: Path, as_json: bool) -> None:
     """Show runs over time, item by item, with change points; NAME selects runs or items."""
-    from segcore.cli.output import show_json
+    from segcore.cli.output import print_errors, show, show_json
     from segcore.judgement.history import history as series_of
     from segcore.report.comparison import history_table
-    from segcore.report.escape import plain_text
-    from segcore.report.table import open_console, print_table
     from segcore.results.store import find_runs, load_readable
 
     runs, unreadable = load_readable(find_runs(storage))
     if not runs and unreadable:
         raise unreadable[0]
-    for error in unreadable:
-        click.echo(plain_text(f"segcore: left out: {error}"), err=True)
+    print_errors([f"left out: {error}" for error in unreadable])
     found = series_of(runs, name)
     if not found:
         what = f" named {name!r}, nor items of that name" if name else ""
         raise RecordError(f"{storage}: no runs{what}; record one: pytest bench/ --benchmark-save")
     if as_json:
         show_json({"series": [asdict(series) for series in found]})
-        return
-    console = open_console()
-    for series in found:
-        print_table(history_table(series), console)
+    else:
+        show(*map(history_table, found))

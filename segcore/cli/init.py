@@ -6,7 +6,7 @@ import json
 import shlex
 import tomllib
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import click
@@ -49,7 +49,7 @@ def init(ci: str | None, dry_run: bool) -> None:
     from segcore.report.escape import plain_text
 
     root = Path.cwd()
-    planned = [*_bench(root), *_cases(root), *_schemas(root), _ignored(root), _pyproject(root)]
+    planned = [*_starter_files(root), _pyproject(root)]
     source, advice = _requirement()
     if ci:
         planned += _workflow(root, ci, source)
@@ -77,40 +77,26 @@ def _template(name: str) -> Path:
     return packaged if packaged.exists() else TEMPLATES.parents[1] / name
 
 
-def _bench(root: Path) -> Iterator[Planned]:
-    for file in sorted(_template("bench").glob("test_*.py")):
-        yield _new(root, f"bench/{file.name}", file.read_bytes())
-
-
-def _cases(root: Path) -> Iterator[Planned]:
-    planned = _new(root, STARTER_CASES, _template(STARTER_CASES).read_bytes())
-    others = [path for pattern in ("*.yaml", "*.yml") for path in (root / "cases").rglob(pattern)]
-    if planned.kept or not others:
-        yield planned
-    else:
-        yield Planned(planned.path, planned.data, f"not written, there are cases: {others[0].relative_to(root)}")
-
-
-def _schemas(root: Path) -> Iterator[Planned]:
+def _starter_files(root: Path) -> Iterator[Planned]:
     from segcore.inputs import cases, model_files
 
+    for file in sorted(_template("bench").glob("test_*.py")):
+        yield _new(root, f"bench/{file.name}", file.read_bytes())
+    starter = _new(root, STARTER_CASES, _template(STARTER_CASES).read_bytes())
+    others = [path for pattern in ("*.yaml", "*.yml") for path in (root / "cases").rglob(pattern)]
+    if others and not starter.kept:
+        starter = replace(starter, kept=f"not written, there are cases: {others[0].relative_to(root)}")
+    yield starter
     for name, schema in (
         ("cases/case.schema.json", cases.json_schema()),
         ("models/model.schema.json", model_files.json_schema()),
     ):
         yield _new(root, name, (json.dumps(schema, indent=2) + "\n").encode())
-
-
-def _ignored(root: Path) -> Planned:
-    return _new(root, "reports/.gitignore", b"# Runs and reports of `pytest bench/`.\n*\n")
+    yield _new(root, "reports/.gitignore", b"# Runs and reports of `pytest bench/`.\n*\n")
 
 
 def _pyproject(root: Path) -> Planned:
-    """Return pyproject.toml with our table at its end; the rest stays as it is, byte for byte.
-
-    Raises:
-        UsageError: the file cannot be read, is no TOML, or has a place where a table cannot be added.
-    """
+    """Return pyproject.toml with our table at its end, or raise UsageError; the rest stays as it is, byte for byte."""
     path, section = root / "pyproject.toml", (TEMPLATES / "pyproject.toml").read_bytes()
     if not path.exists():
         return Planned(path, section)
@@ -130,11 +116,7 @@ def _pyproject(root: Path) -> Planned:
 
 
 def _workflow(root: Path, ci: str, source: str) -> Iterator[Planned]:
-    """Return the workflow of a CI service, which installs the repository too if it is a package, and what it needs.
-
-    Raises:
-        UsageError: the services would not find it here.
-    """
+    """Return the workflow of a CI service, which installs the repository too if it is a package, and what it needs."""
     top = next((place for place in (root, *root.parents) if (place / ".git").exists()), root)
     if top != root:
         raise UsageError(f"--ci: workflows belong to the top of the repository: run `segcore init --ci {ci}` in {top}")
@@ -163,7 +145,7 @@ def _template_text(name: str) -> str:
 
 
 def _requirement() -> tuple[str, str]:
-    """Return what pip can install this segcore from, as a word of a shell, and what else is to be done for that.
+    """Return what pip can install this segcore from, quoted for a shell, and what else is to be done for that.
 
     pip records where a package came from (PEP 610) unless that was an index.
     """

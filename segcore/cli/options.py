@@ -14,7 +14,7 @@ import click
 
 from segcore.cli import completion
 from segcore.cli.completion import completes
-from segcore.core.errors import UsageError, nearest_hint
+from segcore.core.errors import OutputError, UsageError, nearest_hint
 from segcore.core.files import write_file
 from segcore.core.limits import Limits
 from segcore.results.naming import DEFAULT_DIRECTORY
@@ -34,11 +34,7 @@ class FiniteFloat(click.FloatRange):
     """A number within limits, neither NaN nor infinite."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        """Return the number.
-
-        Raises:
-            UsageError: it is NaN or infinite.
-        """
+        """Return the number, or raise UsageError."""
         number = float(super().convert(value, param, ctx))
         if not math.isfinite(number):
             raise UsageError(f"{param.opts[0] if param else 'option'} {value}: wanted a finite number")
@@ -52,21 +48,10 @@ offline_option = click.option("--offline", is_flag=True, help="Do not use the ne
 
 @dataclass(frozen=True)
 class Export:
-    """One file for another service: its format, and where it goes; None is standard output."""
+    """One file to be written: its format, and where it goes; None is standard output."""
 
     format: str
     path: Path | None
-
-    def write(self, text: str) -> None:
-        """Write the file.
-
-        Raises:
-            OutputError: it cannot be written.
-        """
-        if self.path is None:
-            click.echo(text, nl=False)
-        else:
-            write_file(self.path, text.encode())
 
 
 def export_option(*formats: str) -> Callable[[Command], Command]:
@@ -95,15 +80,26 @@ def _export(value: str, formats: Sequence[str]) -> Export:
 
 
 def check_exports(exports: Sequence[Export], as_json: bool) -> bool:
-    """Return whether standard output is taken by an export.
-
-    Raises:
-        UsageError: more than one wants it.
-    """
+    """Return whether standard output is taken by an export; raise UsageError if more than one wants it."""
     taken = sum(export.path is None for export in exports)
     if taken + as_json > 1:
         raise UsageError("--export: one format at most can go to standard output; give the others a path, FORMAT=PATH")
     return bool(taken)
+
+
+def write_exports(exports: Sequence[Export], text_of: Callable[[str], str]) -> tuple[list[Path], list[str]]:
+    """Write a text for each format; return the files that were written, and why others were not."""
+    written, failed = [], []
+    for export in exports:
+        try:
+            if export.path:
+                write_file(export.path, text_of(export.format).encode())
+                written.append(export.path)
+            else:
+                click.echo(text_of(export.format), nl=False)
+        except OutputError as error:
+            failed.append(str(error))
+    return written, failed
 
 
 def option(*, flag: str | None = None, **settings: Any) -> Any:
@@ -119,10 +115,10 @@ def option_group(
     optional: tuple[str, ...] = (),
     **defaults: object,
 ) -> Callable[[Command], Command]:
-    """Return a decorator that passes a command one frozen object made of options.
+    """Return a decorator that passes a command one object of a dataclass whose fields are made by `option`.
 
     Args:
-        group: a dataclass whose fields are made by `option`.
+        group: the dataclass.
         parameter: of the command.
         without: fields that keep their default and are no options of this command.
         optional: fields that this command does not require, although others do.
@@ -200,11 +196,7 @@ class ModelOptions:
     offline: bool = option(is_flag=True, help="Do not use the network (also SEGCORE_OFFLINE=1).")
 
     def spec(self) -> ModelSpec:
-        """Return what is known of the model before it is loaded.
-
-        Raises:
-            ModelError: there is no such model, or its file is invalid.
-        """
+        """Return what is known of the model before it is loaded; raise ModelError if there is no valid one."""
         from segcore.inference.models.sources import find_model
         from segcore.inputs.model_files import open_model_files
 

@@ -107,13 +107,12 @@ def _judge(truth: DatasetOptions, reference: Segmenter, photos: tuple[Photo, ...
 @contextmanager
 def _progress() -> Iterator[Callable[[str, int, int], None]]:
     """Yield a callback that draws a bar for each step."""
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 
-    from segcore.core.streams import progress_console
+    from segcore.cli.output import progress_bar
 
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    console = progress_console()
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+    with progress_bar(*columns) as progress:
         task = progress.add_task("loading", total=None)
 
         def update(step: str, done: int, total: int) -> None:

@@ -9,27 +9,21 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from segcore.cli import completion
-from segcore.cli.options import Export, check_exports, export_option, json_option, storage_option
-from segcore.core.errors import OutputError
+from segcore.cli.options import Export, check_exports, export_option, json_option, storage_option, write_exports
+from segcore.results.naming import LATEST_PAGE
 
 if TYPE_CHECKING:
     from segcore.report.model import ReportModel
 
-LATEST = Path("reports/latest/index.html")
 MAX_COLUMNS = 80
 
 
 @click.command()
 @click.argument("runs", nargs=-1, required=True, metavar="RUN...", shell_complete=completion.RUN)
-@click.option(
-    "--baseline",
-    metavar="RUN",
-    shell_complete=completion.RUN,
-    help="Show what changed since this run.",
-)
+@click.option("--baseline", metavar="RUN", shell_complete=completion.RUN, help="Show what changed since this run.")
 @click.option("--html", type=click.Path(path_type=Path, dir_okay=False), help="Write a self-contained HTML page.")
 @click.option("--markdown", type=click.Path(path_type=Path, dir_okay=False), help="Write a pull-request comment.")
-@click.option("--open", "open_page", is_flag=True, help=f"Open the page in a browser [written to {LATEST}]")
+@click.option("--open", "open_page", is_flag=True, help=f"Open the page in a browser [written to {LATEST_PAGE}]")
 @export_option("junit", "gitlab", "bencher", "customSmallerIsBetter", "customBiggerIsBetter")
 @storage_option
 @click.option("-q", "--quiet", is_flag=True, help="Print the verdict only.")
@@ -50,33 +44,26 @@ def report(
     The last run is the one that is judged; the others are shown beside it. The exit code is 0 whatever the verdict:
     use `segcore gate` to fail on a regression.
     """
-    from segcore.cli.output import exit_if_any, show_json
-    from segcore.report.comment import write_comment
+    from segcore.cli.output import exit_if_any, print_errors, show_json
+    from segcore.report.comment import render_comment
     from segcore.report.exports import export_run
-    from segcore.report.html import missing_charts, write_html
+    from segcore.report.html import missing_charts, render_html
     from segcore.report.table import open_console
     from segcore.report.terminal import print_report
 
     stdout_taken = check_exports(exports, as_json)
     model = _build(runs, baseline, storage)
-    page = html or (LATEST if open_page else None)
-    written, failed = [], []
-    for path, write in ((page, write_html), (markdown, write_comment)):
-        try:
-            if path:
-                write(model, path)
-                written.append(path)
-        except OutputError as error:
-            failed.append(str(error))
-    for export in exports:
-        try:
-            export.write(export_run(export.format, model.current, model.baseline, model.gate))
-        except OutputError as error:
-            failed.append(str(error))
-        else:
-            written += [export.path] if export.path else []
+    page = html or (LATEST_PAGE if open_page else None)
+    pages = [Export(name, path) for name, path in (("html", page), ("comment", markdown)) if path]
+
+    def text_of(name: str) -> str:
+        if name in ("html", "comment"):
+            return render_html(model) if name == "html" else render_comment(model)
+        return export_run(name, model.current, model.baseline, model.gate)
+
+    written, failed = write_exports([*pages, *exports], text_of)
     if page and missing_charts():
-        click.echo(f"segcore: {missing_charts()}", err=True)
+        print_errors([missing_charts()])
     if as_json:
         show_json(_as_json(model))
     elif not stdout_taken:
@@ -108,9 +95,9 @@ def _as_json(model: ReportModel) -> dict[str, Any]:
     return {
         "verdict": model.headline.word.lower(),
         "headline": model.headline.line,
-        "runs": [str(run.path) for run in model.runs],
-        "baseline": str(model.baseline.path) if model.baseline else None,
-        "gate": gate.as_json(model.gate) if model.gate else None,
+        "runs": [run.path for run in model.runs],
+        "baseline": model.baseline and model.baseline.path,
+        "gate": model.gate and gate.as_json(model.gate),
         "warnings": list(model.warnings),
         "not_passed": [asdict(failure) for failure in model.failures],
         "cases": [

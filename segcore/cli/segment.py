@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import itertools
 import os
-import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -45,14 +44,6 @@ class PhotoResult:
     """Whether the time is that of the first call, which prepares memory and kernels as well."""
 
 
-@dataclass(frozen=True)
-class Profiled:
-    """A profile, and the path of its trace; None if the runtime writes no trace."""
-
-    profile: Profile
-    trace: str | None
-
-
 @click.command()
 @click.argument("photos", nargs=-1, required=True)
 @option_group(ModelOptions)
@@ -78,19 +69,23 @@ def segment(
     the others are processed, and the exit code is 2.
     """
     from segcore.cli.output import exit_if_any, show, show_json
+    from segcore.core.files import write_file
     from segcore.core.text import listed
+    from segcore.measurement.profiling import profile
 
     if trace and not trace.endswith(".json"):
         raise UsageError(f"--profile {trace}: wanted a name ending in .json, or --profile after PHOTOS")
-    make_segmenter = options.segmenter_factory()
-    segmenter = make_segmenter()
+    segmenter = options.segmenter_factory()()
     results = _segment_all(segmenter, photos, out, overlay)
     readable = next((result.photo for result in results if result.fractions), None)
-    profiled = None
+    profiled, trace_file = None, None
     if trace is not None and readable is not None:
-        profiled = _profile(segmenter, readable, trace or str(out / f"{Path(readable).stem}.trace.json"))
+        profiled = profile(segmenter, readable)
+        if profiled.trace is not None:
+            trace_file = trace or str(out / f"{Path(readable).stem}.trace.json")
+            write_file(Path(trace_file), profiled.trace)
     if as_json:
-        show_json(_as_json(results, segmenter, profiled))
+        show_json(_as_json(results, segmenter, profiled, trace_file))
     else:
         written = sum(result.error is None for result in results)
         show(_table(results), f"{written} of {len(results)} photos written to {out}/")
@@ -99,34 +94,31 @@ def segment(
         if segmenter.weights.kind == "random":
             show("The weights are random: the classes mean nothing.")
         if profiled:
-            show("", *_profile_tables(profiled.profile), f"Trace: {profiled.trace or 'this runtime writes none'}")
+            show("", *_profile_tables(profiled), f"Trace: {trace_file or 'this runtime writes none'}")
     exit_if_any([result.error for result in results if result.error])
 
 
 def _segment_all(segmenter: Segmenter, locations: Sequence[str], out: Path, overlay: bool) -> list[PhotoResult]:
     """Segment photos one by one, with a progress bar for several; a stem that occurs again gets -2, -3, ..."""
-    from rich.progress import Progress
-
-    from segcore.core.streams import progress_console
+    from segcore.cli.output import progress_bar
+    from segcore.core.files import shortened
 
     results: list[PhotoResult] = []
     names: set[str] = set()
     photos = _expanded(locations)
-    console = progress_console()
-    warm = False
-    with Progress(console=console, transient=True, disable=len(photos) < 2 or not console.is_terminal) as progress:
+    warm = single = len(photos) == 1
+    with progress_bar(disable=single) as progress:
         for photo, problem in progress.track(photos.items(), description="segmenting"):
             if problem:
                 results.append(PhotoResult(photo, error=problem))
                 continue
-            stem = os.fsencode(Path(photo).stem)[:MAX_STEM].decode(sys.getfilesystemencoding(), errors="ignore")
+            stem = shortened(Path(photo).stem, MAX_STEM)
             numbered = (f"{stem}-{number}" for number in itertools.count(2))
             name = next(name for name in itertools.chain([stem], numbered) if name not in names)
             names.add(name)
-            if not warm and len(photos) > 1:
-                warm = _warm_up(segmenter, Path(photo))
-            results.append(replace(_segment_photo(segmenter, Path(photo), out / name, overlay), photo=photo))
-    return results if warm else _marked(results)
+            warm = warm or _warm_up(segmenter, Path(photo))
+            results.append(_segment_photo(segmenter, photo, out / name, overlay, includes_warm_up=single))
+    return results
 
 
 def _expanded(locations: Sequence[str]) -> dict[str, str]:
@@ -152,40 +144,35 @@ def _warm_up(segmenter: Segmenter, photo: Path) -> bool:
     return True
 
 
-def _marked(results: Sequence[PhotoResult]) -> list[PhotoResult]:
-    """Return results whose first time says that it is that of a first call."""
-    first = next((n for n, result in enumerate(results) if result.fractions), None)
-    return [replace(result, includes_warm_up=n == first) for n, result in enumerate(results)]
-
-
-def _segment_photo(segmenter: Segmenter, photo: Path, target: Path, overlay: bool) -> PhotoResult:
-    from segcore.core.image_files import save_indexed_png, save_png
+def _segment_photo(
+    segmenter: Segmenter, photo: str, stem: Path, overlay: bool, *, includes_warm_up: bool
+) -> PhotoResult:
+    from segcore.cli.output import print_errors
 
     try:
-        if why := _why_long(photo, segmenter):
-            click.echo(f"segcore: {photo}: {why}: this may take minutes; a smaller --size is faster", err=True)
-        result = segmenter(photo)
+        if why := _why_long(Path(photo), segmenter):
+            print_errors([f"{photo}: {why}: this may take minutes; a smaller --size is faster"])
+        result = segmenter(Path(photo))
     except ImageError as error:
-        return PhotoResult(str(photo), error=str(error))
-    height, width = result.class_map.shape
-    mask, overlay_path = (target.with_name(f"{target.name}.{kind}.png") for kind in ("mask", "overlay"))
-    found = PhotoResult(
-        photo=str(photo),
-        width=width,
-        height=height,
-        dominant=result.dominant,
-        fractions=result.fractions,
-        seconds=sum(result.timings.values()),
-    )
+        return PhotoResult(photo, error=str(error))
+    problem, written = None, dict[str, str]()
     try:
-        save_indexed_png(result.class_map, mask, result.labels)
-        found = replace(found, mask=str(mask))
-        if overlay:
-            save_png(result.picture(), overlay_path)
-            found = replace(found, overlay=str(overlay_path))
+        mask, picture = result.save(stem, overlay=overlay)
+        written = {"mask": str(mask)} | ({"overlay": str(picture)} if overlay else {})
     except OutputError as error:
-        return replace(found, error=str(error))
-    return found
+        problem = str(error)
+    height, width = result.class_map.shape
+    return PhotoResult(
+        photo,
+        problem,
+        width,
+        height,
+        result.dominant,
+        result.fractions,
+        seconds=sum(result.timings.values()),
+        includes_warm_up=includes_warm_up,
+        **written,
+    )
 
 
 def _why_long(photo: Path, segmenter: Segmenter) -> str:
@@ -202,18 +189,9 @@ def _why_long(photo: Path, segmenter: Segmenter) -> str:
     return f"{width}x{height} pixels at model scale, {height * width / size**2:.0f} times those of a square photo"
 
 
-def _profile(segmenter: Segmenter, photo: str, trace: str) -> Profiled:
-    from segcore.core.files import write_file
-    from segcore.measurement.profiling import profile
-
-    found = profile(segmenter, photo)
-    if found.trace is None:
-        return Profiled(found, None)
-    write_file(Path(trace), found.trace)
-    return Profiled(found, trace)
-
-
-def _as_json(results: Sequence[PhotoResult], segmenter: Segmenter, profiled: Profiled | None) -> dict[str, Any]:
+def _as_json(
+    results: Sequence[PhotoResult], segmenter: Segmenter, profiled: Profile | None, trace: str | None
+) -> dict[str, Any]:
     about = {
         "model": segmenter.model_name,
         "weights": vars(segmenter.weights),
@@ -223,8 +201,8 @@ def _as_json(results: Sequence[PhotoResult], segmenter: Segmenter, profiled: Pro
         "size": segmenter.size,
     }
     if profiled:
-        operators = [vars(cost) for cost in profiled.profile.operators]
-        about["profile"] = {"stage_ms": profiled.profile.stage_ms, "operators": operators, "trace": profiled.trace}
+        operators = [vars(cost) for cost in profiled.operators]
+        about["profile"] = {"stage_ms": profiled.stage_ms, "operators": operators, "trace": trace}
     return {**about, "photos": [vars(result) for result in results]}
 
 

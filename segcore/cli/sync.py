@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
 from segcore.cli.options import POSITIVE, json_option, storage_option
-
-if TYPE_CHECKING:
-    from segcore.results.sync import Exchange
 
 
 @click.command()
@@ -27,10 +23,10 @@ def sync(place: str, branch: str, keep: int | None, pull_only: bool, storage: Pa
     name MACHINE/NAME on every other machine, as in `segcore gate laptop/main latest`. MACHINE is the host name, or
     what SEGCORE_MACHINE says.
     """
-    from segcore.cli.output import exit_if_any, show, show_json
+    from segcore.cli.output import exit_if_any, print_errors, show, show_json
     from segcore.core.errors import UsageError
     from segcore.core.system import machine_name
-    from segcore.report.escape import plain_text
+    from segcore.core.text import listed
     from segcore.results.sync import SyncOptions, open_place
     from segcore.results.sync import sync as exchange
 
@@ -39,28 +35,17 @@ def sync(place: str, branch: str, keep: int | None, pull_only: bool, storage: Pa
     options = SyncOptions(storage, machine_name(), keep, pull_only)
     with open_place(place, branch) as opened:
         done = exchange(opened, options)
-    for line in done.left_out:
-        click.echo(plain_text(f"segcore: {line}"), err=True)
-    if as_json:
-        show_json({"place": place, "machine": options.machine, **_as_json(done)})
-    else:
-        show(*_lines(done), f"{place}: this machine is {options.machine}")
-    exit_if_any(done.failed)
-
-
-def _as_json(done: Exchange) -> dict[str, list[str]]:
+    print_errors(done.left_out)
     runs = {"pulled": done.pulled, "pushed": done.pushed, "pruned": done.pruned}
-    named = {what: [entry.full_name for entry in entries] for what, entries in runs.items()}
-    return {**named, "left_out": done.left_out, "failed": done.failed}
-
-
-def _lines(done: Exchange) -> list[str]:
-    from segcore.core.text import listed
-
-    found = {"pulled": done.pulled, "pushed": done.pushed, "deleted there": done.pruned}
-    lines = [
-        f"{len(entries)} {what}: {listed(dict.fromkeys(entry.full_name for entry in entries), 5)}"
-        for what, entries in found.items()
-        if entries
-    ]
-    return lines or ["nothing new"]
+    names = {what: [entry.full_name for entry in entries] for what, entries in runs.items()}
+    if as_json:
+        about = {"place": place, "machine": options.machine}
+        show_json({**about, **names, "left_out": done.left_out, "failed": done.failed})
+    else:
+        lines = [
+            f"{len(found)} {what.replace('pruned', 'deleted there')}: {listed(dict.fromkeys(found), 5)}"
+            for what, found in names.items()
+            if found
+        ]
+        show(*(lines or ["nothing new"]), f"{place}: this machine is {options.machine}")
+    exit_if_any(done.failed)

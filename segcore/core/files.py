@@ -115,12 +115,15 @@ def _standard_stream(path: Path) -> int | None:
     return None
 
 
+def shortened(name: str, most: int = 200) -> str:
+    """Return the first bytes of a file name, of which file systems allow 255; a character cut in two is dropped."""
+    return os.fsencode(name)[:most].decode(sys.getfilesystemencoding(), errors="ignore")
+
+
 def _replace(path: Path, data: bytes) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     # tempfile.mkstemp would create a file that only its owner can read; this one gets the umask's permissions.
-    # File systems limit a name to 255 bytes, not characters; a character cut in two is dropped.
-    shortened = os.fsencode(path.name)[:200].decode(sys.getfilesystemencoding(), errors="ignore")
-    temporary = path.with_name(f".{shortened}.{secrets.token_hex(6)}.tmp")
+    temporary = path.with_name(f".{shortened(path.name)}.{secrets.token_hex(6)}.tmp")
     try:
         _write_temporary(temporary, data)
         _rename(temporary, path)

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import io
-import os
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +10,7 @@ import torch
 from PIL import Image
 
 from segcore.core.errors import SegcoreError
-from segcore.core.files import write_file
+from segcore.core.files import shortened, write_file
 from segcore.core.image_files import save_indexed_png
 from segcore.core.records import MARGIN_PNG_STEP, AccuracyRecord, WorstRecord
 from segcore.core.text import bounded
@@ -60,9 +58,7 @@ def save_worst(
             problems.append(f"{stale}: cannot be deleted: {error.strerror}")
     indices = {bounded(name): index for index, name in enumerate(dataset.names)}  # names as records have them
     for rank, record in enumerate(worst, start=1):
-        # File systems limit a name to 255 bytes; a character cut in two is dropped.
-        stem = os.fsencode(Path(record.name).stem)[:200].decode(sys.getfilesystemencoding(), errors="ignore")
-        path = directory / f"{rank:02}-{stem}.jpg"
+        path = directory / f"{rank:02}-{shortened(Path(record.name).stem)}.jpg"
         try:
             photo, target = dataset.load(indices[record.name])
             with torch.inference_mode():

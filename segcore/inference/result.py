@@ -117,20 +117,22 @@ class SegmentationResult:
             "timings": dict(self.timings),
         }
 
-    def save(self, stem: str | Path) -> tuple[Path, Path]:
+    def save(self, stem: str | Path, *, overlay: bool = True) -> tuple[Path, Path]:
         """Write ``STEM.mask.png`` and ``STEM.overlay.png``, as ``segcore segment`` does, and return their paths.
 
         The mask is an indexed PNG in the photo's own size with the colours of the classes as palette (beyond 256
-        classes: 16 bits of grey); the overlay is `picture`. Directories that are missing are made.
+        classes: 16 bits of grey); the overlay is `picture`, and not written if `overlay` is false. Directories that are
+        missing are made.
 
         Raises:
             OutputError: one of the files cannot be written.
         """
         stem = Path(stem)
-        mask, overlay = (stem.with_name(f"{stem.name}.{kind}.png") for kind in ("mask", "overlay"))
+        mask, picture = (stem.with_name(f"{stem.name}.{kind}.png") for kind in ("mask", "overlay"))
         save_indexed_png(self.class_map, mask, self.labels)
-        save_png(self.picture(), overlay)
-        return mask, overlay
+        if overlay:
+            save_png(self.picture(), picture)
+        return mask, picture
 
     def picture(self, alpha: float = 0.5) -> Image.Image:
         """Return `overlay` with outlines where colour and photo are alike, above a legend of the classes."""

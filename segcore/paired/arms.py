@@ -42,10 +42,9 @@ class Arm:
 
 @contextmanager
 def worktrees(repository: Path, revision: str, head_revision: str | None = None) -> Iterator[tuple[Path, Path]]:
-    """Check out a revision (base), and another one or the current state of the tracked files (head); yield both.
+    """Check out a revision (base), and another one or the present state of the tracked files (head); yield both.
 
-    The head is checked out as well because edits made during the gate must not change what is measured. Both
-    directories are removed at the end, also after an interrupt.
+    Both directories are removed at the end, also after an interrupt.
 
     Raises:
         UsageError: the repository has no such revision, or git fails.
@@ -66,14 +65,7 @@ def worktrees(repository: Path, revision: str, head_revision: str | None = None)
 
 
 def arms_of(head: Arm, base_args: tuple[str, ...], trees: tuple[Path, Path], repository: Path) -> tuple[Arm, Arm]:
-    """Return base and head in their worktrees, both with the bench of the head.
-
-    Args:
-        head: the head, in a directory of the repository.
-        base_args: pytest's arguments for the base.
-        trees: worktrees of base and head.
-        repository: top of the working tree.
-    """
+    """Return base and head in their worktrees (`trees`) of a repository, both with the bench of the head."""
     old, new = trees
     there = new / head.cwd.relative_to(repository)
     return (
@@ -90,11 +82,7 @@ def with_own_bench(arm: Arm, head: Arm) -> Arm:
 
 
 def commit_of(repository: Path, revision: str) -> bytes:
-    """Return the commit of a revision.
-
-    Raises:
-        UsageError: the repository has no such revision.
-    """
+    """Return the commit of a revision; raise UsageError if there is none."""
     try:
         return git(repository, "rev-parse", "--verify", "--quiet", f"{revision}^{{commit}}")
     except UsageError:
@@ -102,26 +90,21 @@ def commit_of(repository: Path, revision: str) -> bytes:
 
 
 def repository_of(directory: Path) -> Path:
-    """Return the top of the git working tree that contains a directory.
-
-    Raises:
-        UsageError: there is none.
-    """
+    """Return the top of the git working tree that contains a directory; raise UsageError if there is none."""
     return Path(os.fsdecode(git(directory, "rev-parse", "--show-toplevel")))
 
 
 def changed_bench(trees: tuple[Path, Path], cwd: Path, bench: str) -> tuple[str, ...]:
-    """Return the files of the bench and the cases that differ between two worktrees, and that of settings if these do.
+    """Return the files of the bench, the cases and the settings that differ between two worktrees.
 
     Args:
-        trees: worktrees of base and head.
+        trees: of base and head.
         cwd: where pytest runs, relative to the top of a worktree.
-        bench: the bench, relative to `cwd`.
+        bench: relative to `cwd`.
     """
     old, new = (git(tree, "rev-parse", "HEAD").decode() for tree in trees)
     paths = (str(cwd / bench.partition("::")[0]), str(cwd / "cases"), "*conftest.py", "*.yaml", "*.yml")
-    listed = git(trees[1], "diff", "--name-only", "-z", old, new, "--", *paths)
-    names = tuple(os.fsdecode(name) for name in listed.split(b"\0") if name)
+    names = _names(git(trees[1], "diff", "--name-only", "-z", old, new, "--", *paths))
     found = [find_configuration(tree / cwd) for tree in trees]
     tables = [each and each.table for each in found]
     return names if tables[0] == tables[1] else (*names, "pyproject.toml")
@@ -129,5 +112,8 @@ def changed_bench(trees: tuple[Path, Path], cwd: Path, bench: str) -> tuple[str,
 
 def untracked(repository: Path) -> tuple[str, ...]:
     """Return the untracked Python and YAML files, which are in neither arm."""
-    listed = git(repository, "ls-files", "-z", "--others", "--exclude-standard", "*.py", "*.yaml", "*.yml")
+    return _names(git(repository, "ls-files", "-z", "--others", "--exclude-standard", "*.py", "*.yaml", "*.yml"))
+
+
+def _names(listed: bytes) -> tuple[str, ...]:
     return tuple(os.fsdecode(name) for name in listed.split(b"\0") if name)

@@ -1,8 +1,7 @@
 """Self-audit of the paired gate: its error rates on this machine, and the smallest limit that it can enforce.
 
-The gate compares the present code with itself: unchanged, and with extra arithmetic in one arm that makes its calls 5,
-10 and 20 % slower. Verdicts are counted. A few gates cannot show rates of a few per cent, so the
-noise between their blocks is measured too, and gates with that noise are simulated.
+The gate compares the present code with itself: unchanged, and with one arm slowed by 5, 10 and 20 %. A few gates cannot
+show rates of a few per cent, so gates with the measured noise between blocks are simulated too.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ from segcore.judgement.gate.verdict import decide
 from segcore.judgement.statistics import Floats, Interval, share_interval
 from segcore.paired.arms import Arm
 from segcore.paired.sequential import LOOKS, MAX_BLOCKS, bounds
-from segcore.paired.session import PairedItem, PairedOptions, PairedResult, run_paired
+from segcore.paired.session import PairedItem, PairedOptions, RunArms, run_paired
 
 LEVELS = (0.0, 0.05, 0.10, 0.20)
 """Injected slowdowns."""
@@ -70,16 +69,9 @@ def audit(
     options: PairedOptions,
     gates: int,
     report: Callable[[str], None],
-    run: Callable[[Arm, Arm, PairedOptions, Callable[[str], None]], PairedResult] = run_paired,
+    run: RunArms = run_paired,
 ) -> Audit:
-    """Run gates at each of `LEVELS` in this directory, and derive what the gate can do.
-
-    Args:
-        args: pytest's, bench first.
-        options: limit and duration of each gate.
-        gates: number per level, at least one.
-        report: called with lines of progress.
-        run: runs one gate.
+    """Run a number of gates at each of `LEVELS` in this directory, and derive what the gate can do.
 
     Raises:
         ArmError: the bench cannot be run, or gave too few blocks.
@@ -118,7 +110,7 @@ def _level(slowdown: float, items: Sequence[PairedItem], sd: float) -> Level:
     return Level(
         slowdown=slowdown,
         gates=len(items),
-        verdicts={verdict: decisions[verdict] for verdict in decisions if decisions[verdict]},
+        verdicts={verdict: count for verdict, count in decisions.items() if count},
         measured=math.expm1(statistics.fmean(ratio for item in items for ratio in item.log_ratios)),
         expected={verdict: expected[verdict] / TRIALS for verdict in _VERDICTS},
     )
@@ -135,13 +127,12 @@ def is_honest(limit: float, block_sd: float) -> bool:
 
 
 def _simulate(slowdown: float, limit: float, block_sd: float) -> Counter[str]:
-    random, shape = np.random.default_rng(0), (TRIALS, MAX_BLOCKS)
-    random.random(shape)  # unused: keeps the random numbers, and so the answers, of earlier versions
-    return simulate_gates(math.log1p(slowdown) + random.normal(0.0, block_sd, shape), limit)[0]
+    noise = np.random.default_rng(0).normal(0.0, block_sd, (TRIALS, MAX_BLOCKS))
+    return simulate_gates(math.log1p(slowdown) + noise, limit)[0]
 
 
 def simulate_gates(blocks: Floats, limit: float) -> tuple[Counter[str], float]:
-    """Decide one gate per row of log ratios; return the number of each decision and the mean number of blocks.
+    """Decide a gate per row of log ratios; return the number of each decision, and the mean number of blocks.
 
     `improved` is counted as `pass`.
     """

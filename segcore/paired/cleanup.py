@@ -1,8 +1,7 @@
 """Temporary directories and worktrees that are removed even if their process is interrupted or killed.
 
-Each directory is locked (flock(2)) by the process that created it, and the kernel releases the lock when the process
-dies. So a directory that is not locked was left by a killed process, and the next gate removes it. Unlike a process ID,
-a lock is never reused, and it also works between containers that share a temporary directory.
+The process that creates a directory locks it (flock(2)); the next gate removes what is not locked. Unlike process IDs,
+locks are never reused, and work between containers.
 """
 
 from __future__ import annotations
@@ -49,11 +48,7 @@ def deferred_interrupts() -> Iterator[None]:
 
 @contextmanager
 def temporary_directory() -> Iterator[Path]:
-    """Create a temporary directory and remove it at the end; first remove those that killed processes left.
-
-    Raises:
-        UsageError: the system cannot lock directories.
-    """
+    """Create a temporary directory and remove it at the end; first remove those that killed processes left."""
     if not fcntl:
         raise UsageError("measuring in turns needs a POSIX system: here, directories cannot be locked (no fcntl)")
     remove_leftovers()

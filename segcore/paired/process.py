@@ -65,11 +65,7 @@ class RoundsClient(WorkerClient, Protocol):
 
 @contextmanager
 def start_worker(arm: Arm, items: tuple[str, ...] | None = None) -> Iterator[RoundsClient]:
-    """Start a process of an arm that measures the given items, by default all; kill it at the end.
-
-    Raises:
-        ArmError: the arm's interpreter cannot be started.
-    """
+    """Start a process of an arm that measures the given items, by default all; kill it at the end."""
     with temporary_directory() as directory, (directory / "log").open("a+b") as log, ExitStack() as cleanup:
         with deferred_interrupts():
             worker = _Worker(arm, log)
@@ -88,9 +84,8 @@ def start_worker(arm: Arm, items: tuple[str, ...] | None = None) -> Iterator[Rou
 class _Worker:
     """A running process.
 
-    Once its first item is ready, the process is stopped whenever it is not measuring: the threads of its OpenMP
-    runtime would otherwise spin on the cores that the other arm needs. (OMP_WAIT_POLICY=PASSIVE would slow down the
-    calls themselves.)
+    Once its first item is ready, it is stopped whenever it is not measuring: its OpenMP threads would otherwise spin on
+    the cores that the other arm needs. (OMP_WAIT_POLICY=PASSIVE would slow down the calls themselves.)
     """
 
     def __init__(self, arm: Arm, log: IO[bytes]) -> None:
@@ -164,9 +159,8 @@ class _Worker:
 
 
 def _start(arm: Arm, connection: Connection, log: IO[bytes]) -> subprocess.Popen[bytes]:
-    path = [str(p) for p in (arm.code / "src", arm.code) if p.is_dir()] if arm.code else []
-    path += arm.path
-    path += filter(None, [os.environ.get("PYTHONPATH")])
+    code = [str(p) for p in (arm.code / "src", arm.code) if p.is_dir()] if arm.code else []
+    path = [*code, *arm.path, *filter(None, [os.environ.get("PYTHONPATH")])]
     try:
         return subprocess.Popen(
             [arm.python, "-P", *arm.program, str(connection.fileno())],

@@ -1,13 +1,10 @@
 """Stopping rule of the paired gate: a group-sequential test on the log ratios of paired blocks.
 
-A *block* is one pair of fresh processes, one per arm, that run side by side and are measured in alternation; its value
-is the median log ratio of its alternations. Blocks are independent because each has its own processes. Differences
-between pairs of processes (allocator, page layout, scheduling) are noise between blocks, which more alternations
-within one pair cannot reveal.
+A *block* is one pair of fresh processes, one per arm, that are measured in alternation; its value is the median log
+ratio of its alternations. Blocks are independent because each has its own processes.
 
 After each number of blocks in `LOOKS`, the interval of the mean is compared with the limit, at the error that the look
-newly spends: see `segcore.judgement.sequential`. A last look that comes early, because time ran out, spends its share
-only, and the bound holds.
+newly spends: see `segcore.judgement.sequential`. So the bound also holds for a last look that comes early.
 """
 
 from __future__ import annotations

@@ -18,7 +18,7 @@ from segcore.paired.sequential import LOOKS, MAX_BLOCKS, Look, blocks_needed, lo
 
 WARMUP_CALLS = 3
 TURN_S = 0.1
-"""Approximate duration of a turn of one arm: long compared to switching between the arms."""
+"""Approximate duration of one arm's turn, long compared to switching between the arms."""
 BLOCK_S = 6.0
 """Time for the alternations of one item in one block; slow calls alternate less often."""
 MIN_ALTERNATIONS, MAX_ALTERNATIONS = 6, 24
@@ -84,6 +84,8 @@ class PairedResult:
 
 
 StartWorker = Callable[[Arm, "tuple[str, ...] | None"], AbstractContextManager[WorkerClient]]
+RunArms = Callable[[Arm, Arm, PairedOptions, Callable[[str], None]], PairedResult]
+"""Measures base and head as `run_paired` does, and is given lines of progress."""
 
 
 def run_paired(
@@ -95,14 +97,6 @@ def run_paired(
     start: StartWorker = start_worker,
 ) -> PairedResult:
     """Measure two arms in alternation until every item is decided, `MAX_BLOCKS` are measured, or the time is over.
-
-    Args:
-        base: the arm to compare with.
-        head: the arm to be judged.
-        options: limit and duration.
-        report: called with a line of progress after every block.
-        clock: monotonic time in seconds.
-        start: starts a process of an arm for the given items, or for all.
 
     Raises:
         ArmError: an arm could not run its bench, or the arms do not have the same items.
@@ -126,22 +120,20 @@ def run_revisions(
     head: Arm,
     options: PairedOptions,
     report: Callable[[str], None] = lambda _: None,
-    run: Callable[[Arm, Arm, PairedOptions, Callable[[str], None]], PairedResult] | None = None,
+    run: RunArms = run_paired,
 ) -> PairedResult:
     """Measure two worktrees with the bench of the head; if that imports no code from them, each with its own bench.
 
-    A repository that only benches an installed package has no code of its own: its revisions differ in the bench, with
-    its cases and models.
+    A repository that only benches an installed package has no code of its own.
 
     Raises:
         ArmError: as `run_paired`.
     """
-    measure = run or run_paired
     try:
-        return measure(base, head, options, report)
+        return run(base, head, options, report)
     except NoCodeError:
         report("the bench imports no code of the repository: each arm runs the bench of its own revision")
-        return measure(with_own_bench(base, head), with_own_bench(head, head), options, report)
+        return run(with_own_bench(base, head), with_own_bench(head, head), options, report)
 
 
 def _needs_block(items: Sequence[PairedItem], blocks: int, seconds: float, options: PairedOptions) -> bool:
@@ -155,11 +147,7 @@ _Pair = tuple[WorkerItem, WorkerItem, Block]
 
 
 def _measure_items(base: WorkerClient, head: WorkerClient, *, same_names: bool, head_first: bool) -> list[_Pair]:
-    """Measure every item of a pair of workers.
-
-    Both arms have their items in the order of the bench, so the n-th of one belongs to the n-th of the other. Their
-    names must agree unless the arms have different options.
-    """
+    """Measure every item of a pair of workers; the n-th of one belongs to the n-th of the other."""
     pairs: list[_Pair] = []
     while True:
         left, right = base.item(), head.item()
@@ -179,14 +167,12 @@ def _measure_items(base: WorkerClient, head: WorkerClient, *, same_names: bool, 
 def alternate(base: WorkerClient, head: WorkerClient, *, head_first: bool) -> Block:
     """Let two workers take turns in ABBA order on the item that both have ready.
 
-    Each alternation gives the log ratio of the mean times of its two turns. The block's value is their median, which
-    a burst of load during some of them does not move.
+    Each alternation gives the log ratio of the mean times of its two turns; the block's value is their median.
     """
     call_s = statistics.fmean(min(worker.measure(WARMUP_CALLS)) / 1e9 for worker in (base, head))
     calls = min(200, max(1, round(TURN_S / call_s)))
     alternations = min(MAX_ALTERNATIONS, max(MIN_ALTERNATIONS, int(BLOCK_S / (2 * calls * call_s))))
-    base_s: list[float] = []
-    head_s: list[float] = []
+    base_s, head_s = list[float](), list[float]()
     for n in range(alternations):
         turns = [(base, base_s), (head, head_s)]
         for worker, seconds in reversed(turns) if head_first ^ (n % 2 == 1) else turns:
@@ -212,13 +198,7 @@ def _limit(base_name: str, head: WorkerItem, options: PairedOptions) -> float:
 
 
 def own_limits(base: Arm, head: Arm, limit: float, start: StartWorker = start_worker) -> dict[str, float]:
-    """Return the limits of the base's own bench and cases, by name of the item; nothing is measured.
-
-    Args:
-        base: the base, in a worktree.
-        head: the head.
-        limit: of items whose case has none.
-        start: starts a process of an arm.
+    """Return the limits of the base's own bench and cases by item, `limit` where none is set; nothing is measured.
 
     Raises:
         ArmError: the base cannot run its bench.

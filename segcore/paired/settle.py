@@ -13,8 +13,6 @@ from segcore.core.limits import Limits
 from segcore.core.records import MachineRecord, Run
 from segcore.judgement.gate.settle import (
     BUDGET_S,
-    OpenItem,
-    Settlement,
     arm_arguments,
     settle_command,
     settled,
@@ -27,16 +25,17 @@ from segcore.paired.arms import Arm, arms_of, commit_of, repository_of, worktree
 from segcore.paired.session import (
     PairedItem,
     PairedOptions,
-    PairedResult,
+    RunArms,
     as_gate,
     budget_needed,
     run_paired,
     run_revisions,
 )
 
-Runner = Callable[[Arm, Arm, PairedOptions, Callable[[str], None]], PairedResult]
 _FILES = ("--segcore-weights", "--segcore-model", "--segcore-calibration", "--segcore-cases", "--cases")
 """Options whose values may be files that git does not have."""
+_SUFFIXES = (".pt", ".pth", ".safetensors", ".onnx", ".tflite", ".xml", ".yaml")
+"""Of files named without a directory."""
 
 
 class _CannotSettleError(UsageError):
@@ -54,7 +53,8 @@ class SettleOptions:
 
     defaults: Limits
     """For items whose case sets none."""
-    budget_s: float = BUDGET_S
+    budget_s: float | None = None
+    """`BUDGET_S` if None."""
     accept_changed_limits: bool = False
 
 
@@ -65,73 +65,56 @@ def settle(
     here: MachineRecord,
     options: SettleOptions,
     report: Callable[[str], None],
-    run: Runner = run_paired,
+    run: RunArms = run_paired,
 ) -> GateResult:
     """Return verdicts in which the undecided medians of speed are replaced by those of measuring in turns.
 
     Only these items are measured, in worktrees of the two commits, until decided or out of time. If that is not
     possible, but something has regressed anyway, a note says so.
 
-    Args:
-        result: the verdicts on the runs.
-        baseline: at least one run.
-        current: at least one run.
-        here: this machine.
-        options: limits and duration.
-        report: called with lines of progress.
-        run: measures two arms.
-
     Raises:
-        UsageError: nothing of what is undecided can be measured here; the reason is one line.
+        UsageError: nothing of what is undecided can be measured on this machine (`here`).
         ArmError: an arm could not run its bench.
     """
     if not undecided(result):
         return result
-    cwd = Path.cwd().resolve()
+    cwd, budget_s = Path.cwd().resolve(), options.budget_s or BUDGET_S
     try:
         if problem := why_not(baseline, current, here):
             raise _CannotSettleError(problem)
         repository = repository_of(cwd).resolve()
         commits = [_commit(repository, runs[0]) for runs in (baseline, current)]
-        plan = _plan(result, baseline, current, options, cwd)
+        plan = settlement(
+            result,
+            baseline,
+            current,
+            options.defaults,
+            lambda run, key: lost_file(run, key, cwd),
+            accept=options.accept_changed_limits,
+        )
+        if not plan.items:
+            raise _CannotSettleError(next(iter(plan.left.values())))
     except _CannotSettleError as error:
         if result.exit_code != 1:
             raise
         return replace(result, notes=(*result.notes, str(error)))
-    report(f"{len(plan.items)} undecided items are measured in turns, for at most {options.budget_s:.0f} s")
-    with worktrees(repository, *commits) as trees:
-        head = Arm("head", _arguments(current[0], plan.items, cwd), cwd)
-        arms = arms_of(head, _arguments(baseline[0], plan.items, cwd), trees, repository)
-        wanted = tuple(PairedItem(item.head_node, item.head_node, item.limit) for item in plan.items)
-        turns = run_revisions(*arms, PairedOptions(budget_s=options.budget_s, items=wanted), report, run)
+    report(f"{len(plan.items)} undecided items are measured in turns, for at most {budget_s:.0f} s")
     keys = {item.head_node: item.key for item in plan.items}
+    with worktrees(repository, *commits) as trees:
+        head = Arm("head", _arguments(current[0], tuple(keys), cwd), cwd)
+        arms = arms_of(head, _arguments(baseline[0], tuple(keys), cwd), trees, repository)
+        wanted = tuple(PairedItem(item.head_node, item.head_node, item.limit) for item in plan.items)
+        turns = run_revisions(*arms, PairedOptions(budget_s=budget_s, items=wanted), report, run)
     rows = {keys[row.item]: row for row in as_gate(turns, result.baseline, result.current).rows}
     how = (
         f"{len(rows)} items were measured in turns at {commits[0][:10]} and {commits[1][:10]}: {turns.blocks} blocks "
         f"of fresh process pairs in {turns.seconds:.0f} s"
     )
     found = settled(result, rows, plan.left, how)
-    budget_s = budget_needed(turns)
-    again = settle_command(baseline, current, budget_s=budget_s) if budget_s else ""
+    needed_s = budget_needed(turns)
+    again = settle_command(baseline, current, budget_s=needed_s) if needed_s else ""
     others = [command for command in result.commands if command != settle_command(baseline, current)]
     return replace(found, commands=tuple(filter(None, (again, *others))))
-
-
-def _plan(
-    result: GateResult, baseline: Sequence[Run], current: Sequence[Run], options: SettleOptions, cwd: Path
-) -> Settlement:
-    """Return what is to be measured."""
-    plan = settlement(
-        result,
-        baseline,
-        current,
-        options.defaults,
-        lambda run, key: lost_file(run, key, cwd),
-        accept=options.accept_changed_limits,
-    )
-    if not plan.items:
-        raise _CannotSettleError(next(iter(plan.left.values())))
-    return plan
 
 
 def _commit(repository: Path, run: Run) -> str:
@@ -144,17 +127,11 @@ def _commit(repository: Path, run: Run) -> str:
 
 
 def lost_file(run: Run, key: str, cwd: Path) -> str:
-    """Return which file that a run needed is gone or has changed; empty if all are there.
-
-    Args:
-        run: the run.
-        key: of the item.
-        cwd: directory that relative paths of its command start from.
-    """
+    """Return which file that the item of a run needs is gone from `cwd` or has changed; empty if all are there."""
     info = next(benchmark.info for benchmark in run.benchmarks if benchmark.info.key == key)
     for option, value in _file_values(run.record.command):
         path = cwd / value
-        if _looks_like_path(value) and not path.exists():
+        if not path.exists() and ("/" in value or path.suffix in _SUFFIXES):
             return f"{value} of {run.name} ({option}) is lost"
         checked = option == "--segcore-weights" and info.weights.kind == "checkpoint" and path.is_file()
         if checked and not is_tracked(path) and sha256_file(path) != info.weights.sha256:
@@ -170,10 +147,6 @@ def is_tracked(path: Path) -> bool:
         return False
 
 
-def _looks_like_path(value: str) -> bool:
-    return "/" in value or Path(value).suffix in {".pt", ".pth", ".safetensors", ".onnx", ".tflite", ".xml", ".yaml"}
-
-
 def _file_values(words: Sequence[str]) -> list[tuple[str, str]]:
     """Return the options among words that may name files, each with its value."""
     found = []
@@ -184,9 +157,9 @@ def _file_values(words: Sequence[str]) -> list[tuple[str, str]]:
     return found
 
 
-def _arguments(run: Run, items: Sequence[OpenItem], cwd: Path) -> tuple[str, ...]:
+def _arguments(run: Run, nodes: Sequence[str], cwd: Path) -> tuple[str, ...]:
     """Return an arm's arguments; files that git does not have are named by their absolute paths."""
-    arguments = arm_arguments(run, [item.head_node for item in items])
+    arguments = arm_arguments(run, nodes)
     outside = {value for _, value in _file_values(arguments) if (cwd / value).exists() and not is_tracked(cwd / value)}
     return tuple(_absolute(word, outside, cwd) for word in arguments)
 

@@ -12,16 +12,15 @@ from typing import Any
 import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
+from segcore.core.bench_options import Choices
 from segcore.core.errors import EXIT_BAD_INPUT, SegcoreError
 from segcore.core.records import OutcomeKind, OutcomeRecord, Run
 from segcore.judgement.gate import GateResult
 from segcore.judgement.gate.files import RUN_LIMITS, judge_runs
-from segcore.judgement.gate.settle import BUDGET_S
 from segcore.measurement.machine import fingerprint
 from segcore.paired.settle import SettleOptions, settle
 from segcore.plugin.items import AccuracyItem, BenchItem, SpeedItem
 from segcore.plugin.load import LoadItem
-from segcore.plugin.options import Choices
 from segcore.plugin.plan import PlanItem
 from segcore.plugin.progress import LiveLine
 from segcore.plugin.reporting import announce, print_gate, print_run, properties, write_page
@@ -143,21 +142,17 @@ class BenchHooks:
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_call(self) -> Generator[None, object, object]:
         """Record what an item has measured, even if the test then fails."""
+        measured = True
         try:
-            result = yield
-        except (Exception, pytest.fail.Exception):
-            self._record()
+            return (yield)
+        except BaseException as error:
+            measured = isinstance(error, (Exception, pytest.fail.Exception))
             raise
-        except BaseException:  # interrupted: keep pytest-benchmark from warning of an unused fixture as well
-            if isinstance(self._open, SpeedItem):
+        finally:
+            if isinstance(self._open, SpeedItem) and measured:
+                self._open.record()
+            elif isinstance(self._open, SpeedItem):  # interrupted: pytest-benchmark would warn of an unused fixture
                 self._open.benchmark.skipped = True
-            raise
-        self._record()
-        return result
-
-    def _record(self) -> None:
-        if isinstance(self._open, SpeedItem):
-            self._open.record()
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_makereport(
@@ -180,13 +175,12 @@ class BenchHooks:
             return
         outcome, reason = _outcome(report, call)
         skip = self.session.skips.get(report.nodeid)
-        reason, where = (skip.message, skip.where) if skip else (reason, "")
         self.session.outcomes[plan.key] = OutcomeRecord(
             item=report.nodeid,
             kind=plan.kind,
             outcome=outcome,
-            reason=reason,
-            where=where,
+            reason=skip.message if skip else reason,
+            where=skip.where if skip else "",
             key=plan.key,
             skipped_by_case=bool(plan.case.skip_reason),
         )
@@ -241,8 +235,8 @@ class BenchHooks:
     def _settle(self, gate: GateResult, run: Run, session: pytest.Session) -> None:
         """Measure in turns what is undecided; if that cannot be done, or is interrupted, say so and leave it open."""
         config = session.config
-        budget = config.option.segcore_settle_budget or BUDGET_S
-        options = SettleOptions(RUN_LIMITS, budget, command_line(config).segcore_accept_changed_limits)
+        accept = command_line(config).segcore_accept_changed_limits
+        options = SettleOptions(RUN_LIMITS, config.option.segcore_settle_budget, accept)
         try:
             self._gate = settle(gate, self._baseline, [run], fingerprint(), options, self._progress)
         except SegcoreError as error:
@@ -301,15 +295,10 @@ def _words(error: BaseException) -> str:
 
 
 def _exit_status(status: int, gate: GateResult | None, all_written: bool) -> int:
-    """Return the exit code of a run that was not interrupted.
+    """Return the exit code of a run that was not interrupted, from pytest's own (`status`).
 
     Failed tests keep exit code 1; any other code but 0 gives way to a regression. If something could not be written,
     what the gate missed may have been among it: then only a regression is a verdict.
-
-    Args:
-        status: pytest's exit code.
-        gate: the verdicts, None without a baseline.
-        all_written: whether the run, its copies and its pictures were written.
     """
     verdict = gate.exit_code if gate else pytest.ExitCode.OK
     if not all_written and not (gate and any(row.verdict == "regressed" for row in gate.rows)):

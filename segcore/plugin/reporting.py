@@ -19,8 +19,7 @@ from segcore.report.escape import plain_text
 from segcore.report.gate import annotate, append_summary, render
 from segcore.report.metrics import item_metrics
 from segcore.report.terminal import render_run
-
-LATEST = Path("reports/latest/index.html")
+from segcore.results.naming import LATEST_PAGE
 
 
 def properties(benchmark: Benchmark | None) -> list[tuple[str, object]]:
@@ -92,13 +91,13 @@ def write_page(run: Run, baseline: Run | None, gate: GateResult | None) -> Itera
     report = build_report([run], baseline, gate)
     append_summary(render_folded(report) if gate else render_comment(report))
     try:
-        write_html(report, LATEST)
+        write_html(report, LATEST_PAGE)
     except OutputError as error:
         yield f"the page was NOT written: {error}"
     except UsageError as error:  # jinja2 is not installed
         yield f"no page: {error}"
     else:
-        yield f"report: {_shown(LATEST)}"
+        yield f"report: {_shown(LATEST_PAGE)}"
         yield from filter(None, [missing_charts()])
 
 

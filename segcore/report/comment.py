@@ -3,20 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 
-from segcore.core.files import write_file
 from segcore.report import gate, tables
 from segcore.report.escape import markdown_text
 from segcore.report.markdown import MAX_MARKDOWN, Section, document
 from segcore.report.model import ReportModel
 from segcore.report.run_tables import load_tables
 from segcore.report.table import ICONS, Table, to_markdown
-
-
-def write_comment(report: ReportModel, path: Path) -> None:
-    """Write the comment; raise OutputError if the file cannot be written."""
-    write_file(path, render_comment(report).encode())
 
 
 def render_comment(report: ReportModel) -> str:

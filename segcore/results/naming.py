@@ -10,6 +10,8 @@ import re
 from pathlib import Path
 
 DEFAULT_DIRECTORY = Path("reports/runs")
+LATEST_PAGE = Path("reports/latest/index.html")
+"""The page about the last bench run."""
 MACHINES = "machines"
 """Directory in a store for the runs of other machines, a directory for each."""
 UNSAVED = "unsaved"

@@ -10,7 +10,8 @@ import pytest
 from segcore.core.limits import Limits
 from segcore.core.records import Run
 from segcore.judgement.gate import judge
-from segcore.plugin.reporting import LATEST, write_page
+from segcore.plugin.reporting import write_page
+from segcore.results.naming import LATEST_PAGE
 from tests.support.factories import make_run
 
 
@@ -22,21 +23,21 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
 
 
 def test_page_is_written_and_named(run: Run) -> None:
-    assert list(write_page(run, None, None)) == [f"report: {LATEST}"]
-    assert "Passed: all 9 items" in LATEST.read_text()
+    assert list(write_page(run, None, None)) == [f"report: {LATEST_PAGE}"]
+    assert "Passed: all 9 items" in LATEST_PAGE.read_text()
 
 
 def test_page_of_a_judged_run(run: Run) -> None:
-    assert list(write_page(run, run, judge([run], [run], Limits()))) == [f"report: {LATEST}"]
-    assert "What changed" in LATEST.read_text()
+    assert list(write_page(run, run, judge([run], [run], Limits()))) == [f"report: {LATEST_PAGE}"]
+    assert "What changed" in LATEST_PAGE.read_text()
 
 
 def test_without_charts_the_page_says_so(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "vl_convert", None)
     written, missing = write_page(run, None, None)
-    assert written == f"report: {LATEST}"
+    assert written == f"report: {LATEST_PAGE}"
     assert "pip install 'segcore[report]'" in missing
-    assert "vl-convert-python is not installed" in LATEST.read_text()
+    assert "vl-convert-python is not installed" in LATEST_PAGE.read_text()
 
 
 def test_without_jinja2_there_is_a_line_and_the_summary(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -44,15 +45,15 @@ def test_without_jinja2_there_is_a_line_and_the_summary(run: Run, monkeypatch: p
     monkeypatch.setenv("GITHUB_STEP_SUMMARY", "summary.md")
     (line,) = write_page(run, None, None)
     assert "pip install 'segcore[report]'" in line
-    assert not LATEST.exists()
+    assert not LATEST_PAGE.exists()
     assert "segcore: Passed" in Path("summary.md").read_text()
 
 
 def test_a_page_that_cannot_be_written_is_reported(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GITHUB_STEP_SUMMARY", "summary.md")
-    LATEST.parent.write_text("in the way")
+    LATEST_PAGE.parent.write_text("in the way")
     (line,) = write_page(run, None, None)
-    assert str(LATEST) in line
+    assert str(LATEST_PAGE) in line
     assert "segcore: Passed" in Path("summary.md").read_text()
 
 

@@ -6,12 +6,11 @@ import re
 
 import pytest
 
-from segcore.core.errors import OutputError
 from segcore.core.limits import Limits
 from segcore.core.records import OutcomeRecord, Run, WarningRecord
 from segcore.judgement.drift import run_drift
 from segcore.judgement.gate import judge
-from segcore.report.comment import render_comment, render_folded, write_comment
+from segcore.report.comment import render_comment, render_folded
 from segcore.report.markdown import MAX_MARKDOWN
 from segcore.report.model import build_report
 from tests.support.factories import make_hostile, make_run
@@ -90,8 +89,3 @@ def test_hostile_names_are_no_markup(pair: tuple[Run, Run]) -> None:
         assert "@all" not in text
         assert "\x1b" not in text
         assert not re.search(r"(?<!\\)`", text)
-
-
-def test_an_unwritable_path_is_an_error(pair: tuple[Run, Run]) -> None:
-    with pytest.raises(OutputError, match="cannot be written"):
-        write_comment(build_report([pair[0]]), pair[0].path / "comment.md")
