@@ -9,10 +9,13 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from segcore.cli.options import PATH, fetch_settings, json_option, offline_option
+from segcore.core.errors import EXIT_BAD_INPUT, UsageError
 
 if TYPE_CHECKING:
     from segcore.inference.catalog import Listed
     from segcore.inputs.model_files import ModelFiles
+    from segcore.inputs.self_description import ModelHeader
+    from segcore.report.table import Table
 
 
 @click.command()
@@ -32,12 +35,9 @@ def models(models: Path, check: bool, schema: bool, path: str | None, as_json: b
     both, to be saved in DIRECTORY, on standard output.
     """
     if path is not None:
-        from segcore.cli.inspection import inspect
-
-        inspect(path, models, as_json)
+        _inspect(path, models, as_json)
         return
     from segcore.cli.output import show_json
-    from segcore.core.errors import EXIT_BAD_INPUT
     from segcore.inputs.model_files import json_schema, open_model_files
 
     if schema:
@@ -49,15 +49,11 @@ def models(models: Path, check: bool, schema: bool, path: str | None, as_json: b
     if not check:
         _list(files, as_json, offline)
     elif as_json:
-        show_json({"models": list(files.names), "problems": _problems(files)}, "models_check")
+        show_json({"models": list(files.names), "problems": list(map(vars, files.problems))}, "models_check")
     elif not files.problems:
         click.echo(f"{len(files.specs)} model files, no problems")
     if files.problems:
         raise click.exceptions.Exit(EXIT_BAD_INPUT)
-
-
-def _problems(files: ModelFiles) -> list[dict[str, Any]]:
-    return [{**vars(each), "file": str(each.file)} for each in files.problems]
 
 
 def _size(listed: Listed, path: Path | None) -> int:
@@ -81,16 +77,16 @@ def _list(files: ModelFiles, as_json: bool, offline: bool) -> None:
                 "size_bytes": _size(listed, path),
                 "url": listed.url,
                 "published": listed.published,
-                "path": str(path) if path else None,
+                "path": path,
             }
             for name, listed, path in found
         ]
         own_models = [
-            {"model": spec.name, "file": str(spec.file), "source": {spec.source.kind: spec.source.location}}
+            {"model": spec.name, "file": spec.file, "source": {spec.source.kind: spec.source.location}}
             for spec in files.specs
         ]
         about = {"gmacs_shape": [LISTED_SIZE] * 2, "models": rows}
-        show_json({**about, "model_files": own_models, "problems": _problems(files)})
+        show_json({**about, "model_files": own_models, "problems": list(map(vars, files.problems))})
         return
     notes = ["GMACs are of one 520x520 photo, without the auxiliary head."]
     if any(path is None for *_, path in found):
@@ -105,3 +101,73 @@ def _list(files: ModelFiles, as_json: bool, offline: bool) -> None:
         own = [(s.name, *source, s.file.name if s.file else "") for s, source in zip(files.specs, sources, strict=True)]
         tables.append(Table(("model", "source", "of", "model file"), tuple(own)))
     show(*tables)
+
+
+def _inspect(path: str, directory: Path, as_json: bool) -> None:
+    """Print what the file of a model, or the one that a model file names, says about the model."""
+    from segcore.cli.output import show, show_json
+    from segcore.inputs.model_files import spec_of_path
+    from segcore.inputs.model_files.writing import model_file_text
+    from segcore.inputs.self_description import FILE_KINDS, describe, read_header, unused
+    from segcore.report.escape import plain_text
+
+    spec = spec_of_path(Path(path))
+    if spec.source.kind not in FILE_KINDS:
+        raise UsageError(f"{path} is of kind {spec.source.kind}; --inspect reads files of {', '.join(FILE_KINDS)}")
+    header = read_header(spec)
+    found = describe(header, spec)
+    complete = spec.completed(found)
+    assumed = {about: text for about, text in found.assumptions.items() if text in complete.assumptions}
+    text = model_file_text(complete, assumed, directory)
+    others = unused(header.metadata)
+    if as_json:
+        show_json(_header_json(header, assumed, others, text), "inspect")
+        return
+    show(_header_table(header, others), err=True)
+    if assumed:
+        show("Assumed, because the file does not say it; check each:", err=True)
+        show(*(f"  {about}: {sentence}" for about, sentence in assumed.items()), err=True)
+    else:
+        show("Nothing is assumed.", err=True)
+    show("", f"The model file that says the same, to be saved in {directory}/:", "", err=True)
+    click.echo("\n".join(map(plain_text, text.splitlines())))
+
+
+def _header_table(header: ModelHeader, others: dict[str, str]) -> Table:
+    from segcore.report.table import Row, Table
+
+    rows: list[Row] = [("input", each.name, str(each)) for each in header.inputs]
+    for each in header.outputs:
+        by = f", by {each.operator}" if each.operator else ""
+        rows.append(("output", each.name, f"{each}{by}{f' of {each.choices} classes' if each.choices else ''}"))
+    rows += [("not used" if key in others else "metadata", key, value) for key, value in header.metadata.items()]
+    title = f"{header.path} ({header.kind}, sha256 {header.sha256()[:12]})"
+    return Table(("found", "name", "value"), tuple(rows), title=title)
+
+
+def _header_json(header: ModelHeader, assumed: dict[str, str], others: dict[str, str], text: str) -> dict[str, Any]:
+    tensors = {
+        name: [
+            {
+                "name": each.name,
+                "dtype": each.dtype,
+                "shape": each.shape,
+                "scale": each.scale or None,
+                "zero_point": each.zero_point if each.scale else None,
+                "operator": each.operator or None,
+                "classes": each.choices,
+            }
+            for each in found
+        ]
+        for name, found in (("inputs", header.inputs), ("outputs", header.outputs))
+    }
+    return {
+        "file": header.path,
+        "kind": header.kind,
+        "sha256": header.sha256(),
+        **tensors,
+        "metadata": dict(header.metadata),
+        "not_used": others,
+        "assumed": assumed,
+        "model_file": text,
+    }
