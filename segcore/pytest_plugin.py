@@ -7,7 +7,7 @@ until a test asks for one of the fixtures `accuracy_item`, `latency_item`, `thro
 from __future__ import annotations
 
 from contextlib import nullcontext
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
@@ -53,7 +53,7 @@ _DESELECTED = pytest.StashKey[list[str]]()
 def pytest_addoption(parser: pytest.Parser, pluginmanager: pytest.PytestPluginManager) -> None:
     """Add the ``segcore`` options."""
     add_options(parser)
-    pluginmanager.register(ArgumentHooks(parser), "segcore-arguments")
+    pluginmanager.register(ArgumentHooks(parser, pluginmanager.getplugin("pytestconfig")), "segcore-arguments")
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -80,7 +80,8 @@ def pytest_exception_interact(
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Parametrise a function that uses one of our fixtures with the planned items."""
     for fixture, kind in FIXTURES.items():
-        if _is_ours(metafunc, fixture):
+        # not a fixture of the same name from another plugin or conftest
+        if uses_fixture_of(__name__, fixture, metafunc._arg2fixturedefs.get(fixture, ())):
             items: tuple[PlanItem, ...] = ()
             try:
                 with explained():
@@ -91,11 +92,6 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
                 metafunc.parametrize(fixture, items, indirect=True, ids=[item.id for item in items])
             else:
                 metafunc.parametrize(fixture, [UNPLANNED], indirect=True, ids=["no-scenario"])
-
-
-def _is_ours(metafunc: pytest.Metafunc, fixture: str) -> bool:
-    """Return whether a test uses a fixture of this module, not one of the same name from another plugin or conftest."""
-    return uses_fixture_of(__name__, fixture, metafunc._arg2fixturedefs.get(fixture, ()))
 
 
 def _collector(config: pytest.Config) -> Collector:
@@ -182,7 +178,7 @@ def pytest_collection_finish(session: pytest.Session) -> None:
             _refuse(config, items, "--segcore-baseline: no item of segcore is selected, there is nothing to judge")
         return
     from segcore.plugin.plan import find_duplicate
-    from segcore.plugin.storage import save_nothing
+    from segcore.plugin.storage import load_baseline, save_nothing
 
     problem = find_duplicate((_test_name(item), plan) for item, plan in plans.items())
     if crowded := next((item for item in plans if len(_planned(item)) > 1), None):
@@ -193,7 +189,6 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     if _executes_nothing(config):
         save_nothing(config)
         return
-    from segcore.plugin.baseline import load_baseline
     from segcore.plugin.hooks import BenchHooks
 
     baseline = load_baseline(config)
@@ -237,26 +232,22 @@ def _open(request: pytest.FixtureRequest, benchmark: BenchmarkFixture | None = N
 @pytest.fixture
 def accuracy_item(request: pytest.FixtureRequest) -> AccuracyItem:
     """One photo held against its case's expectations: ``check()`` it, ``explain()`` what does not hold."""
-    item: AccuracyItem = _open(request)
-    return item
+    return cast("AccuracyItem", _open(request))
 
 
 @pytest.fixture
 def latency_item(request: pytest.FixtureRequest, benchmark: BenchmarkFixture) -> SpeedItem:
     """One photo to be timed: ``warm_up()``, then ``benchmark(latency_item)``."""
-    item: SpeedItem = _open(request, benchmark)
-    return item
+    return cast("SpeedItem", _open(request, benchmark))
 
 
 @pytest.fixture
 def throughput_item(request: pytest.FixtureRequest, benchmark: BenchmarkFixture) -> SpeedItem:
     """A batch of copies of one photo to be timed: ``warm_up()``, then ``benchmark(throughput_item)``."""
-    item: SpeedItem = _open(request, benchmark)
-    return item
+    return cast("SpeedItem", _open(request, benchmark))
 
 
 @pytest.fixture
 def load_item(request: pytest.FixtureRequest, benchmark: BenchmarkFixture) -> LoadItem:
     """One photo under a load scenario: ``measure()`` it, ``explain()`` a limit that was not kept."""
-    item: LoadItem = _open(request, benchmark)
-    return item
+    return cast("LoadItem", _open(request, benchmark))

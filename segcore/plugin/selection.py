@@ -6,29 +6,26 @@ change that is judged.
 
 from __future__ import annotations
 
-import os
-import shlex
 from argparse import Namespace
 from pathlib import Path
 
 import pytest
 
+from segcore.core.bench_options import BENCH_OPTIONS
 from segcore.core.records import SELECTABLE
 from segcore.inference.devices import detect_device
 from segcore.inputs.model_files import is_path, spec_of_path
-from segcore.plugin.arguments import separate_paths
+from segcore.plugin.arguments import separate_paths, typed_arguments
 
 
 def command_line(config: pytest.Config) -> Namespace:
     """Return the options given on the command line and in PYTEST_ADDOPTS, others at their defaults."""
-    args = [*shlex.split(os.environ.get("PYTEST_ADDOPTS", "")), *map(str, config.invocation_params.args)]
-    return config._parser.parse_known_args(separate_paths(args))
+    return config._parser.parse_known_args(separate_paths(typed_arguments(config)))
 
 
 def selected_values(options: Namespace) -> dict[str, tuple[str, ...]]:
     """Return the values that ``--segcore-case`` and its like select, by name; what selects nothing is omitted."""
-    plurals = {"batch": "batches", "threads": "threads"}
-    given = {name: getattr(options, f"segcore_{plurals.get(name, f'{name}s')}") for name in SELECTABLE}
+    given = {option.name: getattr(options, option.dest) for option in BENCH_OPTIONS if option.name in SELECTABLE}
     given["model"] = [spec_of_path(Path(name)).name if is_path(name) else name for name in given["model"]]
     given["device"] = [detect_device(name) for name in given["device"]]
     return {name: tuple(map(str, values)) for name, values in given.items() if values}

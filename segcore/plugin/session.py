@@ -11,12 +11,13 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from segcore.core.bench_options import Choices
 from segcore.core.errors import DeviceError, OutputError, RecordError
 from segcore.core.labels import LabelSet
 from segcore.core.record_int8 import Int8Record
@@ -49,12 +50,13 @@ from segcore.measurement.machine import fingerprint, git_commit, package_version
 from segcore.measurement.neighbours import Neighbours
 from segcore.measurement.reference import ReferenceTask
 from segcore.plugin.arguments import DefaultRounds, DefaultSeconds
-from segcore.plugin.options import Choices
+from segcore.plugin.options import load_plan
 from segcore.plugin.plan import PlanItem, estimate_seconds
 from segcore.plugin.resources import Resources, gmacs_per_pixel
 from segcore.plugin.selection import command_line, deselects_tests, selected_values
 from segcore.plugin.storage import benchmark_session, take_over_saving
 from segcore.results.journal import Journal
+from segcore.results.naming import UNSAVED
 from segcore.results.store import benchmark_entry, parse_run, save_document
 
 EXPECTED_EFFICIENCY = 0.4
@@ -66,16 +68,12 @@ START_S = 5.0
 """Assumed time to start a further process, for the forecast."""
 
 
-def _nothing() -> None:
-    pass
-
-
 class RoundTimer:
     """pytest-benchmark's timer, with a call before each reading."""
 
     def __init__(self, timer: Callable[[], float]) -> None:
         self._timer = timer
-        self.before: Callable[[], None] = _nothing
+        self.before: Callable[[], None] = lambda: None
         functools.update_wrapper(self, timer)  # its name is recorded
 
     def __call__(self) -> float:
@@ -84,14 +82,18 @@ class RoundTimer:
         return self._timer()
 
 
+def _energy_counter(device: str) -> EnergyCounter | None:
+    try:
+        return open_counter(device)
+    except DeviceError:  # there is none that can be read
+        return None
+
+
 class BenchSession:
     """State that the items of one run share. The constructor fetches photos and weights, calibrates, chooses the file.
 
-    Args:
-        config: pytest's.
-        choices: the command line.
-        items: the selected items, by node id, in order. Nodes of the same item (repetitions) share its key.
-        deselected: keys of the items that were collected and then deselected.
+    `items` are the selected ones, by node id, in order; nodes of one item (repetitions) share its key. `deselected` has
+    the keys of items that were collected and then deselected.
     """
 
     def __init__(
@@ -120,8 +122,8 @@ class BenchSession:
         self.outcomes: dict[str, OutcomeRecord] = {}
         """Outcome of the last execution of each item, by key."""
         self.labels: dict[str, LabelSet] = {}
-        self.int8: list[Int8Record] = []
         """Label sets of the models loaded so far, by digest."""
+        self.int8: list[Int8Record] = []
         self._own: dict[str, dict[str, Any]] = {}
         """Results that pytest-benchmark does not keep, in its format, by key of the item."""
         self._start = time.monotonic()
@@ -130,11 +132,11 @@ class BenchSession:
         self._machine = fingerprint()
         self._git = git_commit(config.invocation_params.dir)
         self._calibration_change: float | None = None
-        self._counters: dict[str, EnergyCounter | None] = {}
         self._watches: dict[str, BoardWatch | None] = {}
         self.warm: set[str] = set()
         """Keys of the items that have been warmed up in this process."""
-        self._references: dict[str, ReferenceTask] = {}
+        self.energy_counter = cache(_energy_counter)
+        self.reference = cache(lambda device: ReferenceTask(open_device(device)))
         self._round_timers: dict[Callable[[], float], RoundTimer] = {}
         timed = not benchmark_session(config).disabled
         if timed:  # the first item of a run would load it after it was measured: all are to take the same memory
@@ -174,7 +176,7 @@ class BenchSession:
         gmacs = gmacs_per_pixel(item.model) * item.size**2 * 4 / 3  # photos are about 4:3
         call_s = item.batch * (gmacs / (rate * EXPECTED_EFFICIENCY) + OVERHEAD_S)
         if item.scenario:
-            return self.choices.load.plan(item.scenario, item.batch).expected_seconds(call_s)
+            return load_plan(self.choices, item.scenario, item.batch).expected_seconds(call_s)
         option = self.config.option
         rounds = option.benchmark_min_rounds
         rounds = math.ceil(rounds_needed(0.5) / self.processes) if isinstance(rounds, DefaultRounds) else rounds
@@ -186,27 +188,12 @@ class BenchSession:
         free = isinstance(self.config.option.benchmark_max_time, DefaultSeconds)
         return min(1.0, 2 / self.processes) if free else 1.0
 
-    def energy_counter(self, device: str) -> EnergyCounter | None:
-        """Return the energy counter of a device, None if there is none that can be read."""
-        if device not in self._counters:
-            try:
-                self._counters[device] = open_counter(device)
-            except DeviceError:
-                self._counters[device] = None
-        return self._counters[device]
-
     def look_at_board(self, device: str) -> None:
         """Read clock, temperature, power and throttling of a CUDA device, for the conditions of the run."""
         if device not in self._watches:
             self._watches[device] = open_watch(device)
         if watch := self._watches[device]:
             watch.look()
-
-    def reference(self, device: str) -> ReferenceTask:
-        """Return the reference task of a device."""
-        if device not in self._references:
-            self._references[device] = ReferenceTask(open_device(device))
-        return self._references[device]
 
     def round_timer(self, timer: Callable[[], float], before: Callable[[], None]) -> RoundTimer:
         """Return a timer that calls `before` first; of all items the same, as pytest-benchmark keeps its precision."""
@@ -217,7 +204,7 @@ class BenchSession:
     def release_items(self) -> None:
         """Release the models of items that have ended, before other processes need the memory."""
         for timer in self._round_timers.values():
-            timer.before = _nothing
+            timer.before = lambda: None
         self.resources.release()
 
     @property
@@ -228,7 +215,8 @@ class BenchSession:
     @cached_property
     def pictures(self) -> Path:
         """Directory for class maps and overlays, without those of the run that this one replaces."""
-        self.file.delete_replaced_pictures()
+        if self.file.path.stem == UNSAVED:
+            shutil.rmtree(self.file.pictures, ignore_errors=True)
         return self.file.pictures
 
     def begin(self, node: str) -> None:
@@ -369,6 +357,12 @@ class BenchSession:
 
     def _run_record(self) -> RunRecord:
         after = read_state()
+        watches = [watch for watch in self._watches.values() if watch]
+        conditions = describe(self._before, after)
+        if self.reference.cache_info().currsize:
+            conditions["waited"] = f"{self.neighbours.waited_s:.0f} s for other processes"
+        for watch in watches:
+            conditions |= watch.conditions()
         return RunRecord(
             name=self.file.name,
             started=self._started,
@@ -376,7 +370,7 @@ class BenchSession:
             complete=self._complete,
             command=("pytest", *self.config.invocation_params.args),
             machine=self._machine,
-            conditions=describe(self._before, after) | self._waited | self._boards,
+            conditions=conditions,
             calibration=self.calibration,
             versions=package_versions(),
             git=self._git,
@@ -386,7 +380,7 @@ class BenchSession:
             warnings=(
                 *run_warnings(self._before, after, self._calibration_change),
                 *reference_warnings(self._references_s()),
-                *(warning for watch in self._watches.values() if watch for warning in watch.warnings()),
+                *(warning for watch in watches for warning in watch.warnings()),
             ),
             labels=tuple(map(LabelsRecord.of, self.labels.values())),
             int8=tuple(self.int8),
@@ -399,11 +393,3 @@ class BenchSession:
         cases = {item.case.name: item.case for item in self.items.values()}
         files = {name: Path(os.path.relpath(case.source_file.resolve(), root)) for name, case in cases.items()}
         return tuple(CaseRecord(name=name, file=files[name].as_posix(), line=case.line) for name, case in cases.items())
-
-    @property
-    def _boards(self) -> dict[str, str]:
-        return {name: text for watch in self._watches.values() if watch for name, text in watch.conditions().items()}
-
-    @property
-    def _waited(self) -> dict[str, str]:
-        return {"waited": f"{self.neighbours.waited_s:.0f} s for other processes"} if self._references else {}

@@ -1,10 +1,9 @@
-"""Where a run is written, and how saving is taken over from pytest-benchmark: numbered like its files, but atomic."""
+"""Where runs are stored: the baseline that is read, and the run that is written, in place of pytest-benchmark."""
 
 from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,12 +11,17 @@ import pytest
 from pytest_benchmark.session import BenchmarkSession
 from pytest_benchmark.storage.file import FileStorage
 
-from segcore.core.errors import OutputError
+from segcore.core.errors import EXIT_BAD_INPUT, OutputError, RecordError
 from segcore.core.files import is_replaced
+from segcore.core.records import Run
+from segcore.core.system import machine_name
+from segcore.judgement.gate import files
 from segcore.measurement.machine import run_name
 from segcore.plugin.arguments import NAMELESS
+from segcore.report.escape import plain_text
 from segcore.results.journal import fold_journals
 from segcore.results.naming import DEFAULT_DIRECTORY, UNSAVED, next_run_path
+from segcore.results.store import was_never_finished
 
 FIRST_RUN = pytest.StashKey[str]()
 """Reference of the baseline that this run is to become."""
@@ -47,11 +51,6 @@ class RunFile:
         """Directory of class maps and overlays: named like the run file, beside it."""
         return self.path.with_suffix("")
 
-    def delete_replaced_pictures(self) -> None:
-        """Delete the pictures of the last unsaved run, which an unsaved run replaces."""
-        if self.path.stem == UNSAVED:
-            shutil.rmtree(self.pictures, ignore_errors=True)
-
     def release(self) -> None:
         """Free the run number of a run that measured nothing."""
         with contextlib.suppress(OSError):  # not empty, or never created
@@ -59,11 +58,7 @@ class RunFile:
 
 
 def benchmark_session(config: pytest.Config) -> BenchmarkSession:
-    """Return pytest-benchmark's session.
-
-    Raises:
-        pytest.UsageError: its plugin is not loaded.
-    """
+    """Return pytest-benchmark's session; raise pytest.UsageError if its plugin is not loaded."""
     session: BenchmarkSession | None = getattr(config, "_benchmarksession", None)
     if session is None:
         raise pytest.UsageError(
@@ -71,6 +66,32 @@ def benchmark_session(config: pytest.Config) -> BenchmarkSession:
             "drop `-p no:benchmark`, or load it with `-p pytest_benchmark.plugin`"
         )
     return session
+
+
+def load_baseline(config: pytest.Config) -> tuple[Run, ...]:
+    """Return the runs of ``--segcore-baseline``; exit with code 2 if there are none, or one of them is incomplete.
+
+    If the option ends in a question mark and there is no such run, or none that was not interrupted, this run becomes
+    it and is not judged.
+    """
+    option = config.option.segcore_baseline
+    if option is None:
+        return ()
+    reference = option.removesuffix("?")
+    storage = benchmark_session(config).storage
+    moved = config.option.benchmark_storage != DEFAULT_STORAGE and isinstance(storage, FileStorage)
+    directory = storage.path if moved else DEFAULT_DIRECTORY
+    try:
+        if not reference:
+            raise RecordError("wanted a run, found an empty value: is its variable set?")
+        if reference != option and not os.path.isdir(reference) and was_never_finished(reference, directory):  # noqa: PTH112
+            if set(reference) & set('\\:*?<>|"') or reference.isdecimal():
+                raise RecordError(f"{reference!r} cannot be recorded: wanted a name, a path or `latest`")
+            config.stash[FIRST_RUN] = reference.removeprefix(f"{machine_name()}/")
+            return ()
+        return files.load_baseline(reference, directory)
+    except RecordError as error:
+        pytest.exit(plain_text(f"--segcore-baseline: {error}"), returncode=EXIT_BAD_INPUT)
 
 
 def save_nothing(config: pytest.Config) -> None:
@@ -84,9 +105,6 @@ def take_over_saving(config: pytest.Config) -> RunFile:
 
     Without an option that saves it, a run replaces ``unsaved.json``. If the storage is not a directory (Elasticsearch),
     pytest-benchmark saves the run there, with our records in it.
-
-    Raises:
-        OutputError: no directory can be created in the storage.
     """
     session = benchmark_session(config)
     _move_storage(config, session)
@@ -108,7 +126,7 @@ def take_over_saving(config: pytest.Config) -> RunFile:
     if session.json:
         paths.append(Path(session.json).absolute())
         session.json = None
-    if is_path(first):
+    if os.sep in first or first.endswith(".json"):  # a path, not a name
         paths.append(Path(first).absolute())
     elif first not in ("", "latest", name) and stored:
         paths.append(_claim(session.storage.get("x").parent, first))
@@ -120,11 +138,6 @@ def take_over_saving(config: pytest.Config) -> RunFile:
     streams = tuple(path for path in paths if not is_replaced(path))
     fold_journals(path.parent)
     return RunFile(name or path.stem, path, tuple(copies), streams, directory, first)
-
-
-def is_path(reference: str) -> bool:
-    """Return whether the reference of a run that does not exist is a path rather than a name."""
-    return os.sep in reference or reference.endswith(".json")
 
 
 def _move_storage(config: pytest.Config, session: BenchmarkSession) -> None:

@@ -89,8 +89,7 @@ def test_the_first_baseline_of_this_machine_may_carry_its_name(shared: Path) -> 
     """``--segcore-baseline=desk/first?`` records a run named ``first``, not a file at that path."""
     from types import SimpleNamespace
 
-    from segcore.plugin import baseline
-    from segcore.plugin.storage import DEFAULT_STORAGE, FIRST_RUN
+    from segcore.plugin.storage import DEFAULT_STORAGE, FIRST_RUN, load_baseline
 
     stash: dict[object, object] = {}
     session = SimpleNamespace(storage=SimpleNamespace(path=Path("reports/runs")))
@@ -98,7 +97,7 @@ def test_the_first_baseline_of_this_machine_may_carry_its_name(shared: Path) -> 
     config = SimpleNamespace(option=option, stash=stash, _benchmarksession=session)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SEGCORE_MACHINE", "desk")
-        assert baseline.load_baseline(config) == ()  # type: ignore[arg-type]  # as much of one as is read
+        assert load_baseline(config) == ()  # type: ignore[arg-type]  # as much of one as is read
     assert stash[FIRST_RUN] == "first"
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from segcore.core.bench_options import WAIT_S
-from segcore.plugin.arguments import replace_aliases, separate_paths
+from segcore.plugin.arguments import NAMELESS, replace_aliases, separate_paths
 from segcore.plugin.options import read_choices
 
 pytest_plugins = ["pytester"]
@@ -81,3 +81,36 @@ def test_zero_seconds_of_waiting_are_no_default(pytester: pytest.Pytester) -> No
 def test_the_options_of_other_suites_can_be_handed_to_the_process_of_looponfail(pytester: pytest.Pytester) -> None:
     execnet = pytest.importorskip("execnet")
     execnet.dumps(vars(pytester.parseconfig("-f").option))
+
+
+@pytest.mark.parametrize("nameless", [["--benchmark-save"], ["--benchmark-save", "-v"], ["--benchmark-save", "./"]])
+@pytest.mark.parametrize("addopts", [False, True])
+def test_without_items_of_ours_the_option_stays_that_of_pytest_benchmark(
+    pytester: pytest.Pytester, nameless: list[str], addopts: bool
+) -> None:
+    pytester.makepyfile("def test_item(benchmark): benchmark(len, 'a')")
+    site = pytester.mkpydir("site-packages") / "bench.py"
+    site.write_text("def test_it(latency_item): pass")
+    if addopts:
+        pytester.makeini(f"[pytest]\naddopts = {' '.join(nameless)}")
+    ours = pytester.runpytest_inprocess(*([] if addopts else nameless))
+    alone = pytester.runpytest_inprocess("-p", "no:segcore", *([] if addopts else nameless))
+    assert ours.ret == alone.ret == pytest.ExitCode.USAGE_ERROR
+    assert ours.stderr.lines == alone.stderr.lines
+    pytester.runpytest_inprocess("-o", "addopts=", "--benchmark-save", "mine").assert_outcomes(passed=1)
+    assert [path.name for path in pytester.path.rglob("*.json")] == ["0001_mine.json"]
+
+
+@pytest.mark.parametrize("where", [[], ["bench"], ["bench/test_it.py::test_it"]])
+@pytest.mark.parametrize("fixture", ["accuracy_item", "latency_item", "throughput_item", "load_item"])
+def test_with_a_bench_of_ours_the_name_is_optional(pytester: pytest.Pytester, where: list[str], fixture: str) -> None:
+    (pytester.mkdir("bench") / "test_it.py").write_text(f"def test_it({fixture}): pass")
+    assert pytester.parseconfig(*where, "--benchmark-save").option.benchmark_save is NAMELESS
+    assert pytester.parseconfig("--benchmark-save", "./bench").option.benchmark_save is NAMELESS
+
+
+def test_a_bench_of_ours_that_is_not_asked_for_does_not_count(pytester: pytest.Pytester) -> None:
+    for name, fixture in (("bench", "latency_item"), ("tests", "benchmark")):
+        (pytester.mkdir(name) / f"test_{name}.py").write_text(f"def test_it({fixture}): pass")
+    with pytest.raises(pytest.UsageError, match="expected one argument"):
+        pytester.parseconfig("tests", "--benchmark-save")
