@@ -15,11 +15,7 @@ with the baseline's."""
 
 
 def settable(command: click.Command) -> dict[str, click.Parameter]:
-    """Return the parameters of a command that the file can set, by key.
-
-    These are the options that take a value, so that the command line can replace what the file says, and arguments
-    that are named like a key of ``[tool.segcore]``; `LIMITS` are not.
-    """
+    """Return what the file can set, by key: options with a value except `LIMITS`, and arguments named like a key."""
     found = {}
     for parameter in command.params:
         if isinstance(parameter, click.Argument):
@@ -41,11 +37,7 @@ def configured(
 ) -> dict[str, str | tuple[str, ...]]:
     """Return the defaults of a command that ``pyproject.toml`` sets, by the name of the parameter.
 
-    Args:
-        name: of the command.
-        command: itself.
-        load: returns a command by name; called for those that the file has a table for.
-        commands: the names of all.
+    Commands that the file has tables for are loaded, to check the keys in them.
 
     Raises:
         UsageError: the file cannot be read, a table or key is unknown, or a value is invalid.
@@ -70,13 +62,10 @@ def configured(
 
 def _value(setting: Setting, parameter: click.Parameter, shared: bool) -> str | tuple[str, ...]:
     """Return the value of a parameter. If it takes one, and a list is set for all commands, that is the first."""
-    values = setting.located(isinstance(parameter.type, click.Path))
     several = isinstance(parameter, click.Option) and parameter.multiple
-    if not several and not shared and len(values) > 1:
-        raise setting.error(f"wanted one value, found {len(values)}")
-    try:
-        for value in values:
-            parameter.type.convert(value, parameter, None)
-    except click.BadParameter as error:
-        raise setting.error(error.message) from None
+    values = setting.checked(
+        lambda value: parameter.type.convert(value, parameter, None),
+        is_path=isinstance(parameter.type, click.Path),
+        several=several or shared,
+    )
     return values if several else values[0]

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -38,6 +38,18 @@ class Setting:
     def located(self, is_path: bool) -> tuple[str, ...]:
         """Return the values, those that are paths (or exist as such) relative to where the command runs."""
         return tuple(self._located(value, is_path) for value in self.values)
+
+    def checked(self, convert: Callable[[str], object], *, is_path: bool, several: bool) -> tuple[str, ...]:
+        """Return the `located` values; raise UsageError if `convert` refuses one, or for many unless `several`."""
+        values = self.located(is_path)
+        if len(values) > 1 and not several:
+            raise self.error(f"wanted one value, found {len(values)}")
+        try:
+            for value in values:
+                convert(value)
+        except Exception as error:  # argparse's or click's
+            raise self.error(str(error)) from None
+        return values
 
     def _located(self, value: str, is_path: bool) -> str:
         if self.base is None or not value or Path(value).is_absolute():

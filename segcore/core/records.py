@@ -14,6 +14,7 @@ from typing import Any, Literal, get_args
 
 from pydantic import Field, model_validator
 
+from segcore.core.bench_options import Scenario
 from segcore.core.labels import LABEL_SETS, VOC, LabelSet
 from segcore.core.limits import Limits
 from segcore.core.record_accuracy import (
@@ -58,7 +59,6 @@ ITEM_FIELDS = ("case", "model", "runtime", "precision", "device", "size", "batch
 Selectable = Literal["case", "tag", "model", "device", "runtime", "precision", "size", "batch", "threads", "scenario"]
 SELECTABLE: tuple[Selectable, ...] = get_args(Selectable)
 OutcomeKind = Literal["passed", "failed", "skipped", "error"]
-Scenario = Literal["offline", "single-stream", "multi-stream", "server"]
 Validity = Literal["valid", "invalid", "undecided"]
 """Whether a percentile is proven to be within a limit, proven to be beyond it, or neither."""
 WarningCode = Literal[

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from functools import cached_property
 from pathlib import Path
 
+from segcore.core.bench_options import Choices
 from segcore.core.errors import UsageError
 from segcore.core.labels import LabelSet
 from segcore.core.model_spec import ModelSpec
@@ -17,7 +18,7 @@ from segcore.inference.models.sources import find_model
 from segcore.inference.runtimes import RUNTIMES
 from segcore.inputs.cases import Case, load_cases
 from segcore.inputs.model_files import ModelFiles, is_path, open_model_files
-from segcore.plugin.options import Choices, check_names
+from segcore.plugin.options import check_names
 from segcore.plugin.plan import PlanItem, plan_items, select_cases
 
 
@@ -28,14 +29,7 @@ class Collector:
         self.choices = choices
 
     def items(self, kind: Kind) -> tuple[PlanItem, ...]:
-        """Return the items of one kind.
-
-        Raises:
-            CaseError: case files are invalid; the message lists every problem.
-            DeviceError: a selected device is not available.
-            ModelError: a model file is invalid; the message lists every problem.
-            UsageError: a name of a case, tag, model or runtime is unknown.
-        """
+        """Return the items of one kind; raise SegcoreError if a case, model, device or name is not valid."""
         check_names("--segcore-runtime", self.choices.runtimes, RUNTIMES)
         return plan_items(kind, self._cases, self.choices, self._devices, self._specs)
 
@@ -61,10 +55,7 @@ class Collector:
             self._files.find(name, models.model_names())
 
     def _labels_of(self, listed: tuple[str, ...]) -> tuple[LabelSet, ...]:
-        """Return the labels of the models that a case lists and of those named on the command line.
-
-        None at all are returned if those of one model are not known, or there is no such model, which is said later.
-        """
+        """Return the labels of the models that a case lists or the command line names; none if one's are not known."""
         names = dict.fromkeys((*listed, *self.choices.models))
         if any(name not in (*models.model_names(), *self._files.names) and not is_path(name) for name in names):
             return ()

@@ -20,12 +20,9 @@ TRACE = {"pytest_profiling": ("profile", "profile_svg"), "pytest_memray": ("memr
 
 
 def uses_fixture_of(module: str, name: str, definitions: Sequence[Any]) -> bool:
-    """Return whether a fixture is that of a module, perhaps overridden by one that requests it.
+    """Return whether the fixture in effect is that of a module, perhaps overridden by one that requests it.
 
-    Args:
-        module: where the fixture is defined.
-        name: of the fixture.
-        definitions: of that name, the one in effect last, as pytest keeps them.
+    `definitions` are those of the name, the one in effect last, as pytest keeps them.
     """
     for definition in reversed(definitions):
         if definition.func.__module__ == module:

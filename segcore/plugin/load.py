@@ -14,6 +14,7 @@ from segcore.measurement.load.schedule import PERCENTILES, LoadPlan
 from segcore.measurement.load.search import Search
 from segcore.measurement.timing import PipelineCall
 from segcore.plugin.items import BenchItem, check_clock
+from segcore.plugin.options import load_plan
 
 
 @dataclass
@@ -27,7 +28,7 @@ class LoadItem(BenchItem):
         """Run the scenario and record it, up to the last query if it is interrupted."""
         assert self.plan.scenario is not None
         check_clock()
-        plan = self.session.choices.load.plan(self.plan.scenario, self.plan.batch)
+        plan = load_plan(self.session.choices, self.plan.scenario, self.plan.batch)
         give_back_freed_memory()  # of the previous item
         call = PipelineCall(self.segmenter, [self.photo] * plan.batch, self.plan.size)
         call.warm_up()

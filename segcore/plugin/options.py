@@ -7,56 +7,41 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from segcore.core.bench_options import BENCH_OPTIONS, PROCESSES, SCENARIOS, WAIT_S
+from segcore.core.bench_options import BENCH_OPTIONS, PROCESSES, SCENARIOS, WAIT_S, Choices, Scenario
 from segcore.core.errors import UsageError, nearest_hint
-from segcore.plugin.load_options import LoadOptions, check_load_options
 
 if TYPE_CHECKING:
-    from _typeshed import DataclassInstance
-
-    _D = TypeVar("_D", bound=DataclassInstance)
+    from segcore.measurement.load.schedule import LoadPlan
 
 WEIGHTS = ("auto", "pretrained", "random")
+MAX_QUERIES = 10_000_000
+"""Limit of the server scenario, whose arrivals are all drawn before the run starts."""
 
 
-@dataclass(frozen=True)
-class Choices:
-    """What the command line selects; an empty tuple does not restrict anything."""
+def load_plan(choices: Choices, scenario: Scenario, batch: int) -> LoadPlan:
+    """Return the plan of one load item."""
+    from segcore.measurement.load.schedule import plan_load  # loads scipy
 
-    case_dirs: tuple[Path, ...] = ()
-    cases: tuple[str, ...] = ()
-    tags: tuple[str, ...] = ()
-    models: tuple[str, ...] = ()
-    model_dir: Path = Path("models")
-    """Directory of model files."""
-    devices: tuple[str, ...] = ()
-    sizes: tuple[int, ...] = ()
-    runtimes: tuple[str, ...] = ()
-    precisions: tuple[str, ...] = ("fp32",)
-    batches: tuple[int, ...] = ()
-    threads: tuple[int, ...] = ()
-    """Intra-op thread counts to sweep over in throughput items; empty: torch's setting, in all items."""
-    calibration: tuple[str, ...] = ()
-    """Photos, directories and patterns, as `segcore.inputs.images.find_photos` takes them."""
-    weights: str = "auto"
-    processes: int = 1
-    """That measure each speed item, with the main one."""
-    wait: float = 0.0
-    """Seconds for waiting until other processes use little of the processor, and for measuring again."""
-    profile: Path | None = None
-    """Directory for the traces of latency items; None writes none."""
-    offline: bool = False
-    load: LoadOptions = field(default_factory=LoadOptions)
+    server = scenario == "server"
+    return plan_load(
+        scenario,
+        batch,
+        queries=choices.queries,
+        seconds=choices.duration,
+        rate=choices.rate if server else None,
+        seed=choices.seed,
+        limit_s=choices.max_p99_ms / 1e3 if server and choices.max_p99_ms else None,
+    )
 
 
 def add_options(parser: pytest.Parser) -> None:
-    """Declare the ``segcore`` group of options. The value of field F of `Choices` or `LoadOptions` is ``segcore_F``."""
+    """Declare the ``segcore`` group of options."""
     group = parser.getgroup("segcore", "segcore: what `pytest bench/` runs (options marked * can be repeated)")
     for option in BENCH_OPTIONS:
         kept: dict[str, Any] = {"action": "append", "default": []} if option.repeatable else {}
@@ -77,12 +62,11 @@ def add_options(parser: pytest.Parser) -> None:
 
 
 def read_choices(config: pytest.Config) -> Choices:
-    """Return the options; names of cases, models and so on are checked once those are known.
-
-    Raises:
-        UsageError: the weights are neither a known kind nor a file, or options of the load scenarios contradict.
-    """
-    choices, directory = _read(Choices(processes=PROCESSES, wait=WAIT_S), config.option), config.invocation_params.dir
+    """Return the options, or raise UsageError; names of cases, models and so on are checked once those are known."""
+    values = {field.name: getattr(config.option, f"segcore_{field.name}", None) for field in fields(Choices)}
+    given = {name: v for name, v in values.items() if v is not None and v is not False and v != []}  # 0 is a value
+    unique: dict[str, Any] = {name: tuple(dict.fromkeys(v)) if isinstance(v, list) else v for name, v in given.items()}
+    choices, directory = Choices(**({"processes": PROCESSES, "wait": WAIT_S} | unique)), config.invocation_params.dir
     if choices.weights not in WEIGHTS and not Path(choices.weights).is_file():
         hint = nearest_hint(choices.weights, WEIGHTS)
         raise UsageError(
@@ -90,25 +74,47 @@ def read_choices(config: pytest.Config) -> Choices:
         )
     if choices.processes > 1 and os.name != "posix":
         raise UsageError("--segcore-processes: more than one needs a POSIX system, whose signals stop a process")
-    load = _read(LoadOptions(), config.option)
-    check_names("--segcore-scenario", load.scenarios, SCENARIOS)
-    check_load_options(load)
+    _check_load_options(choices)
     return replace(
         choices,
         model_dir=directory / choices.model_dir if config.option.segcore_model_dir else config.rootpath / "models",
         case_dirs=tuple(directory / path for path in choices.case_dirs) or (config.rootpath / "cases",),
         profile=directory / choices.profile if choices.profile else None,
-        load=load,
     )
 
 
-def _read(defaults: _D, option: Any) -> _D:
-    """Return a dataclass with the options that were given instead of its defaults."""
-    values = {field.name: getattr(option, f"segcore_{field.name}", None) for field in fields(defaults)}
-    given = {name: v for name, v in values.items() if v is not None and v is not False and v != []}  # 0 is a value
-    return replace(
-        defaults, **{name: tuple(dict.fromkeys(v)) if isinstance(v, list) else v for name, v in given.items()}
-    )
+def _check_load_options(choices: Choices) -> None:
+    """Raise UsageError if an option has no effect in the scenarios, contradicts another, or one is missing."""
+    check_names("--segcore-scenario", choices.scenarios, SCENARIOS)
+    for name, scenario in (("rate", "server"), ("max_p99_ms", "server"), ("streams", "multi-stream")):
+        if getattr(choices, name) is not None and scenario not in choices.scenarios:
+            flag = f"--segcore-{name.replace('_', '-')}"
+            raise UsageError(f"{flag} applies only to --segcore-scenario {scenario}; add that or omit {flag}")
+    if choices.queries is not None and choices.duration is not None:
+        raise UsageError("--segcore-queries and --segcore-duration both set the length of a run; choose one")
+    if "server" in choices.scenarios:
+        _check_server(choices)
+
+
+def _check_server(choices: Choices) -> None:
+    from segcore.measurement.load.early_stopping import queries_needed  # loads scipy
+    from segcore.measurement.load.schedule import PERCENTILES
+
+    if choices.rate is None and choices.max_p99_ms is None:
+        raise UsageError(
+            "--segcore-scenario server needs --segcore-rate (queries per second), --segcore-max-p99-ms (to search the "
+            "rate), or both"
+        )
+    least = queries_needed(0, PERCENTILES["server"])
+    if choices.rate is None and choices.queries is not None and choices.queries < least:
+        raise UsageError(
+            f"--segcore-queries {choices.queries} cannot prove that a p99 keeps a limit: wanted at least {least}"
+        )
+    queries = load_plan(choices, "server", 1).queries
+    if queries > MAX_QUERIES:
+        raise UsageError(
+            f"a run of {queries:,} queries: wanted at most {MAX_QUERIES:,}; lower --segcore-rate or the length"
+        )
 
 
 def check_names(option: str, wanted: Iterable[str], known: Iterable[str]) -> None:

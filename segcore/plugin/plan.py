@@ -7,17 +7,20 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
+from segcore.core.bench_options import Choices
 from segcore.core.limits import Limits
 from segcore.core.model_spec import ModelSpec, own_runtime, own_side
 from segcore.core.records import ITEM_FIELDS, KINDS, Kind, Scenario, item_id
 from segcore.inputs.cases import Case
-from segcore.plugin.options import Choices, check_names
+from segcore.plugin.options import check_names
 
 LIGHT_MODEL = "embedded"
 SPEED_TAG = "speed"
 """If any case has this tag, models other than the light one are timed on the tagged cases only."""
 LIGHT_BATCHES = (1, 2, 4)
 HEAVY_BATCHES = (1, 2)
+LOAD_BATCH = 8
+"""Photos of a query of the scenarios offline and multi-stream."""
 
 
 @dataclass(frozen=True, repr=False)
@@ -73,11 +76,7 @@ class PlanItem:
 
 
 def select_cases(cases: Sequence[Case], choices: Choices) -> tuple[Case, ...]:
-    """Return the cases selected by name and tag.
-
-    Raises:
-        UsageError: no case has the name or tag.
-    """
+    """Return the cases selected by name and tag; raise UsageError if no case has the name or tag."""
     check_names("--segcore-case", choices.cases, (case.name for case in cases))
     check_names("--segcore-tag", choices.tags, (tag for case in cases for tag in case.tags))
     return tuple(
@@ -101,14 +100,7 @@ def plan_items(
     cover every case with the light model, and with other models only the cases tagged `speed` unless cases are named.
     With these models, throughput is measured only at the smallest size unless sizes are named. Load items, which take
     even longer, follow the rules of the other models with every model. A model of one size has one item, of that size,
-    in place of one for each size.
-
-    Args:
-        kind: of the items.
-        cases: those that are selected.
-        choices: the command line.
-        devices: names.
-        specs: models that are not built in, by what the command line or the cases call them.
+    in place of one for each size. `specs` are the models that are not built in, by what the user calls them.
     """
     models = choices.models or tuple(dict.fromkeys(model for case in cases for model in case.models))
     tagged = any(SPEED_TAG in case.tags for case in cases) and not choices.cases
@@ -146,8 +138,8 @@ def _variants(kind: Kind, heavy: bool, choices: Choices) -> list[tuple[int, int 
         batches = choices.batches or (HEAVY_BATCHES if heavy else LIGHT_BATCHES)
         return [(batch, threads, None) for threads in choices.threads or (None,) for batch in batches]
     if kind == "load":
-        load = choices.load
-        return [(n, None, name) for name in load.scenarios for n in load.batches(name, choices.batches)]
+        queries = {"offline": choices.batches or (LOAD_BATCH,), "multi-stream": (choices.streams or LOAD_BATCH,)}
+        return [(n, None, name) for name in choices.scenarios for n in queries.get(name, (1,))]
     return [(1, None, None)]
 
 
@@ -171,8 +163,7 @@ def run_order(items: Iterable[PlanItem]) -> dict[str, int]:
 def estimate_seconds(kind: Kind, call_s: float, min_rounds: int, max_time_s: float) -> float:
     """Return roughly how long an item takes if one call takes `call_s` seconds.
 
-    A timed item has its warm-up, pytest-benchmark's calibrating call, the rounds, and one more call for the result; an
-    accuracy item has one call and writes pictures.
+    A timed item also has its warm-up, pytest-benchmark's calibrating call, and a call for the result.
     """
     if kind == "accuracy":
         return call_s + 0.3

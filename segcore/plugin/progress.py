@@ -15,11 +15,7 @@ def clock_text(seconds: float) -> str:
 
 
 class Forecast:
-    """Time left: the estimates of the remaining items, scaled by how long the finished ones really took.
-
-    Args:
-        estimates: seconds by item.
-    """
+    """Time left: the estimates (seconds by item) of the remaining items, scaled by how long the others really took."""
 
     def __init__(self, estimates: Mapping[str, float]) -> None:
         self._left = dict(estimates)
@@ -73,13 +69,7 @@ class LiveLine:
             self._reporter.rewrite(text[: self._reporter._tw.fullwidth - 1], erase=True)
 
     def finish(self, node: str, name: str, outcome: str) -> None:
-        """Show how an item ended; skips have been listed before the first item.
-
-        Args:
-            node: key of the item's estimate.
-            name: printed.
-            outcome: printed.
-        """
+        """Show how an item (its node, the key of its estimate) ended; skips have been listed before the first item."""
         took = time.monotonic() - self._started
         self._forecast.finish(node, took)
         if not self._reporter or outcome == "skipped" or (self._in_place and outcome == "passed"):

@@ -34,19 +34,14 @@ _P = TypeVar("_P")
 
 
 class Resources:
-    """Find each photo and each model's weights once, and keep the last model loaded.
-
-    Args:
-        settings: of downloads.
-        calibration: photos that int8 is calibrated on.
-    """
+    """Find each photo and each model's weights once, and keep the last model loaded."""
 
     def __init__(self, settings: FetchSettings, calibration: Sequence[Photo] = CALIBRATION_PHOTOS) -> None:
         self.settings = settings
         self.calibration = calibration
         self.random_models: dict[str, str] = {}
         """Why a model runs on random weights, by its name."""
-        self._files: dict[tuple[str, str], Any] = {}
+        self._files: dict[object, Any] = {}
         self._weights: dict[str, str] = {}
         self._loaded: tuple[tuple[object, ...], Segmenter] | None = None
         self._load_s: float | None = None
@@ -99,36 +94,27 @@ class Resources:
         return "pretrained"
 
     def photo(self, case: Case) -> Path:
-        """Return the photo of a case.
-
-        Raises:
-            CaseError, DownloadError, ImageError, NotInstalledError: it is not available.
-        """
-        return self._once(case.name, "photo", lambda: resolve_image(case, self.settings))
+        """Return the photo of a case; raise CaseError, DownloadError, ImageError or NotInstalledError without one."""
+        return self._once(resolve_image, case)
 
     def mask(self, case: Case) -> Path | None:
         """Return the ground-truth mask of a case, None if it has none; raises like `photo`."""
-        return self._once(case.name, "mask", lambda: resolve_mask(case, self.settings))
+        return self._once(resolve_mask, case)
 
-    def _once(self, case: str, what: str, find: Callable[[], _P]) -> _P:
-        if (case, what) not in self._files:
+    def _once(self, find: Callable[[Case, FetchSettings], _P], case: Case) -> _P:
+        key = (find, case.name)
+        if key not in self._files:
             try:
-                self._files[case, what] = find()
+                self._files[key] = find(case, self.settings)
             except DownloadError as error:
-                self._files[case, what] = error
-        file: _P | DownloadError = self._files[case, what]
+                self._files[key] = error
+        file: _P | DownloadError = self._files[key]
         if isinstance(file, DownloadError):
             raise file
         return file
 
     def segmenter(self, item: PlanItem) -> Segmenter:
-        """Return the item's model, with torch set to the item's threads, which every runtime adopts.
-
-        The previous model is released: items run in an order that loads each model once.
-
-        Raises:
-            SegcoreError: it cannot be loaded.
-        """
+        """Return the item's model, with torch set to the item's threads; the previous model is released."""
         if self._loaded is None or self._loaded[0] != item.model_key:
             self.release()
             torch.set_num_threads(item.threads or self._threads)
@@ -147,11 +133,9 @@ class Resources:
         return self._loaded[1]
 
     def cold_start_s(self, photo: Path, size: int) -> float | None:
-        """Return the seconds of loading the model and of its first call; None but the first time.
+        """Return the seconds of loading the model, without building cached artifacts, and of its first call.
 
-        Building what the cache of artifacts keeps is left out; what a runtime compiles in each process is not.
-
-        What the call raises is left to the item, which will call the model as well.
+        None but the first time, and if the call fails, which the item will find as well.
         """
         load_s, self._load_s = self._load_s, None
         if load_s is None or self._loaded is None:
@@ -163,11 +147,7 @@ class Resources:
         return None
 
     def reference(self, spec: ModelSpec, device: str) -> Segmenter:
-        """Return the model that a model file names as its reference, looked up beside that file; the last is kept.
-
-        Raises:
-            SegcoreError: there is none of that name, or it cannot be loaded.
-        """
+        """Return the model that a model file names as its reference, looked up beside that file; the last is kept."""
         assert spec.reference is not None
         directory = spec.file.parent if spec.file else Path(DIRECTORY)
         key = (directory, spec.reference, device)

@@ -7,10 +7,11 @@ from typing import Any
 
 import pytest
 
+from segcore.core.bench_options import Choices
 from segcore.core.errors import UsageError
 from segcore.core.records import BenchmarkRecord, Kind, WeightsRecord
 from segcore.inputs.cases import Case
-from segcore.plugin.options import Choices, check_names
+from segcore.plugin.options import check_names
 from segcore.plugin.plan import PlanItem, estimate_seconds, plan_items, run_order, select_cases
 
 
