@@ -1,10 +1,9 @@
 """A short fixed task that runs before and after each round of every item and shows how fast the machine was meanwhile.
 
-A matrix product and a convolution, of a few milliseconds in all. Their work never changes: when their time does, the
-machine did. They run on as many threads as the item: a virtual machine whose two processors share a core for some
-seconds is as fast as ever on one thread, and a third slower on two. There, over blocks of 15 calls of `embedded` at 320
-pixels, the logarithms of both tasks and of the network's time had a correlation of 0.96 to 0.98. A copy moves the other
-way (-0.89), so it is not part of the task.
+A matrix product and a convolution, of a few milliseconds in all, on as many threads as the item: two processors that
+share a core are slower for two threads, and not for one. Over blocks of 15 calls of `embedded` at 320 pixels, the
+logarithms of their times and of the network's had a correlation of 0.96 to 0.98; those of a copy had -0.89, so it is not
+part of the task.
 """
 
 from __future__ import annotations

@@ -1,8 +1,4 @@
-"""Calls of the pipeline to be timed, with the time of each stage.
-
-pytest-benchmark times whole calls. `segcore.inference.pipeline.StageTimer` synchronises the device at both ends of a
-call, so that these times hold for devices that work asynchronously.
-"""
+"""Calls of the pipeline to be timed, with the time of each stage; devices are synchronised at both ends of a call."""
 
 from __future__ import annotations
 

@@ -1,8 +1,7 @@
 """Vega-Lite specifications in the report's own style, and their drawing as SVG.
 
-``vl-convert``, the Vega project's own converter, draws them without network or browser. The page gets plain SVG, which
-prints, scales and takes its colours from the page's CSS variables, light or dark; a charting script would add 0.5 to
-4.5 MB to every page.
+``vl-convert`` draws them without network or browser, as SVG that takes its colours from the page's CSS variables; a
+charting script would add 0.5 to 4.5 MB to every page.
 
 Names of cases, models and devices reach Vega as values of data only, under field names that are fixed here. They must
 never become part of an expression: Vega-Lite makes one of a ``sort`` by a list of values, and there reads a case named

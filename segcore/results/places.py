@@ -148,7 +148,7 @@ class GitPlace:
         self._sizes: dict[str, int] = {}
         self._pushes = 0
         if run_git(Path(), "check-ref-format", self._ref, without=_OF_A_HOOK).returncode:
-            raise UsageError(f"--branch {branch}: is no valid name of a branch")
+            raise UsageError(f"--branch {branch}: is not a valid branch name")
         self._git("init", "--quiet", "--bare", "--template=", ".")
         # Not `git remote add`, which a URL that begins with a hyphen would confuse.
         self._git("config", "remote.origin.url", url)

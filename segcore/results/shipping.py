@@ -1,9 +1,9 @@
-"""A run as it travels between machines: named by what it is, with small pictures, and checked on arrival.
+"""Pack runs for a place with those of many machines, and unpack and check those of others.
 
 A place has ``MACHINE/STARTED_NAME.json`` and, in ``MACHINE/STARTED_NAME/``, pictures named by their own hash. STARTED
 is when the run began (UTC) and eight digits of the hash of its file: runs of any number of machines never share a name,
-and pushing one again changes nothing. What a place holds was written by others: names that are not of this form do not
-exist for us, and contents are read within limits, checked, and never followed.
+and pushing one again changes nothing. What a place holds was written by others: files with names of another form are
+ignored, and contents are read within limits, checked, and never followed.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ _JPEG_QUALITY = 80
 _STEM = re.compile(r"(\d{22})_(.+)", re.ASCII | re.DOTALL)
 _MACHINE = re.compile(rf"[A-Za-z0-9]([A-Za-z0-9.-]{{0,{MAX_MACHINE - 2}}}[A-Za-z0-9])?")
 _PICTURE = re.compile(r"[0-9a-f]{32}\.(png|jpg)")
-_MAPS, _PHOTOS = ("class_map", "margin_map"), ("photo", "picture")
+_MAPS = ("class_map", "margin_map")
 
 
 @dataclass(frozen=True, order=True)

@@ -78,7 +78,7 @@ def read_bytes(path: Path) -> bytes:
 
 
 def parse_document(data: bytes, where: str) -> object:
-    """Return the JSON in the bytes of a run file; `where` is named in errors; raise RecordError if it is none."""
+    """Parse the bytes of a run file; raise RecordError, which names `where`, if they are not JSON."""
     try:
         return json.loads(data)
     except (ValueError, RecursionError, MemoryError) as error:
@@ -123,7 +123,7 @@ def is_ours(entry: object) -> bool:
 
 
 def parse_benchmark(entry: object, where: str) -> Benchmark:
-    """Return the item in an entry with our record; `where` is named in errors; raise RecordError if it is not valid."""
+    """Return the item in an entry with our record; raise RecordError, which names `where`, if it is not valid."""
     if not isinstance(entry, dict):
         raise RecordError(f"{where}: wanted an object, found {type(entry).__name__}; record the run again")
     name = str(entry.get("name"))

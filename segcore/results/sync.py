@@ -201,7 +201,7 @@ def _push(
             refused, before, there = refused + 1, there, place.listing()
             stuck = stuck + 1 if there.keys() == before.keys() else 0
             if stuck == STUCK or refused == ATTEMPTS:
-                raise OutputError(f"{error}; no run was lost: mend that, then sync again") from None
+                raise OutputError(f"{error}; no run was lost: fix that, then sync again") from None
             time.sleep(random.uniform(0, min(LONGEST_WAIT_S, 0.1 * 1.5 ** min(refused, 20))))
             continue
         refused = stuck = 0
