@@ -1,9 +1,8 @@
 """A short fixed task that runs before and after each round of every item and shows how fast the machine was meanwhile.
 
 A matrix product and a convolution, of a few milliseconds in all, on as many threads as the item: two processors that
-share a core are slower for two threads, and not for one. Over blocks of 15 calls of `embedded` at 320 pixels, the
-logarithms of their times and of the network's had a correlation of 0.96 to 0.98; those of a copy had -0.89, so it is not
-part of the task.
+share a core are slower for two threads, and not for one. The logarithms of their times and of those of `embedded` at
+320 pixels had a correlation of 0.96 to 0.98 over blocks of 15 calls. A copy, with -0.89, is not part of the task.
 """
 
 from __future__ import annotations

@@ -488,8 +488,8 @@ def test_a_push_that_is_always_refused_is_one_error(tmp_path: Path, monkeypatch:
         ("--upload-pack=x", "runs", "wanted a directory"),
         ("file:///nowhere/x.git", "runs", "fatal: '/nowhere/x.git' does not appear to be a git repository"),
         ("code", "main", "was not made for runs"),
-        ("code", "a..b", "no valid name of a branch"),
-        ("code", "a b", "no valid name of a branch"),
+        ("code", "a..b", "not a valid branch name"),
+        ("code", "a b", "not a valid branch name"),
     ],
 )
 def test_a_place_that_is_none_is_refused(
