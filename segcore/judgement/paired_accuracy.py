@@ -52,12 +52,6 @@ class ImagePairs:
     per_image: bool
     """Whether scores are means over images."""
 
-    def first(self, names: Sequence[str]) -> ImagePairs:
-        """Return the pairs of these images."""
-        index = {name: n for n, name in enumerate(self.names)}
-        rows = [index[name] for name in names]
-        return ImagePairs(tuple(names), self.classes, self.before[rows], self.after[rows], self.per_image)
-
 
 def image_pairs(old: DatasetRecord, new: DatasetRecord) -> ImagePairs:
     """Return the counts of the images that two evaluations have in common: see `image_differences`."""

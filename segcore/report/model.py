@@ -198,10 +198,10 @@ def open_pictures(case: CaseReport) -> Pictures:
     try:
         photo = load_photo(case.run, accuracy.photo) if accuracy.photo else None
         class_map = load_indices(case.run, accuracy.class_map) if accuracy.class_map else None
-        run, before = case.before or (case.run, None)
+        baseline, before = case.before or (case.run, None)
         if before and before.class_map and class_map is not None:
-            old = load_indices(run, before.class_map)
-            drift = pixel_drift(old, class_map, load_margins(run, before), load_margins(case.run, accuracy))
+            old = load_indices(baseline, before.class_map)
+            drift = pixel_drift(old, class_map, load_margins(baseline, before), load_margins(case.run, accuracy))
             change, changed = _change_words(drift), old != class_map
     except RecordError as error:
         notes = (str(error),)

@@ -17,6 +17,7 @@ from segcore.judgement.paired_accuracy import (
     image_differences,
     image_pairs,
     images_by_class,
+    pairs_of,
     score_changes,
     total_scores,
 )
@@ -242,5 +243,5 @@ def test_error_rates_at_the_limit_are_nominal(looks: bool) -> None:
 
 
 def test_no_image_is_missing() -> None:
-    pairs = image_pairs(dataset(counts(3)), dataset(counts(3))).first([])
+    pairs = pairs_of((), {}, {}, per_image=False)
     assert [row.verdict for row in judge_pairs("x", pairs, Limits(), ERROR).rows] == ["missing"]

@@ -15,6 +15,7 @@ from statistics import median
 
 from segcore.core.limits import Figure, Limits
 from segcore.core.records import Benchmark, BenchmarkRecord, Run
+from segcore.judgement.estimate import Arm
 from segcore.judgement.gate.comparable import machine_differences
 from segcore.judgement.gate.verdict import Row, Unit, Verdict, decide
 from segcore.judgement.statistics import (
@@ -27,7 +28,6 @@ from segcore.judgement.statistics import (
     t_quantile,
 )
 
-Arm = Sequence[Benchmark]
 Values = tuple[float, ...]
 LimitsOf = Callable[[BenchmarkRecord | None, BenchmarkRecord], Limits]
 

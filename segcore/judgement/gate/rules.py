@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from segcore.core.limits import BUDGETS, Limits
-from segcore.core.records import TIMED, BenchmarkRecord, OutcomeRecord, Run
+from segcore.core.records import TIMED, BenchmarkRecord, Run
 from segcore.judgement.gate.verdict import Row
 
 ACCEPT = "--accept-changed-limits accepts that"
@@ -45,10 +45,6 @@ def judge_loosened(before: BenchmarkRecord, after: BenchmarkRecord, defaults: Li
 
 def is_dropped(key: str, current: Sequence[Run]) -> bool:
     """Return whether an absent item was not collected, or skipped because its case says so, in each complete run."""
-
-    def outcome(run: Run) -> OutcomeRecord | None:
-        return next((outcome for outcome in run.record.outcomes if outcome.key == key), None)
-
-    found = [outcome(run) for run in current]
+    found = [next((outcome for outcome in run.record.outcomes if outcome.key == key), None) for run in current]
     complete = all(run.record.complete for run in current)
     return complete and all(outcome is None or outcome.skipped_by_case for outcome in found)
