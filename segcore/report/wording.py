@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from segcore.core.records import BenchmarkRecord, Run, thread_words
 from segcore.report.escape import plain_text
-from segcore.results.machines import distinct_names
+from segcore.results.machines import distinct_names, told_apart
 
 if TYPE_CHECKING:  # they load scipy, which most commands do without
     from segcore.judgement.gate.verdict import Unit
@@ -91,15 +90,7 @@ def short_labels(infos: Sequence[BenchmarkRecord], without: Sequence[str] = ()) 
 
 def shortened(labels: Sequence[str], most: int = MAX_LABEL) -> list[str]:
     """Return labels of at most about `most` characters; equal labels stay equal, different ones different."""
-    found: dict[str, str] = {}
-    taken: set[str] = set()
-    times = Counter[str]()
-    for label in dict.fromkeys(labels):
-        clean = plain_text(label)
-        short = clean if len(clean) <= most else f"{clean[: most - 1]}…"
-        found[label] = short
-        while found[label] in taken:
-            times[short] += 1
-            found[label] = f"{short} #{times[short] + 1}"
-        taken.add(found[label])
-    return [found[label] for label in labels]
+    clean = {label: plain_text(label) for label in labels}
+    short = {label: text if len(text) <= most else f"{text[: most - 1]}…" for label, text in clean.items()}
+    apart = told_apart(short)
+    return [apart[label] for label in labels]

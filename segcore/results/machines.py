@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections import Counter
-from collections.abc import Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import count
+from typing import TypeVar
 
 from segcore.core.records import Run
 from segcore.core.system import machine_name
 from segcore.results.naming import pulled_from
+
+_K = TypeVar("_K")
 
 
 def full_names(runs: Sequence[Run]) -> tuple[str, ...]:
@@ -30,6 +34,19 @@ def distinct_names(runs: Sequence[Run], numbered: str) -> list[str]:
     return found
 
 
+def told_apart(texts: Mapping[_K, str]) -> dict[_K, str]:
+    """Return texts by key; where several keys have one text, all but the first with a number."""
+    found: dict[_K, str] = {}
+    taken: set[str] = set()
+    numbers: dict[str, Iterator[int]] = defaultdict(lambda: count(2))
+    for key, text in texts.items():
+        found[key] = text
+        while found[key] in taken:
+            found[key] = f"{text} #{next(numbers[text])}"
+        taken.add(found[key])
+    return found
+
+
 def machine_labels(runs: Sequence[Run]) -> tuple[str, ...]:
     """Return what the machine of each run is called: equal for runs of one machine alone.
 
@@ -40,10 +57,7 @@ def machine_labels(runs: Sequence[Run]) -> tuple[str, ...]:
     here = {_hardware(run): _title(run) for run, name in zip(runs, pulled, strict=True) if not name}
     if any(pulled) and len(here) == 1:
         here = dict.fromkeys(here, machine_name())
-    labels: dict[tuple[object, ...], str] = {}
-    for hardware, title in here.items():
-        same = sum(label == title or label.startswith(f"{title} #") for label in labels.values())
-        labels[hardware] = f"{title} #{same + 1}" if same else title
+    labels = told_apart(here)
     return tuple(name or labels[_hardware(run)] for run, name in zip(runs, pulled, strict=True))
 
 
