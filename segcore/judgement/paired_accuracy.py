@@ -50,7 +50,6 @@ class ImagePairs:
     before: Floats
     after: Floats
     per_image: bool
-    """Whether scores are means over images."""
 
 
 def image_pairs(old: DatasetRecord, new: DatasetRecord) -> ImagePairs:

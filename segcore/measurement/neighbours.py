@@ -28,13 +28,11 @@ class Usage:
     """Processor time at one moment."""
 
     at_s: float
-    """Monotonic time."""
     busy_s: float | None
     """Processor seconds used by all processes since the machine started; None if a sandbox withholds them."""
     own_s: float
     """Processor seconds used by this process and its terminated children."""
     processors: int
-    """Logical processors of the machine."""
 
 
 def read_usage() -> Usage:

@@ -38,7 +38,6 @@ from segcore.results.machines import machine_labels
 MAX_SPAN = 20
 """Ratio of the longest to the shortest bar up to which both can be read on one axis."""
 MAX_MACHINE = 26
-"""Characters of a machine's name."""
 
 
 @dataclass(frozen=True)

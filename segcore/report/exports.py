@@ -80,7 +80,6 @@ class _Judged:
     figures: tuple[tuple[str, str], ...]
     """Old, new, change and limit, as far as there are any."""
     file: str
-    """Where the case is written."""
     line: int
 
     @property
@@ -204,4 +203,3 @@ FIGURE_FORMATS: Mapping[str, Callable[[Sequence[Metric]], str]] = {
     "customSmallerIsBetter": partial(_action_benchmark, smaller=True),
     "customBiggerIsBetter": partial(_action_benchmark, smaller=False),
 }
-"""Writers of figures by the name of their format."""

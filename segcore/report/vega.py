@@ -45,9 +45,7 @@ CHARACTER, SYMBOL = 6.6, 48
 MAX_LEGEND = 40
 """Names in a legend; with more, colours are too alike to be told apart."""
 MAX_SHAPES = 8
-"""Shapes that Vega has."""
 DEADLINE_S = 60
-"""Seconds for one drawing."""
 _PROGRAM = """
 import json, sys, vl_convert
 for line in sys.stdin:
@@ -117,8 +115,8 @@ class _Converter:
         timer = threading.Timer(DEADLINE_S, self._child.kill)
         timer.start()
         try:
-            if self._child.stdin is None or self._child.stdout is None:
-                raise DrawingError("the converter has no pipes")
+            assert self._child.stdin
+            assert self._child.stdout
             self._child.stdin.write(f"{spec}\n")
             self._child.stdin.flush()
             answer = json.loads(self._child.stdout.readline())

@@ -31,7 +31,6 @@ STUCK = 6
 """Pushes that are refused although nobody else pushed: it is for another reason, such as missing rights."""
 LONGEST_WAIT_S = 2.0
 PREFIX = "segcore-sync-"
-"""Of the names of scratch repositories."""
 ABANDONED_S = 24 * 3600
 """Age at which a scratch repository has no process any more."""
 _URL = re.compile(r"[a-z+]+://.+|[^/:]+@[^/:]+:.+", re.IGNORECASE)
@@ -43,9 +42,7 @@ class SyncOptions:
     """What to exchange."""
 
     storage: Path
-    """Directory of runs."""
     machine: str
-    """What this machine is called."""
     keep: int | None = None
     """Runs of this machine that the place keeps of each name, the newest; None for all."""
     pull_only: bool = False

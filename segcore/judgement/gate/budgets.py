@@ -39,13 +39,11 @@ class _Budget:
     figure: Figure
     aspect: str
     limit: str
-    """Field of `Limits`."""
     unit: Unit
     values: Callable[[Arm], Values]
     """Of the records of an arm, as far as they have any."""
     noisy: bool = True
     on_machine: bool = True
-    """Whether it depends on the machine."""
 
 
 def _each(read: Callable[[BenchmarkRecord], float | None], factor: float = 1.0) -> Callable[[Arm], Values]:
