@@ -28,7 +28,6 @@ class BenchOption:
     name: str
     metavar: str
     kind: Callable[[str], object]
-    """Converts the value; raises ArgumentTypeError."""
     help: str
     repeatable: bool = False
     dest: str = ""

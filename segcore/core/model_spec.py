@@ -113,9 +113,7 @@ class Source:
     location: str
     """Name of a torchvision model, ``package.module:factory``, absolute path of a file or directory, or a program."""
     arguments: tuple[str, ...] = ()
-    """Of a program."""
     keywords: tuple[tuple[str, Any], ...] = ()
-    """Of a factory."""
     weights: str | None = None
     """Absolute path or https URL of the weights; None for those of the source itself."""
     sha256: str | None = None
@@ -169,7 +167,6 @@ class ModelSpec:
     root: Path = field(default=Path(), compare=False)
     """Directory that modules of ``python:`` are imported from too, and in which a program runs."""
     file: Path | None = field(default=None, compare=False)
-    """The model file; None if there is none."""
 
     def completed(self, found: Description) -> ModelSpec:
         """Return the same with what the model's own files say wherever the model file says nothing."""

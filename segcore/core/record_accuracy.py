@@ -41,7 +41,6 @@ class ParityRecord(Record):
     """How the pixels and logits of a photo differ from those of the reference backend."""
 
     reference: Text
-    """Runtime and precision."""
     unlike: Share
     """Share of the pixels at model scale whose class differs although the reference was sure of its own."""
     equal: Share
@@ -67,7 +66,6 @@ class AccuracyRecord(Record):
     margin_map: Text | None = None
     """Greyscale PNG of the top-1 minus top-2 logit margin at model scale; see `MARGIN_PNG_STEP`."""
     photo: Text | None = None
-    """JPEG of the photo, for reports."""
     overlay: Text | None = None
 
     @property

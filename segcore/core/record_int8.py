@@ -12,7 +12,6 @@ class LayerRecord(Record):
     module: Text = ""
     """Part of the network that the operator's weights belong to; empty if it has none."""
     kind: Text
-    """The operator, such as ``Conv``."""
     time: Share | None = None
     """Of the operators' time in int8; None if the runtime counts it as part of another operator's."""
     slower: Amount = 0.0
@@ -42,7 +41,6 @@ class Int8Record(Record):
     truth: Text
     """What the drop is measured against: masks of a dataset, or those of the same network in fp32."""
     limit: Share
-    """Largest drop of mIoU that was allowed."""
     plain_drop: Number
     """Drop of mIoU with every layer in int8."""
     drop: Number

@@ -85,6 +85,5 @@ class ModelFileRecord(Record):
     sha256: Text
     """`ModelSpec.digest`."""
     source: Text
-    """Kind of the source, such as ``onnx``."""
     assumptions: tuple[Text, ...] = ()
     """What nobody has said of the model and was assumed."""

@@ -105,7 +105,6 @@ class EnergyRecord(Record):
     calls: PositiveCount
     """Of the pipeline, on the whole batch."""
     counter: Text
-    """For example ``RAPL package-0 + dram``."""
 
 
 class LoadTrialRecord(Record):
@@ -128,20 +127,19 @@ class LoadRecord(Record):
     rate: Positive | None = None
     """Queries per second that the server scenario was asked for; None if the rate was searched."""
     max_p99_ms: Positive | None = None
-    """Of the server scenario."""
     validity: Validity | None = None
     """Whether the limit was kept, by MLPerf's early stopping rule; None without a limit."""
     queries: Count
     """Queries behind the figures below: for a search, of the run at the highest rate that kept the limit."""
     over: Count = 0
-    """How many of them took longer than the limit."""
+    """Queries of these that took longer than the limit."""
     images_per_s: Amount | None = None
     bounds_s: dict[Literal["p50", "p90", "p99"], Amount] = {}
     """Bounds on p50, p90 and p99 of the latency at 99 % confidence; omitted where the queries are too few."""
     highest_rate: Positive | None = None
     """The highest rate that a search proved to keep the limit."""
     lowest_failed_rate: Positive | None = None
-    """The lowest rate above it that was not."""
+    """The lowest rate above it that was tried and did not keep the limit."""
     trials: tuple[LoadTrialRecord, ...] = ()
 
 
@@ -190,7 +188,6 @@ class BenchmarkRecord(Record):
     threads: PositiveCount | None = None
     """Intra-op threads of an item in a sweep over threads; None means those of the run (`MachineRecord`)."""
     scenario: Scenario | None = None
-    """Of a load item."""
     input_shape: tuple[PositiveCount, PositiveCount, PositiveCount, PositiveCount]
     """(B, 3, H, W) of the model's input."""
     labels: LabelsRef = LabelsRef.of(VOC)
@@ -208,7 +205,6 @@ class BenchmarkRecord(Record):
     processes: tuple[ProcessRecord, ...] = ()
     """Further processes that measured the item; what the main process measured is in the fields above."""
     stages: dict[Stage, tuple[Amount, ...]] = {}
-    """Seconds per round."""
     gmacs: Positive | None = None
     """Giga multiply-accumulates of one forward pass of the whole batch."""
     gbytes: Positive | None = None
@@ -222,7 +218,6 @@ class BenchmarkRecord(Record):
     limits: Limits = Limits()
     tags: tuple[Text, ...] = ()
     order: Count = 0
-    """Position in the run."""
     started_s: Amount = 0.0
     """Seconds from the start of the run to the first round."""
     warnings: tuple[WarningRecord, ...] = ()
@@ -317,7 +312,6 @@ class RunRecord(Record):
     outcomes: tuple[OutcomeRecord, ...] = ()
     warnings: tuple[WarningRecord, ...] = ()
     labels: tuple[LabelsRecord, ...] = ()
-    """Of the items, each once."""
     int8: tuple[Int8Record, ...] = ()
     """What `segcore quantize` found of each network in int8."""
 
@@ -327,7 +321,6 @@ class RunRecord(Record):
         return max(rates[precision], rates.get("fp32", 0.0)) if precision in rates else None
 
     cases: tuple[CaseRecord, ...] = ()
-    """Of the items, each once."""
 
 
 class Benchmark(Record):

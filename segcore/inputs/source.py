@@ -39,7 +39,6 @@ class FetchSettings:
     min_bytes_per_s: int = 512
     """Least speed of a body; a slower connection counts as stalled."""
     retries: int = 4
-    """Further attempts after the first."""
     backoff: float = 0.5
     """Factor of urllib3's exponential pause between attempts."""
 

@@ -52,7 +52,6 @@ class CocoReader:
 
     directory: Path
     images: dict[str, CocoImage] = field(repr=False)
-    """By file name."""
     values: tuple[int, ...] = ()
     """Of each category in the mask: see `draw_mask`."""
     overlap: int = IGNORE_INDEX

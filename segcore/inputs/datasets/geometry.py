@@ -29,7 +29,6 @@ class Instance:
 
     id: Any
     category: int
-    """Index of the dataset's classes."""
     segmentation: Any
 
 

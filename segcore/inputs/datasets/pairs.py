@@ -34,7 +34,6 @@ class Dataset:
     """Named pairs of photo and mask in a fixed order."""
 
     name: str
-    """For example ``voc-val``."""
     names: tuple[str, ...]
     reader: Reader
     labels: LabelSet | None = None

@@ -57,7 +57,6 @@ class ModelFiles:
     specs: tuple[ModelSpec, ...] = ()
     """Of the valid ones, by name."""
     problems: tuple[Problem, ...] = ()
-    """Of the others."""
 
     @property
     def names(self) -> tuple[str, ...]:

@@ -258,8 +258,7 @@ def _classes_of(output: TensorHeader, kind: OutputKind, layout: Layout) -> int |
 
 def _labels(channels: int | None, kind: OutputKind, metadata: Metadata, assumed: dict[str, str]) -> LabelSet | None:
     """Return the labels, named or numbered; None if nothing says how many there are."""
-    implied = kind == "sigmoid" or (channels == 1 and kind != "classes")
-    """Whether the background has no channel of its own."""
+    implied = kind == "sigmoid" or (channels == 1 and kind != "classes")  # the background has no channel of its own
     if channels is not None:
         count = channels + implied
     elif metadata.labels:

@@ -59,7 +59,6 @@ class ModelHeader:
     inputs: tuple[TensorHeader, ...]
     outputs: tuple[TensorHeader, ...]
     metadata: Mapping[str, str] = field(default_factory=dict)
-    """Text by key, as in the file."""
     others: tuple[Path, ...] = ()
     """Files beside it that belong to the model, such as weights."""
 
@@ -83,7 +82,6 @@ class Producer:
     source: str | None
     """Name of its first input that is no constant."""
     axis: int | None = None
-    """Of an argmax."""
 
 
 ARGMAX = ("argmax", "arg_max", "topk")

@@ -48,7 +48,6 @@ class Metadata:
     embedded: bool = False
     """Whether resizing and normalising are part of the graph."""
     understood: Mapping[str, str] = field(default_factory=dict)
-    """The entries that were used."""
 
 
 def read_metadata(entries: Mapping[str, str]) -> Metadata:
