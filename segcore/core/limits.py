@@ -101,10 +101,9 @@ class Limits(BaseModel):
             mine, others = getattr(self, name), getattr(other, name)
             if isinstance(mine, dict):
                 found[name] = {key: min(d[key] for d in (mine, others) if key in d) for key in mine | others}
-            elif mine is None or others is None:
-                found[name] = others if mine is None else mine
             else:
-                found[name] = max(mine, others) if name in _MINIMA else min(mine, others)
+                strictest = max if name in _MINIMA else min
+                found[name] = strictest((limit for limit in (mine, others) if limit is not None), default=None)
         return Limits.model_construct(self.model_fields_set | other.model_fields_set, **found)
 
     def looser_than(self, other: Limits, names: Collection[str]) -> tuple[str, ...]:

@@ -95,8 +95,8 @@ def read_yaml(file: Path, wanted: str, problems: list[Problem]) -> Located | Non
         what = f"is not {error.encoding.upper()}: found byte 0x{data[error.start]:02x}"
         builder.report(position, what, "save it as UTF-8")
     except ReaderError as error:
-        before_it = text[: error.position]
-        position = before_it.count("\n") + 1, error.position - before_it.rfind("\n")
+        start = text[: error.position]
+        position = start.count("\n") + 1, error.position - start.rfind("\n")
         builder.report(position, f"has a character that YAML does not allow: U+{error.character:04X}")
     except MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
@@ -123,7 +123,7 @@ class _Builder:
         """Return the bytes of the file; none if it is refused."""
         if not self._file.is_file():
             there = self._file.exists()
-            self.report((1, 1), "is not a regular file: wanted a file of cases" if there else "there is no such file")
+            self.report((1, 1), "is not a regular file: wanted a YAML file" if there else "there is no such file")
         elif (size := self._file.stat().st_size) > MAX_FILE_BYTES:
             what = f"has {size} bytes: wanted at most {MAX_FILE_BYTES}"
             self.report((1, 1), what, "split it into several files")
@@ -152,7 +152,7 @@ class _Builder:
             self.report(position, f"has an anchor, &{event.anchor}", "omit it: aliases are not supported")
         if event.tag is not None:
             tag = event.tag.replace("tag:yaml.org,2002:", "!!")
-            self.report(position, f"has a tag, {tag}", "omit it: case files are plain data")
+            self.report(position, f"has a tag, {tag}", "omit it: only plain data is read")
         if isinstance(event, events.ScalarEvent):
             text, value = event.value, event.value
             if not event.style:

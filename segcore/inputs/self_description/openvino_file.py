@@ -28,17 +28,13 @@ def read_openvino(path: Path) -> ModelHeader:
     if root.tag != "net" or not layers:
         raise unreadable(path, "an OpenVINO model", f"its root is <{root.tag}>, wanted <net> with layers")
     before = {
-        (edge.get("to-layer", ""), edge.get("to-port", "")): _place(edge.get("from-layer", ""), edge.get("from-port"))
+        _place(edge.get("to-layer", ""), edge.get("to-port")): _place(edge.get("from-layer", ""), edge.get("from-port"))
         for edge in root.iterfind("./edges/edge")
     }
     ports = {_place(name, port.get("id")): port for name, layer in layers.items() for port in layer.iterfind("output/")}
-    producers = {
-        _place(name, port.get("id")): _producer(name, layer, before, layers)
-        for name, layer in layers.items()
-        for port in layer.iterfind("output/")
-    }
+    producers = {place: _producer(place.rpartition(":")[0], before, layers) for place in ports}
     shapes = {name: _lengths(port) for name, port in ports.items()}
-    results = [before.get((name, "0"), "") for name, layer in layers.items() if layer.get("type") == "Result"]
+    results = [before.get(_place(name, "0"), "") for name, layer in layers.items() if layer.get("type") == "Result"]
     inputs = [(name, layer) for name, layer in layers.items() if layer.get("type") == "Parameter"]
     weights = path.with_suffix(".bin")
     return ModelHeader(
@@ -59,10 +55,9 @@ def _place(layer: str, port: str | None) -> str:
     return f"{layer}:{port}"
 
 
-def _producer(
-    name: str, layer: ElementTree.Element, before: dict[tuple[str, str], str], layers: dict[str, ElementTree.Element]
-) -> Producer:
-    sources = [before.get((name, port.get("id", ""))) for port in layer.iterfind("input/")]
+def _producer(name: str, before: dict[str, str], layers: dict[str, ElementTree.Element]) -> Producer:
+    layer = layers[name]
+    sources = [before.get(_place(name, port.get("id"))) for port in layer.iterfind("input/")]
     computed = [place for place in sources if place and layers[place.rpartition(":")[0]].get("type") != "Const"]
     data = layer.find("data")
     axis = (data.get("axis") if data is not None else None) or ""
