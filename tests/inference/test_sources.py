@@ -100,6 +100,20 @@ def test_a_factory_of_the_users_own(project: Path, arguments: str, stride: int) 
         assert np.array_equal(segmenter(photo).class_map, by_hand(seeded(classes=classes, stride=stride), photo, 64))
 
 
+def test_the_factory_of_an_arm_is_that_of_its_own_worktree(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both arms of a paired gate run the model files of the head; PYTHONPATH says whose code they import."""
+    worktree = project / "base"
+    (worktree / "roads").mkdir(parents=True)
+    (worktree / "roads" / "net.py").write_text(FACTORY)
+    monkeypatch.setenv("PYTHONPATH", str(worktree))
+    monkeypatch.syspath_prepend(worktree)
+    models.load(read_model_file(write(project, "source: {python: 'roads.net:make'}\n")))
+    import sys
+
+    assert sys.modules["roads.net"].__file__ == str(worktree / "roads" / "net.py")
+    assert sys.path.index(str(worktree)) < sys.path.index(str(project))
+
+
 def test_a_state_dict_and_labels_for_a_factory(project: Path) -> None:
     state = {name: tensor * 2 for name, tensor in seeded().state_dict().items()}
     torch.save(state, project / "models" / "net.pth")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 from collections.abc import Callable
 from dataclasses import replace
@@ -81,9 +82,11 @@ def _call(spec: ModelSpec) -> nn.Module:
 def _factory(spec: ModelSpec) -> Callable[..., object]:
     where = spec.file or "model"
     package, _, name = spec.source.location.partition(":")
-    for directory in (str(spec.root), str(Path.cwd())):  # as `python -m` has it
-        if directory not in sys.path:
-            sys.path.insert(0, directory)
+    said = set(filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep)))
+    first = max((n for n, directory in enumerate(sys.path, 1) if directory in said), default=0)
+    for directory in (str(spec.root), str(Path.cwd())):
+        if directory not in sys.path:  # before what is installed, but after PYTHONPATH: the code of an arm is there
+            sys.path.insert(first, directory)
     try:
         module = importlib.import_module(package)
     except Exception as error:  # a stranger's code
