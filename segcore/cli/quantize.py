@@ -64,7 +64,7 @@ def quantize(options: ModelOptions, truth: DatasetOptions, max_miou_drop: float,
         if record is None:
             named = f"{len(photos)} photos" + (" of scikit-image" if photos is CALIBRATION_PHOTOS else "")
             said = f"{named}, sha256 {source.key['calibration'][:12]}"
-            record = find_mixture(reference, source, judge(), photos, max_miou_drop, said, progress)
+            record = find_mixture(reference, source, judge, photos, max_miou_drop, said, progress)
         source.store(record, **content)
         source.artifact()
     if as_json:
@@ -90,18 +90,16 @@ def _runtime(wanted: str | None, device: Device, spec: ModelSpec) -> str:
     raise DeviceError(f"{spec.name} cannot be quantised: {why}")
 
 
-def _judge(truth: DatasetOptions, reference: Segmenter, photos: tuple[Photo, ...]) -> tuple[Callable[[], Judge], str]:
-    """Return what makes the judge, and what identifies the truth."""
-    from functools import partial
-
+def _judge(truth: DatasetOptions, reference: Segmenter, photos: tuple[Photo, ...]) -> tuple[Judge, str]:
+    """Return the judge, and what identifies its truth."""
     from segcore.evaluation.mixed import MaskJudge, OwnJudge
     from segcore.inputs.datasets import fit
 
     if truth.layout is None:
-        return partial(OwnJudge, reference, photos), "fp32"
+        return OwnJudge(reference, photos), "fp32"
     dataset = fit(truth.open(), reference.labels)
     about = f"{truth.root.resolve()} {dataset.name} {dataset.sha256} {dataset.masks}"
-    return partial(MaskJudge, reference, dataset), about
+    return MaskJudge(reference, dataset), about
 
 
 @contextmanager

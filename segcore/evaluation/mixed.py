@@ -11,12 +11,14 @@ import re
 import tempfile
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 import torch
 
+from segcore.core.labels import ClassMap
 from segcore.core.record_int8 import Int8Record, LayerRecord
 from segcore.core.scores import MEANS, class_scores
 from segcore.evaluation.datasets import ScoringOptions, evaluate
@@ -73,7 +75,7 @@ class Damage:
 
 
 class Judge(Protocol):
-    """Measures how much worse a mixture is than fp32."""
+    """Measures how much worse a mixture is than fp32, which runs at the first call, after the quantisation."""
 
     name: str
     """What it takes for the truth."""
@@ -90,7 +92,11 @@ class MaskJudge:
         self.name = f"masks of {dataset.name} ({len(dataset)} photos, sha256 {dataset.sha256[:12]})"
         self.photos = len(dataset)
         self._dataset = dataset
-        self._wanted = self._miou(reference)
+        self._reference = reference
+
+    @cached_property
+    def _wanted(self) -> float:
+        return self._miou(self._reference)
 
     def drop(self, segmenter: Segmenter) -> float:
         """Return the drop of the mean IoU."""
@@ -109,16 +115,23 @@ class OwnJudge:
     def __init__(self, reference: Segmenter, photos: Sequence[Photo]) -> None:
         self.photos = len(photos)
         self._photos = photos
-        self._classes = len(reference.labels)
-        self._wanted = [argmax_classes(_run(reference, _input(reference, photo)))[0].numpy() for photo in photos]
+        self._reference = reference
+
+    @cached_property
+    def _wanted(self) -> list[ClassMap]:
+        return [self._classes(self._reference, photo) for photo in self._photos]
 
     def drop(self, segmenter: Segmenter) -> float:
         """Return 1 minus the mean IoU."""
         totals = sum(
-            pixel_totals(wanted, argmax_classes(_run(segmenter, _input(segmenter, photo)))[0].numpy(), self._classes)
+            pixel_totals(wanted, self._classes(segmenter, photo), len(segmenter.labels))
             for photo, wanted in zip(self._photos, self._wanted, strict=True)
         )
         return float(1 - class_scores(np.asarray(totals))[MEANS.index("miou")])
+
+    @staticmethod
+    def _classes(segmenter: Segmenter, photo: Photo) -> ClassMap:
+        return np.asarray(argmax_classes(_run(segmenter, _input(segmenter, photo)))[0].numpy())
 
 
 def find_mixture(
@@ -148,8 +161,9 @@ def find_mixture(
     network = source.quantised()
     with tempfile.TemporaryDirectory(prefix="segcore-") as directory:
         mixer = Mixer(reference, network, Path(directory) / f"mixture{source.suffix}")
-        layers = mixer.sweep(seen_by(reference, spread(photos, SWEEP_PHOTOS)), progress)
         search = Search(lambda kept: judge.drop(mixer.mixture(kept)), limit * AIM, progress)
+        search.holds(())  # before the sweep, which takes longest, as a truth may be unreadable
+        layers = mixer.sweep(seen_by(reference, spread(photos, SWEEP_PHOTOS)), progress)
         kept = search.run(layers)
     record = Int8Record(
         model=reference.model_name,
@@ -237,22 +251,23 @@ class Search:
         """Return the names of the layers to keep."""
         order = [layer.name for layer in sorted(layers, key=worth, reverse=True)]
         self._expected = len(order).bit_length() + 1 + SPARED
-        if self._holds(()):
+        if self.holds(()):
             return frozenset()
         least, most = 0, len(order)  # fails with the first `least`, holds with the first `most`: all is fp32 itself
         while most - least > 1:
             middle = (least + most) // 2
-            least, most = (least, middle) if self._holds(order[:middle]) else (middle, most)
+            least, most = (least, middle) if self.holds(order[:middle]) else (middle, most)
         kept = frozenset(order[:most])
         if most == len(order):
             self.drops.setdefault(kept, 0.0)
         dear = sorted((layer for layer in layers if layer.name in kept), key=lambda layer: layer.slower, reverse=True)
         for layer in dear[:SPARED]:
-            if self._holds(kept - {layer.name}):
+            if self.holds(kept - {layer.name}):
                 kept -= {layer.name}
         return kept
 
-    def _holds(self, kept: Iterable[str]) -> bool:
+    def holds(self, kept: Iterable[str]) -> bool:
+        """Return whether the drop is within the aim."""
         key = frozenset(kept)
         if key not in self.drops:
             self._progress("choosing", len(self.drops), max(self._expected, len(self.drops) + 1))

@@ -7,6 +7,7 @@ same network and calibration then uses it.
 from __future__ import annotations
 
 import contextlib
+import gc
 import hashlib
 import json
 import os
@@ -28,6 +29,7 @@ from segcore.core.lazy import Lazy
 from segcore.core.quiet import quiet
 from segcore.core.record_int8 import Int8Record
 from segcore.core.text import first_line
+from segcore.inference.allocator import give_back_freed_memory
 from segcore.inference.runtimes.artifacts import Artifact, artifact
 from segcore.inference.runtimes.file_model import Array, FileModel
 
@@ -128,11 +130,14 @@ class Int8Source:
 
             nncf.set_log_level(40)
             try:
-                return self.open(path, self.arrays)
+                network = self.open(path, self.arrays)
             except Exception as error:  # NNCF and what it runs on have errors of many kinds
                 raise DeviceError(
                     f"{path} cannot be quantised to int8: {first_line(error) or type(error).__name__}; choose fp32"
                 ) from error
+        gc.collect()  # NNCF's sessions and statistics refer to each other
+        give_back_freed_memory()
+        return network
 
     def artifact(self, network: QuantisedNetwork | None = None) -> Artifact:
         """Return the file in int8, with those layers in fp32 that were found to need it.
