@@ -27,19 +27,19 @@ def sync(place: str, branch: str, keep: int | None, pull_only: bool, storage: Pa
     from segcore.core.errors import UsageError
     from segcore.core.system import machine_name
     from segcore.core.text import listed
-    from segcore.results.sync import SyncOptions, open_place
+    from segcore.results.sync import open_place
     from segcore.results.sync import sync as exchange
 
     if keep and pull_only:
         raise UsageError("--keep deletes runs in PLACE, and --pull-only changes nothing there: give one of them")
-    options = SyncOptions(storage, machine_name(), keep, pull_only)
+    machine = machine_name()
     with open_place(place, branch) as opened:
-        done = exchange(opened, options)
+        done = exchange(opened, storage, machine, keep=keep, pull_only=pull_only)
     print_errors(done.left_out)
     runs = {"pulled": done.pulled, "pushed": done.pushed, "pruned": done.pruned}
     names = {what: [entry.full_name for entry in entries] for what, entries in runs.items()}
     if as_json:
-        about = {"place": place, "machine": options.machine}
+        about = {"place": place, "machine": machine}
         show_json({**about, **names, "left_out": done.left_out, "failed": done.failed})
     else:
         lines = [
@@ -47,5 +47,5 @@ def sync(place: str, branch: str, keep: int | None, pull_only: bool, storage: Pa
             for what, found in names.items()
             if found
         ]
-        show(*(lines or ["nothing new"]), f"{place}: this machine is {options.machine}")
+        show(*(lines or ["nothing new"]), f"{place}: this machine is {machine}")
     exit_if_any(done.failed)

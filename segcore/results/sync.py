@@ -37,25 +37,6 @@ _URL = re.compile(r"[a-z+]+://.+|[^/:]+@[^/:]+:.+", re.IGNORECASE)
 """Of a git repository: ``https://host/x.git``, ``git@host:x.git``."""
 
 
-@dataclass(frozen=True)
-class SyncOptions:
-    """What to exchange."""
-
-    storage: Path
-    machine: str
-    keep: int | None = None
-    """Runs of this machine that the place keeps of each name, the newest; None for all."""
-    pull_only: bool = False
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What to change in a place."""
-
-    push: tuple[Entry, ...]
-    prune: tuple[Entry, ...]
-
-
 @dataclass
 class Exchange:
     """What was exchanged."""
@@ -110,51 +91,52 @@ def _git_url(reference: str) -> str | None:
     )
 
 
-def sync(place: Place, options: SyncOptions) -> Exchange:
-    """Pull the runs that are not here, then push those that were recorded here, and prune the place.
+def sync(place: Place, storage: Path, machine: str, *, keep: int | None = None, pull_only: bool = False) -> Exchange:
+    """Pull the runs that are not in `storage`, then push those that were recorded here, and prune the place.
+
+    `machine` is what this machine is called; of its runs, the place keeps the `keep` newest of each name, or all.
 
     Raises:
         UsageError: the place cannot be read.
         OutputError: a run cannot be written, here or there.
     """
     done = Exchange()
-    here = _recorded_here(options, done)
+    here = _recorded_here(storage, machine, done)
     there = place.listing()
-    _pull(place, there, {entry.stem for entry in here}, options.storage, done)
-    if not options.pull_only:
-        _push(place, there, here, options, done)
+    _pull(place, there, {entry.stem for entry in here}, storage, done)
+    if not pull_only:
+        _push(place, there, here, machine, keep, done)
     return done
 
 
-def plan(there: Collection[Entry], here: Collection[Entry], machine: str, keep: int | None) -> Plan:
+def plan(
+    there: Collection[Entry], here: Collection[Entry], machine: str, keep: int | None
+) -> tuple[list[Entry], list[Entry]]:
     """Return which of the runs recorded here to push to a place and which there to delete, oldest first.
 
-    Runs of other machines are never deleted; for `keep` see `SyncOptions`.
+    Runs of other machines are never deleted; for `keep` see `sync`.
     """
     known = {entry.stem for entry in there}
     push = sorted(entry for entry in here if entry.stem not in known)
     if keep is None:
-        return Plan(tuple(push), ())
+        return push, []
     own = [*push, *(entry for entry in there if entry.machine == machine)]
     by_name = sorted(own, key=lambda entry: (name_pattern(entry.name), entry))
     groups = [list(same) for _, same in groupby(by_name, key=lambda entry: name_pattern(entry.name))]
     too_old = {entry for same in groups for entry in same[:-keep]}
-    return Plan(
-        tuple(entry for entry in push if entry not in too_old),
-        tuple(sorted(entry for entry in there if entry in too_old)),
-    )
+    return [entry for entry in push if entry not in too_old], sorted(too_old.intersection(there))
 
 
-def _recorded_here(options: SyncOptions, done: Exchange) -> dict[Entry, Path]:
+def _recorded_here(storage: Path, machine: str, done: Exchange) -> dict[Entry, Path]:
     """Return the runs that were recorded here; one with a journal is in progress."""
     found: dict[Entry, Path] = {}
-    paths = [path for path in find_runs(options.storage) if not pulled_from(path)]
+    paths = [path for path in find_runs(storage) if not pulled_from(path)]
     for directory in {path.parent for path in paths}:
         fold_journals(directory)
     for path in paths:
         if not os.path.exists(journal_path(path)):  # noqa: PTH110 - Path.exists() raises if the name is too long
             try:
-                found[entry_of(path, options.machine)] = path
+                found[entry_of(path, machine)] = path
             except RecordError as error:
                 done.failed.append(f"not pushed: {error}")
     return found
@@ -177,23 +159,24 @@ def _push(
     place: Place,
     there: Mapping[Entry, Mapping[str, str]],
     here: Mapping[Entry, Path],
-    options: SyncOptions,
+    machine: str,
+    keep: int | None,
     done: Exchange,
 ) -> None:
     waiting = dict(here)
-    packed: tuple[tuple[Entry, ...], dict[str, bytes]] = ((), {})
+    packed: tuple[list[Entry], dict[str, bytes]] = ([], {})
     refused = stuck = 0
     while True:
-        todo = plan(there, waiting, options.machine, options.keep)
-        if not todo.push and not todo.prune:
+        push, prune = plan(there, waiting, machine, keep)
+        if not push and not prune:
             return
-        batch, prune = todo.push[:BATCH], todo.prune if len(todo.push) <= BATCH else ()
+        batch, prune = push[:BATCH], prune if len(push) <= BATCH else []
         if packed[0] != batch:
             packed = batch, _packed(batch, waiting, done)
         files = packed[1]
         pushed = [entry for entry in batch if entry.file in files]
         try:
-            place.change(files, prune, _message(options.machine, pushed, prune))
+            place.change(files, prune, _message(machine, pushed, prune))
         except ConflictError as error:
             refused, before, there = refused + 1, there, place.listing()
             stuck = stuck + 1 if there.keys() == before.keys() else 0

@@ -29,7 +29,7 @@ from segcore.results.naming import MACHINES
 from segcore.results.places import DirectoryPlace, GitPlace
 from segcore.results.shipping import Entry, entry_of, pack, parse_entry
 from segcore.results.store import find_runs, load_run, resolve_run, save_document
-from segcore.results.sync import Exchange, SyncOptions, open_place, plan
+from segcore.results.sync import Exchange, open_place, plan
 from tests.support.factories import make_run
 from tests.support.repositories import git
 
@@ -72,7 +72,7 @@ def record(storage: Path, name: str, day: int = 1, slower: float = 1.0) -> Run:
 
 def exchange(place: Path | str, storage: Path, machine: str, **options: Any) -> Exchange:
     with open_place(str(place), "segcore-runs") as opened:
-        return sync.sync(opened, SyncOptions(storage, machine, **options))
+        return sync.sync(opened, storage, machine, **options)
 
 
 def names(entries: list[Entry]) -> list[str]:
@@ -184,14 +184,14 @@ def test_a_plan_pushes_what_is_new_and_prunes_the_oldest_of_this_machine_alone(
     there: set[Entry], here: set[Entry], keep: int | None
 ) -> None:
     here = {Entry(entry.stem, "desk") for entry in here}
-    found = plan(there, here, "desk", keep)
-    after = (there | set(found.push)) - set(found.prune)
-    assert set(found.prune) <= there
-    assert all(entry.machine == "desk" for entry in found.prune)
-    assert set(found.push) <= here
-    assert list(found.push) == sorted(found.push)
+    push, prune = plan(there, here, "desk", keep)
+    after = (there | set(push)) - set(prune)
+    assert set(prune) <= there
+    assert all(entry.machine == "desk" for entry in prune)
+    assert set(push) <= here
+    assert list(push) == sorted(push)
     if keep is None:
-        assert not found.prune
+        assert not prune
         assert {entry.stem for entry in here} <= {entry.stem for entry in after}
         return
     for name in ("main", "change", "desk-#"):
@@ -202,7 +202,7 @@ def test_a_plan_pushes_what_is_new_and_prunes_the_oldest_of_this_machine_alone(
             & {e.stem for e in there | here if e.name.startswith(name.removesuffix("#"))}
         )
         assert ours == all_ours[-keep:]
-    assert plan(after, here, "desk", keep) == sync.Plan((), ())
+    assert plan(after, here, "desk", keep) == ([], [])
 
 
 def test_keep_deletes_the_oldest_runs_of_this_machine_with_their_pictures(place: Path, tmp_path: Path) -> None:
@@ -504,7 +504,7 @@ def test_a_place_that_is_none_is_refused(
     head = git(code, "rev-parse", "main")
     record(tmp_path / "desk", "main")
     with pytest.raises(UsageError, match=words), open_place(reference, branch) as place:
-        sync.sync(place, SyncOptions(tmp_path / "desk", "desk"))
+        sync.sync(place, tmp_path / "desk", "desk")
     assert git(code, "rev-parse", "main") == head
 
 
@@ -554,11 +554,11 @@ def test_only_the_files_that_are_wanted_are_fetched(tmp_path: Path) -> None:
 PUSHERS = """
 import os, sys
 from pathlib import Path
-from segcore.results.sync import SyncOptions, open_place, sync
+from segcore.results.sync import open_place, sync
 
 def push(place, storage, machine):
     with open_place(place, "segcore-runs") as opened:
-        done = sync(opened, SyncOptions(Path(storage), machine))
+        done = sync(opened, Path(storage), machine)
     assert len(done.pushed) == 2 and not done.failed, done
 
 ready, go = os.pipe()
