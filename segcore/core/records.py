@@ -205,6 +205,7 @@ class BenchmarkRecord(Record):
     processes: tuple[ProcessRecord, ...] = ()
     """Further processes that measured the item; what the main process measured is in the fields above."""
     stages: dict[Stage, tuple[Amount, ...]] = {}
+    """Seconds per round."""
     gmacs: Positive | None = None
     """Giga multiply-accumulates of one forward pass of the whole batch."""
     gbytes: Positive | None = None

@@ -65,8 +65,8 @@ def _probe(host: str, port: int, timeout: float) -> str | None:
     for family in (socket.AF_INET, socket.AF_INET6):
         threading.Thread(target=connect, args=(family,), daemon=True).start()
     deadline = time.monotonic() + timeout
-    errors: list[OSError] = []
-    while len(errors) < 2:
+    reason = ""
+    for _ in range(2):
         try:
             error = outcomes.get(timeout=max(0.0, deadline - time.monotonic()))
         except queue.Empty:
@@ -75,6 +75,7 @@ def _probe(host: str, port: int, timeout: float) -> str | None:
             return None
         if isinstance(error, TimeoutError):
             return f"no answer within {timeout:.2g} s"
-        errors.append(error)
-    # A host with addresses of one family fails to resolve in the other, which is not the reason.
-    return str(min(errors, key=lambda error: isinstance(error, socket.gaierror)))
+        # A host with addresses of one family fails to resolve in the other, which is not the reason.
+        if not reason or not isinstance(error, socket.gaierror):
+            reason = str(error)
+    return reason
