@@ -11,7 +11,6 @@ import hashlib
 import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -73,32 +72,22 @@ class LabelMap:
         """SHA-256 of the map: figures of different maps are not comparable."""
         return hashlib.sha256(json.dumps([self.names, self.source.ignore]).encode()).hexdigest()
 
-    @cached_property
-    def _table(self) -> np.ndarray[tuple[int], np.dtype[np.int32]]:
-        """Value in a mask of the model for each value in a mask of the dataset; -1 if there is no such class."""
-        void = -1 if self.target.ignore is None else self.target.ignore
-        table = np.full(65_536, -1, dtype=np.int32)
-        table[: len(self.indices)] = [void if index is None else index for index in self.indices]
-        if self.source.ignore is not None:
-            table[self.source.ignore] = void
-        return table
-
     def apply(self, mask: ClassMap) -> ClassMap:
         """Return a mask in the classes of the model; DatasetError for a value that is no class of the dataset."""
-        found = np.flatnonzero(np.bincount(mask.ravel()))
-        unknown = found[self._table[found] < 0]
-        if unknown.size:
-            void = "" if self.source.ignore is None else f" or {self.source.ignore}"
+        void = -1 if self.target.ignore is None else self.target.ignore
+        values = np.full(65_536, -1, dtype=np.int32)
+        values[: len(self.indices)] = [void if index is None else index for index in self.indices]
+        if self.source.ignore is not None:
+            values[self.source.ignore] = void
+        mapped = values[mask]
+        if (mapped < 0).any():
+            unknown = listed(np.unique(mask[mapped < 0]), _MOST_NAMED)
+            ignored = "" if self.source.ignore is None else f" or {self.source.ignore}"
             raise DatasetError(
-                f"the mask has values that are no class of {self.source.name}: {listed(unknown, _MOST_NAMED)}; "
-                f"wanted 0 to {len(self.source) - 1}{void}"
+                f"the mask has values that are no class of {self.source.name}: {unknown}; "
+                f"wanted 0 to {len(self.source) - 1}{ignored}"
             )
-        largest = max(len(self.target) - 1, self.target.ignore or 0)
-        return self._table.take(mask).astype(class_map_dtype(largest + 1))
-
-    def __getstate__(self) -> dict[str, object]:
-        """Return only the fields: the table is made again where it is needed."""
-        return {name: self.__dict__[name] for name in self.__dataclass_fields__}
+        return mapped.astype(class_map_dtype(max(len(self.target), void + 1)))
 
 
 class MapEntry(CaseModel):
