@@ -16,7 +16,7 @@ from segcore.inputs.datasets.geometry import shown
 from segcore.inputs.datasets.label_map import LabelMap, default_map, read_label_map
 from segcore.inputs.datasets.masks import mask_reader
 from segcore.inputs.datasets.pairs import Dataset as Dataset
-from segcore.inputs.datasets.pairs import FileReader, MappedReader, open_folder, open_voc
+from segcore.inputs.datasets.pairs import FileReader, open_folder, open_voc
 from segcore.inputs.model_files.spec import read_labels_of
 
 _LEAVES = re.compile(r"^[/\\]|^[A-Za-z]:[/\\]|(^|[/\\])\.\.([/\\]|$)|\0")
@@ -104,9 +104,8 @@ def fit(dataset: Dataset, target: LabelSet) -> Dataset:
         if found is None and label_map.is_identity:
             return dataset
     _check_foreground(label_map)
-    reader = dataset.reader.reader if isinstance(dataset.reader, MappedReader) else dataset.reader
-    mapped = reader.mapped(label_map) if isinstance(reader, CocoReader) else MappedReader(reader, label_map)
-    return replace(dataset, label_map=label_map, map_file=None, reader=mapped)
+    assert isinstance(dataset.reader, FileReader | CocoReader)
+    return replace(dataset, label_map=label_map, map_file=None, reader=dataset.reader.mapped(label_map))
 
 
 def _check_foreground(label_map: LabelMap) -> None:

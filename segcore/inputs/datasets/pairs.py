@@ -103,29 +103,22 @@ class FileReader:
     mask_suffix: str | None = None
     """Appended to a name to form the name of the mask; None for ``.png`` instead of the photo's own."""
     read_mask: MaskReader = load_indices
+    label_map: LabelMap | None = None
 
     def read(self, name: str) -> Pair:
         """Return one pair."""
         file = name + self.suffix
         own = self.masks / f"{name}{self.mask_suffix}"
         mask = (self.masks / file).with_suffix(".png") if self.mask_suffix is None else own
-        return load_pair(self.photos / file, mask, read_mask=self.read_mask)
-
-
-@dataclass(frozen=True)
-class MappedReader:
-    """Reads the pairs of another reader, with their masks in the classes of a model."""
-
-    reader: Reader
-    label_map: LabelMap
-
-    def read(self, name: str) -> Pair:
-        """Return one pair."""
-        photo, mask = self.reader.read(name)
+        photo, labels = load_pair(self.photos / file, mask, read_mask=self.read_mask)
         try:
-            return photo, self.label_map.apply(mask)
+            return photo, self.label_map.apply(labels) if self.label_map else labels
         except DatasetError as error:
             raise DatasetError(f"{name}: {error}") from None
+
+    def mapped(self, label_map: LabelMap) -> FileReader:
+        """Return a reader of masks in the classes of a model."""
+        return replace(self, label_map=label_map)
 
 
 def open_voc(root: Path, split: str | None) -> Dataset:
