@@ -105,7 +105,7 @@ def fit(dataset: Dataset, target: LabelSet) -> Dataset:
             return dataset
     _check_foreground(label_map)
     assert isinstance(dataset.reader, FileReader | CocoReader)
-    return replace(dataset, label_map=label_map, map_file=None, reader=dataset.reader.mapped(label_map))
+    return replace(dataset, label_map=label_map, map_file=None, reader=replace(dataset.reader, label_map=label_map))
 
 
 def _check_foreground(label_map: LabelMap) -> None:

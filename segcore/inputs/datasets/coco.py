@@ -12,7 +12,7 @@ import json
 import re
 from collections import defaultdict
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -52,9 +52,8 @@ class CocoReader:
 
     directory: Path
     images: dict[str, CocoImage] = field(repr=False)
-    values: tuple[int, ...] = ()
-    """Of each category in the mask: see `draw_mask`."""
-    overlap: int = IGNORE_INDEX
+    label_map: LabelMap
+    """What the categories count as."""
 
     def read(self, name: str) -> Pair:
         """Return one pair; raise like `Dataset.load`."""
@@ -62,14 +61,10 @@ class CocoReader:
         image = self.images[name]
         if None not in image.size and lies_upright(name, photo, orientation, image.size):
             photo = turned(photo, orientation)
+        overlap = IGNORE_INDEX if self.label_map.target.ignore is None else self.label_map.target.ignore
+        values = tuple(overlap if index is None else index for index in self.label_map.indices)
         height, width = photo.shape[:2]
-        return photo, draw_mask(name, image.instances, height, width, self.values, self.overlap)
-
-    def mapped(self, label_map: LabelMap) -> CocoReader:
-        """Return a reader that draws the classes of a model: all categories but those that count as the background."""
-        overlap = IGNORE_INDEX if label_map.target.ignore is None else label_map.target.ignore
-        values = tuple(overlap if index is None else index for index in label_map.indices)
-        return replace(self, values=values, overlap=overlap)
+        return photo, draw_mask(name, image.instances, height, width, values, overlap)
 
 
 def open_coco(root: Path, split: str | None) -> Dataset:
@@ -93,7 +88,7 @@ def open_coco(root: Path, split: str | None) -> Dataset:
         raise DatasetError(f"{found[0]}: not COCO instances: {type(error).__name__} {error}") from error
     directory = root / found[0].stem.removeprefix("instances_")
     label_map = LabelMap(labels, VOC, tuple(_voc_class(name) or 0 for name in labels.names), "layout")
-    reader = CocoReader(directory, images).mapped(label_map)
+    reader = CocoReader(directory, images, label_map)
     return Dataset(f"coco-{split}", names, reader, labels, label_map)
 
 

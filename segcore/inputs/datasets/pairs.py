@@ -116,10 +116,6 @@ class FileReader:
         except DatasetError as error:
             raise DatasetError(f"{name}: {error}") from None
 
-    def mapped(self, label_map: LabelMap) -> FileReader:
-        """Return a reader of masks in the classes of a model."""
-        return replace(self, label_map=label_map)
-
 
 def open_voc(root: Path, split: str | None) -> Dataset:
     """List the pairs of ``ImageSets/Segmentation/SPLIT.txt`` in ``JPEGImages/`` and ``SegmentationClass/``."""
