@@ -96,13 +96,10 @@ def fit(dataset: Dataset, target: LabelSet) -> Dataset:
     if dataset.map_file is None and found is not None and found.target.digest == target.digest:
         _check_foreground(found)
         return dataset
-    source = dataset.labels or target
-    if dataset.map_file is not None:
-        label_map = read_label_map(dataset.map_file, source, target)
-    else:
-        label_map = default_map(source, target)
-        if found is None and label_map.is_identity:
-            return dataset
+    source, file = dataset.labels or target, dataset.map_file
+    if file is None and found is None and source.digest == target.digest:
+        return dataset
+    label_map = default_map(source, target) if file is None else read_label_map(file, source, target)
     _check_foreground(label_map)
     assert isinstance(dataset.reader, FileReader | CocoReader)
     return replace(dataset, label_map=label_map, map_file=None, reader=replace(dataset.reader, label_map=label_map))

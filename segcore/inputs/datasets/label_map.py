@@ -57,11 +57,6 @@ class LabelMap:
         return frozenset(index for index in self.indices if index is not None)
 
     @property
-    def is_identity(self) -> bool:
-        """Whether masks stay as they are."""
-        return self.source.digest == self.target.digest and self.indices == tuple(range(len(self.source)))
-
-    @property
     def names(self) -> dict[str, str]:
         """The map in words, for a record."""
         counted = (IGNORE if index is None else self.target.names[index] for index in self.indices)
