@@ -32,12 +32,7 @@ from segcore.report.escape import plain_text
 class BenchHooks:
     """Open items, keep their outcomes, save the run, judge it and report it.
 
-    Args:
-        config: pytest's.
-        choices: the command line.
-        plan: the selected items by node id, in order.
-        baseline: runs to judge this one against, loaded before it begins so that ``latest`` is never the run itself.
-        deselected: keys of the items that were collected and then deselected.
+    The runs of the baseline are loaded before this one begins, so that ``latest`` is never the run itself.
     """
 
     def __init__(

@@ -142,7 +142,6 @@ class BenchSession:
         if timed:  # the first item of a run would load it after it was measured: all are to take the same memory
             import scipy.stats  # noqa: F401
         self.processes = choices.processes if timed else 1
-        """How many processes measure each speed item."""
         self.neighbours = Neighbours(choices.wait if timed else 0.0)
         self.file = take_over_saving(config)
         self._journal = Journal(self.file.path, self._started)
