@@ -62,7 +62,7 @@ def pytest_configure(config: pytest.Config) -> None:
         from segcore.plugin.crash import CrashHooks
 
         config.pluginmanager.register(CrashHooks())
-    is_kept = config.option.segcore_baseline is not None or config.option.benchmark_save
+    is_kept = config.option.segcore_baseline is not None or config.getoption("benchmark_save", None)
     if is_kept and config.pluginmanager.has_plugin(_LF_COLLECTION):
         config.pluginmanager.unregister(name=_LF_COLLECTION)
 
