@@ -7,7 +7,7 @@ change of sign. Two sources of error are kept apart:
 * *between processes*: a standard deviation (`ProcessNoise`), measured over several processes, learned from earlier runs
   or assumed; one process per arm cannot show it, however many rounds it has.
 
-`change_interval` combines both for the ratio of two arms by the MOVER rule. Everything here is deterministic.
+`mover_difference` gives the interval of the ratio of two arms. Everything here is deterministic.
 """
 
 from __future__ import annotations
@@ -201,17 +201,12 @@ def arm_interval(processes: Processes, q: float, noise: ProcessNoise) -> Interva
     return Interval(value - math.hypot(below, between), value, value + math.hypot(above, between))
 
 
-def change_interval(base: Processes, head: Processes, q: float, noise: ProcessNoise) -> Interval:
-    """Return the interval of log(head / base) of the q-quantile.
-
-    The intervals of the arms are combined by MOVER (Zou and Donner 2008, Statistics in Medicine 27:1693), which keeps
-    their asymmetry. Swapping the arms negates and swaps the bounds exactly.
-    """
-    return mover_difference(arm_interval(base, q, noise), arm_interval(head, q, noise))
-
-
 def mover_difference(b: Interval, h: Interval) -> Interval:
-    """Return the interval of h - b from independent intervals of both: see `change_interval`."""
+    """Return the interval of h - b from independent intervals of both.
+
+    MOVER (Zou and Donner 2008, Statistics in Medicine 27:1693) keeps their asymmetry. Swapping the arms negates and
+    swaps the bounds exactly.
+    """
     value = h.value - b.value
     return Interval(
         low=value - math.hypot(h.value - h.low, b.high - b.value),

@@ -12,12 +12,13 @@ from segcore.judgement.statistics import (
     MIN_HISTORY,
     Floats,
     Interval,
+    Processes,
     ProcessNoise,
     arm_interval,
     assumed_noise,
     autocorrelation_time,
-    change_interval,
     measured_noise,
+    mover_difference,
     noise_of_history,
     processes_needed,
     quantile_interval,
@@ -31,6 +32,10 @@ from tests.support.examples import examples
 
 QUIET = ProcessNoise(0.0, math.inf, "none")
 samples = st.lists(st.floats(1e-4, 10.0), min_size=1, max_size=60)
+
+
+def change_interval(base: Processes, head: Processes, q: float, noise: ProcessNoise) -> Interval:
+    return mover_difference(arm_interval(base, q, noise), arm_interval(head, q, noise))
 
 
 def latencies(rng: np.random.Generator, rounds: int, phi: float, sd: float = 0.03) -> Floats:
