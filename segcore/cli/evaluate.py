@@ -202,8 +202,8 @@ def _save(
     """
     from segcore.core.files import is_replaced
     from segcore.core.records import Benchmark, LabelsRecord, OutcomeRecord, Run, RunRecord
+    from segcore.evaluation.datasets import records_of
     from segcore.evaluation.pictures import save_worst
-    from segcore.evaluation.recording import records_of
     from segcore.measurement import machine
     from segcore.results.store import save_run
 

@@ -12,14 +12,16 @@ from pathlib import Path
 import numpy as np
 
 from segcore.core.errors import UsageError
-from segcore.core.records import DatasetRecord, WorstRecord
+from segcore.core.records import AccuracyRecord, BenchmarkRecord, DatasetRecord, WorstRecord
 from segcore.core.scores import score_names
 from segcore.evaluation.journal import Journal
-from segcore.evaluation.protocols import Scale, ScoringProtocol, choose
+from segcore.evaluation.protocols import PROTOCOLS, Scale, ScoringProtocol, choose
 from segcore.evaluation.scoring import ImageScore, Predictor, ScoringTask, count_cells, score_chunks
 from segcore.evaluation.tally import Sums, Tally
 from segcore.inference import models
 from segcore.inference.pipeline import Segmenter
+from segcore.inference.recording import record_of
+from segcore.inference.result import dominant_class
 from segcore.inputs.datasets import Dataset, fit
 
 Engine = Callable[[ScoringTask, Sequence[Sequence[int]]], Generator[ImageScore, None, None]]
@@ -225,3 +227,30 @@ def published_figures(segmenter: Predictor, dataset: Dataset, protocol: ScoringP
     names = {"miou": "miou", "pixel_acc": "pixel_accuracy"}
     published = models.listed(segmenter.model_name).published
     return {names[name]: percent / 100 for name, percent in published.items() if name in names}
+
+
+def records_of(
+    evaluation: Evaluation, segmenter: Segmenter, worst: tuple[WorstRecord, ...] = ()
+) -> tuple[BenchmarkRecord, ...]:
+    """Return one record per protocol, with the pictures of the worst images."""
+    labels = segmenter.labels
+    return tuple(
+        record_of(
+            segmenter,
+            kind="dataset",
+            case=f"{result.name}.{result.protocol}",
+            input_shape=(1, 3, segmenter.size, segmenter.size),  # at least: photos differ in their longer side
+            accuracy=AccuracyRecord(
+                dominant=dominant_class(evaluation.fractions, labels),
+                fractions=evaluation.fractions,
+                iou={name: result.scores[f"iou {name}"] for name in labels.names if f"iou {name}" in result.scores},
+                miou=result.scores.get("miou"),
+                pixel_accuracy=result.scores.get("pixel_accuracy"),
+                metric=f"{result.protocol} on {result.images + len(result.failed)} images of {result.name} "
+                f"(names {result.sha256[:12]}): {PROTOCOLS[result.protocol].description(labels)}",
+            ),
+            dataset=result.model_copy(update={"worst": worst}),
+            order=order,
+        )
+        for order, result in enumerate(evaluation.results)
+    )

@@ -18,6 +18,7 @@ import torch
 from torch import nn
 
 from segcore.inference.devices import Device
+from segcore.inference.models.checkpoint import tensor_bytes
 
 
 class Session(Protocol):
@@ -150,12 +151,10 @@ def _described(value: object, seen: dict[int, tuple[int, object]]) -> str:
         return f"{kind} {seen[id(value)][0]}"
     seen[id(value)] = len(seen), value
     if isinstance(value, torch.Tensor | np.ndarray):
-        if isinstance(value, torch.Tensor):
-            data = value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes()
-        else:
-            data = value.tobytes()
+        is_tensor = isinstance(value, torch.Tensor)
+        data = tensor_bytes(value) if is_tensor else value.tobytes()
         return f"{kind} {value.dtype} {tuple(value.shape)} {_sha256(data)}"
-    if isinstance(value, Identified):
+    if isinstance(value, nn.Module) and isinstance(value, Identified):
         inner = [value.identity]
     elif isinstance(value, dict):
         inner = [_described(item, seen) for item in value.items()]
@@ -179,7 +178,7 @@ def _described(value: object, seen: dict[int, tuple[int, object]]) -> str:
     return f"{kind} {_sha256(repr(inner).encode())}"
 
 
-def _sha256(data: bytes) -> str:
+def _sha256(data: bytes | memoryview) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
