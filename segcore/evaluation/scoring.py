@@ -93,7 +93,6 @@ class ScoringTask:
     scales: tuple[Scale, ...]
     batch: int = 1
     workers: int = 2
-    """Decoding threads."""
 
     def chunks(self, done: frozenset[str] = frozenset()) -> list[tuple[int, ...]]:
         """Return the indices of the pairs still to be scored, in chunks.

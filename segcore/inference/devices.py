@@ -39,7 +39,6 @@ class Device:
     """CUDA, MPS or CPU through torch: a device that tensors can be put on and waited for."""
 
     name: str
-    """As ``--device`` takes it: ``cpu``, ``mps``, ``cuda``, ``cuda:1``."""
 
     @property
     def torch_device(self) -> torch.device:

@@ -65,7 +65,6 @@ class SegmentationResult:
     logits: torch.Tensor | None = None
     """Logits at the network's own scale, float32 (classes, h', w'); None after `without_logits`."""
     labels: LabelSet = field(default=VOC)
-    """The classes."""
     placement: Placement | None = None
     """How the logits reach the photo; None if they do so by way of the model scale."""
     _class_map: ClassMap | None = None

@@ -43,7 +43,6 @@ class ProgramSpec:
     command: tuple[str, ...]
     """Program and arguments; without `serve`, ``{photo}`` and ``{mask}`` in them stand for the paths of the files."""
     directory: Path
-    """Its working directory."""
     serve: bool = False
     timeout_s: float = 60.0
     """Longest time for one photo, the start of the program included."""

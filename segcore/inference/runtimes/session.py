@@ -68,7 +68,6 @@ class RuntimeProfile:
     """The output of a runtime's own profiler."""
 
     passes: tuple[tuple[OperatorTime, ...], ...]
-    """The operators of every forward pass."""
     trace: bytes | None
     """The runtime's own trace file, in Chrome's JSON format; None if it writes none."""
 
@@ -127,7 +126,6 @@ class BuildRequest:
     calibration: Callable[[], Sequence[torch.Tensor]]
     """Returns preprocessed photos, float32 (1, 3, H, W), that int8 takes its ranges from."""
     example: Example = Example()
-    """An input that the network takes, for exports."""
 
     @property
     def threads(self) -> int:
