@@ -149,8 +149,7 @@ def _described(value: object, seen: dict[int, tuple[int, object]]) -> str:
         return f"{kind} {seen[id(value)][0]}"
     seen[id(value)] = len(seen), value
     if isinstance(value, torch.Tensor | np.ndarray):
-        is_tensor = isinstance(value, torch.Tensor)
-        data = tensor_bytes(value) if is_tensor else value.tobytes()
+        data = tensor_bytes(value) if isinstance(value, torch.Tensor) else value.tobytes()
         return f"{kind} {value.dtype} {tuple(value.shape)} {_sha256(data)}"
     if isinstance(value, nn.Module) and isinstance(value, Identified):
         inner = [value.identity]
