@@ -148,6 +148,7 @@ def _segment_photo(
     segmenter: Segmenter, photo: str, stem: Path, overlay: bool, *, includes_warm_up: bool
 ) -> PhotoResult:
     from segcore.cli.output import print_errors
+    from segcore.core.image_files import save_png
 
     try:
         if why := _why_long(Path(photo), segmenter):
@@ -157,8 +158,11 @@ def _segment_photo(
         return PhotoResult(photo, error=str(error))
     problem, written = None, dict[str, str]()
     try:
-        mask, picture = result.save(stem, overlay=overlay)
-        written = {"mask": str(mask)} | ({"overlay": str(picture)} if overlay else {})
+        mask, picture = result.save(stem, overlay=False)
+        written["mask"] = str(mask)
+        if overlay:
+            save_png(result.picture(), picture)
+            written["overlay"] = str(picture)
     except OutputError as error:
         problem = str(error)
     height, width = result.class_map.shape

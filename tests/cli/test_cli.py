@@ -389,6 +389,15 @@ def test_a_mask_that_cannot_be_written_does_not_stop_the_others(tmp_path: Path) 
     assert Path(second["overlay"]).is_file()
 
 
+def test_a_mask_is_listed_though_its_overlay_cannot_be_written(tmp_path: Path) -> None:
+    (tmp_path / "out" / "chelsea.overlay.png").mkdir(parents=True)
+    result = run("segment", resource_path("skimage:chelsea.png"), "--json", "--out", tmp_path / "out", *FAST)
+    assert result.exit_code == 2
+    (photo,) = json.loads(result.stdout)["photos"]
+    assert Path(photo["mask"]).is_file()
+    assert (photo["overlay"], bool(photo["error"])) == (None, True)
+
+
 @pytest.mark.parametrize(("limit", "lines"), [(1 << 22, 0), (64 * 64, 1)])
 def test_a_photo_that_takes_long_is_announced(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: int, lines: int
