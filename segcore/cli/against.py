@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from segcore.core.errors import RecordError
+from segcore.core.errors import RecordError, UsageError
 from segcore.core.labels import LabelSet
 from segcore.core.limits import Limits
 from segcore.core.records import BenchmarkRecord, LabelsRef, Run
@@ -23,9 +24,11 @@ from segcore.judgement.gate.images import (
 )
 from segcore.judgement.gate.verdict import EXIT_CODES, GateResult, Row
 from segcore.judgement.paired_accuracy import ImageCounts, image_differences, pairs_of
+from segcore.results.store import load_run
 
 if TYPE_CHECKING:
     from segcore.evaluation.scoring import ImageScore
+    from segcore.inference.pipeline import Segmenter
     from segcore.inputs.datasets import Dataset
 
 
@@ -86,14 +89,18 @@ class Against:
 
 
 def against(
-    baseline: Run, dataset: Dataset, protocols: Sequence[str], size: int, limits: Limits, labels: LabelSet
+    path: Path, out: Path, dataset: Dataset, protocols: Sequence[str], segmenter: Segmenter, limits: Limits
 ) -> Against:
-    """Return what holds the scores of a model of this input size and these labels against an earlier evaluation.
+    """Return what holds the scores of a model, to be written to `out`, against those in the run file `path`.
 
     Raises:
-        RecordError: the baseline lacks a protocol or an image, has other classes, or read its masks in another way.
+        RecordError: that run lacks a protocol or an image, has other classes, or read its masks in another way.
+        UsageError: it would be replaced.
     """
-    items = {protocol.name: _item(baseline, dataset, protocol.name) for protocol in choose(protocols, size)}
+    baseline, labels = load_run(path), segmenter.labels
+    if out.exists() and out.samefile(path):
+        raise UsageError(f"--out {out}: this is the baseline, which would be replaced; choose another --out")
+    items = {protocol.name: _item(baseline, dataset, protocol.name) for protocol in choose(protocols, segmenter.size)}
     for item in items.values():
         if item.labels.sha256 != labels.digest:
             found = f"its labels are {item.labels}, those of the model {LabelsRef.of(labels)}"

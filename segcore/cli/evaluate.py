@@ -17,7 +17,6 @@ from segcore.cli.options import PATH, POSITIVE, DropLimits, ModelOptions, json_o
 from segcore.core.errors import DatasetError, UsageError
 
 if TYPE_CHECKING:
-    from segcore.cli.against import Against
     from segcore.core.records import Run
     from segcore.evaluation.datasets import Engine, Evaluation
     from segcore.inference.pipeline import Segmenter
@@ -114,6 +113,7 @@ def evaluate(
     With --against, images are scored in random order until each score is judged, and the exit codes are those of
     `segcore gate`.
     """
+    from segcore.cli.against import against
     from segcore.cli.gate import publish
     from segcore.cli.output import exit_if_any, show_json
     from segcore.core.files import is_replaced
@@ -121,6 +121,7 @@ def evaluate(
     from segcore.evaluation.datasets import evaluate as run_evaluation
     from segcore.evaluation.protocols import choose
     from segcore.inputs.datasets import fit
+    from segcore.results.store import resolve_run
 
     choose(protocols, options.size)  # fails before a long download
     if drops != DropLimits() and baseline is None:
@@ -131,7 +132,9 @@ def evaluate(
     segmenter = make()
     dataset = fit(dataset, segmenter.labels)
     out = out or DIRECTORY / f"{dataset.name}-{segmenter.model_name}-{segmenter.size}.json"
-    judged = _against(baseline, out, dataset, protocols, segmenter, drops) if baseline else None
+    judged = None
+    if baseline:
+        judged = against(resolve_run(baseline, DIRECTORY), out, dataset, protocols, segmenter, drops.limits())
     saved: list[tuple[Run, list[str]]] = []
     with _progress(len(dataset)) as progress:
         evaluation = run_evaluation(
@@ -158,19 +161,6 @@ def evaluate(
     exit_if_any(problems)
     if verdict:
         click.get_current_context().exit(verdict.exit_code)
-
-
-def _against(
-    baseline: str, out: Path, dataset: Dataset, protocols: tuple[str, ...], segmenter: Segmenter, drops: DropLimits
-) -> Against:
-    """Return what judges the scores; refuse to replace the baseline."""
-    from segcore.cli.against import against
-    from segcore.results.store import load_run, resolve_run
-
-    run = load_run(resolve_run(baseline, DIRECTORY))
-    if out.exists() and out.samefile(run.path):
-        raise UsageError(f"--out {out}: this is the baseline, which would be replaced; choose another --out")
-    return against(run, dataset, protocols, segmenter.size, drops.limits(), segmenter.labels)
 
 
 @contextmanager
