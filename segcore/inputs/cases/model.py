@@ -310,10 +310,6 @@ class When(CaseModel):
     tag: OneOrMore[Slug] = ()
     """Any of the case's tags."""
 
-    def fits(self, **item: Iterable[str | int]) -> bool:
-        """Return whether each given key has a value in common with the item's."""
-        return all(not getattr(self, key) or set(getattr(self, key)) & set(values) for key, values in item.items())
-
 
 class LimitRule(Limits, CaseModel):
     """Limits of the gate, and the items to which they apply."""
@@ -385,18 +381,12 @@ class Case(CaseEntry):
         batch: int = 1,
     ) -> Limits:
         """Return the limits that the matching rules set for an item; the gate has defaults for the others."""
+        given = {"model": model, "runtime": runtime, "precision": precision, "size": size, "kind": kind, "batch": batch}
+        item: dict[str, set[Any]] = {key: {value} for key, value in given.items()}
+        item |= {"device": {device, device.partition(":")[0]}, "tag": set(self.tags)}
         found = Limits()
         for rule in self.limits:
-            if rule.when.fits(
-                model=(model,),
-                device=(device, device.partition(":")[0]),
-                runtime=(runtime,),
-                precision=(precision,),
-                size=(size,),
-                kind=(kind,),
-                batch=(batch,),
-                tag=self.tags,
-            ):
+            if all(not values or item[key] & set(values) for key, values in rule.when):
                 found = rule.over(found)
         return found
 
