@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Annotated, Any, Literal, Self, TypeVar
-from urllib.parse import urlsplit
 
 from pydantic import (
     AfterValidator,
@@ -39,6 +38,7 @@ MIN_SIZE, MAX_SIZE = 32, 4096
 SLUG = r"^[a-z0-9][a-z0-9_-]{0,63}$"
 IDENTIFIER = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$"
 MODEL = r"^[A-Za-z0-9./][A-Za-z0-9_./-]{0,199}$"
+URL = r"^[Hh][Tt][Tt][Pp][Ss]?://[^/\s]\S*$"
 SHA256 = r"^[0-9a-fA-F]{64}$"
 RESOURCE = r"^[a-z0-9_]+:[A-Za-z0-9_.-]+$"
 FACTORY = r"^[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*:[A-Za-z_][A-Za-z0-9_]*$"
@@ -47,6 +47,7 @@ PATTERNS = {
     SLUG: "1 to 64 lower-case letters, digits, - and _",
     IDENTIFIER: "1 to 64 letters, digits, _, . and -",
     MODEL: "the name of a model, or the path of a model file",
+    URL: "an https address; for a local file use `path`",
     SHA256: "64 hexadecimal digits",
     RESOURCE: "PACKAGE:FILE, such as segcore:chelsea.png",
     FACTORY: "package.module:factory",
@@ -132,17 +133,6 @@ def _single_too(schema: dict[str, Any]) -> None:
     schema["anyOf"] = [items, {"type": schema.pop("type"), "items": items}]
 
 
-def _web_address(url: str) -> str:
-    try:
-        parts = urlsplit(url)
-        fits = parts.scheme in {"https", "http"} and bool(parts.hostname) and not set(url) & set(" \t\n")
-    except ValueError:
-        fits = False
-    if not fits:
-        raise PydanticCustomError("url", "should be an https address; for a local file use `path`")
-    return url
-
-
 def _inner_path(path: str) -> str:
     odd = "\\" in path or "\0" in path or PureWindowsPath(path).drive
     if not path.strip() or odd or PurePosixPath(path).is_absolute() or ".." in PurePosixPath(path).parts:
@@ -158,7 +148,7 @@ Identifier = Annotated[str, Strict(), Field(pattern=IDENTIFIER)]
 ModelName = Annotated[str, Strict(), Field(pattern=MODEL)]
 Size = Annotated[int, Strict(), Field(ge=MIN_SIZE, le=MAX_SIZE)]
 Share = Annotated[float, Strict(), Field(ge=0, le=1)]
-Url = Annotated[str, Strict(), AfterValidator(_web_address)]
+Url = Annotated[str, Strict(), Field(pattern=URL)]
 Sha256 = Annotated[str, Strict(), Field(pattern=SHA256)]
 # Named, so that the JSON Schema has the list once.
 ClassName = TypeAliasType("ClassName", Annotated[str, BeforeValidator(class_name), WithJsonSchema(_CLASS)])
