@@ -16,9 +16,10 @@ are compiled, which run 2,581 of them; at the second 61, which run 2,651."""
 
 
 class Recurring(Generic[_Key, _Made]):
-    """Things that ``make(key)`` returns for keys that recur; at most `limit` of both are kept, those used last.
+    """What ``make(key)`` returns for keys that recur, kept for the `limit` keys that were used last.
 
-    It is called at use number `uses` of a key. If it returns None, which means impossible, nothing more is made.
+    It is called when a key is used for the third time, or as `uses` says; as many other keys are counted. If it returns
+    None, because it cannot make one, it is not called again.
     """
 
     def __init__(self, limit: int, make: Callable[..., _Made | None], uses: int = USES) -> None:

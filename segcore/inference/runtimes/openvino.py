@@ -53,8 +53,8 @@ def refusal(device: Device, precision: str) -> str | None:
 class OpenVinoSession:
     """A model compiled for all shapes, and for each that recurs, which runs one batch at a time, whichever thread asks.
 
-    A batch has all threads to itself, so that taking turns costs nothing; a request of OpenVINO's cannot be shared. It
-    is compiled for a shape at its use number `uses`; never if that is 0.
+    A batch has all threads to itself, so that taking turns costs nothing; a request of OpenVINO's cannot be shared. For
+    `uses`, see `Recurring`; with 0, only the model for all shapes is compiled.
     """
 
     def __init__(self, model: Artifact, boundary: Boundary, settings: dict[str, str | int], uses: int = USES) -> None:
