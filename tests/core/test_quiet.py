@@ -39,15 +39,15 @@ def test_threads_that_overlap_leave_the_filters_as_they_were() -> None:
     def first() -> None:
         with quiet():
             first_is_in.set()
-            assert second_is_in.wait(30)
+            assert second_is_in.wait(60)
         first_is_out.set()
 
     thread = threading.Thread(target=first)
     thread.start()
-    assert first_is_in.wait(30)
+    assert first_is_in.wait(60)
     with quiet():
         second_is_in.set()
-        assert first_is_out.wait(30)
+        assert first_is_out.wait(60)
         warnings.warn("still quiet here", stacklevel=1)
     thread.join()
     assert warnings.filters == before

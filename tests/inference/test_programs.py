@@ -47,7 +47,7 @@ def make(tmp_path: Path) -> Iterator[Make]:
     made: list[Program] = []
 
     def program(*command: str, classes: int = 2, **fields: Any) -> Program:
-        settings: dict[str, Any] = {"photos": "ppm", "directory": tmp_path, "timeout_s": 20.0}
+        settings: dict[str, Any] = {"photos": "ppm", "directory": tmp_path, "timeout_s": 120.0}
         made.append(Program(ProgramSpec(command, **settings | fields), classes))
         return made[-1]
 
@@ -119,20 +119,20 @@ def test_programs_of_three_languages_serve(make: Make, tmp_path: Path, language:
 ONCE = {
     "hang": ("took too long", 0.5),
     "closed-output": ("took too long", 0.5),
-    "crash": ("exit code 3; it said: no such layer", 20),
-    "crash-after": ("exit code 1", 20),
-    "killed": ("was ended by SIGABRT", 20),
-    "flood": ("more than 16 MiB", 20),
-    "flood-errors": ("more than 16 MiB", 20),
-    "no-mask": ("wrote no mask", 20),
-    "not-a-png": ("not an image of PNG", 20),
-    "empty": ("is empty", 20),
-    "fifo": ("not a regular file", 20),
-    "wrong-size": ("mask of 15x24 pixels for a photo of 31x24", 20),
-    "unknown-id": ("unknown class ids 7, 255: the classes are 0 to 1", 20),
-    "colour": ("mode RGB", 20),
-    "leave-child": ("left a running process", 20),
-    "leave-daemon": ("process in another session", 20),
+    "crash": ("exit code 3; it said: no such layer", 120),
+    "crash-after": ("exit code 1", 120),
+    "killed": ("was ended by SIGABRT", 120),
+    "flood": ("more than 16 MiB", 120),
+    "flood-errors": ("more than 16 MiB", 120),
+    "no-mask": ("wrote no mask", 120),
+    "not-a-png": ("not an image of PNG", 120),
+    "empty": ("is empty", 120),
+    "fifo": ("not a regular file", 120),
+    "wrong-size": ("mask of 15x24 pixels for a photo of 31x24", 120),
+    "unknown-id": ("unknown class ids 7, 255: the classes are 0 to 1", 120),
+    "colour": ("mode RGB", 120),
+    "leave-child": ("left a running process", 120),
+    "leave-daemon": ("process in another session", 120),
 }
 
 
@@ -142,7 +142,7 @@ def test_what_a_program_does_wrong_is_an_error_of_its_photo(make: Make, tmp_path
     started = time.monotonic()
     with pytest.raises(ProgramError, match=words):
         make(*PYTHON, how, PHOTO, MASK, timeout_s=timeout_s).segment(noise())
-    assert time.monotonic() - started < 15
+    assert time.monotonic() - started < 60
     if how == "leave-daemon":  # which nobody but its own session can end
         for process in alive(str(tmp_path)):
             os.kill(process, signal.SIGKILL)
@@ -151,22 +151,22 @@ def test_what_a_program_does_wrong_is_an_error_of_its_photo(make: Make, tmp_path
 
 SERVED = {
     "hang": ("took too long", 0.5),
-    "half-line": ("took too long; half a line came, '.{8}'", 0.5),
-    "half-line-crash": ("exit code 3 after half a line, '.{8}', without an answer", 20),
-    "endless-line": ("a line of more than 65,536 bytes|more than 16 MiB", 20),
-    "crash": ("exit code 3 without an answer; it said: no such layer", 20),
-    "killed": ("was ended by SIGABRT", 20),
-    "no-mask": ("exit code 0 without an answer", 20),
-    "closed-output": ("closed its standard output", 0.5),
-    "two-lines": ("more than one line", 20),
-    "old": ("not written anew", 20),
-    "again": ("not written anew", 20),
-    "missing": ("No such file", 20),
-    "chatter": ("answered 'done': wanted the path of a .png", 20),
-    "empty-line": ("answered ''", 20),
-    "too-many-ms": ("says it took 99999 ms", 20),
-    "wrong-size": ("mask of 15x24", 20),
-    "unknown-id": ("unknown class ids 7, 255", 20),
+    "half-line": ("took too long; half a line came, '.{8}'", 2),
+    "half-line-crash": ("exit code 3 after half a line, '.{8}', without an answer", 120),
+    "endless-line": ("a line of more than 65,536 bytes|more than 16 MiB", 120),
+    "crash": ("exit code 3 without an answer; it said: no such layer", 120),
+    "killed": ("was ended by SIGABRT", 120),
+    "no-mask": ("exit code 0 without an answer", 120),
+    "closed-output": ("closed its standard output", 2),
+    "two-lines": ("more than one line", 120),
+    "old": ("not written anew", 120),
+    "again": ("not written anew", 120),
+    "missing": ("No such file", 120),
+    "chatter": ("answered 'done': wanted the path of a .png", 120),
+    "empty-line": ("answered ''", 120),
+    "too-many-ms": ("says it took 99999 ms", 120),
+    "wrong-size": ("mask of 15x24", 120),
+    "unknown-id": ("unknown class ids 7, 255", 120),
 }
 
 
@@ -187,7 +187,7 @@ def test_what_a_server_does_wrong_is_an_error_of_its_photo_and_the_next_starts_i
     object.__setattr__(program.spec, "timeout_s", timeout_s)
     with pytest.raises(ProgramError, match=words):
         program.segment(noise(2))
-    object.__setattr__(program.spec, "timeout_s", 20.0)
+    object.__setattr__(program.spec, "timeout_s", 120.0)
     third = noise(3)
     np.testing.assert_array_equal(program.segment(third).class_map, truth(third))
 
@@ -243,7 +243,7 @@ def test_a_program_ends_with_us_however_we_end(tmp_path: Path, end: signal.Signa
         import signal, sys, time
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         print("up", file=open("up", "w"), flush=True)
-        time.sleep(60)
+        time.sleep(600)
     """
     ours = f"""
         import numpy as np
@@ -262,8 +262,8 @@ def test_a_program_ends_with_us_however_we_end(tmp_path: Path, end: signal.Signa
         assert alive(str(tmp_path / "stubborn.py"))
         assert list(temporary.iterdir())
         process.send_signal(end)
-        process.wait(10)
-    until = time.monotonic() + 5
+        process.wait(60)
+    until = time.monotonic() + 60
     while (alive(str(tmp_path / "stubborn.py")) or any(temporary.iterdir())) and time.monotonic() < until:
         time.sleep(0.02)
     assert not alive(str(tmp_path / "stubborn.py"))

@@ -369,7 +369,7 @@ def test_an_interrupted_build_leaves_no_file(tmp_path: Path) -> None:
 
 def test_two_builders_at_once_build_one_artifact(tmp_path: Path) -> None:
     built: list[Path] = []
-    both_started = threading.Barrier(2, timeout=20)
+    both_started = threading.Barrier(2, timeout=60)
 
     def build(path: Path) -> None:
         built.append(path)

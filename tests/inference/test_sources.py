@@ -18,9 +18,9 @@ from segcore import Segmenter
 from segcore.core.errors import DeviceError, ModelError, NotInstalledError
 from segcore.core.labels import VOC
 from segcore.inference import models
-from segcore.inference.embedded import load_embedded
 from segcore.inference.preprocess import preprocess
 from segcore.inputs.model_files import read_model_file
+from tests.support.networks import TinyNet
 
 PHOTOS = [np.random.default_rng(seed).integers(0, 256, (90, 61, 3), dtype=np.uint8) for seed in range(2)]
 
@@ -190,9 +190,9 @@ FREE = torch.export.Dim.DYNAMIC
 
 @pytest.fixture(scope="module")
 def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """`embedded` exported with free and with fixed shapes, and a small network as TorchScript."""
+    """Small networks exported with free and with fixed shapes, and as TorchScript."""
     root = tmp_path_factory.mktemp("files")
-    network = load_embedded()
+    network = TinyNet().eval()
     program = torch.export.export(network, (torch.zeros(2, 3, 96, 80),), dynamic_shapes=({0: FREE, 2: FREE, 3: FREE},))
     torch.export.save(program, root / "free.pt2")
     example = torch.zeros(1, 3, 64, 96)
@@ -202,15 +202,14 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
         warnings.simplefilter("ignore")  # that TorchScript is deprecated
         traced: Any = torch.jit.trace(seeded(stride=4), torch.zeros(1, 3, 64, 96))  # type: ignore[no-untyped-call]
         torch.jit.save(traced, root / "small.ts")
-        # The network chooses its size by code that tracing does not follow; the program of one size has no such code.
         traced = torch.jit.trace(fixed.module(), example, strict=False)  # type: ignore[no-untyped-call]
-        torch.jit.save(traced, root / "embedded.ts")
+        torch.jit.save(traced, root / "fixed.ts")
     return root
 
 
 @pytest.mark.slow
 def test_an_exported_program_gives_the_masks_of_its_network(files: Path, project: Path) -> None:
-    wanted = Segmenter("embedded", size=64, device="cpu")
+    wanted = Segmenter(TinyNet(), size=64, device="cpu")
     found = Segmenter(write(project, f"source: {{exported: {files}/free.pt2}}\nlabels: voc\n").as_posix(), size=64)
     for photo in PHOTOS:
         assert np.array_equal(found(photo).class_map, wanted(photo).class_map)
@@ -219,13 +218,13 @@ def test_an_exported_program_gives_the_masks_of_its_network(files: Path, project
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("source", ["exported: {files}/fixed.pt2", "torchscript: {files}/embedded.ts"])
+@pytest.mark.parametrize("source", ["exported: {files}/fixed.pt2", "torchscript: {files}/fixed.ts"])
 def test_a_program_of_one_size_gets_it_photo_by_photo(files: Path, project: Path, source: str) -> None:
     size = "input: {resize: {fixed: [64, 96]}}\n" if "script" in source else ""  # a .pt2 file says it itself
     file = write(project, f"source: {{{source.format(files=files)}}}\nlabels: voc\n{size}")
     found = Segmenter(str(file), size=320, device="cpu")
     assert (found.size, found.spec.input.own_size) == (64, (64, 96))
-    network = load_embedded()
+    network = TinyNet().eval()
     together = "exported" in source  # a trace of one photo says nothing of its batch
     results = found.run(PHOTOS) if together else [found.run([photo])[0] for photo in PHOTOS]
     for photo, result in zip(PHOTOS, results, strict=True):

@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 from PIL import Image
 
+from segcore.cli import cli
 from segcore.core.errors import UsageError
 from segcore.core.files import sha256_file
 from segcore.core.limits import Limits
@@ -192,29 +194,29 @@ def test_two_run_files_of_a_repository_without_code_are_settled(
     (tmp_path / ".gitignore").write_text("reports/\n__pycache__/\n")
     environment = {**os.environ, **ALONE, "PYTHONPATH": str(ROOT)}
 
-    def call(*words: str) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", *words]
-        return subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
-
     git(tmp_path, "init", "-q")
     for name, conftest in (("before", ""), ("after", SLOWER)):
         (tmp_path / "bench" / "conftest.py").write_text(conftest)
         git(tmp_path, "add", ".")
         git(tmp_path, "commit", "-qm", name)
     before = git(tmp_path, "rev-parse", "HEAD~1").strip()
-    options = ("--segcore-processes=1", "--segcore-wait=0", "--benchmark-max-time=0.01", "--segcore-device=cpu")
-    done = call("pytest", "bench/", "-q", "-p", "no:cacheprovider", "--benchmark-save=after", *options)
-    assert done.returncode == 0, done.stdout + done.stderr
+    bench = [sys.executable, "-m", "pytest", "bench/", "-q", "-p", "no:cacheprovider", "--benchmark-save=after"]
+    bench += ["--segcore-processes=1", "--segcore-wait=0", "--benchmark-max-time=0.01", "--segcore-device=cpu"]
+    run = subprocess.run(bench, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    assert run.returncode == 0, run.stdout + run.stderr
     (path,) = tmp_path.glob("reports/runs/*/0001_after.json")
     document = json.loads(path.read_bytes())  # the other run, as if its commit had been as fast
     commit = document["segcore"]["git"] | {"commit": before}
     document["segcore"] |= {"name": "before", "git": commit, "started": "2026-01-01T00:00:00+00:00"}
     (tmp_path / "before.json").write_text(json.dumps(document))
-    done = call(
-        "segcore", "gate", "before.json", "after", "--process-noise", "0.2", "--settle", "--budget", "1", "--json"
-    )
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("segcore.paired.session.BLOCK_S", 2.0)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    words = ("gate", "before.json", "after", "--process-noise", "0.2", "--settle", "--budget", "1", "--json")
+    done = CliRunner().invoke(cli, words)
     found = json.loads(done.stdout)
-    assert done.returncode in (1, 3)  # two blocks are few
+    assert done.exit_code in (1, 3)  # two blocks are few
     assert found["rows"][0]["change"] > 0.2
     assert "measured in turns" in found["rows"][0]["reason"]
     assert "each arm runs the bench of its own revision" in done.stderr

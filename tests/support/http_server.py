@@ -85,7 +85,7 @@ class MisbehavingServer:
 
     def wait_until_asked(self, path: str) -> None:
         with self._news:
-            assert self._news.wait_for(lambda: bool(self.headers_of(path)), timeout=30)
+            assert self._news.wait_for(lambda: bool(self.headers_of(path)), timeout=60)
 
     def release(self) -> None:
         """Let hanging replies go on."""
@@ -158,7 +158,7 @@ class MisbehavingServer:
 
     def _repeat(self, write: Callable[[bytes], object], head: bytes, again: bytes, pause: float) -> None:
         write(head)
-        end = time.monotonic() + 30  # a client that never gives up fails its test, and does not hang it
+        end = time.monotonic() + 60  # a client that never gives up fails its test, and does not hang it
         while not self._released.wait(pause) and time.monotonic() < end:
             write(again)
 
