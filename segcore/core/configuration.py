@@ -116,12 +116,8 @@ class Configuration:
 def find_configuration(directory: Path, runs_in: Path | None = None) -> Configuration | None:
     """Return the nearest ``pyproject.toml`` that has a segcore table, None if there is none.
 
-    It is looked for in a directory and the ones above it, up to the top of the git repository; outside a repository,
-    only in that directory, since what lies above need not be the user's own. `runs_in` is where the command runs, if
-    that is another directory.
-
-    Raises:
-        UsageError: the file cannot be read, is no TOML, or its segcore table is no table.
+    It is looked for up to the top of the git repository; outside one, only in the directory itself, since what lies
+    above need not be the user's own. `runs_in` is where the command runs, if that is another directory.
     """
     directory = directory.absolute()
     places = [directory, *directory.parents]

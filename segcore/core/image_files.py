@@ -24,15 +24,10 @@ PHOTO_FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "MPO", "PNG", "PPM", 
 def open_image(
     path: Path, formats: tuple[str, ...] | None = None, max_pixels: int | None = None
 ) -> Iterator[Image.Image]:
-    """Yield the image in a file, its pixels not decoded yet; an exception in the body becomes an ImageError, too.
+    """Yield the image in a file, its pixels not decoded yet; any exception in the body becomes an ImageError.
 
-    Args:
-        path: of the file; one that is spelled alike is opened instead if it does not exist (`find_file`).
-        formats: the only decoders that are tried, for files from strangers; None means any of `PHOTO_FORMATS`.
-        max_pixels: limit of width times height.
-
-    Raises:
-        ImageError: the file is missing, empty, broken, of another format, or has too many pixels.
+    `formats` are the only decoders that are tried, for files from strangers; None means any of `PHOTO_FORMATS`.
+    `max_pixels` limits width times height.
     """
     with image_errors(path):
         path = find_file(path)
@@ -77,17 +72,15 @@ def exif_orientation(image: Image.Image) -> int:
 
 
 def load_indexed_png(path: str | Path, max_pixels: int | None = None) -> ClassMap:
-    """Return the indices in a paletted or greyscale PNG (a class map or a margin map), uint8 or uint16 (H, W).
-
-    Raises:
-        ImageError: the file cannot be read or is not such a PNG. Colour images and lossy formats hold no indices, and
-            Pillow rescales the values of greyscale with fewer than 8 bits.
-    """
+    """Return the indices in a PNG as `load_indices` does, without the orientation."""
     return load_indices(path, max_pixels)[0]
 
 
 def load_indices(path: str | Path, max_pixels: int | None = None) -> tuple[ClassMap, int]:
-    """Return what `load_indexed_png` returns, as stored, and how it must be turned (`exif_orientation`)."""
+    """Return the indices in a paletted or greyscale PNG, uint8 or uint16 (H, W), as stored, and its `exif_orientation`.
+
+    ImageError for colours and lossy formats, which hold no indices, and for grey of fewer bits, which Pillow scales.
+    """
     with open_image(Path(path), ("PNG",), max_pixels) as image:
         packed = image.mode == "L" and any(tile.args != "L" for tile in getattr(image, "tile", ()))
         if image.mode not in {"P", "L", "I;16"} or packed:
@@ -102,10 +95,6 @@ def save_indexed_png(class_map: ClassMap, path: str | Path, labels: LabelSet = V
     """Write a class map atomically as a PNG: uint8 (H, W) with a palette, uint16 (H, W) in 16 bits of grey.
 
     The palette has the colours of `labels`, white for its `ignore`, and those of VOC for other values.
-
-    Raises:
-        ImageError: ``class_map`` has another dtype or shape.
-        OutputError: the file cannot be written.
     """
     if class_map.dtype not in (np.uint8, np.uint16) or class_map.ndim != 2 or class_map.size == 0:
         raise ImageError(f"class map of {class_map.dtype} {class_map.shape}: wanted uint8 or uint16 of shape (H, W)")

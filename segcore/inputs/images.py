@@ -103,10 +103,7 @@ def load_pair(photo: Path, mask: Path, upright: bool = False, read_mask: MaskRea
 def lies_upright(labels: object, photo: Pixels, orientation: int, size: tuple[int, ...]) -> bool:
     """Return whether labels of a size (height, width) lie on the photo turned upright, rather than on it as stored.
 
-    They lie on it as stored unless only the upright photo has their size. `labels` names them in the error.
-
-    Raises:
-        DatasetError: the photo has another size either way.
+    They lie on it as stored unless only the upright photo has their size; DatasetError if neither has.
     """
     stored = photo.shape[:2]
     sizes = (stored, stored[::-1]) if orientation >= _SIDEWAYS else (stored,)
@@ -143,13 +140,10 @@ def turned(pixels: _Array, orientation: int) -> _Array:
 
 
 def find_photos(locations: Iterable[str]) -> tuple[str, ...]:
-    """Return the photos at the given locations, in that order, sorted by name within a location, without duplicates.
+    """Return the photos at locations, in that order, by name within each, each once; ImageError if one has none.
 
     Locations are files, package resources (``segcore:chelsea.png``), directories (for the photos directly inside) and
     glob patterns (``photos/**/*.jpg``).
-
-    Raises:
-        ImageError: a location does not exist or holds no photo.
     """
     return tuple(dict.fromkeys(photo for location in locations for photo in _photos_at(location)))
 
@@ -180,9 +174,7 @@ def _photo_suffixes() -> frozenset[str]:
 
 
 def resource_path(name: str) -> Path:
-    """Return the path of a photo that an installed package contains.
-
-    ``segcore:NAME`` is one of segcore's own, ``skimage:NAME`` one in the data folder of scikit-image.
+    """Return the path of ``segcore:NAME``, one of segcore's photos, or ``skimage:NAME``, one of scikit-image's.
 
     Raises:
         NotInstalledError: scikit-image is not installed.

@@ -166,10 +166,9 @@ def download(part: PartialFile, settings: FetchSettings, progress: ByteProgress)
 
 
 def pause_before_retry(retry: Retry, response: requests.Response | None) -> float:
-    """Return the seconds to wait: what the server asks for (``Retry-After``) or urllib3's back-off if that is longer.
+    """Return the seconds to wait: urllib3's back-off, or what the server asks for (``Retry-After``) if that is longer.
 
-    Raises:
-        DownloadError: the server asks for more than ``MAX_WAIT_S``.
+    DownloadError if the server asks for more than ``MAX_WAIT_S``.
     """
     asked = 0.0
     if response is not None and "Retry-After" in response.headers:

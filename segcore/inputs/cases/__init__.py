@@ -43,10 +43,6 @@ def only_voc(models: tuple[str, ...]) -> tuple[LabelSet, ...]:
 def load_cases(path: Path, labels_of: LabelsOf = only_voc) -> tuple[Case, ...]:
     """Return the cases of a file, or of all files in a directory and below it, ordered by file and line.
 
-    Args:
-        path: file or directory.
-        labels_of: see `check_cases`.
-
     Raises:
         CaseError: a file is invalid; the message lists every problem of every file.
     """
@@ -191,13 +187,9 @@ def _missing_files(case: Case, node: Located, file: Path) -> Iterator[Problem]:
 
 
 def resolve_image(case: Case, settings: FetchSettings | None = None) -> Path:
-    """Return the local path of a case's photo, downloading it if necessary; None reads settings from the environment.
+    """Return the local path of a case's photo, downloading it if necessary.
 
-    Raises:
-        DownloadError: the download failed.
-        CaseError: a local file is missing or outside the directory of the case file.
-        ImageError: the installed package has no such resource.
-        NotInstalledError: the package of the resource is not installed.
+    DownloadError, CaseError, ImageError or NotInstalledError say why it cannot be had.
     """
     return _resolve(case.image, case, settings)
 

@@ -88,9 +88,7 @@ def _with_masks(dataset: Dataset, layout: str, labels: LabelSet | str | None, ma
 def fit(dataset: Dataset, target: LabelSet) -> Dataset:
     """Return the dataset with its masks in the classes of a model.
 
-    Raises:
-        UsageError: the classes differ, and neither their names nor a file say what they count as; they have nothing but
-            the background in common; or the file is invalid.
+    UsageError if neither names nor a file say what its classes count as, or if all of them are background.
     """
     found = dataset.label_map
     if dataset.map_file is None and found is not None and found.target.digest == target.digest:

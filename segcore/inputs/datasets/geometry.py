@@ -38,10 +38,7 @@ def draw_mask(
     """Return the class mask of one image, uint8 (height, width), or uint16 if a value needs it.
 
     `values` are those of the categories; what has the value of category 0, the background, is not drawn. `overlap` is
-    where two instances that are drawn overlap, whatever their categories.
-
-    Raises:
-        DatasetError: an annotation cannot be drawn; the message names the image and the annotation.
+    where two instances overlap. DatasetError names the image and the annotation that cannot be drawn.
     """
     mask = np.full((height, width), values[0], dtype=class_map_dtype(max(overlap, *values) + 1))
     covered = np.zeros((height, width), dtype=bool)

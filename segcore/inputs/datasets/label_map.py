@@ -161,11 +161,7 @@ def _listed(labels: LabelSet, indices: Sequence[int]) -> str:
 
 
 def default_map(source: LabelSet, target: LabelSet) -> LabelMap:
-    """Return the map that needs no file: equal sets, Cityscapes' ids, or a class of the model for every name.
-
-    Raises:
-        UsageError: some class of the dataset has no class of the same name among the model's.
-    """
+    """Return the map that needs no file: equal sets, Cityscapes' ids or equal names; UsageError if a class has none."""
     if source.digest == target.digest:
         return LabelMap(source, target, tuple(range(len(source))))
     found = tuple(_namesake(source, index, target) for index in range(len(source)))
@@ -182,11 +178,7 @@ def default_map(source: LabelSet, target: LabelSet) -> LabelMap:
 
 
 def by_name(mask: ClassMap, source: LabelSet, target: LabelSet) -> ClassMap:
-    """Return a mask (H, W) of the classes of one label set as one of the classes of the same names in another.
-
-    Raises:
-        DatasetError: the mask shows a class that the other label set does not have, or a value that is no class.
-    """
+    """Return a mask (H, W) with the classes of the same names in another label set; DatasetError if it lacks one."""
     if source.digest == target.digest:
         return mask
     indices = tuple(_namesake(source, index, target) for index in range(len(source)))

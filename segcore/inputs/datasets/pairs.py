@@ -80,12 +80,7 @@ class Dataset:
         return replace(self, names=tuple(sorted(self.names, key=position)))
 
     def load(self, index: int) -> Pair:
-        """Return one pair.
-
-        Raises:
-            ImageError: one of the files cannot be read.
-            DatasetError: photo and mask differ in size, or an annotation cannot be drawn.
-        """
+        """Return one pair; ImageError or DatasetError if a file cannot be read, or photo and mask differ in size."""
         photo, mask = self.reader.read(self.names[index])
         if photo.shape[:2] != mask.shape:
             raise DatasetError(f"{self.names[index]}: the photo has shape {photo.shape}, its mask {mask.shape}")

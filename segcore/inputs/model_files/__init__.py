@@ -66,9 +66,7 @@ class ModelFiles:
     def find(self, name: str, built_in: Iterable[str] = ()) -> ModelSpec:
         """Return the model with a name, or that of a path: a model file, or a model that describes itself.
 
-        Raises:
-            ModelError: there is none; the message names the nearest, those that are `built_in` included, and the
-                problems of invalid files.
+        ModelError names the nearest, those that are `built_in` included, and the problems of invalid files.
         """
         for spec in self.specs:
             if spec.name == name:

@@ -18,12 +18,10 @@ _PLAIN = re.compile(r"(?!(null|true|false|yes|no|on|off|nan|inf)$)[a-z]([\w /.-]
 
 
 def model_file_text(spec: ModelSpec, assumptions: Mapping[str, str], directory: Path) -> str:
-    """Return the text of a model file that says the same as a spec.
+    """Return the text of a model file that says the same as the spec of a file.
 
-    Args:
-        spec: of a model that is a file.
-        assumptions: sentences by what they are about, such as ``input.colour``; they become comments.
-        directory: that paths are relative to.
+    `assumptions`, sentences by what they are about (``input.colour``), become comments. Paths are relative to
+    `directory`.
     """
     source = Path(os.path.relpath(spec.source.location, directory)).as_posix()
     name = spec.name if re.fullmatch(IDENTIFIER, spec.name) else re.sub(r"[^A-Za-z0-9_.]+", "-", spec.name).strip("-.")

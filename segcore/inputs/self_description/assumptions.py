@@ -29,8 +29,7 @@ MOST_NUMBERED = 256
 def describe(header: ModelHeader, spec: ModelSpec) -> Description:
     """Return what a file says about itself, with assumptions for what neither it nor a model file says.
 
-    Raises:
-        ModelError: the file takes something else than one photo, or its output cannot be one value for each pixel.
+    ModelError if it takes something else than one photo, or its output cannot be one value for each pixel.
     """
     found = _Found(header, spec)
     found.describe_input()
