@@ -215,7 +215,7 @@ def _table(results: Sequence[PhotoResult]) -> Table:
 
     rows: list[Row] = []
     for result in results:
-        name = Path(result.photo).name
+        name = Path(result.photo).name or result.photo
         if result.fractions is None:
             rows.append((name, Cell("unreadable", "bad"), "", ""))
         else:

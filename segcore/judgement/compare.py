@@ -111,6 +111,8 @@ class Comparison:
     scores: tuple[ScoreLine, ...]
     reference: str
     """Label of the column that ratios and differences refer to."""
+    without: tuple[str, ...] = ()
+    """Names of the runs that have neither a time nor a score of a dataset."""
 
 
 def compare(runs: Sequence[Run], reference: str | None = None) -> Comparison:
@@ -122,7 +124,9 @@ def compare(runs: Sequence[Run], reference: str | None = None) -> Comparison:
     columns: dict[str, Column] = {}
     scored: dict[tuple[str, str, DatasetKey], dict[str, BenchmarkRecord]] = {}
     timed: dict[LineKey, dict[str, dict[str, tuple[Run, Benchmark]]]] = {}
-    for run, name in zip(runs, distinct_names(runs, "{}#{}"), strict=True):
+    names = distinct_names(runs, "{}#{}")
+    shown: set[str] = set()
+    for run, name in zip(runs, names, strict=True):
         for benchmark in run.benchmarks:
             info, label = benchmark.info, f"{name} {benchmark.info.device}"
             if info.dataset:
@@ -136,13 +140,15 @@ def compare(runs: Sequence[Run], reference: str | None = None) -> Comparison:
             elif not info.dataset:
                 continue
             columns.setdefault(label, Column(label, _machine(run, info.device)))
+            shown.add(name)
     if not columns:
         files = ", ".join(str(run.path) for run in runs)
         raise UsageError(f"nothing to compare: no times and no dataset scores in {files}")
     chosen = _reference(reference, columns)
     lines = tuple(_line(key, cells, chosen) for key, cells in sorted(timed.items()))
     scores = tuple(line for key, cells in sorted(scored.items()) for line in _score_lines(key[-1], cells, chosen))
-    return Comparison(tuple(columns.values()), lines, scores, chosen)
+    without = tuple(name for name in names if name not in shown)
+    return Comparison(tuple(columns.values()), lines, scores, chosen, without)
 
 
 @dataclass(frozen=True)

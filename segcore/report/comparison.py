@@ -36,6 +36,8 @@ def comparison_table(comparison: Comparison) -> Table:
     for column in comparison.columns:
         machines[column.machine].append(column.label)
     notes = [f"{', '.join(on)}: {machine}" for machine, on in machines.items()]
+    if comparison.without:
+        notes.append(f"not shown, has no times and no dataset scores: {', '.join(comparison.without)}")
     if timed:
         notes.append(
             f"Medians; x: speed relative to {comparison.reference}; of peak: the forward pass "

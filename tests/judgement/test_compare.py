@@ -157,6 +157,13 @@ def test_nothing_timed_is_an_error() -> None:
         compare([a_run(an_item(kind="accuracy"), an_item((float("nan"),)))])
 
 
+def test_a_run_without_times_is_named() -> None:
+    found = compare([a_run(an_item(), name="both"), a_run(an_item(kind="accuracy"), name="seen")])
+    assert found.without == ("seen",)
+    assert any("seen" in note for note in comparison_table(found).notes)
+    assert compare([a_run(an_item())]).without == ()
+
+
 def a_dataset(miou: float, **fields: object) -> DatasetRecord:
     scores = {"miou": miou, "iou cat": miou + 0.1}
     intervals = {name: (share - 0.02, share + 0.02) for name, share in scores.items()}
