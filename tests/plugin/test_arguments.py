@@ -107,6 +107,7 @@ def test_with_a_bench_of_ours_the_name_is_optional(pytester: pytest.Pytester, wh
     (pytester.mkdir("bench") / "test_it.py").write_text(f"def test_it({fixture}): pass")
     assert pytester.parseconfig(*where, "--benchmark-save").option.benchmark_save is NAMELESS
     assert pytester.parseconfig("--benchmark-save", "./bench").option.benchmark_save is NAMELESS
+    assert pytester.parseconfig("-k", "x" * 300, "--benchmark-save").option.benchmark_save is NAMELESS
 
 
 def test_a_bench_of_ours_that_is_not_asked_for_does_not_count(pytester: pytest.Pytester) -> None:
