@@ -113,7 +113,7 @@ class _Found:
             return
         kind = self.metadata.resize or "fixed"
         if self.metadata.fill is not None:
-            self.input["fill"] = (self.metadata.fill,) * 3
+            self.input["fill"] = (int(self.metadata.fill),) * 3
         if kind == "longer" and height == width:
             self.input |= {"resize": Resize("longer", (height,)), "multiple_of": height}
         elif kind == "letterbox":

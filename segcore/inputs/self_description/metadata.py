@@ -12,12 +12,13 @@ import ast
 import json
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
 
 from segcore.core.model_spec import Colour
 
-LABEL_KEYS = ("labels", "names", "classes", "class_names")
 PIXEL_FORMATS: dict[str, Colour] = {"rgb8": "rgb", "rgba8": "rgb", "bgr8": "bgr", "bgra8": "bgr", "gray8": "grey"}
 RANGES = {
     "nominalrange_0_255": (1.0, 0.0, 1.0),
@@ -43,7 +44,7 @@ class Metadata:
     std: tuple[float, ...] = ()
     resize: str | None = None
     """Kind of a `Resize`."""
-    fill: int | None = None
+    fill: float | None = None
     threshold: float | None = None
     embedded: bool = False
     """Whether resizing and normalising are part of the graph."""
@@ -52,42 +53,20 @@ class Metadata:
 
 def read_metadata(entries: Mapping[str, str]) -> Metadata:
     """Return what entries mean; those that are unknown or make no sense are left out."""
-    plain = {key.rpartition(" ")[2].lower(): key for key in entries}
-    found: dict[str, object] = {}
+    keys = {key.rpartition(" ")[2].lower(): key for key in entries}
+    found: dict[str, Any] = {}
     used: dict[str, str] = {}
-
-    def take(key: str, name: str, value: object) -> None:
-        if value is not None and value != () and name not in found:
-            found[name] = value
-            used[plain[key]] = entries[plain[key]]
-
-    texts = {key: entries[name].strip() for key, name in plain.items()}
-    for key in filter(texts.__contains__, LABEL_KEYS):
-        take(key, "labels", read_names(texts[key]))
-    for key, text in texts.items():
-        if key == "image.bitmappixelformat":
-            take(key, "colour", PIXEL_FORMATS.get(text.lower()))
-        elif key == "image.nominalpixelrange" and text.lower() in RANGES:
-            scale, mean, std = RANGES[text.lower()]
-            take(key, "scale", scale)
-            found |= {"mean": (mean,), "std": (std,)}
-        elif key == "resize_type":
-            take(key, "resize", FIT.get(text.lower()))
-        elif key == "reverse_input_channels":
-            take(key, "reversed_channels", TRUTH.get(text.lower()))
-        elif key == "embedded_processing":
-            take(key, "embedded", TRUTH.get(text.lower()))
-        elif key == "pad_value":
-            values = read_numbers(text)
-            take(key, "fill", int(values[0]) if len(values) == 1 and 0 <= values[0] <= 255 else None)
-        elif key == "soft_threshold":
-            values = read_numbers(text)
-            take(key, "threshold", values[0] if len(values) == 1 and 0 <= values[0] <= 1 else None)
-    for key, name in (("mean_values", "mean"), ("scale_values", "std")):  # of values from 0 to 255
-        if values := read_numbers(texts.get(key, "")):
-            take(key, name, values)
-            found["scale"] = 1.0
-    return Metadata(**found, understood=used)  # type: ignore[arg-type]  # names and types are those of the fields
+    for plain, (name, meaning) in _MEANINGS.items():
+        key = keys.get(plain, "")
+        value = meaning(entries.get(key, "").strip())
+        if value not in (None, ()) and name not in found:
+            found[name], used[key] = value, entries[key]
+    scale, mean, std = found.pop("range", (None, 0.0, 1.0))
+    if "mean" in found or "std" in found:
+        found["scale"] = 1.0  # these are of values from 0 to 255
+    elif scale is not None:
+        found |= {"scale": scale, "mean": (mean,), "std": (std,)}
+    return Metadata(**found, understood=used)
 
 
 def read_numbers(text: str) -> tuple[float, ...]:
@@ -124,3 +103,24 @@ def read_names(text: str) -> tuple[str, ...]:
 def _by_index(table: Mapping[object, object]) -> list[object]:
     indexed = {str(key): value for key, value in table.items()}
     return [indexed[str(i)] for i in range(len(indexed))] if all(str(i) in indexed for i in range(len(indexed))) else []
+
+
+def _up_to(most: float, text: str) -> float | None:
+    """Return the number of a text, None if it has not exactly one or it is not from 0 to `most`."""
+    numbers = read_numbers(text)
+    return numbers[0] if len(numbers) == 1 and 0 <= numbers[0] <= most else None
+
+
+_MEANINGS: dict[str, tuple[str, Callable[[str], object]]] = {
+    **dict.fromkeys(("labels", "names", "classes", "class_names"), ("labels", read_names)),
+    "image.bitmappixelformat": ("colour", lambda text: PIXEL_FORMATS.get(text.lower())),
+    "image.nominalpixelrange": ("range", lambda text: RANGES.get(text.lower())),
+    "resize_type": ("resize", lambda text: FIT.get(text.lower())),
+    "reverse_input_channels": ("reversed_channels", lambda text: TRUTH.get(text.lower())),
+    "embedded_processing": ("embedded", lambda text: TRUTH.get(text.lower())),
+    "pad_value": ("fill", partial(_up_to, 255)),
+    "soft_threshold": ("threshold", partial(_up_to, 1)),
+    "mean_values": ("mean", read_numbers),
+    "scale_values": ("std", read_numbers),
+}
+"""Field of `Metadata`, and how to read it, by key."""
