@@ -54,7 +54,6 @@ PATTERNS = {
     DEVICE: "cpu, mps, cuda or cuda:INDEX",
     PERCENTILE: "a percentile from p1 to p99.999, such as p50 (the median)",
 }
-"""Description of each pattern."""
 
 Conflict = tuple[tuple[str | int, ...], str]
 """Path below the validated model, and which of its values contradict each other."""
@@ -350,7 +349,6 @@ class Case(CaseEntry):
     """A case with the defaults of its directory and its position."""
 
     source_file: Path = Path()
-    """The YAML file."""
     line: int = 0
     """Line of the file where the case begins, from 1."""
     mask_labels: LabelSet | None = Field(default=None, exclude=True)
