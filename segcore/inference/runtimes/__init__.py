@@ -19,12 +19,13 @@ from segcore.core.errors import DeviceError, nearest_hint
 from segcore.core.model_spec import OWN_RUNTIMES, SourceKind
 from segcore.inference.devices import Device
 from segcore.inference.models.checkpoint import check_weights
+from segcore.inference.models.sources.torch_files import FileNetwork
 from segcore.inference.runtimes import export
 from segcore.inference.runtimes.eager import DTYPES
 from segcore.inference.runtimes.file_model import FileModel
 from segcore.inference.runtimes.int8 import Int8Source as Int8Source  # for importers of this module
 from segcore.inference.runtimes.program import ProgramModel
-from segcore.inference.runtimes.session import BuildRequest, Example, Identified, Session
+from segcore.inference.runtimes.session import BuildRequest, Example, Session
 from segcore.inference.runtimes.upsampling import without_upsampling
 from segcore.inputs.download import FetchSettings
 
@@ -172,7 +173,7 @@ def open_session(
     if reason := why_not(runtime, device, precision, kind):
         raise DeviceError(f"runtime {runtime} in {precision} on {device.name}: {reason}; see `segcore runtimes`")
     for part in network.modules():
-        if isinstance(part, Identified) and part.why_only_torch and runtime != "torch":
+        if isinstance(part, FileNetwork) and part.why_only_torch and runtime != "torch":
             raise DeviceError(f"runtime {runtime}: the model {part.why_only_torch}; --runtime torch runs it")
     check_weights(network, DTYPES.get(precision, torch.float32))
     request = _request(network, device, precision, settings, calibration, example)

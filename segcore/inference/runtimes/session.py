@@ -19,6 +19,7 @@ from torch import nn
 
 from segcore.inference.devices import Device
 from segcore.inference.models.checkpoint import tensor_bytes
+from segcore.inference.models.sources.torch_files import FileNetwork
 
 
 class Session(Protocol):
@@ -39,16 +40,6 @@ class Session(Protocol):
         If the network ends in an upsampling, they are at its own scale (see `without_upsampling`), else h = H and
         w = W; `segcore.inference.decode.enlarge` brings them to (H, W).
         """
-
-
-@runtime_checkable
-class Identified(Protocol):
-    """A network that was read from a file."""
-
-    identity: str
-    """SHA-256 of the file."""
-    why_only_torch: str
-    """Why runtimes other than torch do not take it, such as ``is TorchScript``; empty if they may."""
 
 
 @dataclass(frozen=True)
@@ -151,7 +142,7 @@ def _described(value: object, seen: dict[int, tuple[int, object]]) -> str:
     if isinstance(value, torch.Tensor | np.ndarray):
         data = tensor_bytes(value) if isinstance(value, torch.Tensor) else value.tobytes()
         return f"{kind} {value.dtype} {tuple(value.shape)} {_sha256(data)}"
-    if isinstance(value, nn.Module) and isinstance(value, Identified):
+    if isinstance(value, FileNetwork):
         inner = [value.identity]
     elif isinstance(value, dict):
         inner = [_described(item, seen) for item in value.items()]
