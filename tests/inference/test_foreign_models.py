@@ -96,7 +96,7 @@ def test_masks_are_those_of_the_processor(tmp_path: Path, classes: int, reduce: 
     processor = transformers.AutoImageProcessor.from_pretrained(tmp_path)
     segmenter = Segmenter(str(tmp_path), device="cpu")
     assert segmenter.labels.names == tuple(NAMES[classes].values())
-    for shape in SIZES:
+    for shape in SIZES[:: 1 if classes == 19 else 3]:
         photo = noise(shape)
         with torch.inference_mode():
             output = network(**processor(Image.fromarray(photo), return_tensors="pt"))

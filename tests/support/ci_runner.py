@@ -19,6 +19,8 @@ from typing import Any
 
 from ruamel.yaml import YAML
 
+from tests.support.processes import ALONE
+
 Json = dict[str, Any]
 _PATH = re.compile(r"[A-Za-z_][\w-]*(?:\.[\w-]+)+")
 _TOKEN = re.compile(r"'(?:[^']|'')*'|&&|\|\||==|!=|!|\(|\)|,|[A-Za-z_][\w-]*(?:\.[\w-]+)*|\s+")
@@ -143,7 +145,7 @@ class GitHub:
 def base_environment(stubs: Path) -> dict[str, str]:
     """Return the environment of a runner: nothing of the CI service that runs these tests, stubs first on the PATH."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("GITHUB_", "CI_", "GITLAB_"))}
-    return {**kept, "PATH": f"{stubs}{os.pathsep}{os.environ['PATH']}"}
+    return {**kept, **ALONE, "PATH": f"{stubs}{os.pathsep}{os.environ['PATH']}"}
 
 
 def write_stubs(directory: Path, **scripts: str) -> Path:
