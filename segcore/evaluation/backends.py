@@ -112,8 +112,8 @@ def benchmark_backends(
     """
     measured: dict[Backend, tuple[Segmenter, Parity, int | None]] = {}
     wanted: list[torch.Tensor] = []
-    for backend in backends:
-        progress(" ".join(backend))
+    for index, backend in enumerate(backends, 1):
+        progress(f"{' '.join(backend)}, {index} of {len(backends)}")
         before = _memory_now(device)
         try:
             segmenter = make(*backend)

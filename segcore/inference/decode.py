@@ -44,13 +44,24 @@ def check_logits(
     if tuple(logits.shape) != wanted or not logits.numel():
         raise _not_logits(output, batch, labels)
     # The sum of finite numbers may overflow, but one that is finite has no other terms; it takes half the time.
-    if not math.isfinite(logits.sum()) and not logits.isfinite().all():
+    if not math.isfinite(_sum(logits)) and not logits.isfinite().all():
         share = float((~logits.isfinite()).float().mean())
         raise ModelError(
             f"{share:.1%} of the network's logits {tuple(logits.shape)} are NaN or infinite, wanted finite numbers: "
             "try precision fp32 and runtime torch; if they fail too, train the network again"
         )
     return logits
+
+
+def _sum(logits: torch.Tensor) -> float:
+    """Return the sum of all logits, infinity or NaN if it has no finite value.
+
+    On the CPU it is numpy's, in this thread: those of torch would wait for a runtime's, which spin after a pass.
+    """
+    if logits.device.type != "cpu" or logits.dtype != torch.float32:
+        return float(logits.sum())
+    with np.errstate(over="ignore", invalid="ignore"):
+        return float(logits.detach().numpy().sum())
 
 
 def check_planes(output: object, batch: Sequence[int], labels: LabelSet | None = None) -> torch.Tensor:

@@ -71,7 +71,7 @@ def test_backends_are_benchmarked_together() -> None:
     assert 0 < (found[1].parity.relative_error or 0) < 0.02
     ratios = [a / b for a, b in zip(found[0].seconds, found[1].seconds, strict=True)]
     assert list(found[1].speedups) == ratios
-    assert steps == ["torch fp32", "torch bf16", "3 rounds"]
+    assert steps == ["torch fp32, 1 of 2", "torch bf16, 2 of 2", "3 rounds"]
     assert all(each.memory_bytes is None or 0 <= each.memory_bytes < 10**9 for each in found)
 
 
