@@ -193,6 +193,7 @@ def against(root: Path, baseline: Path, out: Path, *arguments: object) -> Result
     return run(*words, *arguments)
 
 
+@pytest.mark.slow
 def test_against_a_run_stops_as_soon_as_it_is_decided(tmp_path: Path) -> None:
     make_voc(tmp_path / "voc", 80)
     evaluated(tmp_path / "voc", tmp_path / "a.json")
@@ -208,6 +209,7 @@ def test_against_a_run_stops_as_soon_as_it_is_decided(tmp_path: Path) -> None:
     assert judge([load_run(tmp_path / "a.json")], [load_run(tmp_path / "b.json")], Limits()).exit_code == 3
 
 
+@pytest.mark.slow
 def test_against_a_run_of_another_model_is_judged_by_limits(tmp_path: Path) -> None:
     make_voc(tmp_path / "voc", 40)
     evaluated(tmp_path / "voc", tmp_path / "a.json")

@@ -63,6 +63,7 @@ PAIRS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", PAIRS)
 def test_confusion_matrix_equals_scikit_learn_and_torchmetrics(name: str) -> None:
     from torchmetrics.classification import MulticlassConfusionMatrix  # which imports transformers
@@ -81,6 +82,7 @@ def test_confusion_matrix_equals_scikit_learn_and_torchmetrics(name: str) -> Non
     assert found.sum() == scored.sum()
 
 
+@pytest.mark.slow
 def test_sums_over_images_equal_torchmetrics_at_dataset_level() -> None:
     from torchmetrics.classification import MulticlassJaccardIndex
 

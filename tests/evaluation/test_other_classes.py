@@ -63,6 +63,7 @@ def test_the_confusion_matrix_equals_that_of_the_scripts_of_cityscapes(
     np.testing.assert_array_equal(iou_per_class(ours), wanted)
 
 
+@pytest.mark.slow
 def test_the_confusion_matrix_equals_that_of_torchmetrics(pairs: list[tuple[Path, np.ndarray, np.ndarray]]) -> None:
     from torchmetrics.classification import MulticlassConfusionMatrix
 

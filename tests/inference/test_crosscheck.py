@@ -35,6 +35,7 @@ def test_embedded_scores_equal_the_independent_script(val: Dataset) -> None:
     assert [found["miou"], found["pixel_accuracy"]] == pytest.approx(expected, abs=1e-4)
 
 
+@pytest.mark.slow
 def test_deeplab_scores_equal_the_independent_script(val: Dataset) -> None:
     pytest.importorskip("ai_edge_litert", reason="the LiteRT interpreter is not installed: pip install ai-edge-litert")
     if not TFLITE.is_file():

@@ -113,6 +113,7 @@ def test_a_checkpoint_with_other_classes(tmp_path: Path, suffix: str) -> None:
         models.load(SMALL, path)
 
 
+@pytest.mark.slow
 def test_random_weights_have_the_classes_asked_for() -> None:
     segmenter = Segmenter(SMALL, weights="random", device="cpu", size=32, labels=ROAD)
     assert segmenter(PHOTO).labels is ROAD

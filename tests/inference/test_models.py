@@ -67,6 +67,7 @@ def test_gmacs_agree_with_torchvisions_figure() -> None:
     assert models.parameter_count("fcn_resnet101") == 54_314_346 - (1024 * 256 * 9 + 2 * 256 + 256 * 21 + 21)
 
 
+@pytest.mark.slow
 def test_the_catalog_says_what_torchvision_and_counting_say() -> None:
     counted = models.counted_models()
     builders = set(list_models(module=segmentation)) - {"fcn_resnet101"}

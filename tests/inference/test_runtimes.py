@@ -396,6 +396,7 @@ class Unexportable(TinyNet):
         return super().forward(x) if float(x.sum()) > 0 else super().forward(-x)
 
 
+@pytest.mark.slow
 def test_a_network_that_cannot_be_exported_is_refused(settings: FetchSettings) -> None:
     if reason := why_not("onnxruntime", CPU):
         pytest.skip(reason)

@@ -105,6 +105,7 @@ def described(path: Path) -> ModelSpec:
     return read_model_file(path.parent / "colours.yaml")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["onnx", "openvino", "onnx on openvino", "litert"])
 def test_threads_get_the_masks_of_files(kind: str, tmp_path: Path) -> None:
     """Files that take one photo at a time: every list is run photo by photo."""

@@ -54,6 +54,7 @@ def test_every_runtime_times_its_operators(runtime: str, kind: str, in_trace: se
     assert (segmenter(PHOTO).class_map == plain).all()
 
 
+@pytest.mark.slow
 def test_operators_take_less_time_than_the_forward_passes_around_them() -> None:
     found = profile(Segmenter(TinyNet(), device=CPU, size=48), PHOTO, calls=1)
     assert sum(cost.total_ms for cost in found.operators) <= found.stage_ms["forward"]
