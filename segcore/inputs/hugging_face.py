@@ -13,10 +13,12 @@ from pathlib import Path
 from typing import Any
 
 from segcore.core.errors import ModelError, UsageError
+from segcore.core.files import read_file
 from segcore.core.labels import LabelSet, background_of, numbered
 from segcore.core.model_spec import Description, Interpolation, Resize
 
 CONFIG, PROCESSOR = "config.json", "preprocessor_config.json"
+MAX_CONFIG_BYTES = 16 << 20
 ARCHITECTURE = "ForSemanticSegmentation"
 """End of the names of architectures that return logits of each pixel."""
 RESAMPLE: tuple[Interpolation, ...] = ("nearest", "lanczos", "bilinear", "bicubic", "box", "hamming")
@@ -48,7 +50,7 @@ def describe_directory(directory: Path) -> Description:
 
 def _read(file: Path) -> Mapping[str, Any]:
     try:
-        content = json.loads(file.read_text(encoding="utf-8"))
+        content = json.loads(read_file(file, MAX_CONFIG_BYTES).decode())
     except (OSError, ValueError) as error:
         raise ModelError(f"{file}: cannot be read: {getattr(error, 'strerror', None) or error}") from error
     if not isinstance(content, dict):

@@ -145,6 +145,8 @@ def test_an_output_by_name(project: Path) -> None:
         ("source: {torchvision: fcn_resnet5}", "did you mean 'fcn_resnet50'"),
         ("source: {torchvision: fcn_resnet50}\nlabels: [a, b]", "add `weights:`"),
         ("source: {exported: gone.pt2}", "there is no"),
+        ("source: {exported: /dev/zero}", "is not a regular file"),
+        ("source: {torchscript: /dev/zero}", "is not a regular file"),
         ("source: {torchscript: net.yaml}", "wanted a file written by torch.jit.save"),
         ("source: {exported: net.yaml}", "wanted a file written by torch.export.save"),
         ("source: {transformers: .}", "there is no"),

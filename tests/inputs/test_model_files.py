@@ -152,6 +152,7 @@ PROBLEMS = [
     ("source: {onnx: a}\nlabels: {names: [a, b], colours: {b: '#12'}}", [(2, "#RRGGBB")]),
     ("source: {onnx: a}\nlabels: {set: voc, ignore: 3}", [(2, "ignore needs names")]),
     ("source: {onnx: a}\nlabels: gone.txt", [(1, "cannot be read")]),
+    ("source: {onnx: a}\nlabels: /dev/zero", [(1, "is not a regular file")]),
     ("source: {onnx: a}\ninput: {resize: shorte}", [(2, "shorter, longer or none")]),
     ("source: {onnx: a}\ninput: {resize: {fixed: [0, 1]}}", [(2, "resize.fixed[1]")]),
     ("source: {onnx: a}\ninput: {resize: {fixed: [5, 1], longer: 3}}", [(2, "found fixed and longer")]),

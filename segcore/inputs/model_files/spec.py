@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from segcore.core.errors import UsageError
+from segcore.core.files import read_file
 from segcore.core.labels import LABEL_SETS, LabelSet, label_set
 from segcore.core.model_spec import InputSpec, ModelSpec, OutputSpec, Resize, Source, SourceKind
 from segcore.inputs.cases.model import IDENTIFIER, PATTERNS
@@ -17,6 +18,7 @@ from segcore.inputs.model_files.model import InputEntry, LabelsEntry, ModelEntry
 
 FILES = ("onnx", "openvino", "litert", "exported", "torchscript", "transformers")
 """Sources that are the path of a file or directory."""
+MAX_LABELS_BYTES = 1 << 20
 PROJECT = (".git", "pyproject.toml", "setup.py")
 """What the top directory of a project has."""
 
@@ -110,7 +112,7 @@ def _read_label_file(path: Path, problems: list[Problem]) -> LabelsEntry | None:
         node = read_yaml(path, "a list of names", problems)
     else:
         try:
-            lines = path.read_text(encoding="utf-8-sig").splitlines()
+            lines = read_file(path, MAX_LABELS_BYTES).decode("utf-8-sig").splitlines()
         except (OSError, UnicodeDecodeError) as error:
             problems.append(Problem(path, 1, 1, f"cannot be read: {getattr(error, 'strerror', None) or error}"))
             return None

@@ -161,6 +161,8 @@ def file_of(spec: ModelSpec, weights: str) -> Path:
     path = Path(spec.source.location)
     if not path.exists():
         raise ModelError(f"{spec.file or 'model'}: source: {spec.source.kind}: there is no {path}")
+    if not (path.is_file() or path.is_dir()):
+        raise ModelError(f"{spec.file or 'model'}: source: {spec.source.kind}: {path} is not a regular file")
     if weights != "pretrained":
         raise ModelError(f"{path} holds its weights, so they cannot be {weights}; omit the weights")
     return path
