@@ -310,6 +310,8 @@ class RunRecord(Record):
     """Values of `SELECTABLE` that the command line restricted the run to, by name."""
     deselected: tuple[Text, ...] = ()
     """`BenchmarkRecord.key` of the items that the command line deselected: by name, keyword, marker, or as passed."""
+    paths: tuple[Text, ...] = ()
+    """Beginnings of node ids (files, directories, tests) that the command line restricted the run to; empty: none."""
     outcomes: tuple[OutcomeRecord, ...] = ()
     warnings: tuple[WarningRecord, ...] = ()
     labels: tuple[LabelsRecord, ...] = ()
@@ -375,9 +377,16 @@ class Run(Record):
         """When the run started and all its samples: equal only for a run and its copies."""
         return (self.record.started, *((benchmark.info.key, benchmark.samples) for benchmark in self.benchmarks))
 
-    def leaves_out(self, info: BenchmarkRecord) -> bool:
-        """Return whether the command line left an item out of the run."""
-        return info.key in self.record.deselected or not info.fits(self.record.selection)
+    @property
+    def nodes(self) -> dict[str, str]:
+        """Node ids of the items that were to run, by key."""
+        return {outcome.key: outcome.item for outcome in self.record.outcomes if outcome.key}
+
+    def leaves_out(self, info: BenchmarkRecord, node: str | None) -> bool:
+        """Return whether the command line left an item of another run, with that node id, out of this one."""
+        paths = self.record.paths if node else ()
+        elsewhere = paths and not any(f"{node}:".startswith((f"{path}/", f"{path}:", f"{path}[")) for path in paths)
+        return info.key in self.record.deselected or bool(elsewhere) or not info.fits(self.record.selection)
 
     def labels_of(self, info: BenchmarkRecord) -> LabelSet | None:
         """Return the label set of an item, None if neither the run nor segcore knows it."""

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy.special import fdtri
 
 from segcore.core.records import Benchmark
-from segcore.judgement.statistics import Floats, usable
+from segcore.judgement.statistics import Floats, ProcessNoise, common_noise, measured_noise, usable
 
 ALPHA = 0.05
 """Significance level at which a curve explains the differences between processes."""
@@ -37,11 +37,19 @@ class SpeedCurve:
     """Of the first power, and of the second if that explains more."""
     covariance: Floats
     df: int
+    noise: ProcessNoise | None = None
+    """What the adjusted times of all items have in common in their noise between processes."""
 
     def adjusted(self, rounds: Rounds) -> float:
         """Return the log median time of a process, as it would be with the task at its centre."""
         times, reference = rounds
         return float(np.median(times - self._basis(reference) @ self.coefficients))
+
+    def noise_between(self, runs: Sequence[Sequence[Rounds]]) -> ProcessNoise | None:
+        """Return the noise of adjusted times between the processes of one item in two runs; None if it is unknown."""
+        if not all(runs):
+            return None
+        return measured_noise([[self.adjusted(process) for process in run] for run in runs], least_df=1)
 
     def error(self, old: Sequence[Rounds], new: Sequence[Rounds]) -> float:
         """Return the standard error of an adjusted change that the curve's own coefficients cause."""
@@ -73,8 +81,11 @@ def curves_of(pairs: Mapping[str, tuple[Benchmark, Benchmark]]) -> dict[str, Spe
             kinds.setdefault(kind, []).append(key)
     found: dict[str, SpeedCurve] = {}
     for keys in kinds.values():
-        curve = fit_curve(rounds_of(item.quiet()) for key in keys for item in pairs[key])
-        found |= dict.fromkeys(keys, curve) if curve else {}
+        items = [[rounds_of(item.quiet()) for item in pairs[key]] for key in keys]
+        if curve := fit_curve(rounds for item in items for rounds in item):
+            noises = (curve.noise_between(item) for item in items)
+            noise = common_noise([each for each in noises if each])
+            found |= dict.fromkeys(keys, replace(curve, noise=noise))
     return found
 
 

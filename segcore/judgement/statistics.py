@@ -20,7 +20,7 @@ from itertools import count
 
 import numpy as np
 import numpy.typing as npt
-from scipy.special import ndtri, stdtrit
+from scipy.special import ndtri, polygamma, psi, stdtrit
 
 from segcore.core.records import LEAST, MOST
 
@@ -37,6 +37,8 @@ ASSUMED_RUN_SD = 0.012
 MEDIAN_ERRORS = (1.0, 0.7071, 0.6698, 0.5461, 0.5356, 0.4634, 0.4588, 0.4101, 0.4075, 0.3719)
 """Standard deviation of the median of 1 to 10 standard normal values (Sarhan and Greenberg 1962, "Contributions to
 order statistics", table 10B.1)."""
+MIN_COMMON = 3
+"""Fewest items for estimating what their noise has in common."""
 MIN_HISTORY = 6
 """Fewest runs of an item on a machine for learning its process noise."""
 
@@ -114,6 +116,41 @@ def measured_noise(arms: Sequence[Sequence[float]], least_df: int = MIN_MEASURED
         return None
     squares = sum(float(np.var(arm)) * len(arm) for arm in arms)
     return ProcessNoise(math.sqrt(squares / df), df, f"measured over {sum(map(len, arms))} processes")
+
+
+def common_noise(noises: Sequence[ProcessNoise]) -> ProcessNoise | None:
+    """Return what the noise of several items has in common: a further estimate for each of them; None if too few.
+
+    Empirical Bayes with an inverse chi-square prior, by the moments of the log variances (Smyth 2004, Statistical
+    Applications in Genetics and Molecular Biology 3:3, section 6.2). Its degrees of freedom are at most those of all
+    items together, which it has if they differ by no more than chance.
+    """
+    found = [noise for noise in noises if noise.sd > 0]
+    if len(found) < MIN_COMMON:
+        return None
+    half = np.array([noise.df for noise in found]) / 2
+    logs = 2 * np.log([noise.sd for noise in found]) - psi(half) + np.log(half)
+    excess = float(np.var(logs, ddof=1) - np.mean(polygamma(1, half)))
+    most = 2 * float(half.sum())
+    df = min(most, 2 * _inverse_trigamma(excess)) if excess > 0 else most
+    mean = float(np.mean(logs) + psi(df / 2) - np.log(df / 2))
+    return ProcessNoise(math.exp(mean / 2), df, f"of {len(found)} items")
+
+
+def moderated(noise: ProcessNoise, common: ProcessNoise) -> ProcessNoise:
+    """Return the noise of one item together with what all of them have in common, weighted by degrees of freedom."""
+    df = noise.df + common.df
+    variance = (noise.df * noise.sd**2 + common.df * common.sd**2) / df
+    return ProcessNoise(math.sqrt(variance), df, noise.source)
+
+
+def _inverse_trigamma(value: float) -> float:
+    """Return the argument of the trigamma function at which it has a positive value, by Newton's method."""
+    found = 0.5 + 1 / value
+    for _ in range(20):
+        trigamma = float(polygamma(1, found))
+        found += trigamma * (1 - trigamma / value) / float(polygamma(2, found))
+    return found
 
 
 def median_error(n: int) -> float:

@@ -6,6 +6,7 @@ change that is judged.
 
 from __future__ import annotations
 
+import os
 from argparse import Namespace
 from pathlib import Path
 
@@ -29,6 +30,18 @@ def selected_values(options: Namespace) -> dict[str, tuple[str, ...]]:
     given["model"] = [spec_of_path(Path(name)).name if is_path(name) else name for name in given["model"]]
     given["device"] = [detect_device(name) for name in given["device"]]
     return {name: tuple(map(str, values)) for name, values in given.items() if values}
+
+
+def selected_paths(config: pytest.Config, options: Namespace) -> tuple[str, ...]:
+    """Return the beginnings of node ids that the arguments name; none if one of them is everything, or no path."""
+    found = []
+    for argument in map(str, options.file_or_dir):
+        name, _, test = argument.partition("::")
+        path = Path(os.path.abspath(config.invocation_params.dir / name))  # noqa: PTH100  # links are not followed
+        if not path.exists() or path == config.rootpath or not path.is_relative_to(config.rootpath):
+            return ()
+        found.append("::".join(filter(None, (path.relative_to(config.rootpath).as_posix(), test))))
+    return tuple(found)
 
 
 def deselects_tests(options: Namespace) -> bool:

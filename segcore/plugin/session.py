@@ -53,7 +53,7 @@ from segcore.plugin.arguments import DefaultRounds, DefaultSeconds
 from segcore.plugin.options import load_plan
 from segcore.plugin.plan import PlanItem, estimate_seconds
 from segcore.plugin.resources import Resources, gmacs_per_pixel
-from segcore.plugin.selection import command_line, deselects_tests, selected_values
+from segcore.plugin.selection import command_line, deselects_tests, selected_paths, selected_values
 from segcore.plugin.storage import benchmark_session, take_over_saving
 from segcore.results.journal import Journal
 from segcore.results.naming import UNSAVED
@@ -106,6 +106,7 @@ class BenchSession:
         """Position of each item in the run, by key."""
         options = command_line(config)
         self._selection = selected_values(options)
+        self._paths = selected_paths(config, options)
         self._deselected = tuple(dict.fromkeys(deselected)) if deselects_tests(options) else ()
         settings = FetchSettings.from_env()
         self.resources = Resources(
@@ -375,6 +376,7 @@ class BenchSession:
             git=self._git,
             selection=self._selection,
             deselected=self._deselected,
+            paths=self._paths,
             outcomes=tuple(self.outcomes.values()),
             warnings=(
                 *run_warnings(self._before, after, self._calibration_change),

@@ -243,6 +243,11 @@ BATCHES = an_item(kind="throughput", batch=4)
         ((an_item(), DOG), {}, 1, 1, 0),
         ((an_item(), DOG), {"deselected": (DOG.info.key,)}, 0, 0, 1),
         ((an_item(), DOG), {"deselected": ("latency[another]",)}, 1, 1, 0),
+        ((an_item(), DOG), {"paths": ("bench/accuracy.py", "bench/speed.py::cat")}, 0, 0, 1),
+        ((an_item(), DOG), {"paths": ("bench/sp",)}, 0, 0, 1),
+        ((an_item(), DOG), {"paths": ("bench/speed.py::dog",)}, 1, 1, 0),
+        ((an_item(), DOG), {"paths": ("bench/speed.py",)}, 1, 1, 0),
+        ((an_item(), DOG), {"paths": ("other", "bench")}, 1, 1, 0),
         ((an_item(), DOG), {"selection": {"case": ("cat",)}}, 0, 0, 1),
         ((an_item(), DOG), {"selection": {"case": ("cat", "dog")}}, 1, 1, 0),
         ((an_item(tags=("a",)), DOG), {"selection": {"tag": ("a",)}}, 0, 0, 1),
@@ -258,10 +263,32 @@ def test_what_the_command_line_leaves_out_is_not_missing(
     old: tuple[Benchmark, ...], record: dict[str, Any], code: int, missing: int, left_out: int
 ) -> None:
     limits = Limits(max_latency_ms={"p50": 1000})
-    result = gate(a_run(*old), a_run(an_item(steady(seed=1), limits=limits), **record))
+    nodes = [
+        OutcomeRecord(
+            item=f"bench/speed.py::{b.info.case}", kind="latency", outcome="passed", reason="", key=b.info.key
+        )
+        for b in old
+    ]
+    before = a_run(*old, outcomes=tuple(nodes))
+    result = gate(before, a_run(an_item(steady(seed=1), limits=limits), **record))
     assert result.exit_code == code
     assert result.counts.get("missing", 0) == missing
     assert sum(note.startswith("not selected") for note in result.notes) == left_out
+
+
+def test_paths_say_nothing_of_a_baseline_whose_items_are_elsewhere() -> None:
+    def ran(name: str, *items: Benchmark) -> tuple[OutcomeRecord, ...]:
+        return tuple(
+            OutcomeRecord(item=f"{name}::{b.info.case}", kind="latency", outcome="passed", key=b.info.key)
+            for b in items
+        )
+
+    old, new = an_item(), an_item(steady(seed=1))
+    for place, code in (("bench/speed.py", 0), ("speed.py", 1)):
+        before = a_run(old, DOG, outcomes=(*ran(place, old), *ran(place.replace("speed", "other"), DOG)))
+        assert (
+            gate(before, a_run(new, outcomes=ran("bench/speed.py", new), paths=("bench/speed.py",))).exit_code == code
+        )
 
 
 @pytest.mark.parametrize(("outcome", "verdict"), [("failed", "regressed"), ("error", "missing")])

@@ -7,7 +7,11 @@ import math
 import numpy as np
 import pytest
 
-from segcore.judgement.reference import Rounds, fit_curve
+from segcore.core.records import Benchmark, ProcessRecord
+from segcore.judgement.estimate import estimate
+from segcore.judgement.reference import Rounds, curves_of, fit_curve
+from segcore.judgement.statistics import ProcessNoise
+from tests.support.judged_runs import an_item
 
 STATES = (0.0, 0.18, 0.60)
 """Log of how much slower the reference task is in each state of a machine."""
@@ -75,3 +79,29 @@ def test_the_error_of_a_curve_grows_with_the_distance_of_the_runs() -> None:
     far = [(times, reference + 0.3) for times, reference in items[0]]
     assert curve.error(items[0], items[0]) == 0
     assert 0 < curve.error(items[0], items[1]) < curve.error(items[0], far)
+
+
+@pytest.mark.slow
+def test_intervals_with_the_noise_of_all_items_cover_the_truth() -> None:
+    rng = np.random.default_rng(5)
+    inside = trials = 0
+    for n in range(60):
+        pairs = {f"item {k}": (a_benchmark(rng, n), a_benchmark(rng, n)) for k in range(6)}
+        curves = curves_of(pairs)
+        for key, (old, new) in pairs.items():
+            found = estimate([[old], [new]], 0.5, ProcessNoise(0.0, math.inf, "as given"), curves.get(key))
+            trials += 1
+            inside += found.interval.low <= 0 <= found.interval.high
+            assert found.noise.df > 6
+    assert 0.92 <= inside / trials <= 0.985
+
+
+def a_benchmark(rng: np.random.Generator, seed: int) -> Benchmark:
+    """An item in a run, with noise of 2 % between processes."""
+    times, references = zip(*processes(rng, math.log(0.05)), strict=True)
+    times = [np.exp(own + rng.normal(0, 0.02)) for own in times]
+    further = tuple(
+        ProcessRecord(samples=tuple(own), reference=tuple(np.exp(task)))
+        for own, task in zip(times[1:], references[1:], strict=True)
+    )
+    return an_item(tuple(times[0]), reference=tuple(np.exp(references[0])), processes=further, order=seed)

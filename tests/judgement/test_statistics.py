@@ -17,7 +17,9 @@ from segcore.judgement.statistics import (
     arm_interval,
     assumed_noise,
     autocorrelation_time,
+    common_noise,
     measured_noise,
+    moderated,
     mover_difference,
     noise_of_history,
     processes_needed,
@@ -244,3 +246,25 @@ def test_quantile_name(q: float, name: str) -> None:
 
 def test_exponential_of_an_interval_keeps_missing_bounds() -> None:
     assert Interval(-math.inf, 0.0, math.inf).exp() == Interval(0.0, 1.0, math.inf)
+
+
+@pytest.mark.parametrize("df", [4.0, 12.0])
+def test_what_the_noise_of_items_has_in_common(df: float) -> None:
+    """Variances are drawn around 2 % with `df` degrees of freedom, and measured with six."""
+    rng = np.random.default_rng(11)
+    variances = 0.02**2 * df / rng.chisquare(df, 3000) * rng.chisquare(6, 3000) / 6
+    common = common_noise([ProcessNoise(math.sqrt(v), 6, "") for v in variances])
+    assert common is not None
+    assert common.sd == pytest.approx(0.02, rel=0.05)
+    assert common.df == pytest.approx(df, rel=0.2)
+
+
+def test_items_of_equal_noise_share_all_their_degrees_of_freedom() -> None:
+    noises = [ProcessNoise(0.02, 6, "")] * 4
+    common = common_noise(noises)
+    assert common is not None
+    assert (common.df, moderated(noises[0], common).df) == (24, 30)
+    assert common_noise(noises[:2]) is None
+    assert common_noise([ProcessNoise(0.0, 6, "")] * 4) is None
+    other = moderated(ProcessNoise(0.04, 6, "measured"), ProcessNoise(0.02, 12, ""))
+    assert other.sd == pytest.approx(math.sqrt((6 * 0.04**2 + 12 * 0.02**2) / 18))

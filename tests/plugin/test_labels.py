@@ -63,9 +63,10 @@ _load = models.load
 
 
 def load(model: Any, *arguments: Any, **options: Any) -> models.LoadedModel:
-    """Load the model of a file; a stand-in for a built-in model."""
+    """Load the model of a file, and torchvision's network with its checkpoint; a stand-in for a built-in model."""
     built_in = model if isinstance(model, str) else model.name if model.file is None else None
-    return load_constant(built_in) if built_in else _load(model, *arguments, **options)
+    with_checkpoint = any(isinstance(argument, Path) for argument in arguments)
+    return load_constant(built_in) if built_in and not with_checkpoint else _load(model, *arguments, **options)
 
 
 @pytest.fixture

@@ -562,22 +562,22 @@ def push(place, storage, machine):
     assert len(done.pushed) == 2 and not done.failed, done
 
 ready, go = os.pipe()
-for n in range(12):
+for n in range(20):
     if not os.fork():
         os.close(go)
         os.read(ready, 1)  # ends when the parent closes the other end: for all at once
         push(sys.argv[1], f"{sys.argv[2]}/s{n}", f"m{n % 4}")
         os._exit(0)
 os.close(go)
-sys.exit(sum(os.wait()[1] != 0 for _ in range(12)))
+sys.exit(sum(os.wait()[1] != 0 for _ in range(20)))
 """
 
 
 @pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="forks")
 def test_many_pushers_at_once_lose_nothing(place: Path, tmp_path: Path) -> None:
-    """Four machines' names among twelve processes, all waiting for the same moment."""
-    wanted = {record(tmp_path / f"s{n}", "main", day, slower=1 + n / 100).measured for n in range(12) for day in (1, 2)}
+    """Four machines' names among twenty processes, all waiting for the same moment."""
+    wanted = {record(tmp_path / f"s{n}", "main", day, slower=1 + n / 100).measured for n in range(20) for day in (1, 2)}
     done = subprocess.run(
         [sys.executable, "-c", PUSHERS, str(place), str(tmp_path)], capture_output=True, text=True, check=False
     )

@@ -26,6 +26,7 @@ from segcore.results.machines import full_names
 
 __all__ = ["GateResult", "Row", "Verdict", "judge"]
 
+NOTHING_SELECTED = "not selected in the current run, like all other items of the baseline"
 Item = tuple[Benchmark, ...]
 """One item in each process of an arm."""
 
@@ -63,7 +64,7 @@ def judge(
     judging = _Judging(baseline, current, defaults, noise or {}, drift or {}, accept_changed_limits, curves)
     images = judging.image_verdicts(old, new)
     absent = [key for key in old if key not in new and key not in moved]
-    left_out = [key for key in absent if all(run.leaves_out(old[key][0].info) for run in current)]
+    left_out = [key for key in absent if judging.leaves_out(old[key][0].info)]
     if len(left_out) == len(old):  # nothing would be judged
         left_out = []
     accepted = [key for key in absent if accept_changed_limits and key not in left_out and is_dropped(key, current)]
@@ -117,10 +118,21 @@ class _Judging:
                 found[key] = tuple(judge_images(dataset, b.info, limits) for b in after)
         return found
 
+    def leaves_out(self, info: BenchmarkRecord) -> bool:
+        """Return whether the command line left an item of the baseline out of the current runs.
+
+        Paths say nothing of it if an item that both have is elsewhere in one of them.
+        """
+        nodes = self.baseline[0].nodes
+        alike = all(nodes.get(key, node) == node for run in self.current for key, node in run.nodes.items())
+        return all(run.leaves_out(info, nodes.get(info.key) if alike else None) for run in self.current)
+
     def known_item(self, key: str, before: Item, after: Item, images: Sequence[ImageVerdicts] = ()) -> Iterator[Row]:
         """Yield the rows of an item in the baseline; `images` are its verdicts from `image_verdicts`."""
         if not after:
-            problem: str | None = _why_missing(before[0].info, self.current)
+            problem: str | None = NOTHING_SELECTED
+            if not self.leaves_out(before[0].info):
+                problem = _why_missing(before[0].info, self.current)
         else:
             problem = _problem(before, self.baseline, "baseline") or _problem(after, self.current, "current run")
         if problem:
@@ -225,8 +237,6 @@ def _problem(item: Item, runs: Sequence[Run], which: str) -> str | None:
 
 
 def _why_missing(info: BenchmarkRecord, current: Sequence[Run]) -> str:
-    if all(run.leaves_out(info) for run in current):
-        return "not selected in the current run, like all other items of the baseline"
     for outcome in _outcomes(current):
         if outcome.key == info.key and outcome.skipped_by_case:
             return f"skipped by its case: {outcome.reason}; {ACCEPT}"
