@@ -237,6 +237,13 @@ DOG = an_item(case="dog", tags=("speed",))
 BATCHES = an_item(kind="throughput", batch=4)
 
 
+def ran(file: str, *items: Benchmark) -> tuple[OutcomeRecord, ...]:
+    """Outcomes of items whose tests are in a file."""
+    return tuple(
+        OutcomeRecord(item=f"{file}::{b.info.case}", kind=b.info.kind, outcome="passed", key=b.info.key) for b in items
+    )
+
+
 @pytest.mark.parametrize(
     ("old", "record", "code", "missing", "left_out"),
     [
@@ -263,13 +270,7 @@ def test_what_the_command_line_leaves_out_is_not_missing(
     old: tuple[Benchmark, ...], record: dict[str, Any], code: int, missing: int, left_out: int
 ) -> None:
     limits = Limits(max_latency_ms={"p50": 1000})
-    nodes = [
-        OutcomeRecord(
-            item=f"bench/speed.py::{b.info.case}", kind="latency", outcome="passed", reason="", key=b.info.key
-        )
-        for b in old
-    ]
-    before = a_run(*old, outcomes=tuple(nodes))
+    before = a_run(*old, outcomes=ran("bench/speed.py", *old))
     result = gate(before, a_run(an_item(steady(seed=1), limits=limits), **record))
     assert result.exit_code == code
     assert result.counts.get("missing", 0) == missing
@@ -277,18 +278,11 @@ def test_what_the_command_line_leaves_out_is_not_missing(
 
 
 def test_paths_say_nothing_of_a_baseline_whose_items_are_elsewhere() -> None:
-    def ran(name: str, *items: Benchmark) -> tuple[OutcomeRecord, ...]:
-        return tuple(
-            OutcomeRecord(item=f"{name}::{b.info.case}", kind="latency", outcome="passed", key=b.info.key)
-            for b in items
-        )
-
     old, new = an_item(), an_item(steady(seed=1))
     for place, code in (("bench/speed.py", 0), ("speed.py", 1)):
         before = a_run(old, DOG, outcomes=(*ran(place, old), *ran(place.replace("speed", "other"), DOG)))
-        assert (
-            gate(before, a_run(new, outcomes=ran("bench/speed.py", new), paths=("bench/speed.py",))).exit_code == code
-        )
+        after = a_run(new, outcomes=ran("bench/speed.py", new), paths=("bench/speed.py",))
+        assert gate(before, after).exit_code == code
 
 
 @pytest.mark.parametrize(("outcome", "verdict"), [("failed", "regressed"), ("error", "missing")])

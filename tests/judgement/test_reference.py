@@ -98,10 +98,8 @@ def test_intervals_with_the_noise_of_all_items_cover_the_truth() -> None:
 
 def a_benchmark(rng: np.random.Generator, seed: int) -> Benchmark:
     """An item in a run, with noise of 2 % between processes."""
-    times, references = zip(*processes(rng, math.log(0.05)), strict=True)
-    times = [np.exp(own + rng.normal(0, 0.02)) for own in times]
-    further = tuple(
-        ProcessRecord(samples=tuple(own), reference=tuple(np.exp(task)))
-        for own, task in zip(times[1:], references[1:], strict=True)
+    main, *further = (
+        ProcessRecord(samples=tuple(np.exp(times + rng.normal(0, 0.02))), reference=tuple(np.exp(task)))
+        for times, task in processes(rng, math.log(0.05))
     )
-    return an_item(tuple(times[0]), reference=tuple(np.exp(references[0])), processes=further, order=seed)
+    return an_item(main.samples, reference=main.reference, processes=tuple(further), order=seed)
