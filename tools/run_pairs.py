@@ -154,8 +154,8 @@ def _both(sds: Sequence[float], pairs: int) -> str:
     return f"{_rms(sds):.2%} [{upper(sds, pairs):.2%}]"
 
 
-def _burn() -> None:
-    while True:
+def _burn(parent: int) -> None:
+    while os.getppid() == parent:  # which may have been killed
         end = time.monotonic() + random.expovariate(1 / BURST_S)
         while time.monotonic() < end:
             pass
@@ -165,7 +165,7 @@ def _burn() -> None:
 @contextmanager
 def neighbour(wanted: bool) -> Iterator[None]:
     """Load one core in bursts during the body."""
-    process = multiprocessing.get_context("spawn").Process(target=_burn, daemon=True)
+    process = multiprocessing.get_context("spawn").Process(target=_burn, args=(os.getpid(),), daemon=True)
     if wanted:
         process.start()
     try:
