@@ -199,10 +199,10 @@ def _relative_to_reference(arms: Sequence[Arm], source: str, runs: ProcessNoise,
     rounds = [rounds_of(arm[0]) for arm in arms if len(arm) == 1]
     if len(rounds) != 2 or not all(rounds):
         return None
-    noise = curve.noise_between(rounds)
+    medians = [[curve.adjusted(process) for process in run] for run in rounds]
+    noise = measured_noise(medians, least_df=1)
     assert noise is not None  # every run has two processes
     noise = moderated(noise, curve.noise) if curve.noise else noise
-    medians = [[curve.adjusted(process) for process in run] for run in rounds]
     value = float(np.median(medians[1]) - np.median(medians[0]))
     error = noise.sd * math.hypot(*(median_error(len(run)) for run in medians))
     half = math.hypot(

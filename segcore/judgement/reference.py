@@ -45,12 +45,6 @@ class SpeedCurve:
         times, reference = rounds
         return float(np.median(times - self._basis(reference) @ self.coefficients))
 
-    def noise_between(self, runs: Sequence[Sequence[Rounds]]) -> ProcessNoise | None:
-        """Return the noise of adjusted times between the processes of one item in two runs; None if it is unknown."""
-        if not all(runs):
-            return None
-        return measured_noise([[self.adjusted(process) for process in run] for run in runs], least_df=1)
-
     def error(self, old: Sequence[Rounds], new: Sequence[Rounds]) -> float:
         """Return the standard error of an adjusted change that the curve's own coefficients cause."""
         shift = self._middle(new) - self._middle(old)
@@ -83,7 +77,8 @@ def curves_of(pairs: Mapping[str, tuple[Benchmark, Benchmark]]) -> dict[str, Spe
     for keys in kinds.values():
         items = [[rounds_of(item.quiet()) for item in pairs[key]] for key in keys]
         if curve := fit_curve(rounds for item in items for rounds in item):
-            noises = (curve.noise_between(item) for item in items)
+            medians = ([[curve.adjusted(each) for each in run] for run in item] for item in items if all(item))
+            noises = (measured_noise(runs, least_df=1) for runs in medians)
             noise = common_noise([each for each in noises if each])
             found |= dict.fromkeys(keys, replace(curve, noise=noise))
     return found

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 from segcore.core.errors import UsageError
 from segcore.core.limits import Limits
@@ -118,14 +119,16 @@ class _Judging:
                 found[key] = tuple(judge_images(dataset, b.info, limits) for b in after)
         return found
 
-    def leaves_out(self, info: BenchmarkRecord) -> bool:
-        """Return whether the command line left an item of the baseline out of the current runs.
-
-        Paths say nothing of it if an item that both have is elsewhere in one of them.
-        """
+    @cached_property
+    def _nodes(self) -> dict[str, str]:
+        """Node ids of the baseline, by key; none if an item that both have is elsewhere in one of them."""
         nodes = self.baseline[0].nodes
         alike = all(nodes.get(key, node) == node for run in self.current for key, node in run.nodes.items())
-        return all(run.leaves_out(info, nodes.get(info.key) if alike else None) for run in self.current)
+        return nodes if alike else {}
+
+    def leaves_out(self, info: BenchmarkRecord) -> bool:
+        """Return whether the command line left an item of the baseline out of the current runs."""
+        return all(run.leaves_out(info, self._nodes.get(info.key)) for run in self.current)
 
     def known_item(self, key: str, before: Item, after: Item, images: Sequence[ImageVerdicts] = ()) -> Iterator[Row]:
         """Yield the rows of an item in the baseline; `images` are its verdicts from `image_verdicts`."""
