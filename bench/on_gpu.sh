@@ -115,8 +115,8 @@ commands() {
 }
 pair() {
     local code
-    bench first --segcore-model embedded -k "latency and chelsea" --segcore-precision fp32 --segcore-processes $processes || return 1
-    bench second --segcore-model embedded -k "latency and chelsea" --segcore-precision fp32 --segcore-processes $processes || return 1
+    bench first --segcore-model embedded --segcore-precision fp32 --segcore-processes $processes || return 1
+    bench second --segcore-model embedded --segcore-precision fp32 --segcore-processes $processes || return 1
     segcore gate "$out/first.json" "$out/second.json"
     code=$?
     [ $code = 0 ] || [ $code = 3 ] # two runs of the same code may be too few to be sure, but nothing has regressed
