@@ -4,8 +4,8 @@ Makes pairs of runs as a person makes them (``pytest bench/ --benchmark-save``),
 processes, that between runs beyond it, and the gate's verdicts on the pairs, and then what the gate should assume where
 it has no history (`ASSUMED_RUN_SD`, `assumed_noise`): the upper ends of 90 % intervals. With ``--slower 0.2``, a third
 run follows each pair, in which every call is 20 % slower, and is judged against the first of its pair. With
-``--gap 3600``, the runs of a pair are an hour apart; with ``--neighbour``, another process loads one core in bursts.
-Runs are kept in ``--storage``, and ``--pairs 0`` judges those that are there.
+``--gap 3600``, the runs of a pair are an hour apart; with ``--chain``, the second run of a pair is also the first of the
+next, which takes fewer runs; with ``--neighbour``, another process loads one core in bursts. Runs are kept in ``--storage``, and ``--pairs 0`` judges those that are there.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -176,6 +177,14 @@ def neighbour(wanted: bool) -> Iterator[None]:
             process.join()
 
 
+def planned(pairs: int, slower: float, chain: bool) -> list[float]:
+    """Return by what share each run is to be slower: a pair and its slower run, or a chain of pairs."""
+    more = [slower] if slower else []
+    if chain:
+        return [0.0, *[*more, 0.0] * pairs] if pairs else []
+    return [0.0, 0.0, *more] * pairs
+
+
 def make_run(arguments: Sequence[str], storage: Path, slower: float = 0.0) -> None:
     """Make one run; its tables go to a log beside the runs."""
     plugin = ["-p", "tools.slower"] if slower else []
@@ -199,6 +208,7 @@ def main() -> None:
     parser.add_argument("--pairs", type=int, default=20)
     parser.add_argument("--args", default="bench", help="pytest's arguments (default: bench)")
     parser.add_argument("--gap", type=float, default=0.0, help="seconds between the runs of a pair")
+    parser.add_argument("--chain", action="store_true", help="the second run of a pair is the first of the next")
     parser.add_argument("--neighbour", action="store_true", help="load one core in bursts meanwhile")
     parser.add_argument("--slower", type=float, default=0.0, help="make a third run, by this share slower (0.2: 20 %%)")
     parser.add_argument("--limit", type=float, default=0.10, help="of the gate on each pair (default 0.10)")
@@ -206,24 +216,23 @@ def main() -> None:
     options = parser.parse_args()
     options.storage.mkdir(parents=True, exist_ok=True)
     with neighbour(options.neighbour):
-        for number in range(2 * options.pairs):
-            if number % 2:
+        for number, slower in enumerate(planned(options.pairs, options.slower, options.chain)):
+            if number and not slower:
                 time.sleep(options.gap)
-            print(f"run {number + 1} of {2 * options.pairs}", file=sys.stderr, flush=True)
-            make_run(shlex.split(options.args), options.storage)
-            if number % 2 and options.slower:
-                make_run(shlex.split(options.args), options.storage, options.slower)
+            print(f"run {number + 1}", file=sys.stderr, flush=True)
+            make_run(shlex.split(options.args), options.storage, slower)
     paths = find_runs(options.storage)
-    runs, slower = (
+    runs, slower_runs = (
         [run for run in map(load_run, paths) if run.record.complete and run.record.name == name]
         for name in (NAME, SLOWER_NAME)
     )
-    pairs = list(zip(runs[::2], runs[1::2], strict=False))
+    firsts = runs if options.chain else runs[::2]
+    pairs = list(pairwise(runs)) if options.chain else list(zip(firsts, runs[1::2], strict=False))
     found = analyse(pairs, options.limit) if pairs else ()
     print(describe(found) if found else f"no pairs of runs with timed items in {options.storage}")
-    if pairs and slower:
+    if pairs and slower_runs:
         print("slower runs against the first of their pair:")
-        print(*judge_slower(list(zip(runs[::2], slower, strict=False)), options.limit), sep="\n")
+        print(*judge_slower(list(zip(firsts, slower_runs, strict=False)), options.limit), sep="\n")
 
 
 if __name__ == "__main__":
