@@ -4,8 +4,9 @@ Makes pairs of runs as a person makes them (``pytest bench/ --benchmark-save``),
 processes, that between runs beyond it, and the gate's verdicts on the pairs, and then what the gate should assume where
 it has no history (`ASSUMED_RUN_SD`, `assumed_noise`): the upper ends of 90 % intervals. With ``--slower 0.2``, a third
 run follows each pair, in which every call is 20 % slower, and is judged against the first of its pair. With
-``--gap 3600``, the runs of a pair are an hour apart; with ``--chain``, the second run of a pair is also the first of the
-next, which takes fewer runs; with ``--neighbour``, another process loads one core in bursts. Runs are kept in ``--storage``, and ``--pairs 0`` judges those that are there.
+``--gap 3600``, the runs of a pair are an hour apart; with ``--chain``, the second run of a pair is also the first of
+the next, which takes fewer runs; with ``--neighbour``, another process loads one core in bursts. Runs are kept in
+``--storage``, and ``--pairs 0`` judges those that are there.
 """
 
 from __future__ import annotations
@@ -31,7 +32,8 @@ from scipy.special import chdtri
 
 from segcore.core.limits import Limits
 from segcore.core.records import Benchmark, Run
-from segcore.judgement.estimate import estimate
+from segcore.judgement.estimate import Estimate, estimate
+from segcore.judgement.gate import seconds_between
 from segcore.judgement.gate.speed import judge_change
 from segcore.judgement.reference import SpeedCurve, curves_of
 from segcore.judgement.statistics import median_error
@@ -71,18 +73,29 @@ def analyse(pairs: Sequence[Pair], limit: float) -> tuple[ItemNoise, ...]:
     """
     found = []
     for key, each in by_item(pairs).items():
-        estimates = [estimate(([old], [new]), 0.5, None, curve) for old, new, curve in each]
+        estimates = [estimated(item) for item in each]
         changes = [e.interval.value for e in estimates]
         process_sd = _rms([e.noise.sd for e in estimates])
         pair_sd = _rms(changes) / math.sqrt(2)
-        part = process_sd * max(median_error(len(old.processes)) for old, _, _ in each)
+        part = process_sd * max(median_error(len(item.old.processes)) for item in each)
         run_sd = math.sqrt(max(0.0, pair_sd**2 - part**2))
         found.append(ItemNoise(key, len(each), process_sd, pair_sd, run_sd, dict(count_verdicts(each, limit))))
     return tuple(found)
 
 
-Measured = tuple[Benchmark, Benchmark, SpeedCurve | None]
-"""One item in two runs, and their curve."""
+@dataclass(frozen=True)
+class Measured:
+    """One item in two runs, their curve, and the seconds between them."""
+
+    old: Benchmark
+    new: Benchmark
+    curve: SpeedCurve | None
+    apart_s: float
+
+
+def estimated(item: Measured) -> Estimate:
+    """Return the change of an item."""
+    return estimate(([item.old], [item.new]), 0.5, None, item.curve, item.apart_s)
 
 
 def by_item(pairs: Sequence[Pair]) -> dict[str, list[Measured]]:
@@ -91,9 +104,9 @@ def by_item(pairs: Sequence[Pair]) -> dict[str, list[Measured]]:
     for pair in pairs:
         old, new = ({b.info.key: b.quiet() for b in run.benchmarks if b.info.kind in TIMED} for run in pair)
         both = {key: (old[key], new[key]) for key in old if key in new}
-        curves = curves_of(both)
+        curves, apart_s = curves_of(both), seconds_between(*(run.record for run in pair))
         for key, items in both.items():
-            found.setdefault(key, []).append((*items, curves.get(key)))
+            found.setdefault(key, []).append(Measured(*items, curves.get(key), apart_s))
     return {key: each for key, each in found.items() if len(each) == len(pairs)}
 
 
@@ -102,16 +115,15 @@ def count_verdicts(items: Iterable[Measured], limit: float) -> Counter[str]:
     limits = Limits(max_slowdown={"p50": limit})
     return Counter(
         row.verdict
-        for old, new, curve in items
-        for row in judge_change((old,), (new,), new.info.key, limits, None, curve)
+        for item in items
+        for row in judge_change((item.old,), (item.new,), item.new.info.key, limits, None, item.curve, item.apart_s)
     )
 
 
 def judge_slower(pairs: Sequence[Pair], limit: float) -> Iterator[str]:
     """Yield a line for each timed item: its verdicts in (run, slower run), and the median measured slowdown."""
     for key, each in by_item(pairs).items():
-        estimates = [estimate(([old], [new]), 0.5, None, curve) for old, new, curve in each]
-        slowdown = math.expm1(float(np.median([e.interval.value for e in estimates])))
+        slowdown = math.expm1(float(np.median([estimated(item).interval.value for item in each])))
         yield f"{key:<52} {slowdown:+7.1%}  {words(count_verdicts(each, limit))}"
 
 

@@ -88,7 +88,13 @@ def own_interval(item: Benchmark) -> Interval:
     return _around(run_log_quantile(item, 0.5), half)
 
 
-def estimate(arms: Sequence[Arm], q: float, known: ProcessNoise | None, curve: SpeedCurve | None = None) -> Estimate:
+def estimate(
+    arms: Sequence[Arm],
+    q: float,
+    known: ProcessNoise | None,
+    curve: SpeedCurve | None = None,
+    apart_s: float = 0.0,
+) -> Estimate:
     """Return the estimate of the log q-quantile of one arm, or of the log ratio of the second of two to the first.
 
     Args:
@@ -96,6 +102,7 @@ def estimate(arms: Sequence[Arm], q: float, known: ProcessNoise | None, curve: S
         q: quantile.
         known: noise from one run to the next, learned or given; assumed if None.
         curve: explains the differences between the processes of two runs; None if there is none.
+        apart_s: seconds between the arms.
     """
     device = arms[0][0].info.device
     arms = [[item.quiet() for item in arm] for arm in arms]
@@ -107,7 +114,7 @@ def estimate(arms: Sequence[Arm], q: float, known: ProcessNoise | None, curve: S
         if between_runs and any(len(item.processes) > 1 for arm in arms for item in arm):
             full = [_of_runs(arm, q, noise) for arm in arms]
         return Estimate(_combined(full), _combined(within), noise)
-    return _of_processes(arms, q, known or assumed_run_noise(device), curve)
+    return _of_processes(arms, q, known or assumed_run_noise(device, apart_s), curve)
 
 
 def _combined(intervals: Sequence[Interval]) -> Interval:

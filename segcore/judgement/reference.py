@@ -2,20 +2,21 @@
 
 A machine whose speed changes makes all items slower at once, but not by the factor of the reference task: on a virtual
 machine whose processors share cores with others, `embedded` took 1.26 times as long while the task took 1.21 times as
-long, and 1.53 times while it took 1.9 times. So a curve is fitted to all items of a model that two runs have in common.
+long, and 1.53 times while it took 1.9 times. In batches of four it took 1.03 times as long while single photos took 1.2
+times as long. So a curve is fitted to all items of a model and batch size that two runs have in common.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy.special import fdtri
 
-from segcore.core.records import Benchmark
-from segcore.judgement.statistics import Floats, ProcessNoise, common_noise, measured_noise, usable
+from segcore.core.records import Benchmark, BenchmarkRecord
+from segcore.judgement.statistics import MIN_COMMON, Floats, ProcessNoise, common_noise, measured_noise, usable
 
 ALPHA = 0.05
 """Significance level at which a curve explains the differences between processes."""
@@ -66,15 +67,10 @@ def rounds_of(item: Benchmark) -> list[Rounds]:
 
 
 def curves_of(pairs: Mapping[str, tuple[Benchmark, Benchmark]]) -> dict[str, SpeedCurve]:
-    """Return, by key, the curve of each item in two runs that has one; those of a model on a backend share it."""
-    kinds: dict[tuple[object, ...], list[str]] = {}
-    for key, (old, new) in pairs.items():
-        if usable(old.all_samples) and usable(new.all_samples):
-            info = old.info
-            kind = (info.model, info.runtime, info.precision, info.device, info.threads)
-            kinds.setdefault(kind, []).append(key)
+    """Return, by key, the curve of each item in two runs that has one; those of `_alike` share it."""
+    usable_pairs = {key: pair for key, pair in pairs.items() if all(usable(item.all_samples) for item in pair)}
     found: dict[str, SpeedCurve] = {}
-    for keys in kinds.values():
+    for keys in _alike({key: old.info for key, (old, _) in usable_pairs.items()}):
         items = [[rounds_of(item.quiet()) for item in pairs[key]] for key in keys]
         if curve := fit_curve(rounds for item in items for rounds in item):
             medians = ([[curve.adjusted(each) for each in run] for run in item] for item in items if all(item))
@@ -82,6 +78,17 @@ def curves_of(pairs: Mapping[str, tuple[Benchmark, Benchmark]]) -> dict[str, Spe
             noise = common_noise([each for each in noises if each])
             found |= dict.fromkeys(keys, replace(curve, noise=noise))
     return found
+
+
+def _alike(infos: Mapping[str, BenchmarkRecord]) -> Iterator[list[str]]:
+    """Yield the items of each model on a backend in a batch size; sizes with fewer than `MIN_COMMON` items together."""
+    kinds: dict[tuple[object, ...], dict[int, list[str]]] = {}
+    for key, info in infos.items():
+        batches = kinds.setdefault((info.model, info.runtime, info.precision, info.device, info.threads), {})
+        batches.setdefault(info.batch, []).append(key)
+    for batches in kinds.values():
+        yield from (keys for keys in batches.values() if len(keys) >= MIN_COMMON)
+        yield [key for keys in batches.values() if len(keys) < MIN_COMMON for key in keys]
 
 
 def fit_curve(items: Iterable[Sequence[Rounds]]) -> SpeedCurve | None:
@@ -92,7 +99,7 @@ def fit_curve(items: Iterable[Sequence[Rounds]]) -> SpeedCurve | None:
     are independent: the F-test of the sum of squares around the levels, for a parabola and then for a line.
 
     Args:
-        items: rounds of the processes of each item in each run, of one model on one backend.
+        items: rounds of the processes of each item in each run, of one model, backend and batch size.
     """
     groups = [rounds for rounds in items if len(rounds) > 1]
     if not groups:

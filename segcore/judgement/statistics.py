@@ -34,6 +34,9 @@ MIN_MEASURED_DF = 4
 """Fewest degrees of freedom for measuring process noise: three processes in each arm."""
 ASSUMED_RUN_SD = 0.012
 """Standard deviation of the log latency from run to run, beyond that of the median of a run's processes."""
+ASSUMED_RUN_SD_LATER = 0.025
+"""The same of runs that are more than `SOON_S` apart: the machine may have changed by more than the reference shows."""
+SOON_S = 1800.0
 MEDIAN_ERRORS = (1.0, 0.7071, 0.6698, 0.5461, 0.5356, 0.4634, 0.4588, 0.4101, 0.4075, 0.3719)
 """Standard deviation of the median of 1 to 10 standard normal values (Sarhan and Greenberg 1962, "Contributions to
 order statistics", table 10B.1)."""
@@ -80,12 +83,18 @@ def assumed_noise(device: str) -> ProcessNoise:
     return ProcessNoise(sd=0.092, df=math.inf, source=f"assumed for {device}")
 
 
-def assumed_run_noise(device: str) -> ProcessNoise:
+def assumed_run_noise(device: str, apart_s: float = 0.0) -> ProcessNoise:
     """Return what runs of several processes are assumed to differ by, beyond the noise of their processes.
 
-    docs/measuring.md has the measurements that the figure comes from.
+    docs/measuring.md has the measurements that the figures come from.
+
+    Args:
+        device: for the source.
+        apart_s: seconds between the runs.
     """
-    return ProcessNoise(sd=ASSUMED_RUN_SD, df=math.inf, source=f"assumed for {device}")
+    if apart_s > SOON_S:
+        return ProcessNoise(ASSUMED_RUN_SD_LATER, math.inf, f"assumed for {device} and runs over half an hour apart")
+    return ProcessNoise(ASSUMED_RUN_SD, math.inf, f"assumed for {device}")
 
 
 def noise_of_history(log_medians: Sequence[float]) -> ProcessNoise | None:

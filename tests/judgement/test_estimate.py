@@ -12,7 +12,7 @@ from segcore.core.records import Benchmark, ProcessRecord
 from segcore.judgement.estimate import Estimate, estimate, own_interval, run_log_quantile, run_noise
 from segcore.judgement.gate import judge
 from segcore.judgement.reference import curves_of
-from segcore.judgement.statistics import ASSUMED_RUN_SD, MEDIAN_ERRORS, ProcessNoise, median_error
+from segcore.judgement.statistics import ASSUMED_RUN_SD, ASSUMED_RUN_SD_LATER, MEDIAN_ERRORS, ProcessNoise, median_error
 from tests.support.judged_runs import a_run, an_item, steady
 
 NONE = ProcessNoise(0.0, math.inf, "as given")
@@ -46,6 +46,15 @@ def test_the_value_of_a_run_is_the_median_of_the_medians_of_its_processes() -> N
     assert len(item.all_samples) == 48
     interval = own_interval(item).exp()
     assert interval.low < 0.05 < 0.0515 < interval.high
+
+
+@pytest.mark.parametrize(("apart_s", "sd"), [(600.0, ASSUMED_RUN_SD), (7200.0, ASSUMED_RUN_SD_LATER)])
+def test_runs_that_are_further_apart_differ_by_more(apart_s: float, sd: float) -> None:
+    arms = [[with_processes([0.05, 0.051, 0.0505, 0.0495], seed=n)] for n in range(2)]
+    found = estimate(arms, 0.5, None, apart_s=apart_s)
+    assert found.run_noise is not None
+    assert found.run_noise.sd == sd
+    assert found.interval.high - found.interval.value > 1.9 * math.sqrt(2) * sd
 
 
 def test_copies_of_a_process_count_once() -> None:

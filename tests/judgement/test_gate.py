@@ -25,11 +25,12 @@ from segcore.core.records import (
     LoadRecord,
     OutcomeKind,
     OutcomeRecord,
+    ProcessRecord,
     Run,
     WeightsRecord,
 )
 from segcore.judgement.drift import Drift
-from segcore.judgement.gate import GateResult, judge
+from segcore.judgement.gate import GateResult, judge, seconds_between
 from segcore.judgement.gate.verdict import EXIT_CODES, VERDICTS, Row, Verdict, worst
 from segcore.judgement.statistics import ProcessNoise
 from tests.support.examples import examples
@@ -53,6 +54,30 @@ def only(result: GateResult) -> Row:
 
 def machine(**changed: Any) -> dict[str, Any]:
     return {"machine": make_machine().model_copy(update=changed)}
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "seconds"),
+    [
+        ("2026-01-01T00:00:00+00:00", "2026-01-01T01:00:00+00:00", 3600),
+        ("2026-01-01T02:00:00+02:00", "2025-12-31T23:59:59+00:00", 1),
+        ("2026-01-01T00:00:00", "2026-01-01T00:00:00+00:00", math.inf),
+        ("yesterday", "2026-01-01T00:00:00+00:00", math.inf),
+    ],
+)
+def test_runs_of_unknown_times_are_far_apart(one: str, other: str, seconds: float) -> None:
+    assert seconds_between(a_run(started=one).record, a_run(started=other).record) == seconds
+
+
+def test_runs_that_are_hours_apart_may_differ_by_more() -> None:
+    item = an_item(steady(), processes=tuple(ProcessRecord(samples=steady(seed=n)) for n in range(1, 4)))
+    found = [
+        judge([a_run(item)], [a_run(item, name="later", started=f"2026-01-01T{at}:00+00:00")], Limits())
+        for at in ("00:20", "03:00")
+    ]
+    soon, later = (result.rows[0] for result in found)
+    assert "1.2%, assumed for cpu" in soon.reason
+    assert "2.5%, assumed for cpu and runs over half an hour apart" in later.reason
 
 
 # ---- speed

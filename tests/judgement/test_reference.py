@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -81,6 +82,23 @@ def test_the_error_of_a_curve_grows_with_the_distance_of_the_runs() -> None:
     assert 0 < curve.error(items[0], items[1]) < curve.error(items[0], far)
 
 
+def test_batches_follow_the_machine_by_curves_of_their_own() -> None:
+    rng = np.random.default_rng(6)
+
+    def batched(batch: int, share: float, seed: int) -> Benchmark:
+        return a_benchmark(rng, seed, share, kind="throughput", batch=batch, input_shape=(batch, 3, 320, 320))
+
+    pairs = {
+        f"{batch} {k}": (batched(batch, share, k), batched(batch, share, k))
+        for batch, share in ((1, 1.0), (4, 0.3))
+        for k in range(4)
+    }
+    curves = curves_of(pairs)
+    one, four = curves["1 0"], curves["4 0"]
+    assert {curves[f"1 {k}"] is one and curves[f"4 {k}"] is four for k in range(4)} == {True}
+    assert four.coefficients[0] == pytest.approx(0.3 * one.coefficients[0], rel=0.2)
+
+
 @pytest.mark.slow
 def test_intervals_with_the_noise_of_all_items_cover_the_truth() -> None:
     rng = np.random.default_rng(5)
@@ -96,10 +114,12 @@ def test_intervals_with_the_noise_of_all_items_cover_the_truth() -> None:
     assert 0.92 <= inside / trials <= 0.985
 
 
-def a_benchmark(rng: np.random.Generator, seed: int) -> Benchmark:
+def a_benchmark(rng: np.random.Generator, seed: int, follows: float = 1.0, **fields: Any) -> Benchmark:
     """An item in a run, with noise of 2 % between processes."""
     main, *further = (
-        ProcessRecord(samples=tuple(np.exp(times + rng.normal(0, 0.02))), reference=tuple(np.exp(task)))
-        for times, task in processes(rng, math.log(0.05))
+        ProcessRecord(
+            samples=tuple(0.05 * np.exp(follows * times + rng.normal(0, 0.02))), reference=tuple(np.exp(task))
+        )
+        for times, task in processes(rng, 0.0)
     )
-    return an_item(main.samples, reference=main.reference, processes=tuple(further), order=seed)
+    return an_item(main.samples, reference=main.reference, processes=tuple(further), order=seed, **fields)

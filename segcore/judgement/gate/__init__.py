@@ -6,13 +6,15 @@ cannot be judged gets a verdict that is not a pass.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from functools import cached_property
 
 from segcore.core.errors import UsageError
 from segcore.core.limits import Limits
-from segcore.core.records import TIMED, Benchmark, BenchmarkRecord, OutcomeRecord, Run
+from segcore.core.records import TIMED, Benchmark, BenchmarkRecord, OutcomeRecord, Run, RunRecord
 from segcore.judgement.drift import Drift
 from segcore.judgement.gate.accuracy import judge_dominant, judge_drift, judge_expectations, judge_scores
 from segcore.judgement.gate.budgets import judge_item, judge_models
@@ -126,6 +128,11 @@ class _Judging:
         alike = all(nodes.get(key, node) == node for run in self.current for key, node in run.nodes.items())
         return nodes if alike else {}
 
+    @cached_property
+    def _apart_s(self) -> float:
+        """Seconds between the runs that are furthest apart."""
+        return max(seconds_between(old.record, new.record) for old in self.baseline for new in self.current)
+
     def leaves_out(self, info: BenchmarkRecord) -> bool:
         """Return whether the command line left an item of the baseline out of the current runs."""
         return all(run.leaves_out(info, self._nodes.get(info.key)) for run in self.current)
@@ -145,7 +152,8 @@ class _Judging:
         if differences := self._differences(before, after):
             yield Row(key, "item", "incomparable", "; ".join(differences))
         elif before[0].info.kind in TIMED:
-            yield from judge_change(before, after, info.key, limits, self.noise.get(info.key), self.curves.get(key))
+            known, curve = self.noise.get(info.key), self.curves.get(key)
+            yield from judge_change(before, after, info.key, limits, known, curve, self._apart_s)
         elif images:
             yield from _worst_by_aspect(row for verdicts in images for row in verdicts.rows)
         else:
@@ -192,6 +200,15 @@ class _Judging:
             for run in (*self.baseline[1:], *self.current):
                 found += machine_differences(machine, run.record.machine)
         return list(dict.fromkeys(found))
+
+
+def seconds_between(one: RunRecord, other: RunRecord) -> float:
+    """Return the seconds between the starts of two runs; infinity if one does not say when it started."""
+    try:
+        first, second = (datetime.fromisoformat(run.started) for run in (one, other))
+        return abs((second - first).total_seconds())
+    except (ValueError, TypeError):  # not a date; only one has a time zone
+        return math.inf
 
 
 def _by_key(runs: Sequence[Run]) -> dict[str, Item]:

@@ -29,15 +29,21 @@ MAX_EFFICIENCY_OTHERS = 100.0
 
 
 def judge_change(
-    base: Arm, head: Arm, key: str, limits: Limits, known: ProcessNoise | None, curve: SpeedCurve | None = None
+    base: Arm,
+    head: Arm,
+    key: str,
+    limits: Limits,
+    known: ProcessNoise | None,
+    curve: SpeedCurve | None = None,
+    apart_s: float = 0.0,
 ) -> Iterator[Row]:
     """Yield a row for each quantile with a limit: has it become slower than allowed?
 
     `base` and `head` are the item in the runs of either side; `known` is the noise from run to run, given or learned,
-    and `curve` that of the two runs, if there is one.
+    `curve` that of the two runs, if there is one, and `apart_s` the seconds between them.
     """
     for q, allowed in limits.slowdowns.items():
-        found = estimate((base, head), q, known, curve)
+        found = estimate((base, head), q, known, curve, apart_s)
         verdict, reason = _decide(found, (base, head), q, math.log1p(allowed), improved_below=0.0)
         yield Row(
             item=key,
