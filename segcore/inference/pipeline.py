@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from functools import cached_property, partial
 from pathlib import Path
+from traceback import clear_frames
 from typing import NoReturn, SupportsIndex, overload
 
 import numpy as np
@@ -45,6 +46,7 @@ from segcore.inference.runtimes.int8 import Int8Source, int8_record
 from segcore.inference.runtimes.program import ProgramSession
 from segcore.inference.runtimes.session import Adaptive, Example, FileSession, Profilable, ProfiledSession
 from segcore.inference.runtimes.upsampling import ends_in_upsampling
+from segcore.inference.strips import of_each
 from segcore.inputs.download import FetchSettings
 from segcore.inputs.images import as_rgb_image
 
@@ -333,9 +335,9 @@ class Segmenter:
         """
         timer = timer or StageTimer(self.device)
         with timer.stage("decode"):
-            images = [as_rgb_image(photo) for photo in photos]
+            images = _decoded(photos)
         with timer.stage("preprocess"):
-            tensors = [self.prepare(image, size) for image in images]
+            tensors = of_each(lambda image: self.prepare(image, size), images)
         places = [self.place(image, size) for image in images]
         groups: dict[torch.Size, list[int]] = {}
         for index, tensor in enumerate(tensors):
@@ -365,6 +367,7 @@ class Segmenter:
                 raise
             count, _, height, width = batch.shape
             what = f"{count} photo{'s' * (count > 1)} of {width}x{height} pixels at model scale"
+            clear_frames(error.__traceback__)  # or whoever keeps the error keeps the batch on the device
             raise ImageError(f"out of memory with {what}; {SMALLER}") from error
 
     def _timed_batch(
@@ -382,8 +385,14 @@ class Segmenter:
             whole = enlarged_classes(logits, *batch.shape[-2:], align_corners=align).cpu()
             classes = [frame.cut(each).contiguous().numpy() for frame, each in zip(frames, whole, strict=True)]
         with timer.stage("colorize"):
-            colors = [palette_lookup(class_map, self.labels) for class_map in classes]
+            colors = of_each(lambda class_map: palette_lookup(class_map, self.labels), classes)
         return logits, classes, colors
+
+
+def _decoded(photos: Sequence[Photo]) -> list[Image.Image]:
+    if any(isinstance(photo, Image.Image) for photo in photos):  # one that is not decoded yet may be there twice
+        return [as_rgb_image(photo) for photo in photos]
+    return of_each(as_rgb_image, photos)
 
 
 def segment_image(model: Segmenter | nn.Module, image_path: Photo, size: int | None = None) -> RgbImage:

@@ -1,13 +1,14 @@
-"""Work on strips of an image by several threads at once, for numpy and Pillow, which use one."""
+"""Work on strips of an image, or on several images, by several threads at once, for numpy and Pillow, which use one."""
 
 from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from itertools import pairwise
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -16,8 +17,11 @@ from PIL import Image
 
 from segcore.inference.recurring import Recurring
 
-MIN_PIXELS = 1 << 18
-"""Below this, waking other threads takes longer than they save."""
+_Item = TypeVar("_Item")
+_Made = TypeVar("_Made")
+
+PIXELS_PER_THREAD = 1 << 17
+"""For fewer, waking a thread takes longer than it saves."""
 MIN_RESIZED_PIXELS = 1 << 20
 """Of photos that several threads resize."""
 STRIPS_PER_THREAD = 2
@@ -38,22 +42,49 @@ if hasattr(os, "register_at_fork"):
 def in_strips(work: Callable[[int, int], object], length: int, pixels: int) -> None:
     """Call ``work(start, stop)`` for strips that cover 0 to `length`, in as many threads as torch has.
 
-    The calling thread works as well, and waits for no strip that it can do itself: on a busy machine it does them all.
-    `work` has to release the interpreter's lock, as numpy and Pillow do, and to write to its own strip alone. One call
-    does all if the whole image has few pixels.
+    `work` has to release the interpreter's lock, as numpy and Pillow do, and to write to its own strip alone. There are
+    fewer threads if the image has few pixels.
     """
-    threads = torch.get_num_threads() if pixels >= MIN_PIXELS else 1
+    threads = max(1, min(torch.get_num_threads(), pixels // PIXELS_PER_THREAD))
     count = min(STRIPS_PER_THREAD * threads, length) if threads > 1 else 1
     ends = [length * index // count for index in range(count + 1)]
-    left = deque(pairwise(ends))
+    _in_threads(lambda strip: work(*strip), pairwise(ends), threads)
+
+
+def of_each(work: Callable[[_Item], _Made], items: Sequence[_Item]) -> list[_Made]:
+    """Return ``work(item)`` of each item, in as many threads as torch has; raise the exception of the first that fails.
+
+    `work` has to release the interpreter's lock.
+    """
+    found: dict[int, _Made] = {}
+    failed: dict[int, Exception] = {}
+
+    def do(index: int) -> None:
+        try:
+            found[index] = work(items[index])
+        except Exception as error:
+            failed[index] = error
+
+    _in_threads(do, range(len(items)), min(torch.get_num_threads(), len(items)))
+    if failed:
+        raise failed[min(failed)]
+    return [found[index] for index in range(len(items))]
+
+
+def _in_threads(work: Callable[[_Item], object], pieces: Iterable[_Item], threads: int) -> None:
+    """Call ``work(piece)`` for each piece.
+
+    The calling thread works as well, and waits for no piece that it can do itself: on a busy machine it does them all.
+    """
+    left = deque(pieces)
 
     def take() -> None:
         while left:
             try:
-                strip = left.popleft()
+                piece = left.popleft()
             except IndexError:  # another thread took the last
                 return
-            work(*strip)
+            work(piece)
 
     helpers = [_pool().submit(take) for _ in range(threads - 1)]
     try:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+import weakref
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from pathlib import Path
@@ -291,3 +292,19 @@ def test_memory_that_runs_out_is_an_error_of_the_photo(
     monkeypatch.setattr(segmenter, "_logits", fail)
     with pytest.raises(ImageError if refused else type(error), match="48x32 pixels" if refused else "sizes"):
         segmenter(np.zeros((20, 30, 3), dtype=np.uint8))
+
+
+def test_an_error_that_is_kept_does_not_keep_the_batch(monkeypatch: pytest.MonkeyPatch) -> None:
+    held: list[weakref.ref[torch.Tensor]] = []
+
+    def fail(batch: torch.Tensor) -> None:
+        activations = batch * 2
+        held.append(weakref.ref(activations))
+        raise MemoryError
+
+    segmenter = Segmenter(ConstantNet(8), device="cpu", size=32)
+    monkeypatch.setattr(segmenter, "_logits", fail)
+    with pytest.raises(ImageError) as caught:
+        segmenter(np.zeros((20, 30, 3), dtype=np.uint8))
+    assert isinstance(caught.value.__cause__, MemoryError)
+    assert [reference() for reference in held] == [None]

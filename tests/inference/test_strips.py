@@ -18,9 +18,10 @@ from torchvision import transforms
 
 from segcore.core.errors import ImageError
 from segcore.inference import strips
+from segcore.inference.decode import argmax_classes
 from segcore.inference.preprocess import preprocess
 from segcore.inference.recurring import Recurring
-from segcore.inference.strips import in_strips, resized
+from segcore.inference.strips import in_strips, of_each, resized
 from segcore.inputs.images import as_rgb_image
 
 METHODS = [method for method in Image.Resampling if method != Image.Resampling.NEAREST]
@@ -31,7 +32,7 @@ def threads(request: pytest.FixtureRequest) -> Iterator[int]:
     """Work in so many threads, on images of any size."""
     before = torch.get_num_threads()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(strips, "MIN_PIXELS", 0)
+        patch.setattr(strips, "PIXELS_PER_THREAD", 1)
         patch.setattr(strips, "MIN_RESIZED_PIXELS", 0)
         patch.setattr(strips, "_between", Recurring(8, strips._between_passes, uses=1))
         torch.set_num_threads(request.param)
@@ -172,3 +173,28 @@ def test_the_order_of_the_passes_is_seen(source: tuple[int, int], target: tuple[
     half = image.resize(between, method)
     assert between in ((target[0], source[1]), (source[0], target[1]))
     np.testing.assert_array_equal(np.asarray(half.resize(target, method)), np.asarray(image.resize(target, method)))
+
+
+def test_each_result_has_the_place_of_its_item() -> None:
+    assert of_each(lambda number: number * number, range(40)) == [number * number for number in range(40)]
+    assert of_each(str, []) == []
+
+
+def test_the_first_item_that_fails_is_the_error() -> None:
+    def work(number: int) -> int:
+        if number in (3, 4, 17):
+            raise ValueError(f"number {number}")
+        return number
+
+    with pytest.raises(ValueError, match="number 3"):
+        of_each(work, range(20))
+
+
+@given(st.integers(1, 3), st.integers(1, 4), sides, sides, st.integers(0, 9), st.booleans())
+def test_the_largest_class_in_strips_is_that_of_torch(
+    batch: int, classes: int, height: int, width: int, seed: int, undefined: bool
+) -> None:
+    logits = torch.randn(batch, classes, height, width, generator=torch.Generator().manual_seed(seed)).round()
+    if undefined:
+        logits[-1, 0, -1, -1] = float("nan")
+    assert torch.equal(argmax_classes(logits).long(), logits.argmax(dim=1))

@@ -22,6 +22,8 @@ from segcore.inference.runtimes.session import BuildRequest, OperatorTime, Runti
 
 PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider", "mps": "CoreMLExecutionProvider"}
 PRECISIONS = {"cpu": {"fp32", "int8"}, "cuda": {"fp32", "fp16", "int8"}, "mps": {"fp32"}}
+ON_CUDA = {"use_tf32": "0", "cudnn_conv_algo_search": "HEURISTIC"}
+"""By default fp32 is rounded to TF32, and each convolution tries all of cuDNN's algorithms at each new shape."""
 KERNEL = "_kernel_time"
 """Suffix of the events that time a node's arithmetic."""
 
@@ -158,8 +160,8 @@ def open_session(
 ) -> OrtSession:
     """Return the network, ready to run, by default in the provider for the request's device."""
     device = request.device
-    if provider_options is None:  # by default it rounds fp32 to TF32
-        on_cuda = {"device_id": str(device.torch_device.index or 0), "use_tf32": "0"}
-        provider_options = on_cuda if device.torch_device.type == "cuda" else {}
+    if provider_options is None:
+        index = str(device.torch_device.index or 0)
+        provider_options = {"device_id": index, **ON_CUDA} if device.torch_device.type == "cuda" else {}
     provider = provider or PROVIDERS[device.torch_device.type]
     return OrtSession(Setup(*model_file(request), device, request.threads, provider, provider_options))
