@@ -115,8 +115,8 @@ commands() {
 }
 pair() {
     local code
-    bench first --segcore-model embedded --segcore-precision fp32 --segcore-processes $processes || return 1
-    bench second --segcore-model embedded --segcore-precision fp32 --segcore-processes $processes || return 1
+    bench first --segcore-model embedded --segcore-batch 1 --segcore-precision fp32 --segcore-processes $processes || return 1
+    bench second --segcore-model embedded --segcore-batch 1 --segcore-precision fp32 --segcore-processes $processes || return 1
     segcore gate "$out/first.json" "$out/second.json"
     code=$?
     [ $code = 0 ] || [ $code = 3 ] # two runs of the same code may be too few to be sure, but nothing has regressed
@@ -133,10 +133,10 @@ part tests 90 $tests -k "not compile and not onnx and not tensorrt" &
 part onnxruntime 90 $tests -k "onnx or tensorrt" &
 part commands 90 bash -c commands &
 wait
-part clocks 60 bash -c 'each "$gpu --size $size --what peaks --what transfer --what stages" \
+part clocks 100 bash -c 'each "$gpu --size $size --what peaks --what transfer --what stages" \
     "$gpu --what parity --size $((size / 2))"'
 part bench 120 bash -c "bench run $networks $precisions --segcore-runtime torch $graphs --segcore-batch $batch --segcore-processes 1"
-part pair 120 bash -c pair
+part pair 110 bash -c pair
 part forward 60 bash -c 'each "$gpu --size $size --what forward" "$gpu --size $size --what stages --what forward $fcn --weights random"'
 part compiled 300 bash -c 'each "$tests -k compile" "$gpu_one --what forward $compiled --precision fp32"'
 
