@@ -1,9 +1,9 @@
 """Error rates of the gate on two runs of four processes under a noise model: ``python -m tools.run_simulation``.
 
-The gate's decision code runs on simulated records. Drawn are what runs differ by (normal; a part of it is the speed of
-the machine, which the reference task shows as well), what processes differ by (normal), rounds (normal), and outliers:
-rounds that were interrupted, and processes that a neighbour has disturbed for longer than the run would wait,
-most of which are marked (exponential).
+The gate's decision code runs on simulated records of several items. Drawn are what runs differ by (normal; a part of
+it is the speed of the machine, which the reference task shows as well and all items share), what processes differ by
+(normal), rounds (normal), and outliers: rounds that were interrupted, and processes that a neighbour has disturbed for
+longer than the run would wait, most of which are marked (exponential).
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from segcore.judgement.reference import curves_of
 from segcore.judgement.statistics import Floats, share_interval
 
 SLOWDOWNS = (0.0, 0.05, 0.10, 0.20)
-PROCESSES, ROUNDS = 4, 16
+ITEMS, PROCESSES, ROUNDS = 8, 4, 16
 REFERENCE_S, CALL_S = 0.002, 0.06
 VERDICTS = ("pass", "regressed", "inconclusive")
 
@@ -48,9 +48,12 @@ class Noise:
     disturbed_scale: float = 0.1
     """Mean of the exponential log ratio of their rounds."""
 
-    def run(self, slowdown: float, rng: np.random.Generator) -> Benchmark:
-        """Draw an item in one run."""
+    def run(self, slowdown: float, rng: np.random.Generator) -> list[Benchmark]:
+        """Draw the items of one run."""
         machine = rng.normal(0, self.between_runs * math.sqrt(self.machine_share))
+        return [self._item(slowdown, machine, rng) for _ in range(ITEMS)]
+
+    def _item(self, slowdown: float, machine: float, rng: np.random.Generator) -> Benchmark:
         level = math.log(CALL_S) + math.log1p(slowdown) + machine
         level += rng.normal(0, self.between_runs * math.sqrt(1 - self.machine_share))
         shape = (PROCESSES, ROUNDS)
@@ -86,14 +89,16 @@ def item(times: Floats, reference: Floats, loads: Floats) -> Benchmark:
 
 
 def simulate(slowdown: float, limit: float, trials: int, noise: Noise, seed: int = 0) -> Counter[str]:
-    """Return the number of each verdict in `trials` gates at a true slowdown; `improved` counts as `pass`."""
+    """Return the number of each verdict on `trials` items at a true slowdown; `improved` counts as `pass`."""
     rng, limits = np.random.default_rng(seed), Limits(max_slowdown={"p50": limit})
     verdicts: Counter[str] = Counter()
-    for _ in range(trials):
-        old, new = noise.run(0.0, rng), noise.run(slowdown, rng)
-        curve = curves_of({"item": (old, new)}).get("item")
-        (row,) = judge_change((old,), (new,), new.info.key, limits, None, curve)
-        verdicts["pass" if row.verdict == "improved" else row.verdict] += 1
+    for _ in range(trials // ITEMS):
+        both = zip(noise.run(0.0, rng), noise.run(slowdown, rng), strict=True)
+        pairs = {str(number): pair for number, pair in enumerate(both)}
+        curves = curves_of(pairs)
+        for key, (old, new) in pairs.items():
+            (row,) = judge_change((old,), (new,), new.info.key, limits, None, curves.get(key))
+            verdicts["pass" if row.verdict == "improved" else row.verdict] += 1
     return verdicts
 
 
@@ -107,7 +112,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     noise = Noise(between_runs=options.between_runs, between_processes=options.between_processes)
-    print(f"{options.trials} trials each, limit {options.limit:.0%}, {PROCESSES} processes of {ROUNDS} rounds; {noise}")
+    print(f"{options.trials} items each, {ITEMS} in a run of {PROCESSES} processes, limit {options.limit:.0%}; {noise}")
     for slowdown in SLOWDOWNS:
         verdicts = simulate(slowdown, options.limit, options.trials, noise, options.seed)
         shares = []
