@@ -22,6 +22,7 @@ from segcore.inference.runtimes import RUNTIMES, why_not
 
 CPU = Device("cpu")
 SHORT_CALL_S = 0.5
+"""Below this, what the backend before left running can be seen in a call."""
 Backend = tuple[str, str]
 """Runtime and precision."""
 
