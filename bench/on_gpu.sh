@@ -114,9 +114,10 @@ commands() {
         "segcore best --model embedded --device $device --size $size --rounds 5 --runtime torch --runtime torch-graphs --precision fp32 --precision bf16"
 }
 pair() {
-    local code
-    bench first --segcore-model embedded --segcore-batch 1 --segcore-precision fp32 --segcore-processes $processes || return 1
-    bench second --segcore-model embedded --segcore-batch 1 --segcore-precision fp32 --segcore-processes $processes || return 1
+    local name code
+    for name in first second; do
+        bench $name --segcore-model embedded --segcore-batch 1 --segcore-precision fp32 --segcore-processes $processes || return 1
+    done
     segcore gate "$out/first.json" "$out/second.json"
     code=$?
     [ $code = 0 ] || [ $code = 3 ] # two runs of the same code may be too few to be sure, but nothing has regressed

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from tests.support.judged_runs import a_run
-from tools.run_pairs import analyse, describe, upper
+from tools.run_pairs import analyse, describe, planned, upper
 from tools.run_simulation import Noise, simulate
 
 
@@ -60,3 +60,11 @@ def test_changes_of_a_run_file_are_harmless() -> None:
     done = subprocess.run(command, cwd=Path(__file__).parents[1], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout.endswith(" 0 wrong\n")
+
+
+def test_a_chain_takes_fewer_runs_and_waits_as_often() -> None:
+    first, second, slow = (0.0, False), (0.0, True), (0.2, False)
+    assert planned(2, 0.2, chain=False) == [first, second, slow] * 2
+    assert planned(2, 0.2, chain=True) == [first, slow, second, slow, second]
+    assert planned(2, 0.0, chain=True) == [first, second, second]
+    assert planned(0, 0.2, chain=True) == planned(0, 0.2, chain=False) == []

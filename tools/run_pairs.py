@@ -189,12 +189,13 @@ def neighbour(wanted: bool) -> Iterator[None]:
             process.join()
 
 
-def planned(pairs: int, slower: float, chain: bool) -> list[float]:
-    """Return by what share each run is to be slower: a pair and its slower run, or a chain of pairs."""
-    more = [slower] if slower else []
+def planned(pairs: int, slower: float, chain: bool) -> list[tuple[float, bool]]:
+    """Return the runs of pairs, or of a chain of them: by what share slower, and whether it is a pair's second run."""
+    first, second = (0.0, False), (0.0, True)
+    more = [(slower, False)] if slower else []
     if chain:
-        return [0.0, *[*more, 0.0] * pairs] if pairs else []
-    return [0.0, 0.0, *more] * pairs
+        return [first, *[*more, second] * pairs] if pairs else []
+    return [first, second, *more] * pairs
 
 
 def make_run(arguments: Sequence[str], storage: Path, slower: float = 0.0) -> None:
@@ -228,10 +229,11 @@ def main() -> None:
     options = parser.parse_args()
     options.storage.mkdir(parents=True, exist_ok=True)
     with neighbour(options.neighbour):
-        for number, slower in enumerate(planned(options.pairs, options.slower, options.chain)):
-            if number and not slower:
+        plan = planned(options.pairs, options.slower, options.chain)
+        for number, (slower, is_second) in enumerate(plan, start=1):
+            if is_second:
                 time.sleep(options.gap)
-            print(f"run {number + 1}", file=sys.stderr, flush=True)
+            print(f"run {number} of {len(plan)}", file=sys.stderr, flush=True)
             make_run(shlex.split(options.args), options.storage, slower)
     paths = find_runs(options.storage)
     runs, slower_runs = (

@@ -117,7 +117,7 @@ def main() -> None:
         verdicts = simulate(slowdown, options.limit, options.trials, noise, options.seed)
         shares = []
         for verdict in VERDICTS:
-            share = share_interval(verdicts[verdict], options.trials)
+            share = share_interval(verdicts[verdict], verdicts.total())
             shares.append(f"{verdict} {share.value:.2%} [{share.low:.2%}, {share.high:.2%}]")
         print(f"true slowdown {slowdown:4.0%}: " + ", ".join(shares))
 

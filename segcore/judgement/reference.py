@@ -68,9 +68,9 @@ def rounds_of(item: Benchmark) -> list[Rounds]:
 
 def curves_of(pairs: Mapping[str, tuple[Benchmark, Benchmark]]) -> dict[str, SpeedCurve]:
     """Return, by key, the curve of each item in two runs that has one; those of `_alike` share it."""
-    usable_pairs = {key: pair for key, pair in pairs.items() if all(usable(item.all_samples) for item in pair)}
+    infos = {key: pair[0].info for key, pair in pairs.items() if all(usable(item.all_samples) for item in pair)}
     found: dict[str, SpeedCurve] = {}
-    for keys in _alike({key: old.info for key, (old, _) in usable_pairs.items()}):
+    for keys in _alike(infos):
         items = [[rounds_of(item.quiet()) for item in pairs[key]] for key in keys]
         if curve := fit_curve(rounds for item in items for rounds in item):
             medians = ([[curve.adjusted(each) for each in run] for run in item] for item in items if all(item))

@@ -95,7 +95,7 @@ def test_batches_follow_the_machine_by_curves_of_their_own() -> None:
     }
     curves = curves_of(pairs)
     one, four = curves["1 0"], curves["4 0"]
-    assert {curves[f"1 {k}"] is one and curves[f"4 {k}"] is four for k in range(4)} == {True}
+    assert all(curves[f"1 {k}"] is one and curves[f"4 {k}"] is four for k in range(4))
     assert four.coefficients[0] == pytest.approx(0.3 * one.coefficients[0], rel=0.2)
 
 

@@ -23,7 +23,7 @@ from segcore.inference.runtimes.session import BuildRequest, OperatorTime, Runti
 PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider", "mps": "CoreMLExecutionProvider"}
 PRECISIONS = {"cpu": {"fp32", "int8"}, "cuda": {"fp32", "fp16", "int8"}, "mps": {"fp32"}}
 ON_CUDA = {"use_tf32": "0", "cudnn_conv_algo_search": "HEURISTIC"}
-"""By default fp32 is rounded to TF32, and each convolution tries all of cuDNN's algorithms at each new shape."""
+"""By default fp32 is rounded to TF32, and each convolution searches exhaustively for an algorithm at each new shape."""
 KERNEL = "_kernel_time"
 """Suffix of the events that time a node's arithmetic."""
 
