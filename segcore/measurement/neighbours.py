@@ -7,6 +7,7 @@ it did not stay so, within a budget of waiting for the whole run.
 
 from __future__ import annotations
 
+import math
 import os
 import time
 from collections.abc import Callable
@@ -21,6 +22,8 @@ _T = TypeVar("_T")
 
 LOOK_S = 0.1
 """Time over which the load of others is measured before a block."""
+FRESH_S = 1.0
+"""For so long after an undisturbed block the machine counts as quiet: the next block begins without a look."""
 
 
 @dataclass(frozen=True)
@@ -84,10 +87,13 @@ class Neighbours:
         """Called with the load of others while it is waited for."""
         self.waited_s = 0.0
         """Waiting, and measuring what was then measured again."""
+        self._quiet_until_s = -math.inf
 
     def wait(self) -> Usage:
         """Return the state in which a block begins: quiet, unless the budget is used up."""
         before = self._probe()
+        if before.at_s <= self._quiet_until_s:
+            return before
         while self.waited_s < self._budget_s:
             self._sleep(LOOK_S)
             after = self._probe()
@@ -125,7 +131,9 @@ class Neighbours:
     def since(self, before: Usage, result: _T, own_s: float = 0.0) -> Measured[_T]:
         """Return a block that has just ended and began in a state; `own_s` as `more_own_s` in `other_load`."""
         after = self._probe()
-        return Measured(result, other_load(before, after, own_s), after.at_s - before.at_s)
+        load = other_load(before, after, own_s)
+        self._quiet_until_s = -math.inf if load is None or is_disturbed(load) else after.at_s + FRESH_S
+        return Measured(result, load, after.at_s - before.at_s)
 
 
 def is_disturbed(load: float | None) -> bool:

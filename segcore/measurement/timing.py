@@ -53,14 +53,16 @@ class PipelineCall:
         The first call on a GPU loads kernels and chooses among them, which may take longer than a hundred calls.
 
         Args:
-            again: the same call was warmed up before in this process: one call on a CPU will do.
+            again: the same call was warmed up before in this process: a CPU needs no more than the untimed call that
+                precedes the rounds of short calls anyway.
         """
-        start = self.clock()
-        self()
         accelerator = self.segmenter.device.torch_device.type != "cpu"
-        if accelerator or (not again and (self.clock() - start) / 1e9 < FAST_CALL_S):
+        if accelerator or not again:
+            start = self.clock()
             self()
-            self()
+            if accelerator or (self.clock() - start) / 1e9 < FAST_CALL_S:
+                self()
+                self()
         self.segmenter.settle(self)
 
     def stages(self, rounds: int, iterations: int = 1) -> Stages:

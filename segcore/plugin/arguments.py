@@ -15,7 +15,7 @@ from itertools import zip_longest
 from pathlib import Path
 
 import pytest
-from pytest_benchmark.utils import SecondsDecimal, parse_save, parse_seconds
+from pytest_benchmark.utils import parse_save
 
 from segcore.core.bench_options import BENCH_OPTIONS, path
 from segcore.core.configuration import find_configuration
@@ -35,10 +35,6 @@ _FIXTURES = re.compile(rb"\b(accuracy|latency|throughput|load)_item\b")
 
 class DefaultRounds(int):
     """The default of ``--benchmark-min-rounds``: a value of the user is a plain int."""
-
-
-class DefaultSeconds(SecondsDecimal):
-    """The default of ``--benchmark-max-time``."""
 
 
 class ArgumentHooks:
@@ -67,7 +63,6 @@ class ArgumentHooks:
         loops = getattr(early_config.known_args_namespace, "looponfail", False)  # hands plain values to its process
         if "benchmark_min_rounds" in default and not loops:
             default["benchmark_min_rounds"] = DefaultRounds(default["benchmark_min_rounds"])
-            default["benchmark_max_time"] = DefaultSeconds(parse_seconds(default["benchmark_max_time"]))
         self._change_save(type=parse_save)
         if self._nameless:
             args[:] = separate_paths(args)  # initial conftest files are looked for in the paths

@@ -74,6 +74,11 @@ class PlanItem:
         """Items with equal keys share one loaded model."""
         return (self.model, self.weights, self.runtime, self.precision, self.device, self.threads)
 
+    @property
+    def call_key(self) -> tuple[object, ...]:
+        """Timed items with equal keys make the same call: a latency item, and a throughput item in batches of one."""
+        return (*self.model_key, self.case.name, self.size, self.batch)
+
 
 def select_cases(cases: Sequence[Case], choices: Choices) -> tuple[Case, ...]:
     """Return the cases selected by name and tag; raise UsageError if no case has the name or tag."""

@@ -49,7 +49,7 @@ from segcore.measurement.gpu import BoardWatch, open_watch
 from segcore.measurement.machine import fingerprint, git_commit, package_versions, repository_root
 from segcore.measurement.neighbours import Neighbours
 from segcore.measurement.reference import ReferenceTask
-from segcore.plugin.arguments import DefaultRounds, DefaultSeconds
+from segcore.plugin.arguments import DefaultRounds
 from segcore.plugin.options import load_plan
 from segcore.plugin.plan import PlanItem, estimate_seconds
 from segcore.plugin.resources import Resources, gmacs_per_pixel
@@ -134,8 +134,8 @@ class BenchSession:
         self._git = git_commit(config.invocation_params.dir)
         self._calibration_change: float | None = None
         self._watches: dict[str, BoardWatch | None] = {}
-        self.warm: set[str] = set()
-        """Keys of the items that have been warmed up in this process."""
+        self.warm: set[tuple[object, ...]] = set()
+        """Keys of the calls that have been warmed up in this process."""
         self.energy_counter = cache(_energy_counter)
         self.reference = cache(lambda device: ReferenceTask(open_device(device)))
         self._round_timers: dict[Callable[[], float], RoundTimer] = {}
@@ -180,13 +180,7 @@ class BenchSession:
         option = self.config.option
         rounds = option.benchmark_min_rounds
         rounds = math.ceil(rounds_needed(0.5) / self.processes) if isinstance(rounds, DefaultRounds) else rounds
-        return estimate_seconds(item.kind, call_s, rounds, float(option.benchmark_max_time) * self.time_share)
-
-    @property
-    def time_share(self) -> float:
-        """Share of pytest-benchmark's default time for an item that each process takes: 1 s in one, 2 s in several."""
-        free = isinstance(self.config.option.benchmark_max_time, DefaultSeconds)
-        return min(1.0, 2 / self.processes) if free else 1.0
+        return estimate_seconds(item.kind, call_s, rounds, float(option.benchmark_max_time))
 
     def look_at_board(self, device: str) -> None:
         """Read clock, temperature, power and throttling of a CUDA device, for the conditions of the run."""

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from segcore.measurement.neighbours import LOOK_S, Neighbours, Usage, other_load, read_usage
+from segcore.measurement.neighbours import FRESH_S, LOOK_S, Neighbours, Usage, other_load, read_usage
 
 BEFORE = Usage(at_s=0.0, busy_s=0.0, own_s=0.0, processors=2)
 
@@ -80,6 +80,25 @@ def test_no_time_is_lost_on_a_quiet_machine() -> None:
     machine = Machine([])
     Neighbours(120.0, machine.probe, machine.sleep).measure(machine.block)
     assert machine.slept == [LOOK_S]
+
+
+@pytest.mark.parametrize(
+    ("busy", "pause", "looks"),
+    [
+        ([], FRESH_S / 2, 1),  # the first block has shown that the machine is quiet
+        ([], 2 * FRESH_S, 2),
+        ([(0.2, 4.0)], FRESH_S / 2, 2),  # the first block was disturbed
+    ],
+)
+def test_a_block_soon_after_an_undisturbed_one_begins_at_once(
+    busy: list[tuple[float, float]], pause: float, looks: int
+) -> None:
+    machine = Machine(busy)
+    neighbours = Neighbours(1.0, machine.probe, machine.sleep)
+    neighbours.measure(machine.block)
+    machine.now += pause
+    neighbours.measure(machine.block)
+    assert machine.slept == [LOOK_S] * looks
 
 
 def test_a_system_that_does_not_report_is_never_waited_for() -> None:

@@ -91,6 +91,13 @@ def test_warm_up_stops_after_one_slow_call_and_after_three_fast_ones() -> None:
     assert slow.stages(0) == {}
 
 
+def test_a_call_that_was_warmed_up_before_needs_no_more_on_a_cpu() -> None:
+    device = FakeDevice()
+    call = make_call(device, Clock(device, 1000), lambda: None)
+    call.warm_up(again=True)
+    assert call.count == 0
+
+
 def test_each_call_has_its_own_size() -> None:
     segmenter = Segmenter(TinyNet(), device=FakeDevice(), size=32)
     small, large = (PipelineCall(segmenter, [PHOTO], size) for size in (32, 48))

@@ -348,6 +348,21 @@ def test_an_interrupted_run_keeps_what_it_measured(where: Path, pytester: pytest
     assert "Incomplete:" in done.stdout.str()
 
 
+@pytest.mark.slow
+def test_the_last_round_gives_the_result(where: Path, pytester: pytest.Pytester) -> None:
+    """pytest-benchmark calls once to calibrate, then each round, and then once more for the result."""
+    (where / "bench" / "test_latency.py").write_text(
+        textwrap.dedent("""
+        def test_latency(latency_item, benchmark):
+            latency_item.warm_up()
+            before = latency_item.call.count
+            assert benchmark(latency_item) is latency_item.result
+            assert latency_item.call.count - before == 1 + len(benchmark.stats.stats.data)
+        """)
+    )
+    pytester.runpytest_inprocess("bench/test_latency.py", *QUICK).assert_outcomes(passed=3)
+
+
 KILLED = """
 import os, signal
 
