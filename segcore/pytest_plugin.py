@@ -140,9 +140,14 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def pytest_deselected(items: list[pytest.Item]) -> None:
-    """Remember the keys of the items of ours that are deselected."""
-    for item, plan in _plans(items).items():
-        item.config.stash.setdefault(_DESELECTED, []).append(plan.key)
+    """Remember the keys of the items of ours that the command line deselects."""
+    if plans := _plans(items):
+        from segcore.plugin.selection import command_line, leaves_out
+
+        config = items[0].config
+        options = command_line(config)
+        keys = [plan.key for item, plan in plans.items() if leaves_out(options, item)]
+        config.stash.setdefault(_DESELECTED, []).extend(keys)
 
 
 def _refuse(config: pytest.Config, items: list[pytest.Item], error: str) -> None:

@@ -69,10 +69,16 @@ class Turns:
     "--max-slowdown", type=FiniteFloat(min=0), help="Limit for items whose case has none [0.1; in turns 0.05]."
 )
 @option_group(DropLimits, "drops")
+@click.option(
+    "--max-drift",
+    type=FiniteFloat(min=0, max=1),
+    help="Limit on the share of changed pixels; if given, between different weights too [0.01].",
+)
 @click.option("--process-noise", type=FiniteFloat(min=0), help="Standard deviation between processes, 0.02 for 2 %.")
 @click.option(
     "--accept-changed-limits", is_flag=True, help="Judge by the limits, checks and cases of CURRENT, also if looser."
 )
+@click.option("--require-all", is_flag=True, help="What CURRENT says that its command line left out is missing.")
 @export_option("junit", "gitlab", "markdown")
 @storage_option
 @json_option
@@ -85,8 +91,10 @@ def gate(
     gates: int,
     max_slowdown: float | None,
     drops: DropLimits,
+    max_drift: float | None,
     process_noise: float | None,
     accept_changed_limits: bool,
+    require_all: bool,
     exports: tuple[Export, ...],
     storage: Path,
     as_json: bool,
@@ -101,7 +109,7 @@ def gate(
     Exit codes: 0 pass, 1 regressed or missing, 2 bad input, 3 inconclusive or incomparable.
     """
     from segcore.cli.output import print_errors
-    from segcore.judgement.gate.files import RUN_LIMITS, judge_runs, load_baseline, load_runs
+    from segcore.judgement.gate.files import RUN_LIMITS, gate_options, judge_runs, load_baseline, load_runs
     from segcore.report import gate as gate_report
     from segcore.report.exports import export_gate
 
@@ -111,7 +119,8 @@ def gate(
         raise UsageError(USAGE)
     stdout_taken = check_exports(exports, as_json)
     runs: tuple[Run, ...] = ()
-    limits = drops.limits(**({} if max_slowdown is None else {"max_slowdown": {"p50": max_slowdown}}))
+    given = {"max_slowdown": None if max_slowdown is None else {"p50": max_slowdown}, "max_drift": max_drift}
+    limits = drops.limits(**{name: value for name, value in given.items() if value is not None})
     if self_audit:
         _audit(turns, limits.slowdowns[0.5], gates, as_json)
         return
@@ -127,13 +136,15 @@ def gate(
         old, new = load_baseline(str(baseline), storage), load_runs(str(current), storage)
         runs = (*old, *new)
         limits = limits.over(RUN_LIMITS)
-        result = judge_runs(old, new, limits, storage, process_noise, accept_changed_limits=accept_changed_limits)
+        flags = {"accept_changed_limits": accept_changed_limits, "require_all": require_all}
+        result = judge_runs(old, new, limits, storage, process_noise, **flags)
         if settle:
             from segcore.measurement.machine import fingerprint
             from segcore.paired.settle import SettleOptions
             from segcore.paired.settle import settle as settle_open
 
-            options = SettleOptions(limits, turns.budget, accept_changed_limits)
+            words = gate_options(limits, process_noise, **flags)
+            options = SettleOptions(limits, turns.budget, accept_changed_limits, words)
             result = settle_open(result, old, new, fingerprint(), options, _log)
     publish(result, as_json, quiet=stdout_taken)
     _, failed = write_exports(
@@ -198,16 +209,12 @@ def _in_turns(turns: Turns, limit: float) -> GateResult:
 
 def _base_limits(base: Arm, head: Arm, limit: float) -> tuple[dict[str, float], tuple[str, ...]]:
     """Return the limits of the base's own cases if they may differ from the head's, and notes on what differs."""
-    from segcore.paired.arms import changed_bench
+    from segcore.paired.arms import bench_note
     from segcore.paired.session import own_limits
 
-    if base.code is None or head.code is None:
+    note = bench_note(base, head)
+    if not note:
         return {}, ()
-    files = changed_bench((base.code, head.code), head.cwd.relative_to(head.code), head.args[0])
-    if not files:
-        return {}, ()
-    shown = listed(files, 3)
-    note = f"bench or cases differ between the revisions ({shown}): what times something else says nothing of the code"
     try:
         return own_limits(base, head, limit), (f"{note}; the limits of the base hold as well",)
     except ArmError as error:

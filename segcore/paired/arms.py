@@ -12,6 +12,7 @@ from pathlib import Path
 from segcore.core.configuration import find_configuration
 from segcore.core.errors import UsageError
 from segcore.core.git import git
+from segcore.core.text import listed
 from segcore.paired.cleanup import forget_worktrees, temporary_directory
 
 WORKER = Path(__file__).with_name("worker.py")
@@ -110,10 +111,21 @@ def changed_bench(trees: tuple[Path, Path], cwd: Path, bench: str) -> tuple[str,
     return names if tables[0] == tables[1] else (*names, "pyproject.toml")
 
 
+def bench_note(base: Arm, head: Arm) -> str:
+    """Return in words what differs in the bench or cases of two arms; empty if nothing, or if they are no worktrees."""
+    if base.code is None or head.code is None:
+        return ""
+    files = changed_bench((base.code, head.code), head.cwd.relative_to(head.code), head.args[0])
+    if not files:
+        return ""
+    what = f"bench or cases differ between the revisions ({listed(files, 3)})"
+    return f"{what}: what times something else says nothing of the code"
+
+
 def untracked(repository: Path) -> tuple[str, ...]:
     """Return the untracked Python and YAML files, which are in neither arm."""
     return _names(git(repository, "ls-files", "-z", "--others", "--exclude-standard", "*.py", "*.yaml", "*.yml"))
 
 
-def _names(listed: bytes) -> tuple[str, ...]:
-    return tuple(os.fsdecode(name) for name in listed.split(b"\0") if name)
+def _names(output: bytes) -> tuple[str, ...]:
+    return tuple(os.fsdecode(name) for name in output.split(b"\0") if name)

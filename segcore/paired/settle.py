@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from segcore.core.errors import UsageError
+from segcore.core.errors import ArmError, UsageError
 from segcore.core.files import sha256_file
 from segcore.core.git import git
 from segcore.core.limits import Limits
@@ -21,7 +21,7 @@ from segcore.judgement.gate.settle import (
     why_not,
 )
 from segcore.judgement.gate.verdict import GateResult
-from segcore.paired.arms import Arm, arms_of, commit_of, repository_of, worktrees
+from segcore.paired.arms import Arm, arms_of, bench_note, commit_of, repository_of, worktrees
 from segcore.paired.session import (
     PairedItem,
     PairedOptions,
@@ -56,6 +56,8 @@ class SettleOptions:
     budget_s: float | None = None
     """`BUDGET_S` if None."""
     accept_changed_limits: bool = False
+    words: tuple[str, ...] = ()
+    """Options of ``segcore gate`` that the runs were judged with."""
 
 
 def settle(
@@ -70,7 +72,7 @@ def settle(
     """Return verdicts in which the undecided medians of speed are replaced by those of measuring in turns.
 
     Only these items are measured, in worktrees of the two commits, until decided or out of time. If that is not
-    possible, but something has regressed anyway, a note says so.
+    possible or fails, but something has regressed anyway, a note says why.
 
     Raises:
         UsageError: nothing of what is undecided can be measured on this machine (`here`).
@@ -78,32 +80,45 @@ def settle(
     """
     if not undecided(result):
         return result
-    cwd, budget_s = Path.cwd().resolve(), options.budget_s or BUDGET_S
     try:
-        if problem := why_not(baseline, current, here):
-            raise _CannotSettleError(problem)
-        repository = repository_of(cwd).resolve()
-        commits = [_commit(repository, runs[0]) for runs in (baseline, current)]
-        plan = settlement(
-            result,
-            baseline,
-            current,
-            options.defaults,
-            lambda run, key: lost_file(run, key, cwd),
-            accept=options.accept_changed_limits,
-        )
-        if not plan.items:
-            raise _CannotSettleError(next(iter(plan.left.values())))
-    except _CannotSettleError as error:
+        return _settle(result, baseline, current, here, options, report, run)
+    except (_CannotSettleError, ArmError) as error:
         if result.exit_code != 1:
             raise
         return replace(result, notes=(*result.notes, str(error)))
+
+
+def _settle(
+    result: GateResult,
+    baseline: Sequence[Run],
+    current: Sequence[Run],
+    here: MachineRecord,
+    options: SettleOptions,
+    report: Callable[[str], None],
+    run: RunArms,
+) -> GateResult:
+    cwd, budget_s = Path.cwd().resolve(), options.budget_s or BUDGET_S
+    if problem := why_not(baseline, current, here):
+        raise _CannotSettleError(problem)
+    repository = repository_of(cwd).resolve()
+    commits = [_commit(repository, runs[0]) for runs in (baseline, current)]
+    plan = settlement(
+        result,
+        baseline,
+        current,
+        options.defaults,
+        lambda run, key: lost_file(run, key, cwd),
+        accept=options.accept_changed_limits,
+    )
+    if not plan.items:
+        raise _CannotSettleError(next(iter(plan.left.values())))
     report(f"{len(plan.items)} undecided items are measured in turns, for at most {budget_s:.0f} s")
     keys = {item.head_node: item.key for item in plan.items}
     with worktrees(repository, *commits) as trees:
         head = Arm("head", _arguments(current[0], tuple(keys), cwd), cwd)
         arms = arms_of(head, _arguments(baseline[0], tuple(keys), cwd), trees, repository)
         wanted = tuple(PairedItem(item.head_node, item.head_node, item.limit) for item in plan.items)
+        note = bench_note(*arms)
         turns = run_revisions(*arms, PairedOptions(budget_s=budget_s, items=wanted), report, run)
     rows = {keys[row.item]: row for row in as_gate(turns, result.baseline, result.current).rows}
     how = (
@@ -112,9 +127,10 @@ def settle(
     )
     found = settled(result, rows, plan.left, how)
     needed_s = budget_needed(turns)
-    again = settle_command(baseline, current, budget_s=needed_s) if needed_s else ""
-    others = [command for command in result.commands if command != settle_command(baseline, current)]
-    return replace(found, commands=tuple(filter(None, (again, *others))))
+    again = settle_command(baseline, current, options.words, budget_s=needed_s) if needed_s else ""
+    others = [command for command in result.commands if command != settle_command(baseline, current, options.words)]
+    notes = (*found.notes, note) if note else found.notes
+    return replace(found, notes=notes, commands=tuple(filter(None, (again, *others))))
 
 
 def _commit(repository: Path, run: Run) -> str:

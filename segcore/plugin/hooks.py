@@ -16,7 +16,7 @@ from segcore.core.bench_options import Choices
 from segcore.core.errors import EXIT_BAD_INPUT, SegcoreError
 from segcore.core.records import OutcomeKind, OutcomeRecord, Run
 from segcore.judgement.gate import GateResult
-from segcore.judgement.gate.files import RUN_LIMITS, judge_runs
+from segcore.judgement.gate.files import RUN_LIMITS, gate_options, judge_runs
 from segcore.measurement.machine import fingerprint
 from segcore.paired.settle import SettleOptions, settle
 from segcore.plugin.items import AccuracyItem, BenchItem, SpeedItem
@@ -231,7 +231,8 @@ class BenchHooks:
         """Measure in turns what is undecided; if that cannot be done, or is interrupted, say so and leave it open."""
         config = session.config
         accept = command_line(config).segcore_accept_changed_limits
-        options = SettleOptions(RUN_LIMITS, config.option.segcore_settle_budget, accept)
+        words = gate_options(RUN_LIMITS, accept_changed_limits=accept)
+        options = SettleOptions(RUN_LIMITS, config.option.segcore_settle_budget, accept, words)
         try:
             self._gate = settle(gate, self._baseline, [run], fingerprint(), options, self._progress)
         except SegcoreError as error:

@@ -9,14 +9,20 @@ from __future__ import annotations
 import os
 from argparse import Namespace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+from _pytest.mark import KeywordMatcher, MarkMatcher  # pytest says what is deselected, and not by which option
+from _pytest.mark.expression import Expression
 
 from segcore.core.bench_options import BENCH_OPTIONS
 from segcore.core.records import SELECTABLE
 from segcore.inference.devices import detect_device
 from segcore.inputs.model_files import is_path, spec_of_path
 from segcore.plugin.arguments import separate_paths, typed_arguments
+
+if TYPE_CHECKING:
+    from _pytest.mark.expression import ExpressionMatcher  # since pytest 8.3
 
 
 def command_line(config: pytest.Config) -> Namespace:
@@ -44,8 +50,15 @@ def selected_paths(config: pytest.Config, options: Namespace) -> tuple[str, ...]
     return tuple(found)
 
 
-def deselects_tests(options: Namespace) -> bool:
-    """Return whether the command line deselects tests: by name, keyword or marker, or as passed before."""
-    if options.keyword or options.markexpr or options.deselect:
+def leaves_out(options: Namespace, item: pytest.Item) -> bool:
+    """Return whether the command line deselects a test: by name, keyword or marker, or as passed before."""
+    if any(getattr(options, name, False) for name in ("lf", "stepwise", "stepwise_skip")):  # of pytest's cache
         return True
-    return any(getattr(options, name, False) for name in ("lf", "stepwise", "stepwise_skip"))  # of pytest's cache
+    if item.nodeid.startswith(tuple(options.deselect or ())):
+        return True
+    by_keyword = not _matches(options.keyword, KeywordMatcher.from_item(item))
+    return by_keyword or not _matches(options.markexpr, MarkMatcher.from_markers(item.iter_markers()))
+
+
+def _matches(expression: str, matcher: ExpressionMatcher) -> bool:
+    return not expression.strip() or Expression.compile(expression.strip()).evaluate(matcher)

@@ -53,7 +53,7 @@ from segcore.plugin.arguments import DefaultRounds
 from segcore.plugin.options import load_plan
 from segcore.plugin.plan import PlanItem, estimate_seconds
 from segcore.plugin.resources import Resources, gmacs_per_pixel
-from segcore.plugin.selection import command_line, deselects_tests, selected_paths, selected_values
+from segcore.plugin.selection import command_line, selected_paths, selected_values
 from segcore.plugin.storage import benchmark_session, take_over_saving
 from segcore.results.journal import Journal
 from segcore.results.naming import UNSAVED
@@ -93,7 +93,7 @@ class BenchSession:
     """State that the items of one run share. The constructor fetches photos and weights, calibrates, chooses the file.
 
     `items` are the selected ones, by node id, in order; nodes of one item (repetitions) share its key. `deselected` has
-    the keys of items that were collected and then deselected.
+    the keys of items that were collected and that the command line then deselected.
     """
 
     def __init__(
@@ -107,7 +107,7 @@ class BenchSession:
         options = command_line(config)
         self._selection = selected_values(options)
         self._paths = selected_paths(config, options)
-        self._deselected = tuple(dict.fromkeys(deselected)) if deselects_tests(options) else ()
+        self._deselected = tuple(dict.fromkeys(deselected))
         settings = FetchSettings.from_env()
         self.resources = Resources(
             replace(settings, offline=True) if choices.offline else settings,

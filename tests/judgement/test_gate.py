@@ -464,6 +464,24 @@ def test_new_weights_are_judged_in_scores_and_times(
 
 
 @pytest.mark.parametrize(
+    ("limits", "verdict"), [({}, None), ({"max_drift": 0.6}, "pass"), ({"max_drift": 0.4}, "regressed")]
+)
+def test_drift_between_different_weights_is_judged_on_request(limits: dict[str, float], verdict: str | None) -> None:
+    weights = [WeightsRecord(kind="pretrained", name=name, sha256=name * 64) for name in "ab"]
+    old, new = (a_run(an_item(kind="accuracy", accuracy=seen(), weights=each)) for each in weights)
+    result = gate(old, new, Limits.model_validate(limits), drift={SEEN: Drift(0.5, 0.0, 0.5)})
+    assert [row.verdict for row in result.rows if row.aspect == "changed pixels"] == [verdict] * bool(verdict)
+    assert any("not judged between different weights" in note for note in result.notes) == (verdict is None)
+
+
+def test_what_a_run_says_it_left_out_is_missing_where_all_is_required() -> None:
+    before = a_run(an_item(), DOG)
+    after = a_run(an_item(steady(seed=1)), deselected=(DOG.info.key,))
+    for require_all, code in ((False, 0), (True, 1)):
+        assert gate(before, after, require_all=require_all).exit_code == code
+
+
+@pytest.mark.parametrize(
     ("commit", "dirty", "noted"), [("a" * 40, False, 0), ("b" * 40, False, 1), ("a" * 40, True, 1)]
 )
 def test_another_commit_is_noted_with_both_hashes(commit: str, dirty: bool, noted: int) -> None:

@@ -9,7 +9,8 @@ from segcore.cli import cli
 from segcore.core.limits import Limits
 from segcore.core.records import Run
 from segcore.judgement.gate import judge
-from segcore.judgement.gate.settle import remedies, settle_command
+from segcore.judgement.gate.files import RUN_LIMITS, gate_options
+from segcore.judgement.gate.settle import remedies, settle_command, undecided
 from segcore.judgement.gate.verdict import GateResult, Row
 from segcore.report.gate import as_json, markdown, render
 from tests.support.judged_runs import an_item, steady
@@ -18,8 +19,8 @@ from tests.support.settling import NODE, measured
 SETTLE = "segcore gate old.json new.json --settle"
 
 
-def of(old: Run, new: Run, limits: Limits) -> tuple[str, ...]:
-    return remedies(judge([old], [new], limits), [old], [new])
+def of(old: Run, new: Run, limits: Limits, *options: str) -> tuple[str, ...]:
+    return remedies(judge([old], [new], limits), [old], [new], limits, options)
 
 
 @pytest.mark.parametrize(
@@ -29,7 +30,7 @@ def of(old: Run, new: Run, limits: Limits) -> tuple[str, ...]:
         (
             measured("old"),
             measured("new", dirty=True, command=("pytest", "bench/", "-k", "a b")),
-            ("segcore gate --against aaaaaaaaaaaa --args 'bench bench/ -k '\"'\"'a b'\"'\"''",),
+            ("segcore gate --against aaaaaaaaaaaa --args 'bench bench/ -k '\"'\"'a b'\"'\"'' --max-slowdown=0.05",),
         ),
         (measured("old", git=False), measured("new"), ()),
         (measured("old", dirty=True), measured("new"), ()),
@@ -47,6 +48,32 @@ def test_runs_in_directories_are_named_by_them() -> None:
     )
 
 
+def test_the_command_has_the_options_that_the_runs_were_judged_with() -> None:
+    limits = Limits(max_slowdown={"p50": 0.07}, max_drift=0.02)
+    options = gate_options(limits, 0.5, accept_changed_limits=True, require_all=True)
+    assert options == (
+        *("--max-drift=0.02", "--max-slowdown=0.07", "--process-noise=0.5"),
+        *("--accept-changed-limits", "--require-all"),
+    )
+    (command,) = of(measured("old"), measured("new"), limits, *options)
+    assert command == f"segcore gate old.json new.json {' '.join(options)} --settle"
+    assert gate_options(RUN_LIMITS) == ()
+    dirty = of(measured("old"), measured("new", dirty=True), limits, *options)
+    assert dirty == ("segcore gate --against aaaaaaaaaaaa --args 'bench bench/' --max-slowdown=0.07",)
+
+
+def test_a_load_item_is_not_measured_in_turns() -> None:
+    load = {"kind": "load", "scenario": "server"}
+    old, new = (
+        measured(name).model_copy(update={"benchmarks": (an_item(steady(seed=n), **load),)})
+        for n, name in enumerate(("old", "new"))
+    )
+    result = judge([old], [new], Limits())
+    assert [row.verdict for row in result.rows] == ["inconclusive"]
+    assert not undecided(result)
+    assert of(old, new, Limits()) == ()
+
+
 def test_quantiles_with_too_few_rounds_need_another_run() -> None:
     new = measured("new").model_copy(update={"benchmarks": (an_item(steady(rounds=10, seed=3)),)})
     found = of(measured("old"), new, Limits(max_slowdown={"p50": 9.0, "p95": 0.05}))
@@ -62,7 +89,7 @@ def test_more_images_are_those_that_a_limit_left_out() -> None:
         "new", command=("segcore", "evaluate", "--root", "x", "--limit", "40", "--resume", "--out", "b.json")
     )
     result = GateResult("old", "new", (Row("dataset[voc]", "mIoU", "inconclusive", "40 images"),))
-    assert remedies(result, [measured("old")], [new]) == ("segcore evaluate --root x --out b.json",)
+    assert remedies(result, [measured("old")], [new], Limits()) == ("segcore evaluate --root x --out b.json",)
 
 
 @pytest.mark.parametrize("command", [SETTLE, "segcore gate --against abc --args 'bench -k x' --budget=120"])

@@ -12,7 +12,9 @@ from hypothesis import strategies as st
 from segcore.measurement.conditions import (
     SystemState,
     describe,
+    neighbour_warnings,
     read_state,
+    reference_warnings,
     run_warnings,
     sample_warnings,
     trend,
@@ -142,3 +144,33 @@ def test_the_trend_of_a_very_long_run_is_measured_on_block_medians() -> None:
 def test_few_or_constant_samples_have_no_trend() -> None:
     assert trend([1.0] * 20) == 0.0
     assert trend([1, 2, 3, 4, 5, 6, 7]) == 0.0
+
+
+@pytest.mark.parametrize(
+    ("references_ms", "unfit"),
+    [
+        ([1.25] * 20, False),
+        ([1.25] * 19 + [9.0], False),  # a burst
+        ([1.25] * 10 + [1.4] * 10, False),
+        ([1.25] * 10 + [1.46] * 10, True),
+        ([1.25], False),
+        ([], False),
+    ],
+)
+def test_a_run_on_a_machine_whose_speed_changes_is_unfit(references_ms: list[float], unfit: bool) -> None:
+    found = reference_warnings([ms / 1e3 for ms in references_ms])
+    assert [warning.code for warning in found] == ["reference"] * unfit
+    assert all("from 1.25 to 1.46 ms" in warning.text and "--against" in warning.text for warning in found)
+
+
+@pytest.mark.parametrize(
+    ("loads", "words"),
+    [
+        ([None, 0.0, 0.1], ""),
+        ([0.05, 0.5, 0.3, None], "disturbed in 2 of 4 processes: others took up to 50"),
+    ],
+)
+def test_processes_that_others_disturbed_are_marked(loads: list[float | None], words: str) -> None:
+    found = neighbour_warnings(loads)
+    assert [warning.code for warning in found] == ["neighbours"] * bool(words)
+    assert all(warning.text.startswith(words) for warning in found)

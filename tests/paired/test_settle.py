@@ -14,7 +14,7 @@ from click.testing import CliRunner
 from PIL import Image
 
 from segcore.cli import cli
-from segcore.core.errors import UsageError
+from segcore.core.errors import ArmError, UsageError
 from segcore.core.files import sha256_file
 from segcore.core.limits import Limits
 from segcore.core.records import Run, WeightsRecord
@@ -134,6 +134,33 @@ def test_a_regression_stays_one_though_nothing_can_be_settled(runs: tuple[Run, R
     result = settle_with(Runner(0.0), old, new)
     assert result.exit_code == 1
     assert "names no commit" in result.notes[-1]
+
+
+def test_an_arm_that_fails_hides_no_regression(runs: tuple[Run, Run]) -> None:
+    def fail(*_: object) -> PairedResult:
+        raise ArmError("head arm: it ended")
+
+    old, new = runs
+    with pytest.raises(ArmError):
+        settle(judge([old], [new], Limits()), [old], [new], HERE, OPTIONS, lambda _: None, fail)
+    old, new = (
+        run.model_copy(update={"benchmarks": (*run.benchmarks, an_item(steady(seconds), case="dog"))})
+        for run, seconds in zip(runs, (1, 9), strict=True)
+    )
+    result = settle(judge([old], [new], Limits()), [old], [new], HERE, OPTIONS, lambda _: None, fail)
+    assert (result.exit_code, result.notes[-1]) == (1, "head arm: it ended")
+
+
+def test_a_bench_that_differs_is_noted(runs: tuple[Run, Run], repository: Path) -> None:
+    (repository / "bench").mkdir(exist_ok=True)
+    (repository / "bench" / "conftest.py").write_text("# another\n")
+    git(repository, "add", ".")
+    git(repository, "commit", "-qm", "third")
+    assert runs[1].record.git
+    commit = runs[1].record.git.model_copy(update={"commit": git(repository, "rev-parse", "HEAD").strip()})
+    notes = settle_with(Runner(0.0), runs[0], with_fields(runs[1], git=commit)).notes
+    assert "bench or cases differ between the revisions (bench/conftest.py)" in notes[-1]
+    assert not any("differ between" in note for note in settle_with(Runner(0.0), *runs).notes)
 
 
 def test_files_that_git_does_not_have_are_named_absolutely_and_must_not_change(

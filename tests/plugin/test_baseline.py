@@ -117,6 +117,35 @@ def test_what_the_command_line_leaves_out_is_not_missing(
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        (
+            "conftest.py",
+            "def pytest_collection_modifyitems(config, items):\n"
+            "    red = [item for item in items if 'red' in item.name]\n"
+            "    items[:] = [item for item in items if item not in red]\n"
+            "    config.hook.pytest_deselected(items=red)\n",
+        ),
+        (
+            "pytest.ini",
+            "[pytest]\naddopts = --deselect=bench/test_accuracy.py::test_accuracy[red-embedded-torch-cpu-32]",
+        ),
+    ],
+)
+def test_a_change_cannot_hide_behind_a_keyword_of_the_command_line(
+    where: Path, pytester: pytest.Pytester, name: str, text: str
+) -> None:
+    """What the command line selects and the change deselects is missing."""
+    bench = ("bench/test_accuracy.py", "--segcore-size=32", *QUICK)
+    assert pytester.runpytest_inprocess(*bench, "--benchmark-save=full").ret == 0
+    (where / name).write_text(text)
+    done = pytester.runpytest_inprocess(*bench, "-k", "embedded", "--segcore-baseline=full")
+    assert done.ret == 1
+    done.stdout.fnmatch_lines(["gate FAILED: *1 missing*"])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
     ("reference", "save", "files"),
     [
         ("main", (), ["0001_main.json"]),

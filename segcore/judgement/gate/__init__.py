@@ -42,17 +42,19 @@ def judge(
     noise: Mapping[str, ProcessNoise] | None = None,
     drift: Mapping[str, Drift | str] | None = None,
     accept_changed_limits: bool = False,
+    require_all: bool = False,
 ) -> GateResult:
     """Judge the current run against the baseline, each of them one run or several processes of it.
 
     Args:
         baseline: at least one run.
         current: at least one run.
-        defaults: limits for items whose case sets none.
+        defaults: limits for items whose case sets none; a `max_drift` among them holds between different weights too.
         noise: known noise from run to run, by `BenchmarkRecord.key`; assumed for other items.
         drift: change of the stored class maps, by key: see `segcore.judgement.drift.run_drift`.
         accept_changed_limits: judge by the limits, checks and cases of the current run alone. Otherwise those of the
             baseline hold as well, and a change that loosens or drops one has regressed.
+        require_all: what the current run says that its command line left out is missing as well.
 
     Raises:
         UsageError: there is nothing to judge.
@@ -68,7 +70,7 @@ def judge(
     images = judging.image_verdicts(old, new)
     absent = [key for key in old if key not in new and key not in moved]
     left_out = [key for key in absent if judging.leaves_out(old[key][0].info)]
-    if len(left_out) == len(old):  # nothing would be judged
+    if require_all or len(left_out) == len(old):  # nothing would be judged
         left_out = []
     accepted = [key for key in absent if accept_changed_limits and key not in left_out and is_dropped(key, current)]
     rows: list[Row] = []
@@ -85,7 +87,7 @@ def judge(
         rows.append(Row("run", "item", "missing", "the current run was interrupted"))
     notes = (
         *changes(baseline[0], current[0], pairs),
-        *_unjudged_drift(pairs, judging.drift),
+        *(() if judging.judges_any_drift else _unjudged_drift(pairs, judging.drift)),
         *(f"{key}: {note}" for key, verdicts in sorted(images.items()) for note in unjudged_note(verdicts)),
         *_listed("new, not in the baseline", added),
         *_listed("not selected in the current run, and so not judged", left_out),
@@ -108,6 +110,11 @@ class _Judging:
     drift: Mapping[str, Drift | str]
     accept: bool
     curves: Mapping[str, SpeedCurve]
+
+    @property
+    def judges_any_drift(self) -> bool:
+        """Whether drift is judged between different weights too: somebody has asked for a limit."""
+        return "max_drift" in self.defaults.model_fields_set
 
     def image_verdicts(self, old: Mapping[str, Item], new: Mapping[str, Item]) -> dict[str, tuple[ImageVerdicts, ...]]:
         """Return, by key, the verdicts on each process of the items that can be compared image by image."""
@@ -171,7 +178,7 @@ class _Judging:
 
     def _accuracy(self, before: BenchmarkRecord, after: BenchmarkRecord, limits: Limits) -> Iterator[Row]:
         yield from judge_scores(before, after, limits)
-        if before.key in self.drift and not other_weights(before, after):
+        if before.key in self.drift and (self.judges_any_drift or not other_weights(before, after)):
             yield judge_drift(after, self.drift[before.key], limits)
         else:
             yield from judge_dominant(before, after)

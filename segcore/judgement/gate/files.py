@@ -22,6 +22,7 @@ from segcore.results.store import find_runs, load_readable, load_run, resolve_ru
 RUN_LIMITS = Limits(max_slowdown={"p50": 0.10})
 """Limits of items whose case sets none, if two runs are judged: they cannot tell 5 % from nothing reliably, which
 measuring in turns can (`tools.run_simulation`, `tools.gate_simulation`)."""
+_SHARES = {"max_miou_drop", "max_iou_drop", "max_drift"}
 
 
 def load_runs(reference: str, storage: Path) -> tuple[Run, ...]:
@@ -68,10 +69,12 @@ def judge_runs(
     process_noise: float | None = None,
     *,
     accept_changed_limits: bool = False,
+    require_all: bool = False,
 ) -> GateResult:
     """Judge runs, as `judge` does, with the history of a store and the class maps beside the run files.
 
     `process_noise` is the standard deviation of the log latency from run to run; None: it is learned from `storage`.
+    For the other arguments see `judge`.
 
     Raises:
         UsageError: a run is on both sides.
@@ -90,8 +93,28 @@ def judge_runs(
         learned = {key: learned_noise(earlier, machine, info) for key, info in items.items()}
         noise = {key: value for key, value in learned.items() if value is not None}
     drift = run_drift(baseline[0], current[0])
-    result = judge(baseline, current, defaults, noise=noise, drift=drift, accept_changed_limits=accept_changed_limits)
-    return replace(result, commands=remedies(result, baseline, current))
+    flags = {"accept_changed_limits": accept_changed_limits, "require_all": require_all}
+    result = judge(baseline, current, defaults, noise=noise, drift=drift, **flags)
+    options = gate_options(defaults, process_noise, **flags)
+    return replace(result, commands=remedies(result, baseline, current, defaults, options))
+
+
+def gate_options(
+    defaults: Limits,
+    process_noise: float | None = None,
+    *,
+    accept_changed_limits: bool = False,
+    require_all: bool = False,
+) -> tuple[str, ...]:
+    """Return the options of ``segcore gate`` that judge runs as `judge_runs` does with these arguments."""
+    shares = {f"--{name.replace('_', '-')}": getattr(defaults, name) for name in _SHARES & defaults.model_fields_set}
+    if defaults.max_slowdown != RUN_LIMITS.max_slowdown:
+        shares["--max-slowdown"] = defaults.slowdowns[0.5]
+    if process_noise is not None:
+        shares["--process-noise"] = process_noise
+    flags = {"--accept-changed-limits": accept_changed_limits, "--require-all": require_all}
+    values = (f"{name}={value:g}" for name, value in sorted(shares.items()))
+    return (*values, *(flag for flag, given in flags.items() if given))
 
 
 def _earlier_runs(storage: Path, name: str, current: Sequence[Run]) -> tuple[Run, ...]:

@@ -10,6 +10,7 @@ from typing import Any
 from segcore.core.errors import UsageError
 from segcore.core.limits import Limits
 from segcore.core.records import Benchmark, BenchmarkRecord
+from segcore.judgement.gate.settle import against_command
 from segcore.judgement.gate.speed import judge_change
 from segcore.judgement.gate.verdict import GateResult, Row
 from segcore.judgement.statistics import ProcessNoise
@@ -37,7 +38,7 @@ def judge_plain(old: PlainRun, new: PlainRun, limits: Limits, known: ProcessNois
     added = [name for name in new.samples if name not in old.samples]
     notes = ["the run files are pytest-benchmark's own: only times are judged, those of segcore's items carry more"]
     notes += [f"new, not in the baseline: {', '.join(added)}"] if added else []
-    return GateResult(old.name, new.name, tuple(rows), tuple(notes), tuple(_remedy(rows, old)))
+    return GateResult(old.name, new.name, tuple(rows), tuple(notes), tuple(_remedy(rows, old, limits)))
 
 
 def _rows(
@@ -53,8 +54,8 @@ def _rows(
             yield replace(row, rounds=None)
 
 
-def _remedy(rows: list[Row], old: PlainRun) -> Iterator[str]:
+def _remedy(rows: list[Row], old: PlainRun, limits: Limits) -> Iterator[str]:
     """Yield the command that measures the undecided tests in turns."""
     files = dict.fromkeys(row.item.partition("::")[0] for row in rows if row.verdict == "inconclusive")
     if files and old.commit:
-        yield shlex.join(["segcore", "gate", "--against", old.commit[:12], "--args", shlex.join(files)])
+        yield against_command(old.commit, shlex.join(files), limits.slowdowns[0.5])

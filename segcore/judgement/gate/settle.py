@@ -49,8 +49,12 @@ class Settlement:
 
 
 def undecided(result: GateResult) -> list[Row]:
-    """Return the rows that measuring in turns could decide: the medians of speed."""
-    return [row for row in result.rows if row.verdict == "inconclusive" and (row.aspect, row.unit) == ("median", "ms")]
+    """Return the rows that measuring in turns could decide: the medians of latency and throughput items."""
+    return [row for row in result.rows if row.verdict == "inconclusive" and _takes_turns(row)]
+
+
+def _takes_turns(row: Row) -> bool:
+    return (row.aspect, row.unit) == ("median", "ms") and row.item.startswith(("latency[", "throughput["))
 
 
 def why_not(baseline: Sequence[Run], current: Sequence[Run], here: MachineRecord) -> str:
@@ -145,27 +149,46 @@ def settled(result: GateResult, turns: Mapping[str, Row], left: Mapping[str, str
     return replace(result, rows=tuple(rows), notes=(*result.notes, *notes))
 
 
-def remedies(result: GateResult, baseline: Sequence[Run], current: Sequence[Run]) -> tuple[str, ...]:
-    """Return a command for each kind of undecided row; none for what no command can decide."""
-    return tuple(filter(None, (_turns(result, baseline, current), *_more(result, baseline[0], current[0]))))
+def remedies(
+    result: GateResult, baseline: Sequence[Run], current: Sequence[Run], defaults: Limits, options: Sequence[str] = ()
+) -> tuple[str, ...]:
+    """Return a command for each kind of undecided row; none for what no command can decide.
+
+    Args:
+        result: of judging the runs.
+        baseline: the runs of one side.
+        current: the runs of the other.
+        defaults: limits of items whose case sets none.
+        options: of ``segcore gate`` that the runs were judged with.
+    """
+    turns = _turns(result, baseline, current, defaults, options)
+    return tuple(filter(None, (turns, *_more(result, baseline[0], current[0]))))
 
 
-def settle_command(baseline: Sequence[Run], current: Sequence[Run], *, budget_s: float | None = None) -> str:
-    """Return the command that measures in turns what two runs leave undecided."""
-    words = ["segcore", "gate", _reference(baseline), _reference(current), "--settle"]
+def settle_command(
+    baseline: Sequence[Run], current: Sequence[Run], options: Sequence[str] = (), *, budget_s: float | None = None
+) -> str:
+    """Return the command that measures in turns what two runs, judged with some options, leave undecided."""
+    words = ["segcore", "gate", _reference(baseline), _reference(current), *options, "--settle"]
     return shlex.join(words + (["--budget", f"{budget_s:.0f}"] if budget_s else []))
 
 
-def _turns(result: GateResult, baseline: Sequence[Run], current: Sequence[Run]) -> str:
+def against_command(commit: str, arguments: str, limit: float) -> str:
+    """Return the command that measures a commit and the working tree in turns, with pytest's arguments and a limit."""
+    return shlex.join(["segcore", "gate", "--against", commit[:12], "--args", arguments, f"--max-slowdown={limit:g}"])
+
+
+def _turns(
+    result: GateResult, baseline: Sequence[Run], current: Sequence[Run], defaults: Limits, options: Sequence[str]
+) -> str:
     items = [row.item for row in undecided(result)]
     nodes = [node for item in items if (node := node_of(current[0], item))]
     old, new = baseline[0].record.git, current[0].record.git
     if not nodes or old is None or old.dirty:
         return ""
     if new is not None and not new.dirty:
-        return settle_command(baseline, current)
-    arguments = shlex.join(arm_arguments(current[0], nodes))
-    return shlex.join(["segcore", "gate", "--against", old.commit[:12], "--args", arguments])
+        return settle_command(baseline, current, options)
+    return against_command(old.commit, shlex.join(arm_arguments(current[0], nodes)), defaults.slowdowns[0.5])
 
 
 def _more(result: GateResult, old: Run, new: Run) -> Iterator[str]:
