@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ import pytest
 
 from tests.support.judged_runs import a_run
 from tools.run_pairs import analyse, describe, planned, upper
-from tools.run_simulation import Noise, simulate
+from tools.run_simulation import Noise, settle, simulate
 
 
 @pytest.mark.slow
@@ -34,6 +35,15 @@ def test_two_runs_of_four_processes_have_few_wrong_verdicts(
     verdicts = simulate(slowdown, 0.10, 200, Noise())
     assert verdicts[wanted] >= least * 200
     assert verdicts[never] == 0
+
+
+@pytest.mark.parametrize(("slowdown", "verdict"), [(0.0, "pass"), (0.2, "regressed")])
+def test_what_two_runs_leave_undecided_is_settled_in_turns(slowdown: float, verdict: str) -> None:
+    before = Counter({"pass": 3, "regressed": 2, "inconclusive": 40})
+    after = settle(before, slowdown, 0.05)
+    assert after.total() == 45
+    assert after[verdict] >= before[verdict] + 38
+    assert settle(Counter({"pass": 3}), slowdown, 0.05) == {"pass": 3}
 
 
 def test_pairs_of_runs_show_the_noise_that_they_were_drawn_with() -> None:

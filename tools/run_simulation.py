@@ -4,6 +4,8 @@ The gate's decision code runs on simulated records of several items. Drawn are w
 it is the speed of the machine, which the reference task shows as well and all items share), what processes differ by
 (normal), rounds (normal), and outliers: rounds that were interrupted, and processes that a neighbour has disturbed for
 longer than the run would wait, most of which are marked (exponential).
+
+With ``--settle``, what the two runs leave undecided is measured in turns, under the noise of `tools.gate_simulation`.
 """
 
 from __future__ import annotations
@@ -21,6 +23,7 @@ from segcore.core.records import Benchmark, BenchmarkRecord, ProcessRecord, Weig
 from segcore.judgement.gate.speed import judge_change
 from segcore.judgement.reference import curves_of
 from segcore.judgement.statistics import Floats, share_interval
+from tools import gate_simulation
 
 SLOWDOWNS = (0.0, 0.05, 0.10, 0.20)
 ITEMS, PROCESSES, ROUNDS = 8, 4, 16
@@ -102,6 +105,12 @@ def simulate(slowdown: float, limit: float, trials: int, noise: Noise, seed: int
     return verdicts
 
 
+def settle(verdicts: Counter[str], slowdown: float, limit: float, seed: int = 0) -> Counter[str]:
+    """Return the number of each verdict if those that are inconclusive are measured in turns."""
+    turns, _ = gate_simulation.simulate(slowdown, limit, verdicts["inconclusive"], gate_simulation.Noise(), seed)
+    return Counter({"pass": verdicts["pass"], "regressed": verdicts["regressed"]}) + turns
+
+
 def main() -> None:
     """Print the share of each verdict for several true slowdowns, with its 95 % interval."""
     parser = argparse.ArgumentParser(prog=f"python -m tools.{Path(__file__).stem}", description=__doc__)
@@ -109,12 +118,15 @@ def main() -> None:
     parser.add_argument("--limit", type=float, default=0.10, help="allowed slowdown (default 0.10)")
     parser.add_argument("--between-runs", type=float, default=Noise.between_runs)
     parser.add_argument("--between-processes", type=float, default=Noise.between_processes)
+    parser.add_argument("--settle", action="store_true", help="measure in turns what the runs leave undecided")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     noise = Noise(between_runs=options.between_runs, between_processes=options.between_processes)
     print(f"{options.trials} items each, {ITEMS} in a run of {PROCESSES} processes, limit {options.limit:.0%}; {noise}")
     for slowdown in SLOWDOWNS:
         verdicts = simulate(slowdown, options.limit, options.trials, noise, options.seed)
+        if options.settle:
+            verdicts = settle(verdicts, slowdown, options.limit, options.seed)
         shares = []
         for verdict in VERDICTS:
             share = share_interval(verdicts[verdict], verdicts.total())

@@ -17,6 +17,7 @@ from segcore.core.errors import EXIT_BAD_INPUT, SegcoreError
 from segcore.core.records import OutcomeKind, OutcomeRecord, Run
 from segcore.judgement.gate import GateResult
 from segcore.judgement.gate.files import RUN_LIMITS, gate_options, judge_runs
+from segcore.judgement.gate.settle import why_not
 from segcore.measurement.machine import fingerprint
 from segcore.paired.settle import SettleOptions, settle
 from segcore.plugin.items import AccuracyItem, BenchItem, SpeedItem
@@ -90,8 +91,16 @@ class BenchHooks:
             signal.signal(signal.SIGTERM, self._sigterm)
 
     def pytest_report_collectionfinish(self) -> list[str]:
-        """Report what will run, for how long, and what is skipped and why."""
-        return list(map(plain_text, announce(self.session)))
+        """Report what will run, for how long, what is skipped and why, and whether it can be settled."""
+        lines = list(announce(self.session))
+        if self._baseline and self.session.config.option.segcore_settle and (problem := self._cannot_settle()):
+            lines.append(f"segcore gate: what stays undecided will not be settled: {problem}")
+        return list(map(plain_text, lines))
+
+    def _cannot_settle(self) -> str:
+        git = self.session.git
+        own = "" if git and not git.dirty else "this run has no commit, or uncommitted changes"
+        return own or why_not(self._baseline, (), self.session.machine)
 
     def pytest_runtest_logstart(self, nodeid: str) -> None:
         """Show the item in the progress line."""

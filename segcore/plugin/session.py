@@ -130,8 +130,8 @@ class BenchSession:
         self._start = time.monotonic()
         self._started = datetime.now(UTC).isoformat(timespec="seconds")
         self._before = read_state()
-        self._machine = fingerprint()
-        self._git = git_commit(config.invocation_params.dir)
+        self.machine = fingerprint()
+        self.git = git_commit(config.invocation_params.dir)
         self._calibration_change: float | None = None
         self._watches: dict[str, BoardWatch | None] = {}
         self.warm: set[tuple[object, ...]] = set()
@@ -363,11 +363,11 @@ class BenchSession:
             duration_s=round(self.elapsed_s, 3),
             complete=self._complete,
             command=("pytest", *self.config.invocation_params.args),
-            machine=self._machine,
+            machine=self.machine,
             conditions=conditions,
             calibration=self.calibration,
             versions=package_versions(),
-            git=self._git,
+            git=self.git,
             selection=self._selection,
             deselected=self._deselected,
             paths=self._paths,

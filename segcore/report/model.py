@@ -114,7 +114,7 @@ def build_report(runs: Sequence[Run], baseline: Run | None = None, gate: GateRes
     random = sorted({b.info.model for b in current.benchmarks if b.info.weights.kind == "random"})
     warnings = [f"Random weights ({', '.join(random)}): latency only, the classes mean nothing."] if random else []
     if gate:  # its notes include the warnings of both runs
-        warnings += gate.notes
+        warnings += (*gate.notes, *(f"to decide: {command}" for command in gate.commands))
     else:
         warnings += [] if record.complete else ["The run was interrupted: only what it measured until then is shown."]
         warnings += [warning.text for warning in record.warnings]

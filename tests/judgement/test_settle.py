@@ -46,6 +46,11 @@ def test_what_cannot_be_measured_again_says_why(old: Run, new: Run, words: str) 
     assert bool(why_not([old], [new], HERE)) == bool(words)
 
 
+def test_a_run_that_is_yet_to_be_measured_is_no_problem() -> None:
+    assert why_not([OLD], (), HERE) == ""
+    assert why_not([measured("old", dirty=True)], (), HERE)
+
+
 def test_processes_of_two_commits_are_no_arm() -> None:
     other = measured("new", git=True).model_copy(update={"record": OLD.record})
     assert "are of two commits" in why_not([OLD], [NEW, other], HERE)

@@ -175,6 +175,18 @@ def test_some_runs_need_no_further_process(
 
 
 @pytest.mark.slow
+def test_a_run_says_how_long_it_waited(
+    where: Path, pytester: pytest.Pytester, workers: Workers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waited = Neighbours(0.0)
+    waited.waited_s = 7.0
+    monkeypatch.setattr(segcore.plugin.session, "Neighbours", lambda _: waited)
+    done = pytester.runpytest_inprocess(*RUN, *FREE)
+    done.stdout.fnmatch_lines(["waited 7 s for other processes (--segcore-wait)"])
+    assert saved(where).record.conditions["waited"] == "7 s for other processes"
+
+
+@pytest.mark.slow
 def test_items_that_failed_are_not_measured_further(where: Path, pytester: pytest.Pytester, workers: Workers) -> None:
     (where / "bench" / "test_latency.py").write_text(
         "def test_latency(latency_item, benchmark):\n"

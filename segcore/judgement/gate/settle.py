@@ -58,10 +58,13 @@ def _takes_turns(row: Row) -> bool:
 
 
 def why_not(baseline: Sequence[Run], current: Sequence[Run], here: MachineRecord) -> str:
-    """Return why these runs cannot be measured again on this machine (`here`), in a few words; empty if they can."""
+    """Return why these runs cannot be measured again on this machine (`here`), in a few words; empty if they can.
+
+    A side without runs, which are yet to be measured, can.
+    """
     for runs, which in ((baseline, "baseline"), (current, "current run")):
-        first = runs[0].record.git
         for run in runs:
+            first = runs[0].record.git
             git: GitRecord | None = run.record.git
             if git is None or first is None:
                 return f"the {which} {run.name} names no commit"
