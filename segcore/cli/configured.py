@@ -9,7 +9,7 @@ import click
 
 from segcore.core.configuration import KEYS, Setting, find_configuration
 
-LIMITS = frozenset({"max_slowdown", "max_miou_drop", "max_iou_drop", "process_noise"})
+LIMITS = frozenset({"max_slowdown", "max_miou_drop", "max_iou_drop", "max_drift", "process_noise"})
 """Parameters that decide a verdict: a file of the change that is judged could loosen them. Limits of cases are compared
 with the baseline's."""
 
