@@ -17,6 +17,9 @@ from segcore.paired.cleanup import forget_worktrees, temporary_directory
 
 WORKER = Path(__file__).with_name("worker.py")
 
+WEIGHTS = (".pt", ".pth", ".pt2", ".safetensors", ".onnx", ".tflite", ".xml", ".bin", ".data")
+"""Ends of the names of files of weights: those that models are read from, and those beside ONNX and OpenVINO files."""
+
 
 @dataclass(frozen=True)
 class Arm:
@@ -62,7 +65,25 @@ def worktrees(repository: Path, revision: str, head_revision: str | None = None)
         directories = (parent / "base", parent / "head")
         for directory, commit in zip(directories, (base, head), strict=True):
             git(repository, "worktree", "add", "--detach", "--quiet", str(directory), commit.decode())
+            _link_weights(repository, directory)
         yield directories
+
+
+def _link_weights(repository: Path, tree: Path) -> None:
+    """Link the weights that git does not have into a worktree: a model file may name them by relative paths."""
+    for name in unversioned_weights(repository):
+        link = tree / name
+        if not os.path.lexists(link):
+            link.parent.mkdir(parents=True, exist_ok=True)
+            link.symlink_to(repository / name)
+
+
+def unversioned_weights(repository: Path) -> tuple[str, ...]:
+    """Return the files of weights, and the JSON files beside them, that git does not have, also if it ignores them."""
+    others = git(repository, "ls-files", "-z", "--others", "--", *(f"*{end}" for end in (*WEIGHTS, ".json")))
+    found = [Path(name) for name in _names(others) if "site-packages" not in Path(name).parts]
+    directories = {path.parent for path in found if path.suffix in WEIGHTS}
+    return tuple(str(path) for path in found if path.parent in directories)
 
 
 def arms_of(head: Arm, base_args: tuple[str, ...], trees: tuple[Path, Path], repository: Path) -> tuple[Arm, Arm]:

@@ -21,7 +21,7 @@ from segcore.judgement.gate.settle import (
     why_not,
 )
 from segcore.judgement.gate.verdict import GateResult
-from segcore.paired.arms import Arm, arms_of, bench_note, commit_of, repository_of, worktrees
+from segcore.paired.arms import WEIGHTS, Arm, arms_of, bench_note, commit_of, repository_of, worktrees
 from segcore.paired.session import (
     PairedItem,
     PairedOptions,
@@ -34,7 +34,7 @@ from segcore.paired.session import (
 
 _FILES = ("--segcore-weights", "--segcore-model", "--segcore-calibration", "--segcore-cases", "--cases")
 """Options whose values may be files that git does not have."""
-_SUFFIXES = (".pt", ".pth", ".safetensors", ".onnx", ".tflite", ".xml", ".yaml")
+_SUFFIXES = (*WEIGHTS, ".yaml")
 """Of files named without a directory."""
 
 
@@ -107,7 +107,7 @@ def _settle(
         baseline,
         current,
         options.defaults,
-        lambda run, key: lost_file(run, key, cwd),
+        lambda run, key: lost_file(run, key, cwd) or replaced_weights((baseline[0], current[0]), key, repository),
         accept=options.accept_changed_limits,
     )
     if not plan.items:
@@ -153,6 +153,16 @@ def lost_file(run: Run, key: str, cwd: Path) -> str:
         if checked and not is_tracked(path) and sha256_file(path) != info.weights.sha256:
             return f"{value} of {run.name} ({option}) has changed since"
     return ""
+
+
+def replaced_weights(runs: tuple[Run, Run], key: str, repository: Path) -> str:
+    """Return which weights an item had in both runs under one name, although they differ and git has neither."""
+    infos = [next((b.info for b in run.benchmarks if b.info.key == key), None) for run in runs]
+    old, new = (info and info.model_file and info.weights for info in infos)
+    if not old or not new or old.name != new.name or old.sha256 == new.sha256 or new.kind != "checkpoint":
+        return ""
+    tracked = git(repository, "ls-files", "--", f"*{new.name}")
+    return "" if tracked else f"{new.name} has changed between the runs, and git has neither"
 
 
 def is_tracked(path: Path) -> bool:

@@ -17,7 +17,7 @@ from segcore.cli import cli
 from segcore.core.errors import ArmError, UsageError
 from segcore.core.files import sha256_file
 from segcore.core.limits import Limits
-from segcore.core.records import Run, WeightsRecord
+from segcore.core.records import ModelFileRecord, Run, WeightsRecord
 from segcore.judgement.gate import judge
 from segcore.paired.arms import Arm
 from segcore.paired.sequential import look
@@ -149,6 +149,60 @@ def test_an_arm_that_fails_hides_no_regression(runs: tuple[Run, Run]) -> None:
     )
     result = settle(judge([old], [new], Limits()), [old], [new], HERE, OPTIONS, lambda _: None, fail)
     assert (result.exit_code, result.notes[-1]) == (1, "head arm: it ended")
+
+
+def test_weights_that_git_ignores_are_in_both_arms(runs: tuple[Run, Run], repository: Path) -> None:
+    (repository / ".gitignore").write_text("*.pt\n")
+    (repository / "models").mkdir()
+    for name in ("models/net.pt", "models/net.json", "models/new.yaml", "notes.json"):
+        (repository / name).write_text(name)
+    (repository / "site-packages").mkdir()
+    (repository / "site-packages" / "other.pt").write_text("of a package")
+    seen: list[set[str]] = []
+
+    class Look(Runner):
+        def __call__(self, base: Arm, head: Arm, *more: Any) -> PairedResult:
+            for arm in (base, head):
+                assert arm.code
+                seen.append({str(path.relative_to(arm.code)) for path in arm.code.rglob("*") if path.is_symlink()})
+                assert (arm.code / "models" / "net.pt").read_text() == "models/net.pt"
+            return super().__call__(base, head, *more)
+
+    settle_with(Look(0.0), *runs)
+    assert seen == [{"models/net.pt", "models/net.json"}] * 2
+    assert (repository / "models" / "net.pt").read_text() == "models/net.pt"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "tracked", "refused"),
+    [("a", "b", False, True), ("a", "a", False, False), ("a", "b", True, False)],
+)
+def test_weights_that_were_replaced_are_not_measured_as_others(
+    runs: tuple[Run, Run], repository: Path, old: str, new: str, tracked: bool, refused: bool
+) -> None:
+    if tracked:
+        (repository / "net.pt").write_text("weights")
+        git(repository, "add", "net.pt")
+    file = ModelFileRecord(file="models/net.yaml", sha256="c" * 64, source="python")
+    before, after = (
+        run.model_copy(
+            update={
+                "benchmarks": (
+                    an_item(
+                        steady(seed=n),
+                        model_file=file,
+                        weights=WeightsRecord(kind="checkpoint", name="net.pt", sha256=sha * 64),
+                    ),
+                )
+            }
+        )
+        for n, (run, sha) in enumerate(zip(runs, (old, new), strict=True))
+    )
+    if refused:
+        with pytest.raises(UsageError, match=r"net\.pt has changed between the runs, and git has neither"):
+            settle_with(Runner(0.0), before, after)
+    else:
+        assert settle_with(Runner(0.0), before, after).exit_code == 0
 
 
 def test_a_bench_that_differs_is_noted(runs: tuple[Run, Run], repository: Path) -> None:
