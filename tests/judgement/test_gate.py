@@ -30,7 +30,7 @@ from segcore.core.records import (
     WeightsRecord,
 )
 from segcore.judgement.drift import Drift
-from segcore.judgement.gate import GateResult, judge, seconds_between
+from segcore.judgement.gate import LEFT_OUT, GateResult, judge, seconds_between
 from segcore.judgement.gate.verdict import EXIT_CODES, VERDICTS, Row, Verdict, worst
 from segcore.judgement.statistics import ProcessNoise
 from tests.support.examples import examples
@@ -222,7 +222,7 @@ def test_an_empty_sample_is_missing() -> None:
 @pytest.mark.parametrize(
     ("new", "reason"),
     [
-        (a_run(), "the current run does not have it"),
+        (a_run(), "the current run does not have it; --accept-changed-limits accepts that"),
         (a_run(complete=False), "it was interrupted"),
         (
             a_run(outcomes=(OutcomeRecord(item="t", kind="latency", outcome="skipped", reason="no weights", key=KEY),)),
@@ -477,8 +477,9 @@ def test_drift_between_different_weights_is_judged_on_request(limits: dict[str, 
 def test_what_a_run_says_it_left_out_is_missing_where_all_is_required() -> None:
     before = a_run(an_item(), DOG)
     after = a_run(an_item(steady(seed=1)), deselected=(DOG.info.key,))
-    for require_all, code in ((False, 0), (True, 1)):
-        assert gate(before, after, require_all=require_all).exit_code == code
+    for require_all, reasons in ((False, []), (True, [LEFT_OUT])):
+        rows = gate(before, after, require_all=require_all).rows
+        assert [row.reason for row in rows if row.verdict == "missing"] == reasons
 
 
 @pytest.mark.parametrize(

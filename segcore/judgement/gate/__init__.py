@@ -30,6 +30,7 @@ from segcore.results.machines import full_names
 __all__ = ["GateResult", "Row", "Verdict", "judge"]
 
 NOTHING_SELECTED = "not selected in the current run, like all other items of the baseline"
+LEFT_OUT = "not selected in the current run, and --require-all is given"
 Item = tuple[Benchmark, ...]
 """One item in each process of an arm."""
 
@@ -66,7 +67,7 @@ def judge(
     pairs = {key: (item[0], new[moved.get(key, key)][0]) for key, item in old.items() if moved.get(key, key) in new}
     added = [key for key in new if key not in old and key not in moved.values()]
     curves = curves_of(pairs) if len(baseline) == len(current) == 1 else {}
-    judging = _Judging(baseline, current, defaults, noise or {}, drift or {}, accept_changed_limits, curves)
+    judging = _Judging(baseline, current, defaults, noise or {}, drift or {}, accept_changed_limits, require_all, curves)
     images = judging.image_verdicts(old, new)
     absent = [key for key in old if key not in new and key not in moved]
     left_out = [key for key in absent if judging.leaves_out(old[key][0].info)]
@@ -109,6 +110,7 @@ class _Judging:
     noise: Mapping[str, ProcessNoise]
     drift: Mapping[str, Drift | str]
     accept: bool
+    require_all: bool
     curves: Mapping[str, SpeedCurve]
 
     @property
@@ -147,7 +149,7 @@ class _Judging:
     def known_item(self, key: str, before: Item, after: Item, images: Sequence[ImageVerdicts] = ()) -> Iterator[Row]:
         """Yield the rows of an item in the baseline; `images` are its verdicts from `image_verdicts`."""
         if not after:
-            problem: str | None = NOTHING_SELECTED
+            problem: str | None = LEFT_OUT if self.require_all else NOTHING_SELECTED
             if not self.leaves_out(before[0].info):
                 problem = _why_missing(before[0].info, self.current)
         else:
@@ -270,7 +272,7 @@ def _why_missing(info: BenchmarkRecord, current: Sequence[Run]) -> str:
         if outcome.key == info.key:
             return f"{outcome.outcome} in the current run: {outcome.reason or 'no reason recorded'}"
     interrupted = not all(run.record.complete for run in current)
-    return "the current run does not have it" + (": it was interrupted" if interrupted else "")
+    return "the current run does not have it" + (": it was interrupted" if interrupted else f"; {ACCEPT}")
 
 
 def _failures(baseline: Sequence[Run], current: Sequence[Run], rows: Sequence[Row]) -> Iterator[Row]:
