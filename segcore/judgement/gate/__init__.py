@@ -67,7 +67,9 @@ def judge(
     pairs = {key: (item[0], new[moved.get(key, key)][0]) for key, item in old.items() if moved.get(key, key) in new}
     added = [key for key in new if key not in old and key not in moved.values()]
     curves = curves_of(pairs) if len(baseline) == len(current) == 1 else {}
-    judging = _Judging(baseline, current, defaults, noise or {}, drift or {}, accept_changed_limits, require_all, curves)
+    judging = _Judging(
+        baseline, current, defaults, noise or {}, drift or {}, accept_changed_limits, require_all, curves
+    )
     images = judging.image_verdicts(old, new)
     absent = [key for key in old if key not in new and key not in moved]
     left_out = [key for key in absent if judging.leaves_out(old[key][0].info)]
