@@ -76,6 +76,11 @@ def samples(change: Callable[[list[float]], list[float]]) -> Callable[[Document]
     return apply
 
 
+def unmeasured_peak(document: Document) -> None:
+    samples(lambda data: [s / 1000 for s in data])(document)
+    document["segcore"]["calibration"] = []
+
+
 def check(index: int, **values: Any) -> Callable[[Document], object]:
     return lambda document: records(document, MAP)[0]["accuracy"]["checks"][index].update(values)
 
@@ -140,6 +145,7 @@ IN_THE_RUN = {
     "accuracy removed": (fields(MAP, accuracy=None), 1),
     "metric of another name": (accuracy(metric="mean of the best classes"), 3),
     "a thousand times faster": (samples(lambda data: [s / 1000 for s in data]), 1),
+    "a thousand times faster, on a machine without a peak": (unmeasured_peak, 1),
     "no time at all": (samples(lambda data: [0.0] * len(data)), 1),
     "negative times": (samples(lambda data: [-s for s in data]), 1),
     "nan among the times": (samples(lambda data: [*data, float("nan")]), 1),

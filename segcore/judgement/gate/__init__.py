@@ -21,7 +21,7 @@ from segcore.judgement.gate.budgets import judge_item, judge_models
 from segcore.judgement.gate.comparable import changes, item_differences, machine_differences, other_weights
 from segcore.judgement.gate.images import ImageVerdicts, counts_problem, has_counts, judge_images, unjudged_note
 from segcore.judgement.gate.rules import ACCEPT, is_dropped, judge_loosened, limits_of, loosened
-from segcore.judgement.gate.speed import implausible_rate, judge_absolute, judge_change
+from segcore.judgement.gate.speed import implausible_gain, implausible_rate, judge_absolute, judge_change
 from segcore.judgement.gate.verdict import GateResult, Row, Verdict, worst
 from segcore.judgement.reference import SpeedCurve, curves_of
 from segcore.judgement.statistics import ProcessNoise, usable
@@ -156,6 +156,8 @@ class _Judging:
                 problem = _why_missing(before[0].info, self.current)
         else:
             problem = _problem(before, self.baseline, "baseline") or _problem(after, self.current, "current run")
+            if not problem and (gain := implausible_gain(before, after)):
+                problem = f"the current run has impossible times: {gain}"
         if problem:
             yield Row(key, "item", "missing", problem)
             return

@@ -9,7 +9,7 @@ import math
 from collections.abc import Iterator, Sequence
 
 from segcore.core.limits import Limits
-from segcore.core.records import Benchmark, RunRecord
+from segcore.core.records import TIMED, Benchmark, RunRecord
 from segcore.judgement.estimate import Arm, Estimate, estimate, run_log_quantile
 from segcore.judgement.gate.verdict import Row, Verdict, decide
 from segcore.judgement.reference import SpeedCurve
@@ -26,6 +26,8 @@ MAX_EFFICIENCY_FP32 = 10.0
 """More than any kernel exceeds the measured rates of plain matrix products and convolutions."""
 MAX_EFFICIENCY_OTHERS = 100.0
 """Of other precisions, over fp32: tensor cores multiply 8-bit numbers some thirty times faster."""
+MAX_GAIN = 100.0
+"""More than an item becomes faster from one run to the next on the same machine."""
 
 
 def judge_change(
@@ -145,6 +147,14 @@ def _relative(log_ratio: float) -> float:
 
 def _mean_log_quantile(arm: Arm, q: float) -> float:
     return sum(run_log_quantile(item, q) for item in arm) / len(arm)
+
+
+def implausible_gain(base: Arm, head: Arm) -> str:
+    """Return what makes a timed item implausibly fast in `head`, whatever its run says of itself; empty if nothing."""
+    if head[0].info.kind not in TIMED:
+        return ""
+    gain = math.exp(_mean_log_quantile(base, 0.5) - _mean_log_quantile(head, 0.5))
+    return f"{gain:,.0f} times as fast as the baseline" if gain > MAX_GAIN else ""
 
 
 def implausible_rate(benchmark: Benchmark, run: RunRecord) -> str:
