@@ -130,7 +130,7 @@ def _missing_evidence(found: Estimate, limit: float, rounds: int) -> str:
         needed = math.ceil(rounds * inner**2 / (distance**2 - between**2))
         return f"about {max(1, needed - rounds)} more rounds would decide, at the spread of these {rounds}"
     if found.run_noise:
-        return "a run on each side cannot decide: measure both in turns, in the paired gate (--against)"
+        return "a run on each side cannot decide: measure both in turns"
     processes = processes_needed(distance, found.noise)
     if processes is None:
         return "too near the limit for any number of rounds or processes"
