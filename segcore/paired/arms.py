@@ -17,7 +17,7 @@ from segcore.paired.cleanup import forget_worktrees, temporary_directory
 
 WORKER = Path(__file__).with_name("worker.py")
 
-WEIGHTS = (".pt", ".pth", ".pt2", ".safetensors", ".onnx", ".tflite", ".xml", ".bin", ".data")
+WEIGHTS = (".pt", ".pth", ".pt2", ".ts", ".safetensors", ".onnx", ".tflite", ".xml", ".bin", ".data")
 """Ends of the names of files of weights: those that models are read from, and those beside ONNX and OpenVINO files."""
 
 
