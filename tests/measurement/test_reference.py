@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from segcore.inference.devices import open_device
-from segcore.measurement.reference import REPEATS, ReferenceTask
+from segcore.measurement.reference import FRESH_S, REPEATS, ReferenceTask
 from tests.support.fakes import FakeDevice
 
 
@@ -12,6 +12,17 @@ def test_the_reference_is_timed_between_two_synchronisations() -> None:
     device.events.clear()
     assert task() == 0.002
     assert device.events == ["synchronize", "synchronize"] * REPEATS
+
+
+def test_between_short_calls_the_latest_figure_holds() -> None:
+    device, now = FakeDevice(), [0]
+    task = ReferenceTask(device, lambda: now[0])
+    task()
+    for age_s, measured in ((0.0, False), (FRESH_S / 2, False), (FRESH_S, True), (1.5 * FRESH_S, False)):
+        now[0] = round(1e9 * age_s)
+        device.events.clear()
+        task()
+        assert bool(device.events) == measured
 
 
 def test_the_reference_takes_little_time() -> None:
