@@ -38,9 +38,15 @@ class Usage:
     processors: int
 
 
+def processor_s() -> float:
+    """Return the processor seconds of this process and of those that it started and that have ended: programs."""
+    used = os.times()
+    return used.user + used.system + used.children_user + used.children_system
+
+
 def read_usage() -> Usage:
     """Read the processor time of the machine and of this process."""
-    at_s, own = time.monotonic(), os.times()
+    at_s, own_s = time.monotonic(), processor_s()
     try:
         cpu = psutil.cpu_times()
         # user time includes guest time
@@ -48,7 +54,6 @@ def read_usage() -> Usage:
         busy_s = float(sum(cpu) - idle)
     except (OSError, AttributeError):
         busy_s = None
-    own_s = own.user + own.system + own.children_user + own.children_system
     return Usage(at_s, busy_s, own_s, psutil.cpu_count() or 1)
 
 

@@ -175,11 +175,12 @@ class WorkerPlugin:
     ) -> dict[str, Any]:
         if "device" not in request:
             return {"times_ns": measure(call, request["measure"], setup)}
+        from segcore.inference.devices import open_device  # a paired arm may have a version without any of this
+        from segcore.measurement.neighbours import processor_s
+        from segcore.measurement.reference import ReferenceTask
+
         device = request["device"]
         if device not in self._references:
-            from segcore.inference.devices import open_device  # a paired arm may have a version without any of this
-            from segcore.measurement.reference import ReferenceTask
-
             self._references[device] = ReferenceTask(open_device(device))
         ends: list[float] = []
 
@@ -227,12 +228,6 @@ def measure(call: Callable[[], object], calls: int, setup: Callable[[], object] 
         times.append(time.perf_counter_ns() - start)
     gc.enable()
     return times
-
-
-def processor_s() -> float:
-    """Return the processor seconds of this process and of those that it started and that have ended: programs."""
-    used = os.times()
-    return used.user + used.system + used.children_user + used.children_system
 
 
 def switch_off(options: argparse.Namespace) -> None:

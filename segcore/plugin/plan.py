@@ -168,7 +168,7 @@ def run_order(items: Iterable[PlanItem]) -> dict[str, int]:
 def estimate_seconds(kind: Kind, call_s: float, min_rounds: int, max_time_s: float) -> float:
     """Return roughly how long an item takes if one call takes `call_s` seconds.
 
-    A timed item also has its warm-up, pytest-benchmark's calibrating call, and a call for the result.
+    A timed item also has its warm-up, pytest-benchmark's calibrating call, and what takes about a call around them.
     """
     if kind == "accuracy":
         return call_s + 0.3

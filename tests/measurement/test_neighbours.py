@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+import subprocess
+import sys
 from dataclasses import dataclass, field
 
 import pytest
 
-from segcore.measurement.neighbours import FRESH_S, LOOK_S, Neighbours, Usage, other_load, read_usage
+from segcore.measurement.neighbours import FRESH_S, LOOK_S, Neighbours, Usage, other_load, processor_s, read_usage
 
 BEFORE = Usage(at_s=0.0, busy_s=0.0, own_s=0.0, processors=2)
 
@@ -112,3 +114,9 @@ def test_the_real_probe_counts_this_process() -> None:
     usage = read_usage()
     assert usage.own_s > 0
     assert usage.busy_s is None or usage.busy_s > 0
+
+
+def test_programs_that_have_ended_count_as_our_own_work() -> None:
+    before = processor_s()
+    subprocess.run([sys.executable, "-S", "-c", "sum(i * i for i in range(3_000_000))"], check=True)
+    assert processor_s() - before >= 0.05
